@@ -1,0 +1,1 @@
+"""A small shop on Postgres and Redis, with integration tests by itkit."""

@@ -1,0 +1,1 @@
+"""The shop: customers, products, carts, orders, payments, shipments and notifications."""

@@ -1,0 +1,28 @@
+"""Cards, by a payment service that speaks HTTP."""
+
+from http import HTTPStatus
+
+from django.conf import settings
+
+from example_project.shop.gateways.exceptions import CardDeclinedError, PaymentError
+from example_project.shop.gateways.http import JSONClient
+
+
+class PaymentGateway:
+    """Charges cards."""
+
+    def charge_card(self, amount: int, token: str) -> str:
+        """Charge an amount in cents and return the id of the transaction.
+
+        Raises:
+            CardDeclinedError: the card's bank refused.
+            PaymentError: the payment failed for any other reason.
+        """
+        client = JSONClient(settings.PAYMENT_URL, settings.PAYMENT_KEY, PaymentError)
+        try:
+            charge = client.post("charges", {"amount": amount, "source": token})
+        except PaymentError as error:
+            if error.status == HTTPStatus.PAYMENT_REQUIRED:
+                raise CardDeclinedError(str(error), status=error.status) from error
+            raise
+        return str(charge["id"])

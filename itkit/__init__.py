@@ -1,0 +1,67 @@
+"""Integration tests for Django that are real, isolated, fast and easy.
+
+``"itkit"`` in INSTALLED_APPS is all that a project needs; test cases are in ``itkit.test``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from itkit.exceptions import (
+    BindingError,
+    CallMismatchError,
+    ConfigurationError,
+    DataError,
+    EscapeError,
+    IsolationError,
+    ItkitError,
+    ServiceUnavailableError,
+    TestError,
+    UnknownAliasError,
+    UnknownBackendError,
+    UnknownMethodError,
+    UnprogrammedReturnError,
+)
+
+if TYPE_CHECKING:
+    from itkit.container import TestContainer
+    from itkit.data import TestDataManager
+    from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
+
+__all__ = [
+    "BindingError",
+    "Call",
+    "CallMismatchError",
+    "ConfigurationError",
+    "DataError",
+    "EscapeError",
+    "Handle",
+    "IsolationError",
+    "ItkitError",
+    "MethodHandle",
+    "RecordingFake",
+    "ServiceUnavailableError",
+    "TestContainer",
+    "TestDataManager",
+    "TestError",
+    "UnknownAliasError",
+    "UnknownBackendError",
+    "UnknownMethodError",
+    "UnprogrammedReturnError",
+]
+
+# Every pytest of the machine imports this package for its plugin; these would load the ORM.
+_LAZY = {
+    "Call": "itkit.fakes",
+    "Handle": "itkit.fakes",
+    "MethodHandle": "itkit.fakes",
+    "RecordingFake": "itkit.fakes",
+    "TestContainer": "itkit.container",
+    "TestDataManager": "itkit.data",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a name on its first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,71 @@
+"""System checks: a mistake in the settings is found, with its remedy, before anything starts.
+
+itkit.E001  an unknown key in ``ITKIT``
+itkit.E002  a value of the wrong type or shape
+itkit.E003  a backend that names neither or both of SETTING and TARGET
+itkit.E004  a backend whose SETTING is not in the settings
+itkit.E005  a backend whose path cannot be imported
+itkit.E006  a backend that cannot be faked, or is named twice
+itkit.E007  a name in ``ITKIT["REDIS"]["SETTINGS"]`` that holds no Redis address
+itkit.E008  a data alias whose model does not exist
+itkit.E009  a data alias with a field that its model does not have
+itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.management import get_commands
+
+from itkit import conf
+
+
+def register() -> None:
+    """Register the checks under the tag ``itkit``."""
+    checks.register(check_settings, "itkit")
+    checks.register(check_command, "itkit")
+
+
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Report what is wrong with the setting ``ITKIT``."""
+    wrong_table = conf.mistakes()
+    if wrong_table:
+        return _errors(wrong_table)  # the others read the table, so they can wait
+    from itkit import data, registry
+
+    found = [*registry.mistakes(), *data.mistakes()]
+    if conf.get().redis.settings:
+        from itkit import redis  # so that runserver does not import it for nothing
+
+        found += redis.mistakes()
+    return _errors(found)
+
+
+def check_command(**_: Any) -> list[checks.CheckMessage]:
+    """Report that another app's ``test`` command hides ours, and the runner does not make up."""
+    owner = get_commands().get("test")
+    if owner == "itkit" or _runner_is_ours(settings.TEST_RUNNER):
+        return []
+    return [
+        checks.Warning(
+            f"manage.py test is the command of {owner!r}, which knows no --integration.",
+            hint='List "itkit" before that app in INSTALLED_APPS, or set'
+            ' TEST_RUNNER = "itkit.runner.IntegrationRunner".',
+            id="itkit.W001",
+        )
+    ]
+
+
+def _errors(mistakes: Iterable[conf.Mistake]) -> list[checks.CheckMessage]:
+    return [checks.Error(mistake.message, hint=mistake.hint, id=mistake.id) for mistake in mistakes]
+
+
+def _runner_is_ours(path: str) -> bool:
+    from django.test.utils import get_runner
+
+    try:
+        return any(base.__module__ == "itkit.runner" for base in get_runner(settings, path).__mro__)
+    except (ImportError, AttributeError):
+        return False  # Django itself reports a TEST_RUNNER that cannot be imported

@@ -1,0 +1,261 @@
+"""``ITKIT``: one table of settings with defaults, validation, a cached getter and its reset.
+
+Each dataclass below is one table. A field's metadata holds the check of its value; the key in
+``ITKIT`` is the field's name in capitals. Some keys can be set by the environment as well, and
+the environment wins: a CI job should not have to edit settings.
+"""
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from itkit import urls
+from itkit.exceptions import ConfigurationError
+
+Check = Callable[[Any], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend."""
+
+    number: int
+    message: str
+    hint: str
+
+    @property
+    def id(self) -> str:
+        """The id of the system check, such as ``itkit.E002``."""
+        return f"itkit.E{self.number:03}"
+
+
+def _a_string(value: Any) -> str | None:
+    return None if value is None or isinstance(value, str) else "a string"
+
+
+def _a_flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "True or False"
+
+
+def _seconds(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return None if number and value > 0 else "a number of seconds above 0"
+
+
+def _strings(value: Any) -> str | None:
+    is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    return None if is_list else "a list of strings"
+
+
+def _a_source(value: Any) -> str | None:
+    return None if value in SOURCES else f"one of {', '.join(map(repr, SOURCES))}"
+
+
+def _a_mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a dict"
+
+
+def _a_url(schemes: tuple[str, ...]) -> Check:
+    def check(value: Any) -> str | None:
+        expected = f"a URL such as {schemes[0]}://localhost/…"
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            return expected
+        try:
+            urls.parse(value, schemes)
+        except ConfigurationError as error:
+            return f"{expected} ({str(error).rstrip('.')})"
+        return None
+
+    return check
+
+
+def _setting(default: Any, check: Check, *, env: str | None = None) -> Any:
+    return field(default=default, metadata={"check": check, "env": env})
+
+
+SOURCES = ("auto", "settings", "embedded", "system")
+"""Where servers may come from: ``auto`` tries all in this order, the others only themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresSettings:
+    """``ITKIT["POSTGRES"]``."""
+
+    url: str | None = _setting(None, _a_url(urls.POSTGRES_SCHEMES), env="ITKIT_POSTGRES_URL")
+    bin: str | None = _setting(None, _a_string, env="ITKIT_POSTGRES_BIN")
+    allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
+    extensions: tuple[str, ...] = _setting((), _strings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisSettings:
+    """``ITKIT["REDIS"]``."""
+
+    url: str | None = _setting(None, _a_url(urls.REDIS_SCHEMES), env="ITKIT_REDIS_URL")
+    bin: str | None = _setting(None, _a_string, env="ITKIT_REDIS_BIN")
+    allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
+    settings: tuple[str, ...] = _setting((), _strings)
+    allow_addresses: tuple[str, ...] = _setting((), _strings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendSettings:
+    """One entry of ``ITKIT["BACKENDS"]``: where the real backend is named."""
+
+    setting: str | None = _setting(None, _a_string)
+    target: str | None = _setting(None, _a_string)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasSettings:
+    """One entry of ``ITKIT["DATA"]["ALIASES"]``: what ``create_<alias>()`` creates."""
+
+    model: str | None = _setting(None, _a_string)
+    args: tuple[str, ...] = _setting((), _strings)
+    items: tuple[str, ...] = _setting((), _strings)
+    defaults: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"check": _a_mapping, "env": None}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """``ITKIT["DATA"]``."""
+
+    aliases: Mapping[str, AliasSettings] = field(
+        default_factory=dict, metadata={"entries": AliasSettings}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """``ITKIT`` as a whole, checked and with its defaults."""
+
+    source: str = _setting("auto", _a_source, env="ITKIT_SOURCE")
+    start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
+    cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
+    data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")
+    postgres: PostgresSettings = field(
+        default_factory=PostgresSettings, metadata={"table": PostgresSettings}
+    )
+    redis: RedisSettings = field(default_factory=RedisSettings, metadata={"table": RedisSettings})
+    backends: Mapping[str, BackendSettings] = field(
+        default_factory=dict, metadata={"entries": BackendSettings}
+    )
+    data: DataSettings = field(default_factory=DataSettings, metadata={"table": DataSettings})
+
+
+@cache
+def get() -> Settings:
+    """Return the checked settings; cached until ``ITKIT`` changes.
+
+    Raises:
+        ConfigurationError: anything is wrong with them; the message lists all of it.
+    """
+    parsed, mistakes = _read()
+    if mistakes:
+        lines = [f"  {mistake.message} {mistake.hint}" for mistake in mistakes]
+        raise ConfigurationError("\n".join(["The setting ITKIT has mistakes:", *lines]))
+    return parsed
+
+
+def mistakes() -> list[Mistake]:
+    """Return everything that is wrong with ``ITKIT`` and its environment variables."""
+    return _read()[1]
+
+
+def _read() -> tuple[Settings, list[Mistake]]:
+    reader = _Reader()
+    parsed = reader.table(Settings, getattr(django_settings, "ITKIT", {}), "ITKIT")
+    return parsed, reader.mistakes
+
+
+class _Reader:
+    """Turns nested dicts into the dataclasses above and collects what is wrong on the way."""
+
+    def __init__(self) -> None:
+        self.mistakes: list[Mistake] = []
+
+    def table(self, kind: type[Any], raw: Any, path: str) -> Any:
+        if not isinstance(raw, Mapping):
+            self._wrong_value(path, raw, "a dict")
+            raw = {}
+        known = {item.name.upper(): item for item in fields(kind)}
+        self._report_unknown(raw, known, path)
+        return kind(**dict(self._values(known, raw, path)))
+
+    def _values(
+        self, known: Mapping[str, Field[Any]], raw: Mapping[str, Any], path: str
+    ) -> Iterator[tuple[str, Any]]:
+        for key, item in known.items():
+            place = f'{path}["{key}"]'
+            if "table" in item.metadata:
+                yield item.name, self.table(item.metadata["table"], raw.get(key, {}), place)
+            elif "entries" in item.metadata:
+                yield item.name, self._entries(item.metadata["entries"], raw.get(key, {}), place)
+            elif (variable := item.metadata["env"]) and variable in os.environ:
+                yield item.name, self._from_environment(item, os.environ[variable])
+            elif key in raw:
+                yield item.name, self._checked(item, raw[key], place)
+
+    def _entries(self, kind: type[Any], raw: Any, path: str) -> dict[str, Any]:
+        if not isinstance(raw, Mapping):
+            self._wrong_value(path, raw, "a dict of names")
+            return {}
+        return {
+            str(name): self.table(kind, entry, f'{path}["{name}"]') for name, entry in raw.items()
+        }
+
+    def _checked(self, item: Field[Any], value: Any, place: str) -> Any:
+        expected = item.metadata["check"](value)
+        if expected:
+            self._wrong_value(place, value, expected)
+        return tuple(value) if isinstance(value, list) else value
+
+    def _from_environment(self, item: Field[Any], text: str) -> Any:
+        value: Any = text
+        if isinstance(item.default, float):
+            try:
+                value = float(text)
+            except ValueError:
+                value = text
+        return self._checked(item, value, f"the environment variable {item.metadata['env']}")
+
+    def _wrong_value(self, place: str, value: Any, expected: str) -> None:
+        shown = urls.redact(repr(value))
+        self.mistakes.append(
+            Mistake(2, f"{place} is {shown}, expected {expected}.", f"Correct {place}.")
+        )
+
+    def _report_unknown(
+        self, raw: Mapping[Any, Any], known: Mapping[str, Field[Any]], path: str
+    ) -> None:
+        for key in raw:
+            if key not in known:
+                self.mistakes.append(
+                    Mistake(1, f"{path} has no key {key!r}.", did_you_mean(str(key).upper(), known))
+                )
+
+
+def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
+    """Return a hint that offers the nearest of the available names, or all of them."""
+    near = difflib.get_close_matches(name, list(available), n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Available: {', '.join(sorted(available)) or 'none'}."
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "ITKIT":
+        get.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="itkit.conf")

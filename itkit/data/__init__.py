@@ -1,0 +1,8 @@
+"""Test data: created by factories, tracked, unique, and removed whatever the constraints."""
+
+from itkit.data.aliases import mistakes
+from itkit.data.manager import TestDataManager
+from itkit.data.report import CleanupReport
+from itkit.data.unique import UniqueValues
+
+__all__ = ["CleanupReport", "TestDataManager", "UniqueValues", "mistakes"]

@@ -1,0 +1,155 @@
+"""The project's own factories: found in ``<app>/factories.py`` and ``<app>/tests/factories.py``."""
+
+import copy
+import inspect
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, models
+
+from itkit import conf
+from itkit.exceptions import DataError
+
+Model = type[models.Model]
+Factory = Any  # factory_boy publishes no types
+Registry = Mapping[Model, tuple[Factory, ...]]
+
+
+def of_model(model: Model) -> Factory | None:
+    """Return the factory of a model, or None when the project has none for it.
+
+    The one named after the model wins where there are several.
+
+    Raises:
+        DataError: there are several and none is called ``<Model>Factory``.
+    """
+    found = _registry(tuple(app.name for app in apps.get_app_configs())).get(model, ())
+    if len(found) < 2:
+        return found[0] if found else None
+    named = [item for item in found if item.__name__ == f"{model.__name__}Factory"]
+    if len(named) == 1:
+        return named[0]
+    raise DataError(
+        f"{model._meta.label} has {len(found)} factories: {_listed(found)}. Pass the one that you "
+        f"mean to create(), or name the default {model.__name__}Factory."
+    )
+
+
+def is_factory(what: object) -> bool:
+    """Return whether ``what`` is a factory of factory_boy that makes rows."""
+    from factory.django import DjangoModelFactory
+
+    return isinstance(what, type) and issubclass(what, DjangoModelFactory)
+
+
+def trait_values(factory: Factory, states: tuple[str, ...]) -> dict[str, bool]:
+    """Return the values that switch a factory's traits on.
+
+    Raises:
+        DataError: the factory has no such trait.
+    """
+    from factory.declarations import Trait
+
+    traits = {
+        name: item for name, item in factory._meta.parameters.items() if isinstance(item, Trait)
+    }
+    for state in states:
+        if state not in traits:
+            hint = conf.did_you_mean(state, traits)
+            raise DataError(f"{factory.__name__} has no trait {state!r}. {hint}")
+    return dict.fromkeys(states, True)
+
+
+def declares(factory: Factory, name: str) -> bool:
+    """Return whether a factory says how the value of ``name`` is made."""
+    return name in factory._meta.pre_declarations or name in factory._meta.post_declarations
+
+
+def hashes(factory: Factory, name: str) -> bool:
+    """Return whether a factory turns a given ``name``, such as a password, into something else."""
+    from factory.declarations import Transformer
+
+    declaration = factory._meta.base_declarations.get(name)
+    return name in factory._meta.post_declarations or isinstance(declaration, Transformer)
+
+
+def database(factory: Factory) -> str | None:
+    """Return the alias of ``DATABASES`` that a factory writes to, or None for the router's."""
+    alias: str = factory._meta.database
+    return None if alias == DEFAULT_DB_ALIAS else alias
+
+
+@cache
+def on_database(factory: Factory, using: str) -> Factory:
+    """Return a factory that writes, with those it uses, to another alias of ``DATABASES``.
+
+    It counts on the sequences of the given one.
+    """
+    if not is_factory(factory):  # it makes no rows but, say, a dict
+        return factory
+    body = _on_database(factory._meta.base_declarations, using)
+    body["Meta"] = type("Meta", (), {"database": using})
+    body["Params"] = type("Params", (), _traits_on_database(factory, using))
+    return type(factory)(factory.__name__, (factory,), body)
+
+
+def _on_database(declarations: Mapping[str, Any], using: str) -> dict[str, Any]:
+    """Return copies of the declarations that use a factory."""
+    moved = {}
+    for name, declaration in declarations.items():
+        if hasattr(declaration, "get_factory"):
+            moved[name] = copy.copy(declaration)
+            # Late, because factories may use each other in a circle.
+            moved[name].get_factory = partial(_factory_on_database, declaration, using)
+    return moved
+
+
+def _factory_on_database(declaration: Any, using: str) -> Factory:
+    return on_database(declaration.get_factory(), using)
+
+
+def _traits_on_database(factory: Factory, using: str) -> dict[str, Any]:
+    from factory.declarations import Trait
+
+    return {
+        name: Trait(  # type: ignore[no-untyped-call]  # factory_boy publishes no types
+            **(trait.overrides | _on_database(trait.overrides, using))
+        )
+        for name, trait in factory._meta.parameters.items()
+        if isinstance(trait, Trait)
+    }
+
+
+@cache
+def _registry(app_names: tuple[str, ...]) -> Registry:
+    found: dict[Model, dict[Factory, None]] = defaultdict(dict)
+    for name in app_names:
+        for module in _modules(name):
+            for model, factory in _factories_in(module):
+                found[model][factory] = None
+    return {model: tuple(factories) for model, factories in found.items()}
+
+
+def _modules(app_name: str) -> Iterator[ModuleType]:
+    if find_spec(f"{app_name}.factories"):
+        yield import_module(f"{app_name}.factories")
+    tests = find_spec(f"{app_name}.tests")
+    # A tests.py is no package, and to import it would run the tests' module.
+    if tests and tests.submodule_search_locations and find_spec(f"{app_name}.tests.factories"):
+        yield import_module(f"{app_name}.tests.factories")
+
+
+def _factories_in(module: ModuleType) -> Iterator[tuple[Model, Factory]]:
+    for _, item in inspect.getmembers(module, is_factory):
+        if not item._meta.abstract:
+            yield item._meta.get_model_class(), item
+
+
+def _listed(factories: tuple[Factory, ...]) -> str:
+    return ", ".join(f"{item.__module__}.{item.__name__}" for item in factories)

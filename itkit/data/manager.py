@@ -1,0 +1,238 @@
+"""TestDataManager: creates what a test needs, knows all of it, and removes it again."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, TypeGuard, TypeVar, overload
+
+from django.db import models
+
+from itkit.data import aliases, deletion, factories, login, lookup
+from itkit.data.maker import Maker
+from itkit.data.report import CleanupReport
+from itkit.data.rows import TrackedRows
+from itkit.data.unique import UniqueValues
+from itkit.exceptions import DataError
+
+M = TypeVar("M", bound=models.Model)
+T = TypeVar("T")
+
+States = tuple[str, ...]
+Values = dict[str, Any]
+
+_CREATE_TEST: Final = "create_test_"
+_CREATE: Final = "create_"
+_CREATED: Final = "created_"
+
+
+class TestDataManager:
+    """Creates rows by the project's factories, or by model_bakery, and removes them.
+
+    All that is created in here is tracked, with what factories create on the way; only rows that
+    send no ``post_save`` (``bulk_create``, ``mute_signals``) need ``track()``. ``cleanup()``
+    removes it in reverse, together with rows of the tested code that reference it. As a context
+    manager it cleans up at the end.
+
+    ``create_<alias>()`` and ``create_test_<alias>()`` create by an alias, as ``create("<alias>")``
+    does; ``created_<alias>s`` lists what there is of it. Aliases are in ``ITKIT["DATA"]`` or are
+    names of models: ``create_test_user()``, ``create_test_order(user.id, items=[{...}])``.
+
+    Args:
+        seed: makes the unique values repeat; see ``UniqueValues``.
+        offset: where in the seed's values to begin.
+        using: alias of ``DATABASES``; by default what the factory or the router says.
+
+    Attributes:
+        unique: values that collide with no others: ``unique.email()``, ``unique.text(10)``.
+    """
+
+    __test__ = False  # pytest would collect the class for its name
+
+    def __init__(
+        self, *, seed: str | None = None, offset: int = 0, using: str | None = None
+    ) -> None:
+        self.unique = UniqueValues(seed, offset=offset)
+        self._maker = Maker(self.unique, using)
+        self._tracked = TrackedRows()
+
+    @overload
+    def create(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    def create(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
+    def create(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
+        """Create and save one instance.
+
+        Args:
+            what: a model, its label (``"shop.Order"``), a factory, or an alias (``"order"``).
+            states: names of the factory's traits to switch on.
+            values: what the test cares about; all else is filled in.
+
+        Raises:
+            DataError: there is no such model, alias or trait, or a row cannot be filled in.
+        """
+        with self._tracked.recording():
+            return self._create(what, states, values)
+
+    @overload
+    def create_batch(self, what: type[M], size: int, /, *states: str, **values: Any) -> list[M]: ...
+    @overload
+    def create_batch(
+        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+    ) -> list[Any]: ...
+    def create_batch(
+        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+    ) -> list[Any]:
+        """Create and save ``size`` instances, each as ``create()`` does.
+
+        Raises:
+            DataError: as for ``create()``.
+        """
+        with self._tracked.recording():
+            return [self._create(what, states, values) for _ in range(size)]
+
+    @overload
+    def build(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
+    def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
+        """Make one instance, with what it references, and save none of them.
+
+        Raises:
+            DataError: as for ``create()``.
+        """
+        if factories.is_factory(what):
+            return self._maker.by_factory(what, values, states, save=False)
+        if _is_alias(what):
+            alias = aliases.find(what)
+            values = self._completed(alias, alias.bind((), values))
+            return self._maker.by_model(alias.model, values, states, save=False)
+        return self._maker.by_model(_model(what), values, states, save=False)
+
+    def track(self, rows: T) -> T:
+        """Remove these at clean-up as well: an instance, or a queryset or list of instances.
+
+        Returns:
+            What it was given.
+
+        Raises:
+            DataError: an instance has not been saved.
+        """
+        for instance in rows if isinstance(rows, Iterable) else [rows]:
+            if not isinstance(instance, models.Model):
+                raise DataError(f"track() takes saved instances, not {instance!r}.")
+            self._tracked.add(instance)
+        return rows
+
+    def on_cleanup(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function at clean-up, after what is created later has been removed."""
+        self._tracked.add_callback(partial(function, *args))
+
+    def cleanup(self) -> CleanupReport:
+        """Remove what was created and tracked, the last first, and what references it.
+
+        A second call finds nothing to do. In a running event loop write ``await data.cleanup()``.
+
+        Raises:
+            ExceptionGroup: all that went wrong; the rest has been removed.
+        """
+        report = CleanupReport()
+        if _in_event_loop():
+            return report.after(partial(self._clean_up, report))
+        self._clean_up(report)
+        return report
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self._clean_up(CleanupReport())
+        except ExceptionGroup as error:
+            if failure is None:
+                raise
+            # The failure of the test is the news; it must not be hidden by its clean-up.
+            failure.add_note(f"{error}: {list(error.exceptions)}")
+
+    def __getattr__(self, name: str) -> Any:
+        for prefix in (_CREATE_TEST, _CREATE):
+            if name.startswith(prefix):
+                return partial(self._create_as, aliases.find(name.removeprefix(prefix)))
+        if name.startswith(_CREATED):
+            alias = aliases.find(aliases.singular(name.removeprefix(_CREATED)))
+            return self._tracked.instances(alias.model)
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self
+        )
+
+    def _create_as(self, alias: aliases.Alias, /, *args: Any, **values: Any) -> Any:
+        with self._tracked.recording():
+            return self._create_with_children(alias, (), alias.bind(args, values))
+
+    def _create(self, what: str | type[Any], states: States, values: Values) -> Any:
+        made: Any
+        if factories.is_factory(what):
+            made = self._maker.by_factory(what, values, states)
+        elif _is_alias(what):
+            alias = aliases.find(what)
+            made = self._create_with_children(alias, states, alias.bind((), values))
+        else:
+            made = self._maker.by_model(_model(what), values, states)
+        return made
+
+    def _create_with_children(self, alias: aliases.Alias, states: States, values: Values) -> Any:
+        items = values.pop(aliases.ITEMS, None) if alias.children else None
+        parent = self._maker.by_model(alias.model, self._completed(alias, values), states)
+        if alias.children:
+            for child in alias.children.default(parent) if items is None else items:
+                self._maker.by_model(alias.children.model, {alias.children.field: parent, **child})
+        return parent
+
+    def _completed(self, alias: aliases.Alias, values: Values) -> Values:
+        return login.completed(alias.model, {**alias.defaults, **values}, self.unique)
+
+    def _clean_up(self, report: CleanupReport) -> None:
+        errors: list[Exception] = []
+        for step in self._tracked.pop():
+            if isinstance(step, list):
+                errors += deletion.delete(step, self._tracked, report)
+            else:
+                errors += _failure_of(step)
+        if errors:
+            raise ExceptionGroup("Not all test data could be removed", errors)
+
+
+def _is_alias(what: object) -> TypeGuard[str]:
+    return isinstance(what, str) and "." not in what
+
+
+def _model(what: object) -> type[models.Model]:
+    if isinstance(what, str):
+        return lookup.model_labelled(what)
+    if isinstance(what, type) and issubclass(what, models.Model):
+        return what
+    raise DataError(
+        f"{what!r} is nothing that can be created. Give a model, its label such as 'shop.Order', "
+        "a factory, or an alias such as 'order'."
+    )
+
+
+def _failure_of(callback: Callable[[], object]) -> list[Exception]:
+    try:
+        callback()
+    except Exception as error:  # noqa: BLE001 - the rest is still to be cleaned up
+        return [error]
+    return []
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

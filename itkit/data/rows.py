@@ -1,0 +1,97 @@
+"""The rows that a manager knows: in the order of their making, and how each is found again."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from django.db import models, router
+from django.db.models.signals import post_save
+
+from itkit.exceptions import DataError
+
+Model = type[models.Model]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: it is found by these, even when the instance has lost its key."""
+
+    using: str
+    model: Model
+    pk: Any
+
+    @classmethod
+    def of(cls, instance: models.Model) -> "Row":
+        """Return the row of a saved instance.
+
+        Raises:
+            DataError: the instance has not been saved.
+        """
+        if instance.pk is None:
+            raise DataError(f"{instance!r} has no row to track: save it first.")
+        model = concrete(type(instance))
+        using = instance._state.db or router.db_for_write(model, instance=instance)
+        return cls(using, model, model._meta.pk.to_python(instance.pk))
+
+
+def concrete(model: Model) -> Model:
+    """Return the model that has the table of a model, which may be a proxy of it."""
+    return model._meta.concrete_model or model
+
+
+Callback = Callable[[], object]
+Step = Callback | list[Row]
+
+
+class TrackedRows:
+    """A stack of rows and callbacks, so that a clean-up undoes them in reverse."""
+
+    def __init__(self) -> None:
+        self._known: dict[Row, models.Model] = {}
+        self._steps: list[Step] = []
+
+    def add(self, instance: models.Model) -> None:
+        """Push the row of an instance; a row that is known keeps its place."""
+        row = Row.of(instance)
+        if row in self._known:
+            return
+        self._known[row] = instance
+        step = self._steps[-1] if self._steps else None
+        if not isinstance(step, list):
+            step = []
+            self._steps.append(step)
+        step.append(row)
+
+    def add_callback(self, callback: Callback) -> None:
+        """Push something to be called."""
+        self._steps.append(callback)
+
+    def pop(self) -> Iterator[Step]:
+        """Take the steps off, the last one first; rows next to each other come as one step."""
+        while self._steps:
+            yield self._steps.pop()
+        self._known.clear()
+
+    def instances(self, model: Model) -> list[Any]:
+        """Return the instances of a model, the oldest first."""
+        return [instance for instance in self._known.values() if isinstance(instance, model)]
+
+    def __contains__(self, row: object) -> bool:
+        return row in self._known
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Add every row that this thread inserts through ``save()``, in here."""
+        receiver = partial(self._on_save, threading.get_ident())
+        post_save.connect(receiver, weak=False)
+        try:
+            yield
+        finally:
+            post_save.disconnect(receiver)
+
+    def _on_save(self, thread: int, *, instance: models.Model, created: bool, **_: object) -> None:
+        if created and threading.get_ident() == thread:
+            self.add(instance)

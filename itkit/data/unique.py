@@ -1,0 +1,115 @@
+"""Unique values: a seeded permutation of a counter, so that they look random but cannot collide."""
+
+import itertools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import cache
+from hashlib import blake2s
+from typing import Final
+
+from itkit import names
+from itkit.exceptions import DataError
+
+ALL_NUMBERS: Final = 2**32
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_ROUNDS: Final = 4
+
+Counters = defaultdict[int, Iterator[int]]
+
+
+class UniqueValues:
+    """Values for columns that must differ, each drawn from one of the seed's permutations.
+
+    Two managers share no value when they count through different parts of one permutation. So
+    without a seed, all managers of a process count on together under a seed of the process. With a
+    seed the values repeat: they start at ``offset``, and who makes several managers of one seed
+    gives each an offset of its own, such as ``worker << 24 | test << 8``.
+
+    Args:
+        seed: names the permutation; by default eight random hex digits, one for the process.
+        offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
+    """
+
+    def __init__(self, seed: str | None = None, *, offset: int = 0) -> None:
+        self.seed = _process_seed() if seed is None else seed
+        self._counters = _process_counters if seed is None else _counters(offset)
+        self._drawn: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    def number(self, below: int = ALL_NUMBERS) -> int:
+        """Return a number from 0 to ``below`` - 1 that this manager has not given before.
+
+        Raises:
+            DataError: all of them have been given.
+        """
+        with self._lock:  # threads of one test draw at once
+            if self._drawn[below] == below:
+                raise DataError(
+                    f"All {below} different values of this size have been used. "
+                    "Make the column longer, or create fewer rows in one test."
+                )
+            self._drawn[below] += 1
+            index = next(self._counters[below])
+        return _permuted(index % below, below, self.seed)
+
+    def hex(self) -> str:
+        """Return eight hex digits."""
+        return f"{self.number():08x}"
+
+    def email(self) -> str:
+        """Return an address such as ``test_5f3a9c01@example.com``."""
+        return f"test_{self.hex()}@example.com"
+
+    def text(self, max_length: int | None = None) -> str:
+        """Return eight hex digits, or ``max_length`` letters and digits where that is shorter."""
+        if max_length is None or max_length >= 8:
+            return self.hex()
+        number = self.number(min(len(_DIGITS) ** max_length, ALL_NUMBERS))
+        return _in_digits(number, max_length)
+
+
+def _counters(offset: int) -> Counters:
+    return defaultdict(lambda: itertools.count(offset))
+
+
+_process_counters = _counters(0)
+
+
+@cache
+def _process_seed() -> str:
+    return names.new_run_id()
+
+
+def _permuted(index: int, below: int, seed: str) -> int:
+    """Return the place of ``index`` in the seed's permutation of ``range(below)``.
+
+    A Feistel network permutes the next even power of two; what falls outside of the range is
+    permuted again until it falls inside, which keeps it a permutation.
+    """
+    half = max(1, (below - 1).bit_length() + 1 >> 1)
+    index = _feistel(index, half, seed)
+    while index >= below:
+        index = _feistel(index, half, seed)
+    return index
+
+
+def _feistel(number: int, half: int, seed: str) -> int:
+    mask = (1 << half) - 1
+    left, right = number >> half, number & mask
+    for turn in range(_ROUNDS):
+        left, right = right, left ^ (_scrambled(right, turn, seed) & mask)
+    return left << half | right
+
+
+def _scrambled(number: int, turn: int, seed: str) -> int:
+    text = f"{seed}:{turn}:{number}".encode()
+    return int.from_bytes(blake2s(text, digest_size=4).digest(), "big")
+
+
+def _in_digits(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))

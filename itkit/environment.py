@@ -1,0 +1,393 @@
+"""The one conductor: run, worker and test scopes over the parts.
+
+A run is one command, a worker one process with a schema and a prefix of its own, a test one
+generation of prefix and one state of the fakes. The runner and the pytest plugin are two doors to
+the functions below; all that they share is in the process-global ``current()``: threads and live
+servers must see it, so it is no ContextVar.
+
+What is acquired is pushed on a stack at once and released in the reverse order, where one failing
+release does not stop the rest.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+
+from django.db import connections
+
+from itkit import conf, names, postgres, redis
+from itkit.data import TestDataManager
+from itkit.exceptions import ItkitError, ServiceUnavailableError
+from itkit.registry import Registry
+from itkit.services import Need, Options, Service, Services
+from itkit.services import start as start_services
+from itkit.urls import redact
+
+PAYLOAD_VARIABLE = "ITKIT_PAYLOAD"
+_PARENT_POLL_SECONDS = 0.2
+_PROBE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """What a worker needs to know of the run; it travels in the environment as JSON.
+
+    Set before a pool starts, it reaches workers by fork, spawn, forkserver and xdist alike.
+    """
+
+    run: str
+    databases: dict[str, str] = field(default_factory=dict)
+    databases_owned: bool = False
+    redis: str | None = None
+    redis_owned: bool = False
+    redis_project: list[tuple[str, str]] = field(default_factory=list)
+    summary: str = ""
+
+    def export(self) -> None:
+        """Put the payload where processes started from now on will find it."""
+        os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
+
+    @classmethod
+    def from_environment(cls) -> "Payload":
+        """Read what the main process has exported.
+
+        Raises:
+            ItkitError: it has not; this process is no worker of a run.
+        """
+        try:
+            raw = json.loads(os.environ[PAYLOAD_VARIABLE])
+        except KeyError as error:
+            raise ItkitError(
+                f"This worker finds no {PAYLOAD_VARIABLE} in its environment: it was not started"
+                " by a run with --integration."
+            ) from error
+        raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
+        return cls(**raw)
+
+
+class Run:
+    """The run scope: servers, databases and leases. It lives in the main process only."""
+
+    def __init__(self) -> None:
+        self._releases = ExitStack()
+        self._services: Services | None = None
+
+    def start(self) -> Payload:
+        """Provide everything that the run's workers share, or nothing at all.
+
+        Raises:
+            ConfigurationError: the settings are wrong.
+            ServiceUnavailableError: a server cannot be found or started, or lacks an extension.
+            IsolationError: the tests could not be kept apart from other data.
+        """
+        started = time.perf_counter()
+        run = names.new_run_id()
+        with ExitStack() as undo:
+            undo.push(self._releases.__exit__)
+            services = self._start_services()
+            databases = self._start_postgres(services.postgres, run)
+            self._start_redis(services.redis, run)
+            undo.pop_all()
+        milliseconds = round((time.perf_counter() - started) * 1000)
+        return Payload(
+            run=run,
+            databases=databases,
+            databases_owned=bool(services.postgres and services.postgres.started),
+            redis=services.redis.url if services.redis else None,
+            redis_owned=bool(services.redis and services.redis.started),
+            redis_project=redis.project_servers(),
+            summary=_summary(run, services, milliseconds),
+        )
+
+    def stop(self) -> None:
+        """Release everything; a second call does nothing."""
+        self._releases.close()
+
+    def check(self) -> None:
+        """Raise ServiceUnavailableError, with the end of its log, if a server of ours has died."""
+        if self._services is not None:
+            self._services.check()
+
+    def _start_services(self) -> Services:
+        settings = conf.get()
+        options = Options(
+            source=settings.source,
+            start_timeout=settings.start_timeout,
+            cache_dir=settings.cache_dir,
+            data_root=settings.data_root,
+        )
+        self._services = start_services(_needs(settings), options)
+        self._releases.callback(self._services.stop)
+        return self._services
+
+    def _start_postgres(self, service: Service | None, run: str) -> dict[str, str]:
+        if service is None:
+            return {}
+        databases = postgres.RunDatabases(service.url, run, owned=service.started)
+        self._releases.callback(databases.stop)
+        return databases.start(conf.get().postgres.extensions)
+
+    def _start_redis(self, service: Service | None, run: str) -> None:
+        # A server that is thrown away needs neither a lease nor a sweep.
+        if service is None or service.started:
+            return
+        lease = redis.RunLease(service.url, run)
+        self._releases.callback(lease.stop)
+        lease.start()
+        redis.sweep(service.url)
+
+
+class Environment:
+    """The worker and test scopes: this process attached to a run.
+
+    Attributes:
+        backends: the project's external backends, swapped for recording fakes.
+        worker: id of this worker.
+    """
+
+    def __init__(self, payload: Payload, worker: str, *, run: Run | None = None) -> None:
+        self.payload = payload
+        self.worker = worker
+        self.backends = Registry.from_settings()
+        self._run = run
+        self._is_forked = False
+        self._releases = ExitStack()
+        self._routing: postgres.Routing | None = None
+        self._redis: redis.Isolation | None = None
+        self._tests = 0
+
+    def attach(self) -> None:
+        """Route this process to the run: its databases, its Redis, its fakes."""
+        with ExitStack() as undo:
+            undo.push(self._releases.__exit__)
+            self._attach_postgres()
+            self._attach_redis()
+            self._releases.callback(self.backends.restore)
+            self.backends.swap()
+            undo.pop_all()
+
+    def detach(self) -> None:
+        """Give the process back what it had; in the main process the run ends as well."""
+        with ExitStack() as releases:
+            if self._run is not None:
+                releases.callback(self._run.stop)
+            releases.callback(self._releases.close)
+
+    def enter_worker(self, worker: str) -> None:
+        """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
+        self.worker = worker
+        self._is_forked = True  # the servers' guard answers the process that started it only
+        if self._routing is not None:
+            self._routing.worker = worker
+        if self._redis is not None:
+            self._redis.uninstall()
+            self._install_redis()
+        _die_with_parent()
+
+    def begin_test(self) -> None:
+        """Give the next test a Redis without keys and fakes without memory."""
+        self._tests += 1
+        if self._redis is not None:
+            self._redis.new_generation()
+        self.backends.reset()
+
+    def end_test(self) -> None:
+        """End the running test: what it programmed answers nobody after it."""
+        self.backends.reset()
+
+    def reset_database(self, alias: str) -> bool:
+        """Undo what committed tests did to a database; False if it is not one of ours."""
+        return self._routing is not None and self._routing.reset(alias)
+
+    def new_data_manager(self) -> TestDataManager:
+        """Return a manager whose unique values meet those of no other test of the run.
+
+        The values are numbered by worker and test, with room for 256 each before they run on into
+        those of the next test, which begins with clean tables.
+        """
+        offset = (names.worker_number(self.worker) % 256) << 24 | (self._tests % 65536) << 8
+        return TestDataManager(seed=self.payload.run, offset=offset)
+
+    def check_servers(self) -> None:
+        """Find out whether a failure has a plain reason: a server that does not answer any more.
+
+        Raises:
+            ServiceUnavailableError: names the server, and how it ended if it was ours.
+        """
+        if self._run is not None and not self._is_forked:
+            self._run.check()
+        database = next(iter(self.payload.databases.values()), None)
+        for kind, url, probe in (
+            ("Postgres", database, postgres.probe),
+            ("Redis", self.payload.redis, redis.probe),
+        ):
+            if url is not None:
+                _probe(kind, url, probe)
+
+    def _attach_postgres(self) -> None:
+        self._routing = postgres.Routing(
+            self.payload.databases,
+            run=self.payload.run,
+            worker=self.worker,
+            owned=self.payload.databases_owned,
+        )
+        self._releases.callback(self._routing.uninstall)
+        self._routing.install()
+
+    def _attach_redis(self) -> None:
+        if self.payload.redis is not None:
+            self._releases.callback(self._release_redis)
+            self._install_redis()
+
+    def _install_redis(self) -> None:
+        self._redis = redis.Isolation(
+            server=self.payload.redis or "",
+            run=self.payload.run,
+            worker=self.worker,
+            owned=self.payload.redis_owned,
+            project=self.payload.redis_project,
+        )
+        self._redis.install()
+
+    def _release_redis(self) -> None:
+        if self._redis is not None:
+            with ExitStack() as releases:
+                releases.callback(self._redis.uninstall)
+                if not self.payload.redis_owned:
+                    self._redis.clear()
+            self._redis = None
+
+
+_current: Environment | None = None
+
+
+def current() -> Environment | None:
+    """Return the environment that this process is attached to, or None without --integration."""
+    return _current
+
+
+def start(worker: str = names.MAIN_WORKER) -> Environment:
+    """Start a run and attach this, the main process to it; ``stop()`` ends it.
+
+    Raises:
+        ItkitError: nothing was left running; the message says what to change.
+    """
+    global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    run = Run()
+    payload = run.start()
+    payload.export()
+    environment = Environment(payload, worker, run=run)
+    with ExitStack() as undo:
+        undo.callback(run.stop)
+        undo.callback(os.environ.pop, PAYLOAD_VARIABLE, None)
+        environment.attach()
+        undo.pop_all()
+    _current = environment
+    return environment
+
+
+def attach(worker: str) -> Environment:
+    """Attach a process that the main process has started to its run."""
+    global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    environment = Environment(Payload.from_environment(), worker)
+    environment.attach()
+    _die_with_parent()
+    _current = environment
+    return environment
+
+
+def stop() -> None:
+    """Detach this process and, in the main one, end the run; a second call does nothing."""
+    global _current
+    environment, _current = _current, None
+    if environment is not None:
+        os.environ.pop(PAYLOAD_VARIABLE, None)
+        environment.detach()
+
+
+def _needs(settings: conf.Settings) -> list[Need]:
+    """Return the servers that this project needs: those that its settings name."""
+    needs = []
+    if postgres.postgres_aliases():
+        needs.append(
+            Need(
+                kind="postgres",
+                given=_given(settings.postgres.url, "ITKIT_POSTGRES_URL", "POSTGRES"),
+                project=postgres.project_server(),
+                allow_remote=settings.postgres.allow_remote,
+                binary=settings.postgres.bin,
+                probe=postgres.probe,
+            )
+        )
+    project = redis.project_servers()
+    if project or settings.redis.url:
+        needs.append(
+            Need(
+                kind="redis",
+                given=_given(settings.redis.url, "ITKIT_REDIS_URL", "REDIS"),
+                project=next(iter(project), None),
+                allow_remote=settings.redis.allow_remote,
+                binary=settings.redis.bin,
+                probe=redis.probe,
+            )
+        )
+    return needs
+
+
+def _given(url: str | None, variable: str, table: str) -> tuple[str, str] | None:
+    if url is None:
+        return None
+    return (variable if variable in os.environ else f'ITKIT["{table}"]["URL"]', url)
+
+
+def _summary(run: str, services: Services, milliseconds: int) -> str:
+    """Return the line that tells what the tests run on."""
+    parts = [f"{service.product} ({_origin(service)})" for service in services]
+    if services.postgres:
+        parts.append(f"schema {names.schema(run, names.MAIN_WORKER)}")
+    if services.redis:
+        parts.append(f"prefix {names.key_prefix(run, names.MAIN_WORKER)}")
+    parts += _left_to_django()
+    return f"itkit: {', '.join(parts) or 'no server needed'} · ready in {milliseconds} ms"
+
+
+def _origin(service: Service) -> str:
+    return redact(f"{service.source}, {service.place}")
+
+
+def _left_to_django() -> Iterable[str]:
+    ours = postgres.postgres_aliases()
+    return [
+        f"database {alias!r} is {connections[alias].vendor}: left to Django"
+        for alias in connections
+        if alias not in ours
+    ]
+
+
+def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:
+    try:
+        probe(url, _PROBE_SECONDS)
+    except Exception as error:
+        raise ServiceUnavailableError(
+            f"{kind} at {redact(url)} does not answer any more: {redact(str(error)).strip()}"
+        ) from error
+
+
+def _die_with_parent() -> None:
+    """End this worker when its parent is gone: nobody is left to give it work or read its results.
+
+    A pool's workers hold the write ends of their own queues, so they would wait for ever after a
+    SIGKILL of the main process, and keep its pipes open.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_POLL_SECONDS)
+        os._exit(70)
+
+    threading.Thread(target=watch, name="itkit-parent-watch", daemon=True).start()

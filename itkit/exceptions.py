@@ -1,0 +1,72 @@
+"""Every error that itkit raises.
+
+ItkitError
+├── ConfigurationError          a setting is wrong; also an ImproperlyConfigured
+├── ServiceUnavailableError     no server can be found, or ours has died
+├── IsolationError              itkit cannot keep the tests apart, so it refuses
+│   └── EscapeError             code reached for something outside of the isolation
+└── TestError                   a mistake of the test's author; also an AssertionError
+    ├── CallMismatchError       a backend was not called as the test says
+    ├── UnknownMethodError      the real class has no such method
+    ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
+    ├── UnprogrammedReturnError what a fake returned was used, but never programmed
+    ├── BindingError            the container has nothing for what it was asked for
+    └── DataError               the data manager does not know what it was asked for
+        └── UnknownAliasError   there is no such alias
+"""
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class ItkitError(Exception):
+    """Base of all errors of itkit."""
+
+
+class ConfigurationError(ItkitError, ImproperlyConfigured):
+    """A setting is wrong; the message names it, its value and the line to change."""
+
+
+class ServiceUnavailableError(ItkitError):
+    """No Postgres or Redis can be found or started, or one that was started has died."""
+
+
+class IsolationError(ItkitError):
+    """Tests cannot be kept apart from other data, so nothing is run."""
+
+
+class EscapeError(IsolationError):
+    """Code reached for a server, key or command outside of its isolation and was refused."""
+
+
+class TestError(ItkitError, AssertionError):
+    """A mistake of the test's author; runners report it as a failure."""
+
+    __test__ = False  # pytest would collect the class for its name
+
+
+class CallMismatchError(TestError):
+    """A backend was not called as the test says."""
+
+
+class UnknownMethodError(TestError, AttributeError):
+    """The test programs or asks about a method that the real class does not have."""
+
+
+class UnknownBackendError(TestError, AttributeError):
+    """The test asks for a backend that ``ITKIT["BACKENDS"]`` does not name."""
+
+
+class UnprogrammedReturnError(TestError):
+    """Code used the return value of a call for which the test programmed none."""
+
+
+class BindingError(TestError):
+    """The container has nothing for what the test or a constructor asks of it."""
+
+
+class DataError(TestError):
+    """The data manager does not know the model, factory or alias that it was asked for."""
+
+
+class UnknownAliasError(DataError, AttributeError):
+    """The data manager has no method for an alias, because there is no such alias."""

@@ -1,0 +1,32 @@
+"""Recording fakes: they record each call of a backend and answer as the test programmed.
+
+A real class or function is swapped in place (``ClassSwap``, ``FunctionSwap``); an interface
+without an implementation gets an object of its own (``mock_object``, ``RecordingFake``). Either
+way a ``Fake`` records and answers, and the test holds a ``Handle`` of it.
+"""
+
+from itkit.fakes.calls import Call
+from itkit.fakes.fake import Fake
+from itkit.fakes.handles import Handle, MethodHandle, programming_line
+from itkit.fakes.members import function_member, members_of
+from itkit.fakes.mocks import RecordingFake, handle_of, is_mock, mock_object
+from itkit.fakes.swaps import ClassSwap, FunctionSwap, obstacle
+from itkit.fakes.unprogrammed import UnprogrammedReturn
+
+__all__ = [
+    "Call",
+    "ClassSwap",
+    "Fake",
+    "FunctionSwap",
+    "Handle",
+    "MethodHandle",
+    "RecordingFake",
+    "UnprogrammedReturn",
+    "function_member",
+    "handle_of",
+    "is_mock",
+    "members_of",
+    "mock_object",
+    "obstacle",
+    "programming_line",
+]

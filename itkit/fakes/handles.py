@@ -1,0 +1,224 @@
+"""What a test holds of a fake: programs its answers and asks about its calls.
+
+The application never sees a handle; it has plain objects of the real class.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from itkit.conf import did_you_mean
+from itkit.exceptions import CallMismatchError, UnknownMethodError
+from itkit.fakes import messages
+from itkit.fakes.answers import Answer, Program, Raisable, one_by_one, raising, returning
+from itkit.fakes.calls import Call
+from itkit.fakes.fake import Fake
+from itkit.fakes.members import Member
+
+
+class MethodHandle:
+    """One method of a fake, or a fake function: ``backends.payments.charge``."""
+
+    __slots__ = ("_fake", "_member")
+
+    def __init__(self, fake: Fake, member: Member) -> None:
+        self._fake = fake
+        self._member = member
+
+    def returns(self, value: Any) -> "MethodHandle":
+        """Return the value from every call from now on; of an ``async`` method, when awaited."""
+        self._program.always(returning(value))
+        return self
+
+    def returns_each(self, *values: Any) -> "MethodHandle":
+        """Return one value a call, in order; an exception among them is raised.
+
+        A call beyond the last value fails with an ``UnprogrammedReturnError``.
+        """
+        self._program.always(one_by_one(self._name, values))
+        return self
+
+    def raises(self, error: Raisable, times: int | None = None) -> "MethodHandle":
+        """Raise the exception, given as an instance or a class, from every call from now on.
+
+        Args:
+            error: what to raise.
+            times: raise from so many calls only, ahead of everything programmed otherwise.
+        """
+        self._answer_with(raising(error), times)
+        return self
+
+    def does(self, function: Callable[..., Any]) -> "MethodHandle":
+        """Call the function with each call's arguments and answer with what it returns.
+
+        The arguments are as the application passed them, without ``self``. An ``async`` method
+        may have an ``async`` function.
+        """
+        self._program.always(function)
+        return self
+
+    def delays(self, seconds: float) -> "MethodHandle":
+        """Let every call take so many seconds, really, before it answers as programmed."""
+        if seconds < 0:
+            raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
+        self._program.delay = seconds
+        return self
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls in this test, in the order in which they began."""
+        return list(self._fake.calls(self._member))
+
+    @property
+    def call_count(self) -> int:
+        """The number of calls in this test."""
+        return len(self.calls)
+
+    def was_called_with(self, *args: Any, **kwargs: Any) -> bool:
+        """Tell whether any call had these arguments, passed by position or by name alike.
+
+        Raises:
+            CallMismatchError: the real method does not take these arguments.
+        """
+        expected = self._expected(args, kwargs)
+        return any(call.arguments == expected for call in self.calls)
+
+    def assert_called_with(self, *args: Any, **kwargs: Any) -> None:
+        """Fail unless at least one call had these arguments; which one does not matter."""
+        expected = self._expected(args, kwargs)
+        calls = self.calls
+        if not any(call.arguments == expected for call in calls):
+            raise CallMismatchError(messages.no_such_call(self._name, expected, calls))
+
+    def assert_called_once_with(self, *args: Any, **kwargs: Any) -> None:
+        """Fail unless there was exactly one call and it had these arguments."""
+        self.assert_called_with(*args, **kwargs)
+        if self.call_count != 1:
+            expected = messages.listed(self._expected(args, kwargs))
+            self._fail_count(f"1 call, with {expected}")
+
+    def assert_called(self, times: int | None = None) -> None:
+        """Fail unless there was a call, or exactly so many calls."""
+        if times is None:
+            if not self.calls:
+                self._fail_count("a call")
+        elif self.call_count != times:
+            self._fail_count(messages.counted(times))
+
+    def assert_never_called(self) -> None:
+        """Fail if there was any call."""
+        if self.calls:
+            self._fail_count("no call")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}: {messages.counted(self.call_count)}>"
+
+    @property
+    def _name(self) -> str:
+        return self._fake.name_of(self._member)
+
+    @property
+    def _program(self) -> Program:
+        return self._fake.program(self._member)
+
+    def _answer_with(self, answer: Answer, times: int | None) -> None:
+        if times is None:
+            self._program.always(answer)
+        else:
+            self._program.limited(answer, times)
+
+    def _expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._member.arguments(args, kwargs)
+        except TypeError as error:
+            raise CallMismatchError(
+                f"{self._name} can never be called like this: {error}\n"
+                f"  Name the arguments that the real method takes."
+            ) from None
+
+    def _fail_count(self, wanted: str) -> None:
+        raise CallMismatchError(messages.wrong_count(self._name, wanted, self.calls))
+
+
+class Controls(ABC):
+    """The ways to program and ask a fake that name the method by a string."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _itkit_method(self, name: str) -> MethodHandle:
+        """Return the handle of a method, or raise UnknownMethodError."""
+
+    def configure_return(self, method: str, value: Any) -> None:
+        """Return the value from every call of the method from now on."""
+        self._itkit_method(method).returns(value)
+
+    def configure_exception(self, method: str, error: Raisable, times: int | None = None) -> None:
+        """Raise the exception from every call of the method, or from the next ``times`` calls."""
+        self._itkit_method(method).raises(error, times)
+
+    def configure_delay(self, method: str, seconds: float) -> None:
+        """Let every call of the method take so many seconds, really."""
+        self._itkit_method(method).delays(seconds)
+
+    def call_count(self, method: str) -> int:
+        """Return how often the method was called in this test."""
+        return self._itkit_method(method).call_count
+
+    def was_called_with(self, method: str, /, *args: Any, **kwargs: Any) -> bool:
+        """Tell whether any call of the method had these arguments, by position or by name."""
+        return self._itkit_method(method).was_called_with(*args, **kwargs)
+
+    def get_calls(self, method: str) -> list[Call]:
+        """Return the calls of the method in this test, in the order in which they began."""
+        return self._itkit_method(method).calls
+
+
+class Handle(Controls):
+    """A fake as a test holds it: ``backends.payments``.
+
+    ``handle.charge`` is the handle of a method; ``handle["charge"]`` is the same, and the only
+    way to a method whose name is also that of a control, such as ``get_calls``, or that begins
+    with an underscore, such as ``__call__``.
+    """
+
+    __slots__ = ("_fake",)
+
+    def __init__(self, fake: Fake) -> None:
+        self._fake = fake
+
+    def __getitem__(self, name: str) -> MethodHandle:
+        return method_handle(self._fake, name)
+
+    def __getattr__(self, name: str) -> MethodHandle:
+        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+            raise AttributeError(name)
+        return method_handle(self._fake, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._fake.members})
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._fake.name}>"
+
+    def _itkit_method(self, name: str) -> MethodHandle:
+        return method_handle(self._fake, name)
+
+
+def method_handle(fake: Fake, name: str) -> MethodHandle:
+    """Return the handle of a method.
+
+    Raises:
+        UnknownMethodError: the real class has no such method.
+    """
+    if name not in fake.members:
+        hint = did_you_mean(name, list(fake.members))
+        raise UnknownMethodError(f"{fake.name} has no method {name!r}. {hint}")
+    return MethodHandle(fake, fake.members[name])
+
+
+def programming_line(address: str, method: str) -> str:
+    """Return the line of a test that programs a method's return value."""
+    if method.startswith("_") or hasattr(Handle, method):
+        return f'{address}["{method}"].returns(...)'
+    return f"{address}.{method}.returns(...)"

@@ -1,0 +1,184 @@
+"""What of a class is faked: its public methods and properties, and how each of them is called."""
+
+import contextlib
+import enum
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import Signature
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from itkit.fakes.signatures import Binder, compile_binder, compile_checker, signature_of
+
+SPECIAL_METHODS = frozenset({"__aenter__", "__aexit__", "__call__", "__enter__", "__exit__"})
+"""Of the special methods only these reach out; the others describe the object and stay real."""
+
+_ENTERING = frozenset({"__aenter__", "__enter__"})
+_EXITING = frozenset({"__aexit__", "__exit__"})
+_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+REPLACED = "_itkit_member"
+"""Attribute of what stands for a member: where one fake covers another, the real one is meant."""
+
+Otherwise = Callable[[Any], Any]
+"""Makes the answer of a call for which nothing is programmed, given the object called."""
+
+
+class Kind(enum.Enum):
+    """What a call of a member gives back."""
+
+    PLAIN = enum.auto()
+    COROUTINE = enum.auto()
+    GENERATOR = enum.auto()
+    ASYNC_GENERATOR = enum.auto()
+    CONTEXT = enum.auto()
+    ASYNC_CONTEXT = enum.auto()
+    PROPERTY = enum.auto()
+
+
+@dataclass(frozen=True)
+class Member:
+    """One public method or property of a real class, or a real function.
+
+    Attributes:
+        name: as in the class.
+        kind: what a call gives back.
+        function: the real one, for its signature; a property's getter.
+        has_owner: whether it takes ``self`` or ``cls``.
+        raw: as it lies in the class's ``__dict__``.
+        otherwise: answers calls that are not programmed; None where only the test can know.
+    """
+
+    name: str
+    kind: Kind
+    function: Callable[..., Any]
+    has_owner: bool
+    raw: Any
+    otherwise: Otherwise | None
+
+    @cached_property
+    def bind(self) -> Binder:
+        """Takes what the real method takes, ``self`` included, returns the arguments by name."""
+        return compile_binder(self._full_name, self.signature, has_owner=self.has_owner)
+
+    @cached_property
+    def check(self) -> Callable[..., None]:
+        """Takes what the real method takes, ``self`` included, and raises TypeError otherwise."""
+        return compile_checker(self._full_name, self.signature)
+
+    @cached_property
+    def signature(self) -> Signature:
+        """The signature of the real method."""
+        return signature_of(self.function)
+
+    @property
+    def _full_name(self) -> str:
+        return getattr(self.function, "__qualname__", self.name)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, however they are passed; defaults are filled in.
+
+        Raises:
+            TypeError: the real method does not take them.
+        """
+        return self.bind(None, *args, **kwargs) if self.has_owner else self.bind(*args, **kwargs)
+
+
+def members_of(real: type) -> dict[str, Member]:
+    """Return the public members of a class by name, inherited ones too."""
+    found = {name: _member(name, raw, real) for name, raw in _attributes(real)}
+    return {name: member for name, member in found.items() if member is not None}
+
+
+def attributes_of(interface: type) -> dict[str, Member]:
+    """Return the attributes that an interface only declares, such as ``currency: str``."""
+    names = {
+        name
+        for kind in interface.__mro__
+        for name in inspect.get_annotations(kind)
+        if not name.startswith("_") and not hasattr(interface, name)
+    }
+    return {name: _property(name, None) for name in sorted(names)}
+
+
+def function_member(function: Callable[..., Any]) -> Member:
+    """Return the member that a plain function is."""
+    known = getattr(function, REPLACED, None)
+    return known or _method(function.__name__, function, function, has_owner=False)
+
+
+def _attributes(real: type) -> Iterator[tuple[str, Any]]:
+    abstract: frozenset[str] = getattr(real, "__abstractmethods__", frozenset())
+    merged: dict[str, Any] = {}
+    for kind in reversed(real.__mro__):
+        if not kind.__flags__ & _IMMUTABLE_TYPE:  # object, dict and the like do not reach out
+            merged.update(vars(kind))
+    for name, raw in merged.items():
+        if not name.startswith("_") or name in SPECIAL_METHODS or name in abstract:
+            yield name, raw
+
+
+def _member(name: str, raw: Any, real: type) -> Member | None:
+    known = getattr(getattr(raw, "fget", raw), REPLACED, None)
+    if isinstance(known, Member):
+        return known
+    if isinstance(raw, property):
+        return _property(name, raw)
+    if isinstance(raw, staticmethod):
+        return _method(name, raw.__func__, raw, has_owner=False)
+    if isinstance(raw, classmethod):
+        return _method(name, raw.__func__, raw, has_owner=True)
+    # Whatever binds itself to an instance is a method: functools.lru_cache and partialmethod
+    # make such objects, and so do many decorators.
+    function = raw.__get__(None, real) if hasattr(raw, "__get__") else None
+    if function is None or isinstance(function, type) or not callable(function):
+        return None
+    return _method(name, function, raw, has_owner=True)
+
+
+def _property(name: str, raw: property | None) -> Member:
+    getter = raw.fget if raw and raw.fget else lambda self: None
+    is_abstract = getattr(getter, "__isabstractmethod__", False)
+    otherwise = None if raw is None or is_abstract else getter
+    return Member(name, Kind.PROPERTY, getter, has_owner=True, raw=raw, otherwise=otherwise)
+
+
+def _method(name: str, function: Callable[..., Any], raw: Any, *, has_owner: bool) -> Member:
+    otherwise = _otherwise(name, function)
+    return Member(name, _kind(function), function, has_owner, raw, otherwise)
+
+
+def _kind(function: Callable[..., Any]) -> Kind:
+    code = getattr(function, "__code__", None)
+    if code is _CONTEXT_CODE:
+        return Kind.CONTEXT
+    if code is _ASYNC_CONTEXT_CODE:
+        return Kind.ASYNC_CONTEXT
+    if inspect.isgeneratorfunction(function):
+        return Kind.GENERATOR
+    if inspect.isasyncgenfunction(function):
+        return Kind.ASYNC_GENERATOR
+    # A decorator that wraps a coroutine function is often a plain function itself.
+    if iscoroutinefunction(function) or iscoroutinefunction(inspect.unwrap(function)):
+        return Kind.COROUTINE
+    return Kind.PLAIN
+
+
+def _otherwise(name: str, function: Callable[..., Any]) -> Otherwise | None:
+    if name in _ENTERING:
+        return lambda owner: owner
+    if name in _EXITING or signature_of(function).return_annotation in (None, "None"):
+        return lambda _owner: None
+    return None
+
+
+def _nothing() -> Iterator[None]:
+    yield
+
+
+# contextlib makes every such function from one code object, which tells them from all others.
+_CONTEXT_CODE = contextlib.contextmanager(_nothing).__code__
+_ASYNC_CONTEXT_CODE = contextlib.asynccontextmanager(_nothing).__code__  # type: ignore[arg-type]  # only its code

@@ -1,0 +1,87 @@
+"""What a failed assertion says: expected, closest call with only what differs, call sites."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from itkit.fakes.calls import Call
+
+_MOST_SHOWN = 10
+_MISSING: Any = type("_Missing", (), {"__repr__": lambda _self: "nothing"})()
+
+
+def no_such_call(name: str, expected: Mapping[str, Any], calls: Sequence[Call]) -> str:
+    """Say that no call had the expected arguments, and show the one that came closest."""
+    first = f"{name} was not called with {listed(expected)}"
+    if not calls:
+        return f"{first}\n  it was never called"
+    found = {number: _differences(expected, call) for number, call in enumerate(calls, 1)}
+    number = min(found, key=lambda number: len(found[number]))
+    site = calls[number - 1].site
+    lines = [first, f"  closest of {counted(len(calls))} (#{number}, {site}):"]
+    return "\n".join([*lines, *_table(found[number])])
+
+
+def wrong_count(name: str, wanted: str, calls: Sequence[Call]) -> str:
+    """Say how often a method was called instead of what was wanted, and where from."""
+    if not calls:
+        return f"{name} was never called, expected {wanted}"
+    lines = [f"{name} was called {_times(len(calls))}, expected {wanted}"]
+    return "\n".join([*lines, *_sites(calls)])
+
+
+def counted(count: int) -> str:
+    """Return a number of calls in words, such as ``3 calls``."""
+    return "1 call" if count == 1 else f"{count} calls"
+
+
+def listed(arguments: Mapping[str, Any]) -> str:
+    """Return arguments as they are shown in every message."""
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "no arguments"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _sites(calls: Sequence[Call]) -> list[str]:
+    shown = [
+        f"  #{number} at {call.site}: {listed(call.arguments)}"
+        for number, call in enumerate(calls[:_MOST_SHOWN], 1)
+    ]
+    rest = len(calls) - _MOST_SHOWN
+    return [*shown, f"  and {rest} more"] if rest > 0 else shown
+
+
+def _table(differences: Sequence[tuple[str, Any, Any]]) -> Iterator[str]:
+    width = max(len(path) for path, _, _ in differences)
+    expected_width = max(len(repr(expected)) for _, expected, _ in differences)
+    for path, expected, got in differences:
+        yield f"    {path:<{width}}  expected {expected!r:<{expected_width}}  got {got!r}"
+
+
+def _differences(expected: Mapping[str, Any], call: Call) -> list[tuple[str, Any, Any]]:
+    arguments = call.arguments
+    return [
+        found
+        for name, value in expected.items()
+        for found in _compare(name, value, arguments[name])
+    ]
+
+
+def _compare(path: str, expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
+    if expected == got:
+        return
+    if isinstance(expected, dict) and isinstance(got, dict):
+        for key in [*expected, *(key for key in got if key not in expected)]:
+            item = f"{path}[{key!r}]"
+            yield from _compare(item, expected.get(key, _MISSING), got.get(key, _MISSING))
+    elif _are_alike_lists(expected, got):
+        for index, (left, right) in enumerate(zip(expected, got, strict=True)):
+            yield from _compare(f"{path}[{index}]", left, right)
+    else:
+        yield path, expected, got
+
+
+def _are_alike_lists(expected: Any, got: Any) -> bool:
+    both = isinstance(expected, list | tuple) and type(expected) is type(got)
+    return both and len(expected) == len(got)

@@ -1,0 +1,157 @@
+"""Swap a real class or function for its fake, in place: every reference to it is reached.
+
+Nothing is patched by name. The methods are replaced on the class itself, so that instances made
+before, ``from x import Y`` and ``super()`` get them; of a function the code is replaced. Out of
+reach is only what was taken out of the class before the swap, such as a bound method. The
+arguments of an ``async`` function or a generator function are checked when it first runs.
+"""
+
+import inspect
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any, Final, NamedTuple
+
+from asgiref.sync import markcoroutinefunction
+
+from itkit.fakes.fake import Fake
+from itkit.fakes.members import REPLACED, Kind, Member, members_of
+from itkit.fakes.replacements import answerer, replacement
+
+_ABSENT: Final = object()
+_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+
+def obstacle(real: Any) -> str | None:
+    """Return why a real backend cannot be swapped, or None when it can."""
+    if isinstance(real, FunctionType):
+        return None
+    if not isinstance(real, type):
+        return f"it is neither a class nor a Python function but a {type(real).__qualname__}"
+    if real.__flags__ & _IMMUTABLE_TYPE:
+        return "it is a class written in C, whose methods cannot be replaced"
+    if not members_of(real):
+        return "it has no public method"
+    return None
+
+
+class ClassSwap:
+    """The methods of one class and what stands for them.
+
+    ``__init__`` stays real, for it stores configuration; so do private methods, and special
+    methods except ``__call__`` and those of context managers.
+    """
+
+    def __init__(self, real: type, fake: Fake) -> None:
+        self._real = real
+        self._fakes = {
+            name: replacement(member, lambda _owner: fake) for name, member in fake.members.items()
+        }
+        self._originals: dict[str, Any] | None = None
+
+    def swap(self) -> None:
+        """Put the fake's methods into the class."""
+        if self._originals is None:
+            own = vars(self._real)
+            self._originals = {name: own.get(name, _ABSENT) for name in self._fakes}
+            for name, method in self._fakes.items():
+                # A metaclass may refuse plain assignment, or make something of it.
+                type.__setattr__(self._real, name, method)
+
+    def restore(self) -> None:
+        """Put the real methods back; the class is then as it was."""
+        originals, self._originals = self._originals, None
+        for name, method in reversed((originals or {}).items()):
+            if method is _ABSENT:
+                type.__delattr__(self._real, name)
+            else:
+                type.__setattr__(self._real, name, method)
+
+
+class FunctionSwap:
+    """One function and the code that stands for its own."""
+
+    def __init__(self, real: FunctionType, fake: Fake) -> None:
+        (member,) = fake.members.values()
+        member.signature  # noqa: B018 - to be read while the function still has it
+        self._real = real
+        self._fake_state = self._state_for(member, fake)
+        self._real_state: _FunctionState | None = None
+
+    def swap(self) -> None:
+        """Put the fake's code into the function."""
+        if self._real_state is None:
+            self._real_state = _FunctionState.of(self._real)
+            self._fake_state.put_into(self._real)
+
+    def restore(self) -> None:
+        """Put the real code back; the function is then as it was."""
+        state, self._real_state = self._real_state, None
+        if state is not None:
+            state.put_into(self._real)
+
+    def _state_for(self, member: Member, fake: Fake) -> "_FunctionState":
+        # The closure stays with the function, so the new code must claim as many variables.
+        code = _stub_for(self._real).__code__.replace(co_freevars=self._real.__code__.co_freevars)
+        attributes = {**vars(self._real), "__signature__": member.signature, REPLACED: member}
+        if member.kind is Kind.COROUTINE:
+            attributes.update(vars(markcoroutinefunction(lambda: None)))
+        return _FunctionState(code, None, {"_itkit_answer": answerer(member, fake)}, attributes)
+
+
+class _FunctionState(NamedTuple):
+    """All of a function that a swap changes."""
+
+    code: CodeType
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+    attributes: dict[str, Any]
+
+    @classmethod
+    def of(cls, function: FunctionType) -> "_FunctionState":
+        return cls(
+            function.__code__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            dict(vars(function)),
+        )
+
+    def put_into(self, function: FunctionType) -> None:
+        # Calls in other threads see either code, and each needs its own defaults: harmless, as
+        # a swap happens before the first test and a restore after the last.
+        function.__code__ = self.code
+        function.__defaults__ = self.defaults
+        function.__kwdefaults__ = self.keyword_defaults
+        vars(function).clear()
+        vars(function).update(self.attributes)
+
+
+# A function keeps its kind for life: CPython warns when it gets code of another one.
+
+
+def _stub_for(function: FunctionType) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return _coroutine_stub
+    if inspect.isasyncgenfunction(function):
+        return _async_generator_stub
+    if inspect.isgeneratorfunction(function):
+        return _generator_stub
+    return _stub
+
+
+def _stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
+    return _itkit_answer(args, kwargs)
+
+
+def _generator_stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
+    yield from _itkit_answer(args, kwargs)
+
+
+async def _coroutine_stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
+    return await _itkit_answer(args, kwargs)
+
+
+async def _async_generator_stub(
+    *args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any
+) -> Any:
+    async for value in _itkit_answer(args, kwargs):
+        yield value

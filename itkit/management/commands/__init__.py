@@ -1,0 +1,1 @@
+"""``manage.py test`` with ``--integration``."""

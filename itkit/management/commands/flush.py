@@ -1,0 +1,24 @@
+"""Django's ``flush``, which gives way to itkit's reset after a test that has committed.
+
+Each TransactionTestCase of Django calls this command by its name when a test is over, so that no
+test case needs to be changed to keep the rows of its migrations.
+"""
+
+from typing import Any
+
+from django.core.management.commands import flush
+
+from itkit import environment
+
+
+class Command(flush.Command):
+    """Resets a database of itkit's where a test case asks for it; else it is Django's command."""
+
+    def handle(self, **options: Any) -> None:
+        """Reset or flush."""
+        current = environment.current()
+        # Only a test case passes this option; a test that calls the command wants empty tables.
+        asked_by_test_case = "inhibit_post_migrate" in options
+        if current and asked_by_test_case and current.reset_database(options["database"]):
+            return
+        super().handle(**options)

@@ -1,0 +1,65 @@
+"""Run, worker and test ids, and the names made of them. The only place that knows what is ours."""
+
+import re
+import secrets
+from hashlib import blake2s
+from typing import Final
+
+EXTENSION_SCHEMA: Final = "itkit_ext"
+KEY_ROOT: Final = "itkit:"
+MAIN_WORKER: Final = "w0"
+
+_RUN = r"[0-9a-f]{8}"
+_WORKER = r"[a-z]+[0-9]+"
+_OUR_SCHEMA = re.compile(rf"itkit_(?P<run>{_RUN})_(?P<worker>{_WORKER})(?:_[a-z0-9]+)?")
+_OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
+
+
+def new_run_id() -> str:
+    """Return eight random hex digits that name one run of the test command."""
+    return secrets.token_hex(4)
+
+
+def worker_id(number: str | int) -> str:
+    """Return the id of a parallel worker: ``w1`` for Django's 1, ``gw0`` for xdist's gw0."""
+    text = str(number)
+    return text if re.fullmatch(_WORKER, text) else f"w{int(text)}"
+
+
+def worker_number(worker: str) -> int:
+    """Return the number in the id of a worker."""
+    return int(worker.lstrip("abcdefghijklmnopqrstuvwxyz"))
+
+
+def schema(run: str, worker: str, alias: str = "default") -> str:
+    """Return the schema of one worker for one alias of ``DATABASES``.
+
+    Aliases may share a database, so each but ``default`` has its own suffix. An alias is free
+    text while Postgres cuts names at 63 bytes, so the suffix is a digest.
+    """
+    name = f"itkit_{run}_{worker}"
+    if alias == "default":
+        return name
+    return f"{name}_{blake2s(alias.encode(), digest_size=4).hexdigest()}"
+
+
+def seed_schema(schema: str) -> str:
+    """Return the schema beside a worker's that keeps the rows which its migrations made."""
+    return f"{schema}seed" if schema.count("_") > 2 else f"{schema}_seed"
+
+
+def key_prefix(run: str, worker: str) -> str:
+    """Return the prefix of all Redis keys and channels of one worker."""
+    return f"{KEY_ROOT}{run}:{worker}:"
+
+
+def run_of_schema(name: str) -> str | None:
+    """Return the run id in the name of a schema, or None when the schema is not ours."""
+    match = _OUR_SCHEMA.fullmatch(name)
+    return match["run"] if match else None
+
+
+def run_of_key(key: str) -> str | None:
+    """Return the run id in the name of a Redis key, or None when the key is not ours."""
+    match = _OUR_KEY.match(key)
+    return match["run"] if match else None

@@ -1,0 +1,82 @@
+"""One Postgres server: does it answer, and how to connect to it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from psycopg.rows import TupleRow
+
+from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
+
+MAINTENANCE_DATABASE = "postgres"
+
+Connection = psycopg.Connection[TupleRow]
+
+
+def probe(url: str, timeout: float) -> str:
+    """Return the server's name and version, such as ``Postgres 18.6``.
+
+    Args:
+        url: any database of the server; it need not exist yet.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        psycopg.OperationalError: no answer, or the role may not connect.
+    """
+    with connect_to_server(url, timeout=timeout) as connection:
+        return f"Postgres {connection.info.parameter_status('server_version') or ''}".split(" (")[0]
+
+
+def connect(url: str, *, application: str, timeout: float = 30.0) -> Connection:
+    """Connect to one database, in autocommit, with only the system catalogue on the path."""
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=max(1, round(timeout)),
+        application_name=application,
+        options="-c search_path=pg_catalog",
+    )
+
+
+def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 30.0) -> Connection:
+    """Connect to the server's maintenance database, or else to the one that the URL names."""
+    server = parse(url, POSTGRES_SCHEMES)
+    try:
+        maintenance = str(replace(server, name=MAINTENANCE_DATABASE))
+        return connect(maintenance, application=application, timeout=timeout)
+    except psycopg.OperationalError:
+        if not server.name:
+            raise
+        return connect(url, application=application, timeout=timeout)
+
+
+def postgres_aliases() -> list[str]:
+    """Return the aliases of ``DATABASES`` whose engine is Postgres, in the order of the setting."""
+    return [alias for alias in connections if connections[alias].vendor == "postgresql"]
+
+
+def project_server() -> tuple[str, str] | None:
+    """Return the setting and the URL of the project's own server, or None when it names none."""
+    for alias in postgres_aliases():
+        database: Mapping[str, Any] = settings.DATABASES[alias]
+        if "service" not in (database.get("OPTIONS") or {}):
+            return f'DATABASES["{alias}"]', _url_of(database)
+    return None
+
+
+def _url_of(database: Mapping[str, Any]) -> str:
+    options: Mapping[str, Any] = database.get("OPTIONS") or {}
+    kept = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "hostaddr")
+    server = ServerURL(
+        scheme="postgresql",
+        host=str(database.get("HOST") or ""),
+        port=int(database["PORT"]) if database.get("PORT") else None,
+        user=str(database.get("USER") or ""),
+        password=str(database.get("PASSWORD") or ""),
+        name=str(database.get("NAME") or ""),
+        options={name: str(options[name]) for name in kept if name in options},
+    )
+    return str(server)

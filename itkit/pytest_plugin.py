@@ -1,0 +1,211 @@
+"""pytest's door to the environment: ``pytest --integration``.
+
+This module is imported by every pytest on the machine, so it imports nothing of Django, Postgres
+or Redis before ``--integration`` asks for it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from itkit.data import TestDataManager
+    from itkit.environment import Environment
+    from itkit.registry import Registry
+
+MARK = "integration"
+SKIP_REASON = "an integration test: run with --integration"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--integration``."""
+    parser.getgroup("itkit", "integration tests").addoption(
+        "--integration",
+        action="store_true",
+        help="Provide a real Postgres and Redis, isolated, with the external backends faked, and"
+        " run the tests marked 'integration' as well.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        f"{MARK}: needs real services; skipped without --integration, commits for real with it.",
+    )
+
+
+# First of all: pytest-xdist starts its workers in the same hook, and they read what is exported.
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Start the environment, or attach an xdist worker to that of its controller."""
+    if not session.config.getoption("integration"):
+        return
+    _require_django(session.config)
+    from itkit import environment
+    from itkit.exceptions import ItkitError
+
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    try:
+        if worker is not None:
+            environment.attach(worker)
+            return
+        _check_settings()
+        environment.start()
+    except ItkitError as error:
+        raise pytest.UsageError(f"itkit: {error}") from error
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what the tests run on."""
+    environment = _environment() if config.getoption("integration") else None
+    return [environment.payload.summary] if environment is not None else []
+
+
+# Before pytest-django's, which sorts by the marker that is added here.
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    """Skip integration tests, or let those that are functions commit for real."""
+    for item in items:
+        if not _is_integration(item):
+            continue
+        if not config.getoption("integration"):
+            item.add_marker(pytest.mark.skip(reason=SKIP_REASON))
+        elif _may_be_given_a_database(item):
+            item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
+    """Begin the scope of a test before any fixture of its own."""
+    del item
+    if (environment := _environment()) is not None:
+        environment.begin_test()
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """End the scope of a test after all fixtures of its own."""
+    del item
+    try:
+        return (yield)
+    finally:
+        if (environment := _environment()) is not None:
+            environment.end_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """End the session when a test fails because a server has died: all others would as well."""
+    report = yield
+    if report.failed and (environment := _environment()) is not None:
+        from itkit.exceptions import ServiceUnavailableError
+
+        try:
+            environment.check_servers()
+        except ServiceUnavailableError as error:
+            report.sections.append(("itkit", str(error)))
+            item.session.shouldstop = f"itkit: {error}"
+    return report
+
+
+def pytest_unconfigure() -> None:
+    """Detach from the environment and, outside of xdist's workers, end it."""
+    if _environment() is not None:
+        from itkit import environment
+
+        environment.stop()
+
+
+@pytest.fixture
+def data(db: None) -> Iterator[TestDataManager]:
+    """The manager of this test's data; what it creates is removed after the test."""
+    del db
+    manager = _required("data").new_data_manager()
+    yield manager
+    manager.cleanup()
+
+
+@pytest.fixture
+def test_data_manager(data: TestDataManager) -> TestDataManager:
+    """Another name of ``data``."""
+    return data
+
+
+@pytest.fixture
+def backends() -> Registry:
+    """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
+    return _required("backends").backends
+
+
+def _required(fixture: str) -> Environment:
+    environment = _environment()
+    if environment is None:
+        pytest.fail(
+            f"The fixture {fixture!r} needs --integration. Mark the test with"
+            " @pytest.mark.integration, so that it is skipped without.",
+            pytrace=False,
+        )
+    return environment
+
+
+def _environment() -> Environment | None:
+    """Return the current environment without importing anything when there can be none."""
+    module = sys.modules.get("itkit.environment")
+    return module.current() if module is not None else None
+
+
+def _require_django(config: pytest.Config) -> None:
+    if not config.pluginmanager.hasplugin("django"):
+        raise pytest.UsageError(
+            "--integration needs pytest-django: pip install 'django-itkit[pytest]'."
+        )
+    from django.conf import settings
+
+    if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
+        raise pytest.UsageError(
+            "--integration needs Django's settings: set DJANGO_SETTINGS_MODULE in pytest's"
+            " configuration, in the environment, or by --ds."
+        )
+    if not settings.configured or "itkit" not in settings.INSTALLED_APPS:
+        raise pytest.UsageError('--integration needs "itkit" in INSTALLED_APPS.')
+
+
+def _check_settings() -> None:
+    from django.core import checks
+
+    found = checks.run_checks(tags=["itkit"])
+    errors = [str(problem) for problem in found if problem.level >= checks.ERROR]
+    if errors:
+        raise pytest.UsageError("\n".join(["itkit was not started:", *errors]))
+
+
+def _is_integration(item: pytest.Item) -> bool:
+    """Whether the marker, or Django's tag on a test case or its method, says so."""
+    if item.get_closest_marker(MARK) is not None:
+        return True
+    tagged = (getattr(item, "cls", None), getattr(item, "obj", None))
+    return any(MARK in getattr(thing, "tags", ()) for thing in tagged)
+
+
+def _may_be_given_a_database(item: pytest.Item) -> bool:
+    """Whether a test is a function that has not chosen its access to the database itself."""
+    if not isinstance(item, pytest.Function) or item.get_closest_marker("django_db") is not None:
+        return False
+    cls: Any = item.cls
+    if cls is not None and hasattr(cls, "setUpClass"):
+        return False  # a TestCase says so by its kind
+    return "db" not in inspect.signature(item.function).parameters

@@ -1,0 +1,11 @@
+"""Redis: every key and channel that redis-py sends is under the prefix of one worker.
+
+The only package that knows redis-py and django-redis.
+"""
+
+from itkit.redis.isolation import Isolation
+from itkit.redis.lease import RunLease, sweep
+from itkit.redis.project import mistakes, project_servers
+from itkit.redis.server import probe
+
+__all__ = ["Isolation", "RunLease", "mistakes", "probe", "project_servers", "sweep"]

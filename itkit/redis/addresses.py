@@ -1,0 +1,180 @@
+"""Addresses of Redis servers: of connections, of URLs, and anywhere inside a setting's value."""
+
+import contextlib
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
+
+from itkit import urls
+from itkit.exceptions import ConfigurationError
+
+_PORT = 6379
+_SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket")
+_LOGIN = ("username", "password")
+_URL = re.compile(rf"(?:{'|'.join(map(re.escape, _SCHEMES))})://", re.IGNORECASE)
+_BETWEEN_URLS = re.compile(r"[;,]\s*(?=[a-z+]+://)", re.IGNORECASE)
+
+Change = Callable[[str, Any], Any]
+"""Takes a server's URL and the value that named it, and returns the value to put there."""
+
+
+class Address(NamedTuple):
+    """Where a server listens: a host and a port, or a socket's path and the port 0."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return ``host:port`` or the path, as in ``ITKIT["REDIS"]["ALLOW_ADDRESSES"]``."""
+        return f"{self.host}:{self.port}" if self.port else self.host
+
+
+def at(host: str, port: int | str) -> Address:
+    """Return the address of a host; all names of this machine are one."""
+    host = host.strip("[]").lower()
+    return Address("localhost" if urls.is_local_host(host) else host, int(port))
+
+
+def on_socket(path: str) -> Address:
+    """Return the address of a socket; its path may go through links."""
+    return Address(str(Path(path).resolve()), 0)
+
+
+def of_url(url: str) -> Address:
+    """Return the address in a URL.
+
+    Raises:
+        ConfigurationError: it is not the URL of a Redis server.
+    """
+    server = parse(url)
+    return on_socket(server.socket) if server.socket else at(server.host, server.port or _PORT)
+
+
+def of_text(text: str) -> Address | None:
+    """Return the address of ``host:port`` or a socket's path, or None when it is neither."""
+    if text.startswith("/"):
+        return on_socket(text)
+    host, _, port = text.rpartition(":")
+    return at(host, port) if host and port.isdecimal() else None
+
+
+def parse(url: str) -> urls.ServerURL:
+    """Take a URL apart, Celery's ``redis+socket://`` too.
+
+    Raises:
+        ConfigurationError: it is not the URL of a Redis server.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = "unix" if scheme.lower() == "redis+socket" else scheme.lower()
+    return urls.parse(f"{scheme}://{rest}", urls.REDIS_SCHEMES)
+
+
+def database(url: str) -> int:
+    """Return the number of the database in a URL."""
+    server = parse(url)
+    number = server.options.get("db") or server.options.get("virtual_host") or server.name
+    return int(number) if number.isdecimal() else 0
+
+
+def with_database(server: urls.ServerURL, number: int, *, celery: bool) -> str:
+    """Return a server's URL with the number of a database, in Celery's spelling if need be."""
+    if not server.socket:
+        return str(replace(server, name=str(number)))
+    if celery:
+        url = str(replace(server, options={"virtual_host": str(number)}))
+        return f"redis+socket{url.removeprefix('unix')}"
+    return str(replace(server, options={"db": str(number)}))
+
+
+def found_in(value: Any) -> list[str]:
+    """Return the URLs of all Redis servers that a setting's value names, in its order."""
+    found: list[str] = []
+
+    def note(url: str, named_by: Any) -> Any:
+        found.append(url)
+        return named_by
+
+    changed(value, note)
+    return found
+
+
+def changed(value: Any, change: Change) -> Any:
+    """Return a copy of a setting's value in which each Redis server is what ``change`` says.
+
+    Servers are named by URLs (several with ``;`` or ``,`` between), by pairs of host and port,
+    by mappings with ``host`` and ``port``, and by mappings with ``unix_socket_path``.
+    """
+    if isinstance(value, str):
+        return _changed_text(value, change)
+    if url := _url_of(value):
+        return change(url, value)
+    if isinstance(value, Mapping):
+        return {key: changed(item, change) for key, item in value.items()}
+    if type(value) in {list, tuple, set}:
+        return type(value)(changed(item, change) for item in value)
+    return value
+
+
+def _changed_text(text: str, change: Change) -> str:
+    if not _URL.match(text):
+        return text
+    parts = _BETWEEN_URLS.split(text)
+    return ";".join(change(part, part) for part in parts)
+
+
+def _url_of(value: Any) -> str | None:
+    """Return the URL of a server that is named by a pair or by a mapping."""
+    if isinstance(value, Mapping):
+        return _url_of_fields({str(key).lower(): item for key, item in value.items()})
+    match value:
+        case [str(host), int(port)] if not isinstance(port, bool):
+            return f"redis://{_in_url(host)}:{port}/0"
+    return None
+
+
+def _url_of_fields(fields: Mapping[str, Any]) -> str | None:
+    number = fields.get("db") or 0
+    login = _login_of(fields)
+    match fields:
+        case {"unix_socket_path": str(path)}:
+            return f"unix://{login}{path}?db={number}"
+        case {"host": str(host), "port": int(port) | str(port)}:
+            return f"redis://{login}{_in_url(host)}:{port}/{number}"
+    return None
+
+
+def _login_of(fields: Mapping[str, Any]) -> str:
+    user, password = (quote(str(fields.get(key) or ""), safe="") for key in _LOGIN)
+    return f"{user}:{password}@" if password else ""
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host or "localhost"
+
+
+def names_of(address: Address, settings: Any) -> list[str]:
+    """Return the names of the Django settings whose value names a server at the address."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated settings are read with all others
+        return [
+            name for name in filter(str.isupper, dir(settings)) if _names(address, settings, name)
+        ]
+
+
+def _names(address: Address, settings: Any, name: str) -> bool:
+    with contextlib.suppress(ImproperlyConfigured):  # a required setting that is empty
+        return any(_is_at(url, address) for url in found_in(getattr(settings, name)))
+    return False
+
+
+def _is_at(url: str, address: Address) -> bool:
+    try:
+        return of_url(url) == address
+    except ConfigurationError:
+        return False

@@ -1,0 +1,106 @@
+"""The isolation inside redis-py's asyncio connections; reasons are in ``sync_connection``."""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+
+from itkit.redis import wire
+
+Method = Callable[..., Any]
+
+
+def methods() -> dict[str, Method]:
+    """Return what takes the place of the methods of ``AbstractConnection``, by their names."""
+    original = vars(AbstractConnection)
+    pack_command, pack_commands = wire.packing(original["pack_command"], original["pack_commands"])
+    replaced = {
+        "connect": _connecting,
+        "connect_check_health": _connecting,
+        "on_connect": _shaking_hands,
+        "on_connect_check_health": _shaking_hands,
+        "send_packed_command": _sending,
+        "read_response": _reading,
+    }
+    return {
+        **{name: wrap(original[name]) for name, wrap in replaced.items() if name in original},
+        "pack_command": pack_command,
+        "pack_commands": pack_commands,
+    }
+
+
+def _connecting(original: Method) -> Method:
+    @functools.wraps(original)
+    async def connect(self: Any, *args: Any, **kwargs: Any) -> None:
+        await _drop_older(self)
+        if not self.is_connected:
+            with wire.dialling(self, functools.partial(_dial, self)) as link:
+                link.loop = asyncio.get_running_loop()
+                await original(self, *args, **kwargs)
+
+    return connect
+
+
+async def _drop_older(connection: Any) -> None:
+    if connection.is_connected and wire.link_of(connection) is None:
+        await connection.disconnect(nowait=True)
+
+
+async def _dial(connection: Any) -> None:
+    try:
+        async with asyncio.timeout(connection.socket_connect_timeout):
+            connection._reader, connection._writer = await _streams(connection)
+    except OSError as error:  # TimeoutError is one
+        raise wire.unreachable(error) from error
+
+
+async def _streams(connection: Any) -> tuple[Any, Any]:
+    guard = wire.current()
+    if path := guard.options.get("path"):
+        # redis-py's own method would shake hands on the bare connection.
+        return await asyncio.open_unix_connection(path)
+    kind = SSLConnection if issubclass(guard.connection_class, redis.SSLConnection) else Connection
+    bare = wire.bare_connection(connection, kind)
+    await bare._connect()
+    streams = bare._reader, bare._writer
+    bare._reader = bare._writer = None  # else it would warn that nobody closed it
+    return streams
+
+
+def _shaking_hands(original: Method) -> Method:
+    @functools.wraps(original)
+    async def on_connect(self: Any, *args: Any, **kwargs: Any) -> None:
+        with wire.logging_in(self):
+            await original(self, *args, **kwargs)
+
+    return on_connect
+
+
+def _sending(original: Method) -> Method:
+    @functools.wraps(original)
+    async def send_packed_command(self: Any, command: Any, *args: Any, **kwargs: Any) -> None:
+        await _drop_older(self)
+        expected = wire.expected_of(self, command)
+        await original(self, command, *args, **kwargs)
+        wire.expect(self, expected)
+
+    return send_packed_command
+
+
+def _reading(original: Method) -> Method:
+    @functools.wraps(original)
+    async def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
+        link = wire.link_of(self)
+        if link is None or not link.isolated:
+            return await original(self, *args, **kwargs)
+        try:
+            reply = await original(self, *args, **kwargs)
+        except redis.ResponseError:
+            link.skip()
+            raise
+        return link.read(reply)
+
+    return read_response

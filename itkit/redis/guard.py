@@ -1,0 +1,93 @@
+"""Which server a redis-py connection may reach while an isolation is installed."""
+
+import os
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from django.conf import settings
+
+from itkit import conf
+from itkit.exceptions import EscapeError
+from itkit.redis import addresses
+from itkit.redis import server as servers
+from itkit.redis.addresses import Address
+from itkit.redis.namespace import Namespace
+from itkit.redis.rewrite import Rewriter
+
+
+class Guard:
+    """One isolation in one process: its server, whom it lets through, and its current namespace.
+
+    Args:
+        server: URL of the isolated server.
+        project: URLs of the project's own servers, which the isolated one stands for.
+        allowed: addresses that are let through as they are.
+        rewrite: puts the prefix on commands; holds the current namespace.
+    """
+
+    def __init__(
+        self, server: str, project: Iterable[str], allowed: Iterable[str], rewrite: Rewriter
+    ) -> None:
+        self.rewrite = rewrite
+        self.pid = os.getpid()
+        self.options = servers.options(server)
+        self.connection_class = self.options.pop("connection_class")
+        self.connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.address = addresses.of_url(server)
+        self._stood_for = {self.address, *map(addresses.of_url, project)}
+        self._allowed = {addresses.of_text(text) for text in allowed}
+
+    @property
+    def namespace(self) -> Namespace:
+        """The namespace of the current generation."""
+        return self.rewrite.namespace
+
+    def isolates(self, connection: Any) -> bool:
+        """Whether a connection goes to the isolated server; False when it is let through.
+
+        Raises:
+            EscapeError: it goes anywhere else.
+        """
+        if isinstance(connection, servers.OwnConnection):
+            return False
+        address = _address_of(connection)
+        if address in self._stood_for:
+            return True
+        if address in self._allowed:
+            return False
+        raise EscapeError(_refusal(address, self.address))
+
+
+def _address_of(connection: Any) -> Address | None:
+    path = getattr(connection, "path", None)
+    if path:
+        return addresses.on_socket(path)
+    host, port = getattr(connection, "host", None), getattr(connection, "port", None)
+    return None if host is None or port is None else addresses.at(host, port)
+
+
+def _refusal(address: Address | None, isolated: Address) -> str:
+    if address is None:
+        return "A Redis connection was refused: itkit cannot tell which server it goes to."
+    return (
+        f"A connection to Redis at {address} was refused: it is neither the tests' Redis "
+        f"({isolated}) nor one that the settings name as the project's own.\n"
+        f"{_how_to_redirect(addresses.names_of(address, settings))}\n"
+        'To let it through as it is, without a prefix: ITKIT["REDIS"]["ALLOW_ADDRESSES"] = '
+        f"[{_listed((*conf.get().redis.allow_addresses, str(address)))}]"
+    )
+
+
+def _how_to_redirect(holders: Sequence[str]) -> str:
+    if not holders:
+        return (
+            "No setting holds this address. To send it to the tests' Redis, take it from a setting "
+            'and name that in ITKIT["REDIS"]["SETTINGS"].'
+        )
+    named = _listed((*conf.get().redis.settings, holders[0]))
+    return f'To send it to the tests\' Redis: ITKIT["REDIS"]["SETTINGS"] = [{named}]'
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(f'"{item}"' for item in items)

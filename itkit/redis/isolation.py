@@ -1,0 +1,103 @@
+"""Redis for one worker: everything that redis-py sends lands under the worker's prefix."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Sequence
+
+from itkit import conf
+from itkit.exceptions import IsolationError
+from itkit.redis import patch, project
+from itkit.redis import server as servers
+from itkit.redis.guard import Guard
+from itkit.redis.namespace import Namespace
+from itkit.redis.rewrite import Rewriter
+
+_installed: "Isolation | None" = None
+
+
+class Isolation:
+    """The isolation of one worker's Redis.
+
+    Args:
+        server: URL of the isolated server, ``unix://…`` or ``redis://…``.
+        run: id of the run.
+        worker: id of the worker.
+        owned: whether the server is thrown away after the run.
+        project: labels and URLs of the project's own servers, for which the isolated one stands.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        run: str,
+        worker: str,
+        owned: bool,
+        project: Sequence[tuple[str, str]],
+    ) -> None:
+        self._server = server
+        self._run = run
+        self._worker = worker
+        self._project = [url for _, url in project]
+        self._generations = itertools.count(1)
+        self._rewrite = Rewriter(self._next_namespace(), owned=owned)
+        self._undo = contextlib.ExitStack()
+        self._pid = 0
+
+    @property
+    def prefix(self) -> str:
+        """The prefix of the current generation."""
+        return self._rewrite.namespace.text
+
+    def install(self) -> None:
+        """Isolate all of redis-py in this process, and point the named settings at the server.
+
+        A connection that is open already changes over before its next command. In a forked
+        process the isolation of its parent is replaced.
+
+        Raises:
+            IsolationError: another isolation is installed in this process.
+        """
+        global _installed  # noqa: PLW0603 - as global as redis-py, which it patches
+        if _installed is not None:
+            _installed._make_way(self)
+        allowed = conf.get().redis.allow_addresses
+        guard = Guard(self._server, self._project, allowed, self._rewrite)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(patch.under(guard))
+            stack.enter_context(project.pointed_at(self._server))
+            self._undo = stack.pop_all()
+        self._pid = os.getpid()
+        _installed = self
+
+    def uninstall(self) -> None:
+        """Undo all that :meth:`install` did; does nothing the second time."""
+        global _installed  # noqa: PLW0603 - as global as redis-py, which it patches
+        if _installed is self:
+            _installed = None
+        self._undo.close()
+
+    def new_generation(self) -> None:
+        """Begin with no keys: one assignment, which all threads and connections see at once."""
+        self._rewrite.namespace = self._next_namespace()
+
+    def clear(self) -> int:
+        """Remove the keys of all generations from all databases; return how many there were.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        return servers.remove(self._server, self._rewrite.namespace.root)
+
+    def _next_namespace(self) -> Namespace:
+        return Namespace(self._run, self._worker, next(self._generations))
+
+    def _make_way(self, other: "Isolation") -> None:
+        """Leave redis-py to another isolation, in a process that was forked from this one's."""
+        if self._pid == os.getpid():
+            raise IsolationError(
+                f"Redis is isolated under {self.prefix} already, so it cannot be under "
+                f"{other.prefix}: uninstall() the first one before."
+            )
+        self.uninstall()

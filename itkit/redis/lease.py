@@ -1,0 +1,99 @@
+"""Runs that are alive hold a lease on the server; the keys of those that died are swept."""
+
+import contextlib
+import threading
+
+from itkit import names
+from itkit.exceptions import ServiceUnavailableError
+from itkit.redis import server as servers
+
+_TTL = 60
+_HEARTBEAT = 15.0
+_RUNS = f"{names.KEY_ROOT}runs"
+
+
+class RunLease:
+    """What tells other runs that this one is alive, and the next one that it has died.
+
+    A key that expires after a minute is renewed by a thread; a set names all runs. Both are in
+    database 0, wherever the keys of the run may be.
+
+    Args:
+        server: URL of the server.
+        run: id of the run.
+    """
+
+    def __init__(self, server: str, run: str) -> None:
+        self._server = server
+        self._run = run
+        self._stopped = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="itkit-redis-lease", daemon=True)
+
+    def start(self) -> None:
+        """Take the lease and keep it.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        self._renew()
+        self._heart.start()
+
+    def stop(self) -> None:
+        """Remove all keys of the run and give the lease back; does nothing the second time.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        if self._heart.is_alive():
+            self._heart.join()
+        _forget(self._server, self._run)
+
+    def _renew(self) -> None:
+        with servers.connected(self._server) as client:
+            # The lease first: a run that is registered without one would be swept.
+            client.set(_lease(self._run), "alive", ex=_TTL)
+            client.sadd(_RUNS, self._run)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(_HEARTBEAT):
+            # A server that has died is for the tests to report.
+            with contextlib.suppress(ServiceUnavailableError):
+                self._renew()
+
+
+def sweep(server: str) -> list[str]:
+    """Remove the keys of runs that have died; return the ids of those runs.
+
+    Only runs that registered here are looked at, and only keys with their ids are removed.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    with servers.connected(server) as client:
+        runs = sorted(str(run) for run in client.smembers(_RUNS))
+        dead = [run for run in runs if _is_run(run) and not client.exists(_lease(run))]
+    for run in dead:
+        _forget(server, run)
+    return dead
+
+
+def _forget(server: str, run: str) -> None:
+    servers.remove(server, _root(run))
+    with servers.connected(server) as client:
+        client.srem(_RUNS, run)
+
+
+def _is_run(text: str) -> bool:
+    """Whether an entry of the set is a run's id, and not a pattern that would match more."""
+    return names.run_of_key(_root(text)) == text
+
+
+def _root(run: str) -> str:
+    return f"{names.KEY_ROOT}{run}:"
+
+
+def _lease(run: str) -> str:
+    return f"{_root(run)}lease"

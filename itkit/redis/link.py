@@ -1,0 +1,93 @@
+"""What itkit knows about one socket of a redis-py connection, and commands packed for it."""
+
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from itkit.redis import replies
+from itkit.redis.plans import Expected, Mark
+
+if TYPE_CHECKING:
+    from itkit.redis.guard import Guard
+
+
+class Packed(list[Any]):
+    """Commands as bytes for a socket, together with how their replies are read."""
+
+    __slots__ = ("expected",)
+
+    def __init__(self, chunks: Iterable[Any], expected: Sequence[Expected]) -> None:
+        super().__init__(chunks)
+        self.expected = expected
+
+
+class Link:
+    """The replies that one socket still owes, in the order of the commands.
+
+    Replies come in that order, so a queue tells which belongs to which. Frames of publish and
+    subscribe come in between and are known by their shape.
+    """
+
+    __slots__ = ("_expected", "_queued", "_subscribed", "guard", "isolated", "loop")
+
+    def __init__(self, guard: "Guard", *, isolated: bool) -> None:
+        self.guard = guard
+        self.isolated = isolated
+        self.loop: AbstractEventLoop | None = None
+        self._expected: deque[Callable[[Any], Any] | None] = deque()
+        self._queued: list[Callable[[Any], Any] | None] | None = None
+        self._subscribed = False
+
+    def expect(self, expected: Iterable[Expected]) -> None:
+        """Note the commands that were sent."""
+        for item in expected:
+            if item is None and self._queued is None:  # nearly all of them
+                self._expected.append(None)
+            else:
+                self._expect_in_context(item)
+
+    def read(self, reply: Any) -> Any:
+        """Return a reply, or a frame of publish and subscribe, without the prefix."""
+        if self._subscribed:
+            if replies.is_message(reply):
+                return replies.message(self.guard.namespace, reply)
+            if reply is None:  # nothing came in time
+                return None
+        if not self._expected:
+            return reply
+        reader = self._expected.popleft()
+        return reply if reader is None or reply is None else reader(reply)
+
+    def skip(self) -> None:
+        """Note that the reply was an error, which redis-py raised."""
+        if self._expected:
+            self._expected.popleft()
+
+    def _expect_in_context(self, item: Expected) -> None:
+        """Note a command whose reply is read, one of a transaction, or one with a mark."""
+        if item is Mark.SUBSCRIBE:
+            self._subscribed = True
+            return
+        reader: Callable[[Any], Any] | None = None
+        if item is Mark.BEGIN:
+            self._queued = []
+        elif item is Mark.EXECUTE:
+            reader = partial(_read_each, self._queued or [])
+            self._queued = None
+        elif item is Mark.DISCARD:
+            self._queued = None
+        elif self._queued is None:
+            reader = item
+        else:
+            self._queued.append(item)
+        self._expected.append(reader)
+
+
+def _read_each(readers: list[Callable[[Any], Any] | None], answer: list[Any]) -> list[Any]:
+    """Read the answer to EXEC: the replies to the queued commands, errors among them."""
+    return [
+        reply if reader is None or reply is None or isinstance(reply, Exception) else reader(reply)
+        for reader, reply in zip(readers, answer, strict=True)
+    ]

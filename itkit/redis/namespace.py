@@ -1,0 +1,49 @@
+"""The prefix of one generation of one worker: how a name gets it, and how it is taken off again."""
+
+from typing import Any, Final
+
+from itkit import names
+
+_TYPES: Final = (bytearray, memoryview)
+
+
+class Namespace:
+    """All keys and channels of one generation; immutable, so that replacing it is atomic.
+
+    The prefix is made of lower-case letters, digits and colons only. So it is the same in a glob
+    pattern as it is in a key, and a cluster would see no hash tag in it.
+    """
+
+    __slots__ = ("_raw", "_raw_root", "root", "text")
+
+    def __init__(self, run: str, worker: str, generation: int) -> None:
+        self.root = names.key_prefix(run, worker)
+        self.text = f"{self.root}{generation}:"
+        self._raw_root = self.root.encode()
+        self._raw = self.text.encode()
+
+    def add(self, name: Any) -> Any:
+        """Return a key, channel or pattern with the prefix, as redis-py takes it.
+
+        What redis-py refuses as an argument is returned as it is, for redis-py to refuse.
+        """
+        if isinstance(name, str):
+            return self.text + name
+        if isinstance(name, bytes):
+            return self._raw + name
+        if isinstance(name, _TYPES):
+            return self._raw + bytes(name)
+        if isinstance(name, int | float) and not isinstance(name, bool):
+            return f"{self.text}{name!r}"
+        return name
+
+    def strip(self, name: Any) -> Any:
+        """Return a name of a reply without the prefix of whichever generation of this worker.
+
+        A reply may be read after its command's generation has passed.
+        """
+        if isinstance(name, str) and name.startswith(self.root):
+            return name[name.index(":", len(self.root)) + 1 :]
+        if isinstance(name, bytes) and name.startswith(self._raw_root):
+            return name[name.index(b":", len(self._raw_root)) + 1 :]
+        return name

@@ -1,0 +1,181 @@
+"""How each command is rewritten: a plan takes the arguments and returns those to send.
+
+Arguments come with the command's name in single words: ``XINFO``, ``STREAM``, the key.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+from itkit.redis import keyspecs, policy, replies
+from itkit.redis.commands import KEYS, REDIS_KEYS
+from itkit.redis.keyspecs import word
+from itkit.redis.namespace import Namespace
+
+Arguments = Sequence[Any]
+
+
+class Mark(Enum):
+    """What a command does to the order of the replies on its connection."""
+
+    BEGIN = auto()
+    EXECUTE = auto()
+    DISCARD = auto()
+    SUBSCRIBE = auto()
+
+
+Expected = Callable[[Any], Any] | Mark | None
+"""How to read a command's reply: a function over it, a mark, or None for as it is."""
+
+Rewritten = tuple[Arguments, Expected]
+Plan = Callable[[Namespace, Arguments], Rewritten]
+
+_CHANNELS = {
+    "1": "PUBLISH SPUBLISH",
+    "2:-1": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
+}
+_SUBSCRIBING = "PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE"
+_READERS: Mapping[replies.Reader, str] = {
+    replies.first: "BLMPOP BLPOP BRPOP BZMPOP BZPOPMAX BZPOPMIN LMPOP ZMPOP",
+    replies.by_name: "XREAD XREADGROUP",
+    replies.names_and_values: "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
+}
+_MARKS = {Mark.BEGIN: "MULTI", Mark.EXECUTE: "EXEC", Mark.DISCARD: "DISCARD RESET"}
+
+# KEYS rather than SCAN: it is one call, and Redis 6 lets a script write after it.
+_FORGET = (
+    "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end "
+    "return redis.status_reply('OK')"
+)
+_COUNT = "return #redis.call('KEYS', ARGV[1])"
+_PICK = (
+    "local keys = redis.call('KEYS', ARGV[1]) "
+    "return #keys > 0 and keys[1 + ARGV[2] % #keys] or false"
+)
+
+
+def all_plans(*, owned: bool) -> dict[str, Plan]:
+    """Return the plan of each command that may be sent, by its name or ``NAME|SUBCOMMAND``.
+
+    Args:
+        owned: whether the server is thrown away after the run, so that more is harmless.
+    """
+    passed = policy.PASSED | (policy.OWN_SERVER_ONLY if owned else frozenset())
+    places = {**_by_name(KEYS), **_by_name(REDIS_KEYS), **_by_name(_CHANNELS)}
+    readers = _by_name(_READERS)
+    return {
+        **dict.fromkeys(passed, _as_it_is),
+        **{name: partial(_marked, mark) for name, mark in _by_name(_MARKS).items()},
+        **{name: _names_at(place, readers.get(name)) for name, place in places.items()},
+        **dict.fromkeys(_SUBSCRIBING.split(), _subscribe),
+        **_SPECIAL,
+    }
+
+
+def _by_name(table: Mapping[Any, str]) -> dict[str, Any]:
+    return {name: value for value, names in table.items() for name in names.split()}
+
+
+def _as_it_is(_: Namespace, args: Arguments) -> Rewritten:
+    return args, None
+
+
+def _marked(mark: Mark, _: Namespace, args: Arguments) -> Rewritten:
+    return args, mark
+
+
+def _first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
+    if len(args) < 2:
+        return args, None
+    return (args[0], namespace.add(args[1]), *args[2:]), None
+
+
+def _names_at(place: str, reader: replies.Reader | None) -> Plan:
+    """Return the plan of a command whose names are where a notation says."""
+    if place == "1" and reader is None:
+        return _first_argument
+    find = keyspecs.parse(place)
+
+    def plan(namespace: Namespace, args: Arguments) -> Rewritten:
+        rewritten = list(args)
+        for position in find(args):
+            rewritten[position] = namespace.add(args[position])
+        return rewritten, reader and partial(reader, namespace)
+
+    return plan
+
+
+def _subscribe(namespace: Namespace, args: Arguments) -> Rewritten:
+    return (args[0], *map(namespace.add, args[1:])), Mark.SUBSCRIBE
+
+
+def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritten:
+    """KEYS and PUBSUB CHANNELS: the pattern is the argument ``at``, or missing and means all."""
+    pattern = args[at] if len(args) > at else "*"
+    rewritten = (*args[:at], namespace.add(pattern), *args[at + 1 :])
+    return rewritten, partial(replies.all_names, namespace)
+
+
+def _scan(namespace: Namespace, args: Arguments) -> Rewritten:
+    rewritten = list(args)
+    matches = [at for at in range(2, len(args) - 1, 2) if word(args[at]) == "MATCH"]
+    for at in matches:
+        rewritten[at + 1] = namespace.add(args[at + 1])
+    if not matches:
+        rewritten += ["MATCH", namespace.add("*")]
+    return rewritten, partial(replies.names_after_cursor, namespace)
+
+
+def _names_behind(
+    words: Mapping[str, int], start: int, namespace: Namespace, args: Arguments
+) -> Rewritten:
+    """SORT and GEORADIUS: a key first, then options, some of which take a name or a pattern.
+
+    ``words`` has those options with the number of their arguments: if that is one, it is a name.
+    The first option is at the position ``start``.
+    """
+    rewritten = list(_first_argument(namespace, args)[0])
+    at = start
+    while at + 1 < len(args):
+        option = word(args[at])
+        if words.get(option) == 1 and args[at + 1] not in {"#", b"#"}:
+            rewritten[at + 1] = namespace.add(args[at + 1])
+        at += 1 + words.get(option, 0)
+    return rewritten, None
+
+
+def _script(source: str, namespace: Namespace, *more: int) -> Arguments:
+    return ("EVAL", source, 0, namespace.add("*"), *more)
+
+
+def _forget(namespace: Namespace, _: Arguments) -> Rewritten:
+    return _script(_FORGET, namespace), None
+
+
+def _count(namespace: Namespace, _: Arguments) -> Rewritten:
+    return _script(_COUNT, namespace), None
+
+
+def _pick(namespace: Namespace, _: Arguments) -> Rewritten:
+    # A script's own random numbers are the same in each call.
+    number = random.randrange(2**31)  # noqa: S311 - picks a key, hides nothing
+    return _script(_PICK, namespace, number), partial(replies.name, namespace)
+
+
+_SORT = {"BY": 1, "GET": 1, "STORE": 1, "LIMIT": 2}
+_GEORADIUS = {"STORE": 1, "STOREDIST": 1}
+_SPECIAL: Mapping[str, Plan] = {
+    "DBSIZE": _count,
+    "FLUSHDB": _forget,
+    "GEORADIUS": partial(_names_behind, _GEORADIUS, 6),
+    "GEORADIUSBYMEMBER": partial(_names_behind, _GEORADIUS, 5),
+    "KEYS": partial(_names_by_pattern, 1),
+    "PUBSUB|CHANNELS": partial(_names_by_pattern, 2),
+    "PUBSUB|SHARDCHANNELS": partial(_names_by_pattern, 2),
+    "RANDOMKEY": _pick,
+    "SCAN": _scan,
+    "SORT": partial(_names_behind, _SORT, 2),
+    "SORT_RO": partial(_names_behind, _SORT, 2),
+}

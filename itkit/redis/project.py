@@ -1,0 +1,166 @@
+"""The Redis servers that the project's settings name, and pointing those settings elsewhere."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from itkit import conf, urls
+from itkit.redis import addresses
+
+_BACKENDS = {"django.core.cache.backends.redis", "django_redis.cache"}
+_BETWEEN_LOCATIONS = re.compile(r"[;,]")
+_CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
+_NUMBER = 7
+
+
+def project_servers() -> list[tuple[str, str]]:
+    """Return label and URL of each Redis server of the project, in the order of its settings.
+
+    They are in the aliases of ``CACHES`` whose backend is django-redis or Django's own, then in
+    the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names.
+
+    Raises:
+        ConfigurationError: one of them is not the URL of a Redis server.
+    """
+    return [*_in_caches(), *_in_named_settings()]
+
+
+def mistakes() -> list[conf.Mistake]:
+    """Return what is wrong with ``ITKIT["REDIS"]`` in view of the project's other settings."""
+    if conf.mistakes():
+        return []  # reported there; the table cannot be read
+    table = conf.get().redis
+    return [*_wrong_names(table.settings), *_wrong_addresses(table.allow_addresses)]
+
+
+@contextlib.contextmanager
+def pointed_at(server: str) -> Iterator[None]:
+    """Have the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names point at a server for a block.
+
+    Environment variables of the same names do as well, for subprocesses. Django's
+    ``setting_changed`` is sent, because libraries such as channels drop on it what they made of
+    the old value.
+    """
+    with contextlib.ExitStack() as stack:
+        for name in conf.get().redis.settings:
+            if hasattr(settings, name):
+                stack.enter_context(_setting_pointed(name, server))
+            if name in os.environ:
+                stack.enter_context(_variable_pointed(name, server))
+        yield
+
+
+def _in_caches() -> Iterator[tuple[str, str]]:
+    caches: Mapping[str, Mapping[str, Any]] = settings.CACHES
+    for alias, cache in caches.items():
+        if _is_redis(cache["BACKEND"]) and "SENTINELS" not in cache.get("OPTIONS", {}):
+            for url in _locations(cache):
+                yield f'CACHES["{alias}"]', _with_login(url, cache.get("OPTIONS", {}))
+
+
+def _is_redis(backend: str) -> bool:
+    return any(kind.__module__ in _BACKENDS for kind in import_string(backend).__mro__)
+
+
+def _locations(cache: Mapping[str, Any]) -> list[str]:
+    location = cache.get("LOCATION", "")
+    if isinstance(location, str):
+        location = _BETWEEN_LOCATIONS.split(location)
+    return [url for url in location if url]
+
+
+def _with_login(url: str, options: Mapping[str, Any]) -> str:
+    """Add the login of a cache's OPTIONS: in capitals for django-redis, else for Django's own."""
+    server = addresses.parse(url)
+    user = options.get("USERNAME") or options.get("username") or server.user
+    password = options.get("PASSWORD") or options.get("password") or server.password
+    return str(replace(server, user=user, password=password))
+
+
+def _in_named_settings() -> Iterator[tuple[str, str]]:
+    for name in conf.get().redis.settings:
+        for url in addresses.found_in(getattr(settings, name, None)):
+            yield name, str(addresses.parse(url))
+
+
+@contextlib.contextmanager
+def _setting_pointed(name: str, server: str) -> Iterator[None]:
+    original = getattr(settings, name)
+    _assign(name, _pointed(name, original, server), enter=True)
+    try:
+        yield
+    finally:
+        _assign(name, original, enter=False)
+
+
+def _assign(name: str, value: Any, *, enter: bool) -> None:
+    setattr(settings, name, value)
+    setting_changed.send(sender=type(settings), setting=name, value=value, enter=enter)
+
+
+@contextlib.contextmanager
+def _variable_pointed(name: str, server: str) -> Iterator[None]:
+    original = os.environ[name]
+    os.environ[name] = _pointed(name, original, server)
+    try:
+        yield
+    finally:
+        os.environ[name] = original
+
+
+def _pointed(name: str, value: Any, server: str) -> Any:
+    """Return a copy of a setting's value that names a server in place of each that it names.
+
+    A pair or a mapping cannot turn from a host into a socket. Then it stays as it is, and its
+    connections are redirected like those to all addresses of the project.
+    """
+    target = addresses.parse(server)
+
+    def change(url: str, named_by: Any) -> Any:
+        if not isinstance(named_by, str):
+            return _relocated(named_by, target)
+        celery = url.startswith("redis+socket") or bool(_CELERY.search(name))
+        return addresses.with_database(target, addresses.database(url), celery=celery)
+
+    return addresses.changed(value, change)
+
+
+def _relocated(named_by: Any, target: urls.ServerURL) -> Any:
+    if not isinstance(named_by, Mapping):
+        return named_by if target.socket else type(named_by)((target.host, target.port))
+    values = {"host": target.host, "port": target.port, "unix_socket_path": target.socket}
+    return {key: values.get(str(key).lower()) or item for key, item in named_by.items()}
+
+
+def _wrong_names(names: tuple[str, ...]) -> Iterator[conf.Mistake]:
+    known = [name for name in dir(settings) if name.isupper()]
+    for name in names:
+        if not hasattr(settings, name):
+            yield conf.Mistake(
+                _NUMBER,
+                f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, which is not a setting.',
+                conf.did_you_mean(name, known),
+            )
+        elif not addresses.found_in(getattr(settings, name)):
+            yield conf.Mistake(
+                _NUMBER,
+                f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, in which no Redis address is found.',
+                "Name settings that hold a redis:// URL or a host with a port; remove this one.",
+            )
+
+
+def _wrong_addresses(texts: tuple[str, ...]) -> Iterator[conf.Mistake]:
+    for text in texts:
+        if addresses.of_text(text) is None:
+            yield conf.Mistake(
+                _NUMBER,
+                f'ITKIT["REDIS"]["ALLOW_ADDRESSES"] has {text!r}, which is not an address.',
+                "Write host:port, such as localhost:6380, or the path of a socket.",
+            )

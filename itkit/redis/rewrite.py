@@ -1,0 +1,49 @@
+"""Rewrite commands for the current namespace, or refuse them."""
+
+from itkit.exceptions import EscapeError
+from itkit.redis import plans, policy
+from itkit.redis.keyspecs import word
+from itkit.redis.namespace import Namespace
+
+
+class Rewriter:
+    """Puts the prefix on every key and channel of a command.
+
+    Args:
+        namespace: the first one; the attribute is replaced to begin a new generation, which all
+            threads see at once.
+        owned: whether the server is thrown away after the run.
+    """
+
+    def __init__(self, namespace: Namespace, *, owned: bool) -> None:
+        self.namespace = namespace
+        self._plans = plans.all_plans(owned=owned)
+        self._containers = {name.partition("|")[0] for name in self._plans if "|" in name}
+        self._single_words = {
+            name: plan
+            for name, plan in self._plans.items()
+            if "|" not in name and name not in self._containers
+        }
+
+    def __call__(self, args: plans.Arguments) -> plans.Rewritten:
+        """Return the arguments to send and how to read the reply.
+
+        Raises:
+            EscapeError: the command is unknown, or reaches beyond this namespace.
+        """
+        plan = self._single_words.get(args[0])
+        if plan is None:
+            plan, args = self._look_up(args)
+        return plan(self.namespace, args)
+
+    def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
+        """Find a plan however the name is spelled: bytes, small letters, two words in one."""
+        words = word(args[0]).split()
+        args = (*words, *args[1:])
+        name = words[0] if words else ""
+        if name in self._containers and len(args) > 1:
+            name = f"{name}|{word(args[1])}"
+        plan = self._plans.get(name)
+        if plan is None:
+            raise EscapeError(policy.refusal(name))
+        return plan, args

@@ -1,0 +1,129 @@
+"""itkit's own connections to a Redis server: no prefix, and no guard in their way."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
+
+from itkit import urls
+from itkit.exceptions import IsolationError, ServiceUnavailableError
+
+_TIMEOUT = 10.0
+
+
+class OwnConnection:
+    """Marks the connections that the isolation lets through as they are."""
+
+
+class _OwnTcp(OwnConnection, Connection):
+    pass
+
+
+class _OwnTls(OwnConnection, SSLConnection):
+    pass
+
+
+class _OwnSocket(OwnConnection, UnixDomainSocketConnection):
+    pass
+
+
+_OWN = {Connection: _OwnTcp, SSLConnection: _OwnTls, UnixDomainSocketConnection: _OwnSocket}
+
+
+def options(url: str) -> dict[str, Any]:
+    """Return redis-py's keyword arguments for a URL, Valkey's schemes and ``connection_class`` too.
+
+    Raises:
+        ConfigurationError: it is not the URL of a Redis server.
+    """
+    server = urls.parse(url, urls.REDIS_SCHEMES)
+    scheme = server.scheme.replace("valkeys", "rediss").replace("valkey", "redis")
+    url = str(replace(server, scheme=scheme))
+    parsed: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py's
+    return {"connection_class": Connection, **parsed}
+
+
+@contextlib.contextmanager
+def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iterator[redis.Redis]:
+    """Give a client of itkit's own for a block.
+
+    Args:
+        url: the server; the database in it does not matter.
+        database: the number of the database.
+        timeout: seconds for a connection, and for each reply.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    arguments = options(url) | {"db": database, "decode_responses": True}
+    pool = redis.ConnectionPool(
+        **arguments | {"connection_class": _OWN[arguments["connection_class"]]},
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
+    try:
+        yield redis.Redis(connection_pool=pool)
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        place = urls.parse(url, urls.REDIS_SCHEMES).address
+        raise ServiceUnavailableError(f"Redis at {place} does not answer: {error}") from error
+    finally:
+        pool.disconnect()
+
+
+def probe(url: str, timeout: float) -> str:
+    """Ask a server what it is, such as ``Valkey 9.1.2`` or ``Redis 7.0.15``.
+
+    Args:
+        url: the server.
+        timeout: seconds until it has to answer.
+
+    Raises:
+        ServiceUnavailableError: it does not answer, or refuses the login.
+        IsolationError: it is a node of Redis Cluster or a Sentinel.
+    """
+    with connected(url, timeout=timeout) as client:
+        info = client.info("server")
+    mode = info.get("redis_mode") or info.get("server_mode")  # the second is Valkey's
+    if mode != "standalone":
+        place = urls.parse(url, urls.REDIS_SCHEMES).address
+        raise IsolationError(
+            f"Redis at {place} runs in {mode} mode, which itkit does not support: set "
+            'ITKIT["REDIS"]["URL"] to a single server, or leave it out for an embedded one.'
+        )
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"
+
+
+def remove(url: str, root: str) -> int:
+    """Remove all keys that begin with ``root`` from all databases; return how many there were.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    removed = 0
+    for number in _databases_in_use(url):
+        with connected(url, database=number) as client:
+            removed += _remove_here(client, root)
+    return removed
+
+
+def _databases_in_use(url: str) -> list[int]:
+    with connected(url) as client:
+        return [int(name.removeprefix("db")) for name in client.info("keyspace")]
+
+
+def _remove_here(client: redis.Redis, root: str) -> int:
+    removed, cursor = 0, 0
+    while True:
+        cursor, keys = client.scan(cursor, match=f"{root}*", count=10_000)
+        if keys:
+            removed += client.unlink(*keys)
+        if cursor == 0:
+            return removed

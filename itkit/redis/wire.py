@@ -1,0 +1,149 @@
+"""What all connections do while a guard is on, in sync and asyncio code alike."""
+
+import contextlib
+import functools
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+import redis
+
+from itkit.exceptions import EscapeError
+from itkit.redis.guard import Guard
+from itkit.redis.link import Link, Packed
+from itkit.redis.plans import Expected
+
+Method = Callable[..., Any]
+
+_LINK: Final = "_itkit_link"
+_LOGIN: Final = ("username", "password", "credential_provider")
+_TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
+
+_guard: Guard | None = None
+
+
+def put_under(guard: Guard | None) -> None:
+    """Make a guard the one of all connections of this process, or none."""
+    global _guard  # noqa: PLW0603 - as global as redis-py's classes
+    _guard = guard
+
+
+def current() -> Guard:
+    """Return the guard that is on.
+
+    Raises:
+        EscapeError: there is none, for it was taken off while a command was on its way.
+    """
+    if _guard is None:
+        raise EscapeError("A Redis command was sent while its isolation was taken down.")
+    return _guard
+
+
+def link_of(connection: Any) -> Link | None:
+    """Return the link of the connection's socket, or None when that is from before the guard."""
+    link: Link | None = connection.__dict__.get(_LINK)
+    return link if link is not None and link.guard is _guard else None
+
+
+def loop_of(connection: Any) -> AbstractEventLoop | None:
+    """Return the event loop in which a connection was opened; None for a sync one."""
+    link: Link = vars(connection)[_LINK]
+    return link.loop
+
+
+@contextlib.contextmanager
+def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
+    """Have a connection, while it connects, dial the isolated server whatever its address is.
+
+    Raises:
+        EscapeError: it goes to a server that it may not reach.
+    """
+    guard = current()
+    link = Link(guard, isolated=guard.isolates(connection))
+    vars(connection)[_LINK] = link
+    if link.isolated:
+        guard.connections.add(connection)
+        vars(connection)["_connect"] = dial  # found before the method of any class
+    try:
+        yield link
+    finally:
+        vars(connection).pop("_connect", None)
+
+
+@contextlib.contextmanager
+def logging_in(connection: Any) -> Iterator[None]:
+    """Have a connection, while it shakes hands, use the login of the isolated server."""
+    if not _is_isolated(connection):
+        yield
+        return
+    own = {name: getattr(connection, name) for name in _LOGIN}
+    _assign(connection, {name: current().options.get(name) for name in _LOGIN})
+    try:
+        yield
+    finally:
+        _assign(connection, own)
+
+
+def bare_connection(connection: Any, kind: type[Any]) -> Any:
+    """Return a connection to the isolated server, not connected, with another's timeouts."""
+    timeouts = {name: getattr(connection, name) for name in _TIMEOUTS}
+    return kind(**{**timeouts, **current().options})
+
+
+def unreachable(error: OSError) -> redis.ConnectionError:
+    """Return the error to raise when the isolated server does not answer."""
+    return redis.ConnectionError(f"The tests' Redis at {current().address} is gone: {error}")
+
+
+def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:
+    """Return what takes the place of a connection's methods that pack commands."""
+
+    @functools.wraps(pack_command)
+    def pack_one(self: Any, *args: Any) -> Any:
+        if not _is_isolated(self):
+            return pack_command(self, *args)
+        sent, expected = current().rewrite(args)
+        return Packed(pack_command(self, *sent), (expected,))
+
+    @functools.wraps(pack_commands)
+    def pack_many(self: Any, commands: Iterable[Any]) -> Any:
+        if not _is_isolated(self):
+            return pack_commands(self, commands)
+        rewritten = [current().rewrite(args) for args in commands]
+        chunks = [chunk for args, _ in rewritten for chunk in pack_command(self, *args)]
+        return Packed([b"".join(chunks)], [expected for _, expected in rewritten])
+
+    return pack_one, pack_many
+
+
+def expected_of(connection: Any, packed: Any) -> Iterable[Expected]:
+    """Return how the replies to packed commands are read.
+
+    Raises:
+        EscapeError: they were not packed by the connection.
+    """
+    if isinstance(packed, Packed):
+        return packed.expected
+    if _is_isolated(connection):
+        raise EscapeError(
+            "Bytes for Redis were refused: they were not packed by pack_command() or "
+            "pack_commands() of their connection, so their keys have no prefix."
+        )
+    return ()
+
+
+def expect(connection: Any, expected: Iterable[Expected]) -> None:
+    """Note which replies a connection owes for the commands that it has sent."""
+    link = link_of(connection)
+    if link is not None and link.isolated:
+        link.expect(expected)
+
+
+def _is_isolated(connection: Any) -> bool:
+    link = link_of(connection)
+    return current().isolates(connection) if link is None else link.isolated
+
+
+def _assign(connection: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(connection, name, value)  # not vars(): asyncio's connection has slots for them

@@ -1,0 +1,276 @@
+"""Django's door to the environment: ``manage.py test --integration``.
+
+``IntegrationRunnerMixin`` adds the option and the scopes to any runner that is a DiscoverRunner.
+itkit's ``test`` command mixes it into the project's own; a project that sets TEST_RUNNER itself
+can use ``IntegrationRunner`` or the mixin.
+"""
+
+import argparse
+import functools
+import sys
+import types
+import unittest
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.core import checks
+from django.core.management.base import SystemCheckError
+from django.test import runner as django_runner
+from django.test.runner import DiscoverRunner, ParallelTestSuite
+
+from itkit import environment, names
+from itkit.exceptions import ItkitError, ServiceUnavailableError
+
+TAG = "integration"
+SKIP_REASON = "an integration test: run with --integration"
+
+# For the type checker, the mixins are what they are mixed into.
+if TYPE_CHECKING:
+    _Runner = DiscoverRunner
+else:
+    _Runner = object
+_iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
+
+ProjectRunner: type
+"""The project's runner with the mixin: Django's command takes a runner by its import path."""
+
+
+class IntegrationRunnerMixin(_Runner):
+    """Adds ``--integration`` to a DiscoverRunner; list it before the runner in the bases."""
+
+    def __init__(self, *args: Any, integration: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.integration = integration
+        if integration:
+            self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the option beside those of the runner."""
+        super().add_arguments(parser)
+        add_integration_option(parser)
+
+    def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
+        """Run the tests, inside of an environment where ``--integration`` asks for one."""
+        if not self.integration:
+            return super().run_tests(test_labels, **kwargs)
+        start(self.log)
+        try:
+            return super().run_tests(test_labels, **kwargs)
+        finally:
+            environment.stop()
+
+    def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
+        """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
+        tests = super().load_tests_for_label(label, discover_kwargs)
+        if self.integration:
+            return tests
+        return unittest.TestSuite(map(_skipped_if_integration, _iter_test_cases(tests)))
+
+    def get_resultclass(self) -> Any:
+        """Return the runner's result class with the scope of a test around each test."""
+        base = super().get_resultclass()
+        if not self.integration:
+            return base
+        # With workers, theirs are the tests; this process only hears of them.
+        mixin = _ServerWatch if self.parallel > 1 else _TestScope
+        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), {})
+
+
+class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
+    """Django's own runner with ``--integration``, for ``TEST_RUNNER``."""
+
+
+def add_integration_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--integration`` to a parser."""
+    parser.add_argument(
+        "--integration",
+        action="store_true",
+        help="Provide a real Postgres and Redis, isolated, with the external backends faked, and"
+        " run the tests tagged 'integration' as well.",
+    )
+
+
+def start(log: Callable[[str], None]) -> None:
+    """Check the settings, start the environment and say what the tests run on.
+
+    Raises:
+        SystemCheckError: the settings are wrong; nothing was started.
+        SystemExit: no environment can be had; the message was printed.
+    """
+    problems = [
+        problem for problem in checks.run_checks(tags=["itkit"]) if problem.level >= checks.ERROR
+    ]
+    if problems:
+        raise SystemCheckError("\n".join(["itkit was not started:", *map(str, problems)]))
+    try:
+        log(environment.start().payload.summary)
+    except ItkitError as error:
+        sys.exit(f"itkit: {error}")
+
+
+def mix_into(runner: type) -> type:
+    """Return a runner class with ``--integration``, whatever kind of runner the project has."""
+    if issubclass(runner, IntegrationRunnerMixin):
+        return runner
+    mixin = IntegrationRunnerMixin if hasattr(runner, "build_suite") else _PytestRunnerMixin
+    return type("ProjectRunner", (mixin, runner), {"__module__": __name__})
+
+
+class _PytestRunnerMixin(_Runner):
+    """Adds ``--integration`` to a runner that hands its labels to pytest: pytest-django's."""
+
+    def __init__(self, *args: Any, integration: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.integration = integration
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_arguments(parser)
+        add_integration_option(parser)
+
+    def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
+        options = ["--integration"] if self.integration else []
+        return super().run_tests([*options, *test_labels], **kwargs)
+
+
+class _Skipped(unittest.TestCase):
+    """Stands in for an integration test that is not run.
+
+    It declares no databases and has no class-level set-up, so that neither is done for nothing.
+    """
+
+    def __init__(self, test: unittest.TestCase) -> None:
+        super().__init__("skip")
+        self._id = test.id()
+        self._text = str(test)
+        self.tags = _tags(test)
+
+    def skip(self) -> None:
+        self.skipTest(SKIP_REASON)
+
+    def id(self) -> str:
+        return self._id
+
+    # A TestCase equals any other of its class and method, and Django removes duplicates.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Skipped) and self._id == other._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
+    return _Skipped(test) if TAG in _tags(test) else test
+
+
+def _tags(test: unittest.TestCase) -> set[str]:
+    method = getattr(test, getattr(test, "_testMethodName", ""), None)
+    return {*getattr(test, "tags", ()), *getattr(method, "tags", ())}
+
+
+class _ServerWatch(unittest.TestResult):
+    """Ends the run when a test fails because a server has died: all others would fail as well."""
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
+        super().addError(test, err)
+        self._watch(test)
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
+        super().addFailure(test, err)
+        self._watch(test)
+
+    def _watch(self, test: unittest.TestCase) -> None:
+        current = environment.current()
+        if current is None or self.shouldStop:
+            return
+        try:
+            current.check_servers()
+        except ServiceUnavailableError:
+            self.stop()  # first: adding the error comes back here
+            super().addError(test, sys.exc_info())
+
+
+class _TestScope(_ServerWatch):
+    """Begins and ends the scope of each test in the environment."""
+
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        for current in _attached():
+            current.begin_test()
+        super().startTest(test)
+
+    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        for current in _attached():
+            current.end_test()
+        super().stopTest(test)
+
+
+def _attached() -> Iterator[environment.Environment]:
+    current = environment.current()
+    if current is not None:
+        yield current
+
+
+class _ScopedSuite(ParallelTestSuite):
+    """Runs the workers of a parallel suite inside of the environment.
+
+    Under spawn, Django pickles the functions below by their names, so they are of this module;
+    what the project's own suite has in their places is handed on to them.
+    """
+
+    @property
+    def init_worker(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
+        project = super().init_worker.__func__  # type: ignore[attr-defined]
+        return types.MethodType(functools.partial(_init_worker, project), self)
+
+    @property
+    def run_subsuite(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
+        project = super().run_subsuite.__func__  # type: ignore[attr-defined]
+        return types.MethodType(functools.partial(_run_subsuite, project), self)
+
+
+def _scoped_suite(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
+    return type("ScopedSuite", (_ScopedSuite, base), {})
+
+
+def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Attach a worker to the run, around what Django does to switch its databases."""
+    spawned = environment.current() is None
+    if spawned:
+        args = _set_up_spawned(*args)
+        environment.attach(names.MAIN_WORKER)
+    project(*args, **kwargs)
+    current = environment.current()
+    if current is not None:
+        number: int = django_runner._worker_id  # type: ignore[attr-defined]  # not in the stubs
+        current.enter_worker(names.worker_id(number))
+
+
+def _set_up_spawned(
+    counter: Any,
+    settings: Any = None,
+    serialized: Any = None,
+    process_setup: Any = None,
+    process_setup_args: Any = None,
+    *rest: Any,
+) -> tuple[Any, ...]:
+    """Load the project in a spawned worker, which Django does only after it has been attached.
+
+    Return the arguments of Django's own initializer without the set-up that is done already.
+    """
+    import django
+
+    if process_setup is not None:
+        process_setup(*(process_setup_args or ()))
+    django.setup()
+    return (counter, settings, serialized, None, None, *rest)
+
+
+def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
+    """Run one class of tests in a worker, with the scope of a test around each."""
+    runner_class, *rest = args
+    scoped = type("ScopedResult", (_TestScope, runner_class.resultclass), {})
+    return project((functools.partial(runner_class, resultclass=scoped), *rest))

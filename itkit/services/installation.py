@@ -1,0 +1,124 @@
+"""An installed Postgres that its user can run, if need be as a copy."""
+
+import errno
+import re
+from dataclasses import dataclass
+from hashlib import blake2s
+from pathlib import Path
+from typing import Final
+
+from itkit.services.binaries import version
+from itkit.services.errors import SourceUnusableError
+from itkit.services.run import Run
+from itkit.services.tree import copy_tree
+from itkit.services.user import ServerUser, current_user
+
+_OLDEST: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The directory of ``postgres`` and ``initdb``, and their version such as ``18.6``."""
+
+    directory: Path
+    version: str
+
+    @property
+    def postgres(self) -> Path:
+        """The server."""
+        return self.directory / "postgres"
+
+    @property
+    def initdb(self) -> Path:
+        """What makes a cluster."""
+        return self.directory / "initdb"
+
+    @property
+    def major(self) -> int:
+        """The number that decides what flags there are."""
+        return _major(self.version)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the installation is replaced."""
+        return fingerprint(self.directory)
+
+
+def usable_installation(directory: Path, user: ServerUser, run: Run) -> Installation:
+    """Return an installation that the user can run: the one given, or a copy of it.
+
+    Raises:
+        SourceUnusableError: it does not run here, or is too old.
+    """
+    try:
+        return _inspect(directory, user)
+    except PermissionError as error:
+        if not user.switch:
+            raise SourceUnusableError(f"{directory} may not be executed: {error}") from error
+        if error.errno == errno.EPERM:
+            raise SourceUnusableError(
+                f"Postgres refuses to run as root, and this root may not become {user.name} "
+                "(it lacks CAP_SETUID or CAP_SETGID); run the tests as another user"
+            ) from error
+    copy = _copy(directory, run)
+    try:
+        return _inspect(copy, user)
+    except PermissionError as error:
+        raise SourceUnusableError(
+            f"Postgres refuses to run as root, and as the user {user.name} neither {directory} "
+            f"nor the copy in {copy} can be executed ({error}); name a directory that it can "
+            "reach in ITKIT_CACHE_DIR"
+        ) from error
+
+
+def fingerprint(directory: Path) -> str:
+    """Return what tells the Postgres in a directory from another, or from its replacement."""
+    binary = (directory / "postgres").stat()
+    decisive = (str(directory), binary.st_mtime_ns, binary.st_size)
+    return blake2s(repr(decisive).encode(), digest_size=8).hexdigest()
+
+
+def _inspect(directory: Path, user: ServerUser) -> Installation:
+    said = version(directory / "postgres", user)
+    match = re.search(r"\(PostgreSQL\) (?P<version>\S+)", said)
+    if match is None:
+        raise SourceUnusableError(f"{directory / 'postgres'} says it is {said!r}, not Postgres")
+    if _major(match["version"]) < _OLDEST:
+        raise SourceUnusableError(
+            f"{directory} has Postgres {match['version']}, itkit needs {_OLDEST} or newer"
+        )
+    return Installation(directory, match["version"])
+
+
+def _major(version: str) -> int:
+    digits = re.match(r"\d+", version)  # of 18.6, and of 19devel
+    return int(digits[0]) if digits else 0
+
+
+def _copy(directory: Path, run: Run) -> Path:
+    """Copy an installation out of a directory that is closed to others, such as root's home."""
+    home = directory.parent
+    entry = run.cache().entry(
+        f"binaries-{fingerprint(directory)}",
+        lambda target: _fill(target, directory, run),
+        owner=current_user().uid,
+        deadline=run.deadline,
+    )
+    return entry / home.parent.name / home.name / directory.name
+
+
+def _fill(target: Path, directory: Path, run: Run) -> None:
+    # The programs find their libraries relative to themselves, so the layout is kept.
+    home = directory.parent
+    package = home.parent
+    new_home = target / package.name / home.name
+    new_home.mkdir(parents=True)
+    for part in (directory, home / "lib", home / "share"):
+        if part.exists():
+            copy_tree(part, new_home / part.name, run)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        copy_tree(libraries, target / libraries.name, run)
+    run.supervisor.run_to_end(
+        "chmod", ["chmod", "-R", "a+rX", target], current_user(), run.deadline
+    )

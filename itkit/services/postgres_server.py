@@ -1,0 +1,178 @@
+"""Start Postgres on a socket that only we can reach, with a cluster that is thrown away."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from hashlib import blake2s
+from pathlib import Path
+from typing import Final
+
+from itkit.services.errors import ProgramFailedError, SourceUnusableError
+from itkit.services.installation import usable_installation
+from itkit.services.run import Launched, Run
+from itkit.services.socket_path import require_fit
+from itkit.services.supervisor import Program
+from itkit.services.tree import copy_tree
+from itkit.services.user import unprivileged_user
+from itkit.urls import ServerURL
+
+SUPERUSER: Final = "postgres"
+SETTINGS: Final[Mapping[str, str]] = {
+    # Nothing has to survive a crash: the cluster does not even survive the run.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "1h",
+    # A schema per worker means thousands of tables, and dropping one locks all of its tables.
+    "max_locks_per_transaction": "1024",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    # Nothing of ours may stay in /dev/shm, and a container's is too small for parallel queries.
+    "dynamic_shared_memory_type": "mmap",
+    "jit": "off",
+    "autovacuum": "on",  # a long run's statistics would grow stale
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_min_error_statement": "panic",  # the end of the log is shown; statements hold data
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+}
+
+_BUILTIN_LOCALES: Final = 17
+_INITDB_SETTINGS: Final = 16
+_MORE_ROOM: Final = "name a directory with more room in ITKIT_DATA_ROOT"
+_ADVICE: Final = {
+    "No space left on device": _MORE_ROOM,
+    "Check free disk space": _MORE_ROOM,
+    "Permission denied": (
+        "the user that Postgres runs as must be able to pass through ITKIT_DATA_ROOT and the "
+        "directories above it"
+    ),
+    "could not look up effective user ID": "give this user an entry in /etc/passwd",
+}
+
+
+def launch(directory: Path, run: Run) -> Launched:
+    """Start a server.
+
+    Args:
+        directory: Where ``postgres`` and ``initdb`` are.
+        run: Whose guard starts it.
+
+    Raises:
+        SourceUnusableError: it does not run here, is too old, or was not ready in time.
+    """
+    server = _PostgresServer(directory, run)
+    try:
+        return server.start()
+    except SourceUnusableError as error:
+        advice = [text for symptom, text in _ADVICE.items() if symptom in str(error)]
+        raise SourceUnusableError("\n    ".join([str(error), *advice])) from error
+
+
+class _PostgresServer:
+    def __init__(self, directory: Path, run: Run) -> None:
+        self._run = run
+        self._user = unprivileged_user()
+        self._home = run.supervisor.directory
+        self._data = self._home / "pg"
+        self._sockets = self._home / "s"
+        self._installation = usable_installation(directory, self._user, run)
+
+    def start(self) -> Launched:
+        require_fit(self._sockets / ".s.PGSQL.5432")
+        self._clear()
+        self._make_directory(self._sockets)
+        self._make_cluster()
+        program = self._start_program()
+        url = ServerURL(
+            "postgresql", str(self._sockets), None, SUPERUSER, "", "postgres", options={}
+        )
+        return Launched(
+            url=str(url),
+            product=f"Postgres {self._installation.version}",
+            place=str(self._sockets),
+            program=program,
+        )
+
+    def _clear(self) -> None:
+        """Remove what another installation, which failed, has left in the run directory."""
+        for path in (self._data, self._sockets):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _make_directory(self, path: Path) -> None:
+        path.mkdir(mode=0o700)
+        if self._user.switch:
+            os.chown(path, self._user.uid, self._user.gid)
+
+    def _template_name(self) -> str:
+        decisive = (self._installation.fingerprint, self._user.uid, self._initdb_flags())
+        digest = blake2s(repr(decisive).encode(), digest_size=8).hexdigest()
+        return f"cluster-{self._installation.version}-{digest}"
+
+    def _make_cluster(self) -> None:
+        template = self._run.cache().entry(
+            self._template_name(),
+            self._build_template,
+            owner=self._user.uid,
+            deadline=self._run.deadline,
+        )
+        if not self._data.exists():
+            copy_tree(template, self._data, self._run)
+
+    def _build_template(self, path: Path) -> None:
+        """Initialise our own cluster, and leave a copy of it for the next run."""
+        self._make_directory(self._data)
+        self._run.supervisor.run_to_end(
+            "initdb",
+            [self._installation.initdb, "-D", self._data, *self._initdb_flags()],
+            self._user,
+            self._run.deadline,
+        )
+        copy_tree(self._data, path, self._run)
+
+    def _initdb_flags(self) -> tuple[str, ...]:
+        # Without a locale, LANG=C of a bare container would give SQL_ASCII.
+        locale: tuple[str, ...] = (f"--locale={_system_locale()}",)
+        if self._installation.major >= _BUILTIN_LOCALES:
+            locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        settings: tuple[str, ...] = ()
+        if self._installation.major >= _INITDB_SETTINGS:
+            settings = ("-c", "dynamic_shared_memory_type=mmap")  # a killed initdb would leave it
+        access = ("--auth-local=trust", "--auth-host=reject", f"--username={SUPERUSER}")
+        return (*access, "--encoding=UTF8", *locale, *settings, "--no-sync", "--no-instructions")
+
+    def _start_program(self) -> Program:
+        settings = {**SETTINGS, "unix_socket_directories": f'"{self._sockets}"'}
+        flags = [flag for item in settings.items() for flag in ("-c", "=".join(item))]
+        program = self._run.supervisor.run(
+            "Postgres",
+            [self._installation.postgres, "-D", self._data, *flags],
+            self._user,
+            signal.SIGQUIT,  # the immediate shutdown
+        )
+        try:
+            self._run.supervisor.wait_until_ready(program, self._is_ready, self._run.deadline)
+        except ProgramFailedError:
+            # Perhaps the machine went down before the template was on its disk.
+            self._run.cache().discard(self._template_name(), self._run.deadline)
+            raise
+        return program
+
+    def _is_ready(self) -> bool:
+        """Read line 8 of the file that a server keeps in its data directory."""
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 7 and lines[7].strip() == "ready"
+
+
+def _system_locale() -> str:
+    return "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"

@@ -1,0 +1,74 @@
+"""Servers that are ready to be used."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from itkit.exceptions import ServiceUnavailableError
+from itkit.services.need import Kind
+from itkit.services.run import Run
+from itkit.services.supervisor import Program, failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One server.
+
+    Attributes:
+        kind: Postgres, or Redis, which may be a Valkey.
+        url: How to connect to it; may hold a password.
+        product: What it is, such as ``Postgres 18.6`` or ``Valkey 9.1.2``.
+        source: ``embedded``, ``system``, or where its URL was given.
+        place: Where it listens, for people: a socket or ``host:port``.
+        milliseconds: How long it took to find or start it.
+        started: Whether we started it; then nothing in it is worth keeping.
+    """
+
+    kind: Kind
+    url: str = field(repr=False)  # may hold a password
+    product: str
+    source: str
+    place: str
+    milliseconds: int
+    started: bool
+
+
+class Services:
+    """The servers of one run, until they are stopped."""
+
+    def __init__(self, services: Mapping[Service, Program | None], run: Run) -> None:
+        self._services = services
+        self._run = run
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self._services)
+
+    @property
+    def postgres(self) -> Service | None:
+        """The Postgres, if one was needed."""
+        return self._find("postgres")
+
+    @property
+    def redis(self) -> Service | None:
+        """The Redis or Valkey, if one was needed."""
+        return self._find("redis")
+
+    def check(self) -> None:
+        """Make sure that the servers which we started still run.
+
+        Raises:
+            ServiceUnavailableError: one has died; the message has the end of its log.
+        """
+        for service, program in self._services.items():
+            code = None if program is None else self._run.exit_code(program)
+            if program is not None and code is not None:
+                raise ServiceUnavailableError(
+                    f"{service.product} ({service.source}) at {service.place} has died: "
+                    f"{failure(program, code)}"
+                )
+
+    def stop(self) -> None:
+        """Stop what we started and remove what it wrote; the second call does nothing."""
+        self._run.stop()
+
+    def _find(self, kind: Kind) -> Service | None:
+        return next((service for service in self if service.kind == kind), None)

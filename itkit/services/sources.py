@@ -1,0 +1,210 @@
+"""Where a server may come from, in the order in which the sources are tried."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from itkit import urls
+from itkit.exceptions import ConfigurationError, ServiceUnavailableError
+from itkit.services import binaries, postgres_server, valkey_server
+from itkit.services.errors import SourceUnusableError
+from itkit.services.need import Kind, Need, Place
+from itkit.services.run import Launched, Run
+from itkit.services.service import Service
+from itkit.services.supervisor import Program
+
+_GIVEN_TIMEOUT: Final = 5.0
+_PROJECT_TIMEOUT: Final = 1.0
+
+Found = tuple[Service, Program | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recipe:
+    """How one kind of server is found and started."""
+
+    title: str
+    schemes: tuple[str, ...]
+    embedded: Callable[[], Path]
+    system: Callable[[], Sequence[Path]]
+    binary: Callable[[Path], Path]
+    launch: Callable[[Path, Run], Launched]
+    url_variable: str
+    binary_variable: str
+    example: str
+    packages: str
+
+
+_RECIPES: Final[Mapping[Kind, _Recipe]] = {
+    "postgres": _Recipe(
+        title="Postgres",
+        schemes=urls.POSTGRES_SCHEMES,
+        embedded=binaries.embedded_postgres,
+        system=binaries.system_postgres,
+        binary=binaries.postgres_directory,
+        launch=postgres_server.launch,
+        url_variable="ITKIT_POSTGRES_URL",
+        binary_variable="ITKIT_POSTGRES_BIN",
+        example="postgresql://user:password@localhost:5432/postgres",
+        packages="apt install postgresql, dnf install postgresql-server, brew install postgresql",
+    ),
+    "redis": _Recipe(
+        title="Redis",
+        schemes=urls.REDIS_SCHEMES,
+        embedded=binaries.embedded_valkey,
+        system=binaries.system_redis,
+        binary=binaries.redis_binary,
+        launch=valkey_server.launch,
+        url_variable="ITKIT_REDIS_URL",
+        binary_variable="ITKIT_REDIS_BIN",
+        example="redis://localhost:6379/0",
+        packages="apt install redis-server, dnf install valkey, brew install valkey",
+    ),
+}
+
+
+def find(need: Need, run: Run) -> Found:
+    """Find or start the server of one kind.
+
+    Raises:
+        ServiceUnavailableError: there is none, with every source and why it was not used; or the
+            one that the user gave does not answer.
+    """
+    return _Search(need, run).find()
+
+
+class _Search:
+    """The search for one server: tries source after source and keeps why each was skipped."""
+
+    def __init__(self, need: Need, run: Run) -> None:
+        self._need = need
+        self._run = run
+        self._recipe = _RECIPES[need.kind]
+        self._begin = time.perf_counter()
+        self._skipped: list[str] = []
+
+    def find(self) -> Found:
+        if self._need.given:
+            return self._use_given(self._need.given)
+        if self._need.binary and self._run.options.source in {"auto", "system"}:
+            return self._start_given_binary(self._need.binary)
+        return self._use_first_source()
+
+    def _use_given(self, given: Place) -> Found:
+        try:
+            return self._use_running(given, _GIVEN_TIMEOUT)
+        except SourceUnusableError as error:
+            raise ServiceUnavailableError(
+                f"The {self._recipe.title} that {given[0]} names {error}. itkit uses no other "
+                f"server when one is given: start it, or correct or remove {given[0]}."
+            ) from error
+
+    def _start_given_binary(self, binary: str) -> Found:
+        setting = f'ITKIT["{self._need.kind.upper()}"]["BIN"] ({self._recipe.binary_variable})'
+        try:
+            return self._start(self._recipe.binary(Path(binary).absolute()), "system")
+        except SourceUnusableError as error:
+            raise ServiceUnavailableError(
+                f"{self._recipe.title} cannot be started from {binary}: {error}\n"
+                f"itkit uses no other when one is given: correct or remove {setting}."
+            ) from error
+
+    def _use_first_source(self) -> Found:
+        allowed = self._run.options.source
+        for name, use in self._sources().items():
+            if allowed not in {"auto", name}:
+                self._skipped.append(f'  {name}: left out by ITKIT["SOURCE"] = {allowed!r}')
+                continue
+            try:
+                return use()
+            except SourceUnusableError as error:
+                self._skipped.append(f"  {name}: {error}")
+        raise ServiceUnavailableError(self._nothing_found())
+
+    def _sources(self) -> Mapping[str, Callable[[], Found]]:
+        return {
+            "settings": self._use_project,
+            "embedded": self._start_embedded,
+            "system": self._start_system,
+        }
+
+    def _use_project(self) -> Found:
+        if self._need.project is None:
+            raise SourceUnusableError(f"the project's settings name no {self._recipe.title}")
+        label, url = self._need.project
+        server = self._parse(url)
+        if not (server.is_local or self._need.allow_remote):
+            raise SourceUnusableError(
+                f"{label} is on another machine, {server.address}, which is used only with "
+                f'ITKIT["{self._need.kind.upper()}"]["ALLOW_REMOTE"] = True'
+            )
+        try:
+            return self._use_running(self._need.project, _PROJECT_TIMEOUT)
+        except SourceUnusableError as error:
+            raise SourceUnusableError(f"{label} {error}") from error
+
+    def _start_embedded(self) -> Found:
+        return self._start(self._recipe.embedded(), "embedded")
+
+    def _start_system(self) -> Found:
+        reasons = []
+        for binary in self._recipe.system():
+            try:
+                return self._start(binary, "system")
+            except SourceUnusableError as error:
+                reasons.append(str(error))
+        raise SourceUnusableError("; ".join(reasons))
+
+    def _use_running(self, place: Place, timeout: float) -> Found:
+        label, url = place
+        server = self._parse(url)
+        try:
+            product = self._need.probe(url, timeout)
+        except Exception as error:  # whatever the client raises, there is no answer
+            reason = urls.redact(" ".join(str(error).split()))
+            raise SourceUnusableError(f"({server.address}) does not answer: {reason}") from error
+        return self._service(url, product, label, server.address, started=False), None
+
+    def _start(self, binary: Path, source: str) -> Found:
+        try:
+            launched = self._recipe.launch(binary, self._run)
+        except OSError as error:
+            raise SourceUnusableError(f"{binary} cannot be started: {error}") from error
+        service = self._service(
+            launched.url, launched.product, source, launched.place, started=True
+        )
+        return service, launched.program
+
+    def _service(
+        self, url: str, product: str, source: str, place: str, *, started: bool
+    ) -> Service:
+        return Service(
+            kind=self._need.kind,
+            url=url,
+            product=product,
+            source=source,
+            place=place,
+            milliseconds=round((time.perf_counter() - self._begin) * 1000),
+            started=started,
+        )
+
+    def _parse(self, url: str) -> urls.ServerURL:
+        try:
+            return urls.parse(url, self._recipe.schemes)
+        except ConfigurationError as error:
+            raise SourceUnusableError(f"has a URL that cannot be used: {error}") from error
+
+    def _nothing_found(self) -> str:
+        recipe = self._recipe
+        return "\n".join(
+            [
+                f"No {recipe.title} can be found or started for the tests. What was tried:",
+                *self._skipped,
+                "Any one of these helps:",
+                '  pip install "django-itkit[embedded]"',
+                f"  {recipe.url_variable}={recipe.example}, the URL of a server that runs",
+                f"  a package of the system: {recipe.packages}",
+            ]
+        )

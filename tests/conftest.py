@@ -1,0 +1,66 @@
+"""Fixtures with real parts: servers of our own, and whole small projects."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from itkit import postgres, redis, services
+from tests.projects import Project
+
+
+def _short_directory() -> Path:
+    """Make a directory that the server's user can reach and whose path leaves room for a socket."""
+    path = Path(tempfile.mkdtemp(prefix="it-"))
+    path.chmod(0o711)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache_dir() -> Iterator[Path]:
+    """A cache of binaries and clusters, filled once for all tests and away from the user's."""
+    path = _short_directory()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def servers(cache_dir: Path) -> Iterator[services.Services]:
+    """A Postgres and a Valkey for the session, in the role of servers that are not itkit's."""
+    root = _short_directory()
+    started = services.start(
+        [
+            services.Need(kind="postgres", probe=postgres.probe),
+            services.Need(kind="redis", probe=redis.probe),
+        ],
+        services.Options(
+            source="embedded", start_timeout=60, cache_dir=str(cache_dir), data_root=str(root)
+        ),
+    )
+    yield started
+    started.stop()
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers: services.Services) -> str:
+    """URL of a Postgres whose maintenance database is free for tests."""
+    assert servers.postgres is not None
+    return servers.postgres.url
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: services.Services) -> str:
+    """URL of a Valkey."""
+    assert servers.redis is not None
+    return servers.redis.url
+
+
+@pytest.fixture
+def project(tmp_path: Path, cache_dir: Path) -> Iterator[Project]:
+    """A small shop on Postgres and Redis, whose own servers do not exist."""
+    data_root = _short_directory()
+    yield Project(tmp_path, cache=cache_dir, data_root=data_root)
+    shutil.rmtree(data_root)

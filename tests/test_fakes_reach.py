@@ -1,0 +1,175 @@
+"""A swap in place reaches every reference, and leaves nothing behind."""
+
+import functools
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from itkit.registry import Registry
+from tests import fakes_app
+from tests.fakes_app import (
+    AsyncGateway,
+    LoudGateway,
+    ReallyCalledError,
+    StripeGateway,
+    convert,
+    geocode,
+)
+from tests.fakes_app import StripeGateway as AliasedGateway
+from tests.fakes_app import geocode as aliased_geocode
+
+SINGLETON = fakes_app.gateway
+PARTIAL_OF_CLASS = functools.partial(StripeGateway, "sk_partial")
+PARTIAL_OF_FUNCTION = functools.partial(geocode, "Graben 1")
+BOUND = fakes_app.gateway.charge  # taken out of the class before the swap
+POOL = ThreadPoolExecutor(1)
+
+
+class Container:
+    gateway = StripeGateway()
+
+
+REFERENCES = {
+    "imported by name": lambda: StripeGateway().charge(1, "t"),
+    "imported under another name": lambda: AliasedGateway().charge(1, "t"),
+    "in its module": lambda: fakes_app.StripeGateway().charge(1, "t"),
+    "a singleton made before": lambda: SINGLETON.charge(1, "t"),
+    "held by another class": lambda: Container.gateway.charge(1, "t"),
+    "a partial of the class": lambda: PARTIAL_OF_CLASS().charge(1, "t"),
+    "in a pool of threads": lambda: POOL.submit(SINGLETON.charge, 1, "t").result(),
+    "unbound": lambda: StripeGateway.charge(SINGLETON, 1, "t"),
+    "imported again": lambda: (
+        importlib.import_module("tests.fakes_app").StripeGateway().charge(1, "t")
+    ),
+}
+FUNCTION_REFERENCES = {
+    "imported by name": lambda: geocode("Graben 1"),
+    "imported under another name": lambda: aliased_geocode("Graben 1"),
+    "in its module": lambda: fakes_app.geocode("Graben 1"),
+    "a partial": PARTIAL_OF_FUNCTION,
+    "in a pool of threads": lambda: POOL.submit(geocode, "Graben 1").result(),
+}
+
+
+@pytest.fixture
+def registry():
+    registry = Registry({"payments": StripeGateway, "geo": geocode, "convert": convert})
+    registry.reset()
+    yield registry
+    registry.restore()
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_a_class_is_reached_by_every_reference_and_real_again_afterwards(registry, reference):
+    call = REFERENCES[reference]
+    registry.swap()
+    registry.payments.charge.returns("txn_fake")
+
+    assert call() == "txn_fake"
+
+    registry.restore()
+    with pytest.raises(ReallyCalledError):
+        call()
+
+
+@pytest.mark.parametrize("reference", FUNCTION_REFERENCES)
+def test_a_function_is_reached_by_every_reference_and_real_again_afterwards(registry, reference):
+    call = FUNCTION_REFERENCES[reference]
+    registry.swap()
+    registry.geo.returns((48.2, 16.4))
+
+    assert call() == (48.2, 16.4)
+
+    registry.restore()
+    with pytest.raises(ReallyCalledError):
+        call()
+
+
+def test_a_subclass_is_real_and_reaches_the_fake_by_super(registry):
+    registry.swap()
+    registry.payments.charge.returns("txn_fake")
+
+    assert LoudGateway().charge(1, "t") == "loud txn_fake"
+    assert isinstance(LoudGateway(), StripeGateway)
+
+
+def test_a_bound_method_taken_before_the_swap_is_the_known_escape(registry):
+    registry.swap()
+
+    with pytest.raises(ReallyCalledError):
+        BOUND(1, "t")
+
+
+def test_a_function_with_a_closure_is_swapped_and_restored(registry):
+    registry.swap()
+    registry.convert.returns(0)
+    assert convert(10, rate=5) == 0
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'amount'"):
+        convert()
+
+    registry.restore()
+
+    assert convert(10) == 16
+
+
+def _state(thing):
+    return dict(vars(thing)), list(vars(thing))
+
+
+def _function_state(function):
+    return function.__code__, function.__defaults__, function.__kwdefaults__, dict(vars(function))
+
+
+def test_restoring_leaves_classes_and_functions_exactly_as_they_were():
+    classes = [StripeGateway, AsyncGateway]
+    functions = [geocode, convert]
+    before = [_state(kind) for kind in classes], [_function_state(it) for it in functions]
+    registry = Registry({"a": classes[0], "b": classes[1], "c": geocode, "d": convert})
+
+    registry.swap()
+    during = [_state(kind) for kind in classes], [_function_state(it) for it in functions]
+    registry.restore()
+
+    assert during != before
+    assert ([_state(kind) for kind in classes], [_function_state(it) for it in functions]) == before
+
+
+def test_swap_and_restore_may_be_called_twice(registry):
+    before = _state(StripeGateway)
+    registry.swap()
+    registry.swap()
+    registry.restore()
+    registry.restore()
+
+    assert _state(StripeGateway) == before
+
+
+def test_a_nested_registry_answers_alone_until_it_is_restored(registry):
+    registry.swap()
+    registry.payments.charge.returns("outer")
+    registry.payments.payouts.returns(["outer"])
+    inner = Registry({"payments": StripeGateway, "geo": geocode})
+    inner.swap()
+    inner.payments.charge.returns("inner")
+    inner.payments.payouts.returns(["inner"])
+    inner.geo.returns("inner")
+
+    assert SINGLETON.charge(1, "t") == "inner"
+    assert list(SINGLETON.payouts(1)) == ["inner"]
+    assert geocode("Graben 1") == "inner"
+    inner.restore()
+
+    assert SINGLETON.charge(1, "t") == "outer"
+    assert list(SINGLETON.payouts(1)) == ["outer"]
+
+
+def test_a_backend_that_is_a_subclass_of_another_has_a_record_of_its_own():
+    registry = Registry({"base": StripeGateway, "loud": LoudGateway})
+    registry.swap()
+    try:
+        registry.base.ping.returns("base")
+        registry.loud.ping.returns("loud")
+        assert (StripeGateway().ping(), LoudGateway().ping()) == ("base", "loud")
+    finally:
+        registry.restore()

@@ -1,0 +1,35 @@
+"""What a project and every pytest of the machine pay for itkit being installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["django.test", "psycopg", "redis", "factory", "model_bakery", "django.db.models"]
+
+
+@pytest.mark.parametrize(
+    "module", ["itkit", "itkit.pytest_plugin", "itkit.apps", "itkit.exceptions"]
+)
+def test_an_import_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []
+
+
+def test_a_management_command_loads_no_test_framework(tmp_path) -> None:
+    code = """
+import sys, django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["itkit"])
+django.setup()
+from django.core.checks import run_checks
+run_checks()
+print(*[name for name in ("django.test", "psycopg", "redis", "pytest") if name in sys.modules])
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert loaded.stdout.split() == []

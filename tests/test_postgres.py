@@ -1,0 +1,264 @@
+"""What itkit does inside a Postgres that is not its own."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from itkit.exceptions import IsolationError, ServiceUnavailableError
+from itkit.postgres import extensions, probe, schemas
+from itkit.postgres.server import connect
+from tests.projects import Project
+
+RUN, OTHER = "0123abcd", "f123abcd"
+
+TESTS = """
+    from django.db import connection
+    from itkit.test import IntegrationTestCase
+    from shop.models import Customer
+
+    class Rows(IntegrationTestCase):
+        def test_a_row(self):
+            Customer.objects.create(email="a@example.com")
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_database()")
+                print("DATABASE", cursor.fetchone()[0])
+"""
+
+
+@pytest.fixture
+def connection(postgres_url: str) -> Iterator[psycopg.Connection]:
+    with connect(postgres_url, application="test") as connection:
+        yield connection
+        for name, _ in list(schemas.registered(connection)):
+            schemas.drop(connection, name)
+        connection.execute("DROP SCHEMA IF EXISTS itkit_ext CASCADE")
+
+
+@pytest.fixture
+def other_connection(postgres_url: str) -> Iterator[psycopg.Connection]:
+    with connect(postgres_url, application="test") as connection:
+        yield connection
+
+
+@pytest.fixture
+def poor_role(postgres_url: str, connection: psycopg.Connection) -> Iterator[str]:
+    """URL of a role that may do nothing but connect, to a database that it does not own."""
+    connection.execute("CREATE ROLE poor LOGIN")
+    connection.execute("CREATE DATABASE shop_dev")
+    yield postgres_url.replace("//postgres@/postgres", "//poor@/shop_dev")
+    connection.execute("DROP DATABASE shop_dev WITH (FORCE)")
+    connection.execute("DROP ROLE poor")
+
+
+def names_of(connection: psycopg.Connection) -> list[str]:
+    return [name for name, _ in schemas.registered(connection)]
+
+
+def test_the_probe_tells_the_version(postgres_url: str) -> None:
+    assert probe(postgres_url, 5).startswith("Postgres 18")
+    assert probe(postgres_url.replace("/postgres?", "/no_such?"), 5).startswith("Postgres 18")
+
+
+def test_a_schema_is_registered_when_it_is_created(connection: psycopg.Connection) -> None:
+    schemas.create(connection, f"itkit_{RUN}_w1", RUN)
+    assert list(schemas.registered(connection)) == [(f"itkit_{RUN}_w1", RUN)]
+
+
+def test_a_schema_with_our_name_but_without_our_comment_is_not_ours(
+    connection: psycopg.Connection,
+) -> None:
+    connection.execute(f"CREATE SCHEMA itkit_{RUN}_w1")
+    assert names_of(connection) == []
+    assert schemas.drop_of_run(connection, RUN) == []
+    assert schemas.drop_stale(connection) == []
+    connection.execute(f"DROP SCHEMA itkit_{RUN}_w1")
+
+
+def test_a_schema_of_another_name_is_never_dropped(connection: psycopg.Connection) -> None:
+    with pytest.raises(ValueError, match="'public' is not a schema of itkit's"):
+        schemas.drop(connection, "public")
+
+
+def test_the_schemas_of_a_living_run_are_not_stale(
+    connection: psycopg.Connection, other_connection: psycopg.Connection
+) -> None:
+    schemas.lock_run(other_connection, OTHER)
+    schemas.create(other_connection, f"itkit_{OTHER}_w0", OTHER)
+    assert schemas.other_runs_alive(connection)
+    assert schemas.drop_stale(connection) == []
+    other_connection.close()
+    while schemas.other_runs_alive(connection):
+        pass  # the server notices the end of a connection a moment later
+    assert schemas.drop_stale(connection) == [f"itkit_{OTHER}_w0"]
+
+
+def test_dropping_a_run_ends_its_connections_only(
+    postgres_url: str, connection: psycopg.Connection, other_connection: psycopg.Connection
+) -> None:
+    schemas.create(connection, f"itkit_{RUN}_w0", RUN)
+    idle = psycopg.connect(postgres_url, application_name=schemas.application_name(RUN))
+    idle.execute(f"CREATE TABLE itkit_{RUN}_w0.t ()")  # its locks would block the drop for ever
+    assert schemas.drop_of_run(connection, RUN) == [f"itkit_{RUN}_w0"]
+    with pytest.raises(psycopg.OperationalError):
+        idle.execute("SELECT 1")
+    assert other_connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_extensions_go_to_a_schema_of_their_own(connection: psycopg.Connection) -> None:
+    extensions.prepare(connection, ["citext", "pg_trgm", "citext"], may_move=False)
+    found = connection.execute(
+        "SELECT extname, extnamespace::regnamespace::text FROM pg_extension ORDER BY 1"
+    ).fetchall()
+    assert ("citext", "itkit_ext") in found
+    assert ("pg_trgm", "itkit_ext") in found
+
+
+def test_extensions_stay_while_another_run_lives(
+    connection: psycopg.Connection, other_connection: psycopg.Connection
+) -> None:
+    extensions.prepare(connection, ["citext"], may_move=False)
+    schemas.lock_run(other_connection, OTHER)
+    extensions.drop(connection)
+    exists = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citext')"
+    assert connection.execute(exists).fetchone() == (True,)
+    schemas.unlock_run(other_connection, OTHER)
+    extensions.drop(connection)
+    assert connection.execute(exists).fetchone() == (False,)
+
+
+def test_an_extension_in_public_is_moved_only_in_a_database_of_ours(
+    connection: psycopg.Connection,
+) -> None:
+    connection.execute("CREATE EXTENSION hstore WITH SCHEMA public")
+    with pytest.raises(IsolationError, match="'hstore' sits in the schema 'public'"):
+        extensions.prepare(connection, ["hstore"], may_move=False)
+    extensions.prepare(connection, ["hstore"], may_move=True)
+
+
+def test_an_extension_that_the_server_lacks_is_named(connection: psycopg.Connection) -> None:
+    with pytest.raises(ServiceUnavailableError, match="'pgcrypto', which this Postgres does not"):
+        extensions.prepare(connection, ["pgcrypto"], may_move=False)
+
+
+def test_extensions_are_found_in_migrations(project: Project) -> None:
+    project.write(
+        "shop/migrations/0002_extensions.py",
+        """
+        from django.contrib.postgres.operations import CITextExtension
+        from django.db import migrations
+
+        class Migration(migrations.Migration):
+            dependencies = [("shop", "0001_initial")]
+            operations = [
+                CITextExtension(),
+                migrations.SeparateDatabaseAndState(
+                    database_operations=[migrations.RunSQL('CREATE EXTENSION IF NOT EXISTS "pg_trgm"')]
+                ),
+                migrations.RunSQL([("create extension hstore", None)]) if False else
+                migrations.RunSQL(["create extension if not exists hstore"]),
+            ]
+        """,
+    )
+    project.write("shop/tests.py", TESTS)
+    result = project.manage(
+        "shell",
+        "-c",
+        "from itkit.postgres import extensions; print('FOUND', extensions.wanted(['unaccent']))",
+    )
+    assert "FOUND ['unaccent', 'citext', 'pg_trgm', 'hstore']" in result.output
+    assert project.test("--integration", "--parallel", "2").counts == {"passed": 1}
+
+
+def test_a_role_that_may_do_nothing_is_told_what_it_needs(project: Project, poor_role: str) -> None:
+    project.write("shop/tests.py", TESTS)
+    result = project.test("--integration", ITKIT_POSTGRES_URL=poor_role)
+    assert result.code != 0
+    assert 'GRANT CREATE ON DATABASE "shop_dev" TO "poor";' in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_role_without_createdb_works_in_schemas_of_the_project_s_database(
+    project: Project, poor_role: str, connection: psycopg.Connection, postgres_url: str
+) -> None:
+    project.write("shop/tests.py", TESTS)
+    connection.execute("GRANT CREATE ON DATABASE shop_dev TO poor")
+    result = project.test("--integration", ITKIT_POSTGRES_URL=poor_role)
+    assert result.counts == {"passed": 1}, result.output
+    assert "DATABASE shop_dev" in result.output
+    with psycopg.connect(postgres_url.replace("/postgres?", "/shop_dev?")) as inside:
+        left = inside.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'")
+        assert left.fetchall() == []
+
+
+def test_a_database_of_djangos_own_is_used_and_stays(
+    project: Project, connection: psycopg.Connection, postgres_url: str
+) -> None:
+    project.write("shop/tests.py", TESTS)
+    connection.execute("CREATE DATABASE test_shop")
+    result = project.test("--integration", ITKIT_POSTGRES_URL=postgres_url)
+    assert "DATABASE test_shop" in result.output
+    found = connection.execute("SELECT FROM pg_database WHERE datname = 'test_shop'").fetchall()
+    connection.execute("DROP DATABASE test_shop")
+    assert len(found) == 1
+
+
+def test_the_projects_own_server_is_used_when_it_answers(
+    project: Project, postgres_url: str
+) -> None:
+    project.write("shop/tests.py", TESTS)
+    socket = postgres_url.partition("host=")[2]
+    project.settings(f"""
+        from urllib.parse import unquote
+        DATABASES["default"] |= {{"HOST": unquote({socket!r}), "PORT": "", "USER": "postgres",
+                                  "OPTIONS": {{"options": "-c statement_timeout=12345"}}}}
+    """)
+    result = project.test("--integration", ITKIT_SOURCE="auto")
+    assert result.counts == {"passed": 1}, result.output
+    assert 'DATABASES["default"]' in result.output
+
+
+def test_options_of_the_project_are_kept(project: Project) -> None:
+    project.settings("""
+        DATABASES["default"]["OPTIONS"] = {
+            "options": "-c statement_timeout=12345 -c search_path=public", "service": "nonsense",
+            "pool": False,
+        }
+        DATABASES["default"]["CONN_MAX_AGE"] = 60
+    """)
+    project.write(
+        "shop/tests.py",
+        """
+        from django.db import connection
+        from itkit.test import IntegrationTestCase
+
+        class Options(IntegrationTestCase):
+            def test_options(self):
+                with connection.cursor() as cursor:
+                    cursor.execute("SHOW statement_timeout")
+                    self.assertEqual(cursor.fetchone()[0], "12345ms")
+                    cursor.execute("SHOW search_path")
+                    self.assertNotIn("public", cursor.fetchone()[0])
+        """,
+    )
+    result = project.test("--integration")
+    assert result.counts == {"passed": 1}, result.output
+
+
+def test_async_code_sees_the_schema(project: Project) -> None:
+    project.write(
+        "shop/tests.py",
+        """
+        import asyncio
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Async(IntegrationTestCase):
+            async def test_async_orm(self):
+                await Customer.objects.acreate(email="a@example.com")
+                await asyncio.gather(*[Customer.objects.acreate(email=f"{n}@e.com") for n in range(5)])
+                self.assertEqual(await Customer.objects.acount(), 6)
+        """,
+    )
+    result = project.test("--integration")
+    assert result.counts == {"passed": 1}, result.output

@@ -1,0 +1,122 @@
+"""The settings that name Redis servers: found, pointed at the server of the tests, mistaken."""
+
+import os
+from typing import Any
+
+import pytest
+from django.core.signals import setting_changed
+
+from itkit.redis import Isolation, mistakes, project_servers
+
+
+@pytest.fixture
+def table(settings) -> Any:
+    settings.ITKIT = {}
+    return settings
+
+
+def installed(url: str) -> Isolation:
+    """Return an isolation that points the settings at a server; nothing connects to it."""
+    made = Isolation(server=url, run="0123abcd", worker="w1", owned=True, project=[])
+    made.install()
+    return made
+
+
+def test_project_servers_are_those_of_caches_then_those_of_the_named_settings(table):
+    table.CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": "redis://cache:6380/1",
+            "OPTIONS": {"USERNAME": "u", "PASSWORD": "p"},
+        },
+        "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+        "own": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": ["redis://a/0", "redis://b/0"],
+        },
+        "sentinel": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": "redis://service/0",
+            "OPTIONS": {"SENTINELS": [("h", 1)]},
+        },
+    }
+    table.CELERY_BROKER_URL = "redis://b:7/2;redis://c:7/2"
+    table.LAYERS = {"default": {"CONFIG": {"hosts": [("d", 6379), {"address": "unix:///s?db=1"}]}}}
+    table.QUEUES = {"high": {"HOST": "e", "PORT": 6379, "DB": 3, "PASSWORD": "p"}}
+    table.ITKIT = {"REDIS": {"SETTINGS": ["CELERY_BROKER_URL", "LAYERS", "QUEUES"]}}
+    assert project_servers() == [
+        ('CACHES["default"]', "redis://u:p@cache:6380/1"),
+        ('CACHES["own"]', "redis://a/0"),
+        ('CACHES["own"]', "redis://b/0"),
+        ("CELERY_BROKER_URL", "redis://b:7/2"),
+        ("CELERY_BROKER_URL", "redis://c:7/2"),
+        ("LAYERS", "redis://d:6379/0"),
+        ("LAYERS", "unix:///s?db=1"),
+        ("QUEUES", "redis://:p@e:6379/3"),
+    ]
+
+
+def test_a_project_without_redis_has_no_servers(table):
+    table.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    assert project_servers() == []
+
+
+def test_named_settings_and_variables_point_at_the_server_of_the_tests(table, monkeypatch):
+    path = "/run/tests.sock"
+    monkeypatch.setenv("REDIS_URL", "redis://real:1/5")
+    table.REDIS_URL = "redis://real:1/5"
+    table.CELERY_RESULT_BACKEND = "redis://real:1/6"
+    table.LAYERS = {"hosts": [("real", 1), "rediss://real:1/7"], "capacity": 5}
+    names = ["REDIS_URL", "CELERY_RESULT_BACKEND", "LAYERS", "MISSING"]
+    table.ITKIT = {"REDIS": {"SETTINGS": names}}
+    originals = [table.REDIS_URL, table.CELERY_RESULT_BACKEND, table.LAYERS]
+    told: list[tuple[str, bool]] = []
+
+    def note(*, setting: str, enter: bool, **_: Any) -> None:
+        told.append((setting, enter))
+
+    setting_changed.connect(note)
+    made = installed("unix:///run/tests.sock")
+    assert table.REDIS_URL == os.environ["REDIS_URL"] == f"unix://{path}?db=5"
+    assert f"redis+socket://{path}?virtual_host=6" == table.CELERY_RESULT_BACKEND
+    assert {"hosts": [("real", 1), f"unix://{path}?db=7"], "capacity": 5} == table.LAYERS
+    made.uninstall()
+    setting_changed.disconnect(note)
+    assert originals == [table.REDIS_URL, table.CELERY_RESULT_BACKEND, table.LAYERS]
+    assert os.environ["REDIS_URL"] == "redis://real:1/5"
+    assert told == [
+        *((name, True) for name in names[:3]),
+        *((name, False) for name in reversed(names[:3])),
+    ]
+
+
+def test_hosts_and_ports_point_at_a_server_on_a_port(table):
+    table.LAYERS = {"hosts": [("real", 1)], "queue": {"HOST": "real", "PORT": 1, "DB": 2}}
+    table.BROKER_URL = "redis://real:1/3"
+    table.ITKIT = {"REDIS": {"SETTINGS": ["LAYERS", "BROKER_URL"]}}
+    made = installed("redis://:s3cret@127.0.0.1:7777/0")
+    assert table.LAYERS == {
+        "hosts": [("127.0.0.1", 7777)],
+        "queue": {"HOST": "127.0.0.1", "PORT": 7777, "DB": 2},
+    }
+    assert table.BROKER_URL == "redis://:s3cret@127.0.0.1:7777/3"
+    made.uninstall()
+
+
+def test_settings_that_do_not_help_are_mistakes(table):
+    table.REDIS_URL = "redis://h/0"
+    table.PLAIN = "text"
+    table.ITKIT = {
+        "REDIS": {"SETTINGS": ["REDIS_URL", "REDIS_URI", "PLAIN"], "ALLOW_ADDRESSES": ["h", "h:1"]}
+    }
+    found = [(mistake.id, mistake.message, mistake.hint) for mistake in mistakes()]
+    assert [id_ for id_, _, _ in found] == ["itkit.E007"] * 3
+    assert "'REDIS_URI', which is not a setting" in found[0][1]
+    assert "'REDIS_URL'" in found[0][2]
+    assert "'PLAIN', in which no Redis address is found" in found[1][1]
+    assert "'h', which is not an address" in found[2][1]
+
+
+def test_mistakes_of_the_table_itself_are_reported_by_conf_only(table):
+    table.ITKIT = {"REDIS": {"SETTINGS": "REDIS_URL"}}
+    assert mistakes() == []

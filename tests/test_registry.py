@@ -1,0 +1,246 @@
+"""``ITKIT["BACKENDS"]``: found, checked, and reached by name, class or function."""
+
+import pytest
+from django.test import override_settings
+
+from itkit import boundary, registry
+from itkit.conf import Mistake
+from itkit.exceptions import ConfigurationError, UnknownBackendError
+from itkit.fakes import Handle, MethodHandle
+from itkit.registry import Registry
+from tests.fakes_app import AsyncGateway, ReallyCalledError, StripeGateway, geocode
+
+TARGET = 'ITKIT["BACKENDS"]["payments"]["TARGET"]'
+NO_MODULE = "ModuleNotFoundError: No module named 'tests.nowhere'"
+STRIPE = "tests.fakes_app.StripeGateway"
+
+
+def backends(**entries):
+    return override_settings(ITKIT={"BACKENDS": entries}, PAYMENT_GATEWAY=STRIPE)
+
+
+def mistakes_of(entry, **settings):
+    with override_settings(ITKIT={"BACKENDS": {"payments": entry}}, **settings):
+        return registry.mistakes()
+
+
+def test_a_backend_is_found_by_setting_and_by_target():
+    with backends(
+        payments={"SETTING": "PAYMENT_GATEWAY"}, geo={"TARGET": "tests.fakes_app.geocode"}
+    ):
+        found = Registry.from_settings()
+
+    assert list(found) == ["payments", "geo"]
+    assert isinstance(found[StripeGateway], Handle)
+    assert isinstance(found[geocode], MethodHandle)
+    assert len(found) == 2
+
+
+def test_the_backend_of_a_setting_is_swapped_and_restored():
+    with backends(payments={"SETTING": "PAYMENT_GATEWAY"}):
+        found = Registry.from_settings()
+    found.swap()
+    found.payments.charge.returns("txn_1")
+
+    assert StripeGateway().charge(1, "t") == "txn_1"
+    found.restore()
+    with pytest.raises(ReallyCalledError):
+        StripeGateway().charge(1, "t")
+
+
+def test_nothing_is_swapped_before_it_is_asked_for():
+    with backends(payments={"SETTING": "PAYMENT_GATEWAY"}):
+        Registry.from_settings()
+
+    with pytest.raises(ReallyCalledError):
+        StripeGateway().charge(1, "t")
+
+
+def test_no_backends_is_fine():
+    with override_settings(ITKIT={}):
+        found = Registry.from_settings()
+
+    found.swap()
+    found.reset()
+    found.restore()
+    assert list(found) == []
+
+
+def test_a_name_a_class_and_a_function_lead_to_the_same_fake():
+    found = Registry({"payments": StripeGateway, "geo": geocode})
+    found.swap()
+    try:
+        found[StripeGateway].charge.returns("txn_1")
+        found[geocode].returns("place")
+        found["payments"].ping.returns("pong")
+        assert StripeGateway().charge(1, "t") == "txn_1"
+        assert (geocode("x"), StripeGateway().ping()) == ("place", "pong")
+        assert found.payments.call_count("charge") == 1
+    finally:
+        found.restore()
+
+
+def test_membership_is_by_name_class_and_function():
+    found = Registry({"payments": StripeGateway, "geo": geocode})
+
+    assert "payments" in found
+    assert StripeGateway in found
+    assert geocode in found
+    assert "sms" not in found
+    assert AsyncGateway not in found
+    assert [] not in found
+
+
+@pytest.mark.parametrize("ask", [lambda it: it.payment, lambda it: it["payment"]])
+def test_an_unknown_name_offers_the_nearest(ask):
+    with pytest.raises(UnknownBackendError) as caught:
+        ask(Registry({"payments": StripeGateway}))
+
+    assert str(caught.value) == ("ITKIT[\"BACKENDS\"] names no 'payment'. Did you mean 'payments'?")
+    assert isinstance(caught.value, AttributeError)
+    assert isinstance(caught.value, AssertionError)
+
+
+def test_an_unknown_class_is_told_how_to_be_registered():
+    with pytest.raises(UnknownBackendError, match=r"TARGET 'tests\.fakes_app\.AsyncGateway'"):
+        Registry({"payments": StripeGateway})[AsyncGateway]
+
+
+def test_a_backend_named_like_a_method_of_the_registry_is_reached_as_an_item():
+    found = Registry({"reset": StripeGateway})
+
+    assert isinstance(found["reset"], Handle)
+
+
+def test_a_reset_begins_a_timeline_and_keeps_the_handles():
+    found = Registry({"payments": StripeGateway})
+    handle, timeline = found.payments, boundary.current()
+
+    found.reset()
+
+    assert found.payments is handle
+    assert boundary.current() is not timeline
+    assert len(boundary.current()) == 0
+
+
+def test_a_failed_swap_leaves_nothing_swapped():
+    found = Registry({"payments": StripeGateway, "later": AsyncGateway})
+    before = dict(vars(StripeGateway))
+
+    def fail():
+        raise RuntimeError("no swap today")
+
+    found._backends["later"].swap = fail
+    with pytest.raises(RuntimeError):
+        found.swap()
+
+    assert dict(vars(StripeGateway)) == before
+    assert registry.current() is None
+
+
+def test_the_registry_in_force_is_the_innermost():
+    outer, inner = Registry({}), Registry({})
+    outer.swap()
+    inner.swap()
+    assert registry.current() is inner
+    inner.restore()
+    assert registry.current() is outer
+    outer.restore()
+    assert registry.current() is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "stated"), [({}, "neither"), ({"SETTING": "A", "TARGET": "b.c"}, "both")]
+)
+def test_an_entry_has_one_of_setting_and_target(entry, stated):
+    (mistake,) = mistakes_of(entry)
+
+    assert mistake.id == "itkit.E003"
+    assert mistake.message == (
+        f'ITKIT["BACKENDS"]["payments"] has {stated} of SETTING and TARGET, expected one.'
+    )
+
+
+def test_a_setting_that_does_not_exist_offers_the_nearest():
+    (mistake,) = mistakes_of({"SETTING": "PAYMENT_GATEWAI"}, PAYMENT_GATEWAY=STRIPE)
+
+    assert mistake == Mistake(
+        4,
+        'ITKIT["BACKENDS"]["payments"]["SETTING"] names no setting: \'PAYMENT_GATEWAI\'.',
+        "Did you mean 'PAYMENT_GATEWAY'?",
+    )
+
+
+def test_a_setting_that_is_no_path_is_a_mistake():
+    (mistake,) = mistakes_of({"SETTING": "PAYMENT_GATEWAY"}, PAYMENT_GATEWAY=5)
+
+    assert mistake.number == 5
+    assert mistake.message == "The setting PAYMENT_GATEWAY is a int, expected a dotted path."
+
+
+@pytest.mark.parametrize(
+    ("target", "message", "hint"),
+    [
+        (
+            "tests.fakes_app.StripeGatway",
+            f"{TARGET} is 'tests.fakes_app.StripeGatway', but tests.fakes_app has no 'StripeGatway'.",
+            "Did you mean 'StripeGateway'?",
+        ),
+        (
+            "tests.nowhere.Gateway",
+            f"{TARGET} is 'tests.nowhere.Gateway', which cannot be imported ({NO_MODULE}).",
+            "Correct the path: package.module.Name.",
+        ),
+        (
+            "Gateway",
+            f"{TARGET} is 'Gateway', which cannot be imported (it has no module).",
+            "Correct the path: package.module.Name.",
+        ),
+    ],
+)
+def test_a_path_that_cannot_be_imported_says_why(target, message, hint):
+    assert mistakes_of({"TARGET": target}) == [Mistake(5, message, hint)]
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("tests.fakes_app.limit", "neither a class nor a Python function but a int"),
+        ("tests.fakes_app.gateway", "neither a class nor a Python function but a StripeGateway"),
+        ("tests.fakes_app.cached", "but a _lru_cache_wrapper"),
+        ("tests.fakes_app.Constants", "it has no public method"),
+        ("builtins.dict", "a class written in C"),
+        ("builtins.len", "but a builtin_function_or_method"),
+    ],
+)
+def test_what_cannot_be_swapped_is_a_mistake(target, reason):
+    (mistake,) = mistakes_of({"TARGET": target})
+
+    assert mistake.id == "itkit.E006"
+    assert reason in mistake.message
+
+
+def test_one_class_under_two_names_is_a_mistake():
+    with backends(payments={"SETTING": "PAYMENT_GATEWAY"}, stripe={"TARGET": STRIPE}):
+        (mistake,) = registry.mistakes()
+
+    assert mistake.number == 6
+    assert mistake.message == (
+        f'ITKIT["BACKENDS"]["stripe"] names {STRIPE!r}, and so does ITKIT["BACKENDS"]["payments"].'
+    )
+
+
+def test_good_settings_have_no_mistakes_and_ill_shaped_ones_are_left_to_conf():
+    with backends(payments={"SETTING": "PAYMENT_GATEWAY"}):
+        assert registry.mistakes() == []
+    with override_settings(ITKIT={"BACKENDS": 5}):
+        assert registry.mistakes() == []
+
+
+def test_making_a_registry_of_mistakes_lists_all_of_them():
+    with backends(a={}, b={"TARGET": "nowhere"}), pytest.raises(ConfigurationError) as caught:
+        Registry.from_settings()
+
+    lines = str(caught.value).splitlines()
+    assert lines[0] == 'ITKIT["BACKENDS"] has mistakes:'
+    assert len(lines) == 3

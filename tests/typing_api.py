@@ -1,0 +1,34 @@
+"""The public interface as a type checker sees it: checked by mypy, never run."""
+
+from typing import assert_type
+
+from django.contrib.auth.models import User
+
+from itkit import TestDataManager
+from itkit.fakes import Call, Handle, MethodHandle
+from itkit.registry import Registry
+from itkit.runner import IntegrationRunner
+from itkit.test import IntegrationTestCase
+
+
+class Gateway:
+    """A backend that a project registers."""
+
+
+class Checkout(IntegrationTestCase):
+    """A test case's own attributes."""
+
+    def test_types(self) -> None:
+        assert_type(self.data, TestDataManager)
+        assert_type(self.backends, Registry)
+        assert_type(self.data.create(User), User)
+        assert_type(self.data.create_batch(User, 2), list[User])
+        assert_type(self.data.build(User), User)
+        assert_type(self.backends[Gateway], Handle)
+        assert_type(self.backends[Gateway].charge, MethodHandle)
+        assert_type(self.backends[Gateway].call_count("charge"), int)
+        assert_type(self.backends[Gateway].was_called_with("charge", 1, token="t"), bool)
+        assert_type(self.backends[Gateway].get_calls("charge"), list[Call])
+
+
+runner: type[IntegrationRunner] = IntegrationRunner
