@@ -155,9 +155,9 @@ class Environment:
         self.backends = Registry.from_settings()
         self._run = run
         self._is_forked = False
+        self._redis = self._new_isolation()
         self._releases = ExitStack()
         self._routing: postgres.Routing | None = None
-        self._redis: redis.Isolation | None = None
         self._tests = 0
 
     def attach(self) -> None:
@@ -183,16 +183,15 @@ class Environment:
         self._is_forked = True  # the servers' guard answers the process that started it only
         if self._routing is not None:
             self._routing.worker = worker
-        if self._redis is not None:
-            self._redis.uninstall()
-            self._install_redis()
+        self._redis.uninstall()
+        self._redis = self._new_isolation()
+        self._redis.install()
         _die_with_parent()
 
     def begin_test(self) -> None:
         """Give the next test a Redis without keys and fakes without memory."""
         self._tests += 1
-        if self._redis is not None:
-            self._redis.new_generation()
+        self._redis.new_generation()
         self.backends.reset()
 
     def end_test(self) -> None:
@@ -239,27 +238,23 @@ class Environment:
         self._routing.install()
 
     def _attach_redis(self) -> None:
-        if self.payload.redis is not None:
-            self._releases.callback(self._release_redis)
-            self._install_redis()
+        self._releases.callback(self._release_redis)
+        self._redis.install()
 
-    def _install_redis(self) -> None:
-        self._redis = redis.Isolation(
-            server=self.payload.redis or "",
+    def _release_redis(self) -> None:
+        with ExitStack() as releases:
+            releases.callback(self._redis.uninstall)
+            if not self.payload.redis_owned:
+                self._redis.clear()
+
+    def _new_isolation(self) -> redis.Isolation:
+        return redis.Isolation(
+            server=self.payload.redis,
             run=self.payload.run,
             worker=self.worker,
             owned=self.payload.redis_owned,
             project=self.payload.redis_project,
         )
-        self._redis.install()
-
-    def _release_redis(self) -> None:
-        if self._redis is not None:
-            with ExitStack() as releases:
-                releases.callback(self._redis.uninstall)
-                if not self.payload.redis_owned:
-                    self._redis.clear()
-            self._redis = None
 
 
 _current: Environment | None = None

@@ -560,3 +560,84 @@ def test_a_run_killed_at_any_moment_leaves_nothing(command: list[str], project: 
         process.wait()
         assert project.leftovers() == [], f"killed after {moment:.2f} s"
         process.communicate(timeout=5)
+
+
+REDIS_CLIENTS = """
+    import redis
+    from django.conf import settings
+    from django.core.cache import cache
+
+    from itkit import EscapeError
+    from itkit.test import IntegrationTestCase
+
+    from shop.clients import mine
+
+    stray = redis.Redis(port=STRAY)
+
+
+    class Clients(IntegrationTestCase):
+        def test_a_client_of_the_projects_own_address_is_redirected(self):
+            cache.set("k", "v")
+            self.assertEqual(mine.keys("*"), [b":1:k"])
+
+        def test_the_named_setting_points_at_the_tests_redis(self):
+            self.assertNotIn("127.0.0.1:1/", settings.QUEUE_URL)
+            client = redis.Redis.from_url(settings.QUEUE_URL)
+            client.set("a", 1)
+            self.assertEqual(mine.get("a"), b"1")
+
+        def test_a_client_of_another_address_is_refused(self):
+            with self.assertRaisesRegex(EscapeError, 'ITKIT."REDIS"...SETTINGS'):
+                stray.set("k", "v")
+
+        def test_what_reaches_everybody_is_refused(self):
+            for command in (["FLUSHALL"], ["CONFIG", "SET", "maxmemory", "1"], ["NO.SUCH"]):
+                with self.assertRaises(EscapeError):
+                    mine.execute_command(*command)
+"""
+
+
+def test_no_client_reaches_a_developers_own_redis(project: Project) -> None:
+    import redis
+
+    from tests.redis_server import on_port
+
+    with on_port() as developers:
+        port = developers.url.rpartition(":")[2].partition("/")[0]
+        write_tests(project, REDIS_CLIENTS.replace("STRAY", port))
+        project.write(
+            "shop/clients.py",
+            "import redis\nfrom django.conf import settings\n"
+            "mine = redis.Redis.from_url(settings.QUEUE_URL)  # before the run begins\n",
+        )
+        models = project.path / "shop/models.py"
+        models.write_text(f"import shop.clients\n{models.read_text()}")
+        project.settings("""
+            QUEUE_URL = "redis://127.0.0.1:1/1"
+            ITKIT["REDIS"] = {"SETTINGS": ["QUEUE_URL"]}
+        """)
+        for args in (["--integration"], ["--integration", "--parallel", "2"]):
+            result = project.test(*args)
+            assert result.counts == {"passed": 4}, result.output
+        with redis.Redis.from_url(developers.url) as client:
+            assert client.dbsize() == 0
+
+
+def test_a_project_without_redis_reaches_none(project: Project) -> None:
+    write_tests(
+        project,
+        """
+        import redis
+        from itkit import EscapeError
+        from itkit.test import IntegrationTestCase
+
+        class Stray(IntegrationTestCase):
+            def test_a_stray_client_is_refused(self):
+                with self.assertRaisesRegex(EscapeError, "no setting names a Redis"):
+                    redis.Redis().set("k", "v")
+        """,
+    )
+    project.settings("del CACHES")
+    result = project.test("--integration")
+    assert result.counts == {"passed": 1}, result.output
+    assert "Valkey" not in result.output

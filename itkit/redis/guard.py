@@ -20,22 +20,22 @@ class Guard:
     """One isolation in one process: its server, whom it lets through, and its current namespace.
 
     Args:
-        server: URL of the isolated server.
+        server: URL of the isolated server; None lets nothing through but what is allowed.
         project: URLs of the project's own servers, which the isolated one stands for.
         allowed: addresses that are let through as they are.
         rewrite: puts the prefix on commands; holds the current namespace.
     """
 
     def __init__(
-        self, server: str, project: Iterable[str], allowed: Iterable[str], rewrite: Rewriter
+        self, server: str | None, project: Iterable[str], allowed: Iterable[str], rewrite: Rewriter
     ) -> None:
         self.rewrite = rewrite
         self.pid = os.getpid()
-        self.options = servers.options(server)
-        self.connection_class = self.options.pop("connection_class")
+        self.options = servers.options(server) if server else {}
+        self.connection_class = self.options.pop("connection_class", None)
         self.connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.address = addresses.of_url(server)
-        self._stood_for = {self.address, *map(addresses.of_url, project)}
+        self.address = addresses.of_url(server) if server else None
+        self._stood_for = {self.address, *map(addresses.of_url, project)} if server else set()
         self._allowed = {addresses.of_text(text) for text in allowed}
 
     @property
@@ -67,12 +67,17 @@ def _address_of(connection: Any) -> Address | None:
     return None if host is None or port is None else addresses.at(host, port)
 
 
-def _refusal(address: Address | None, isolated: Address) -> str:
+def _refusal(address: Address | None, isolated: Address | None) -> str:
     if address is None:
         return "A Redis connection was refused: itkit cannot tell which server it goes to."
+    reason = (
+        f"it is neither the tests' Redis ({isolated}) nor one that the settings name as the"
+        " project's own."
+        if isolated
+        else "no setting names a Redis of the project, so that none was started for the tests."
+    )
     return (
-        f"A connection to Redis at {address} was refused: it is neither the tests' Redis "
-        f"({isolated}) nor one that the settings name as the project's own.\n"
+        f"A connection to Redis at {address} was refused: {reason}\n"
         f"{_how_to_redirect(addresses.names_of(address, settings))}\n"
         'To let it through as it is, without a prefix: ITKIT["REDIS"]["ALLOW_ADDRESSES"] = '
         f"[{_listed((*conf.get().redis.allow_addresses, str(address)))}]"

@@ -20,7 +20,8 @@ class Isolation:
     """The isolation of one worker's Redis.
 
     Args:
-        server: URL of the isolated server, ``unix://…`` or ``redis://…``.
+        server: URL of the isolated server, ``unix://…`` or ``redis://…``; None where the project
+            has no Redis, and each connection is refused.
         run: id of the run.
         worker: id of the worker.
         owned: whether the server is thrown away after the run.
@@ -30,7 +31,7 @@ class Isolation:
     def __init__(
         self,
         *,
-        server: str,
+        server: str | None,
         run: str,
         worker: str,
         owned: bool,
@@ -66,7 +67,8 @@ class Isolation:
         guard = Guard(self._server, self._project, allowed, self._rewrite)
         with contextlib.ExitStack() as stack:
             stack.enter_context(patch.under(guard))
-            stack.enter_context(project.pointed_at(self._server))
+            if self._server is not None:
+                stack.enter_context(project.pointed_at(self._server))
             self._undo = stack.pop_all()
         self._pid = os.getpid()
         _installed = self
@@ -88,7 +90,7 @@ class Isolation:
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        return servers.remove(self._server, self._rewrite.namespace.root)
+        return servers.remove(self._server, self._rewrite.namespace.root) if self._server else 0
 
     def _next_namespace(self) -> Namespace:
         return Namespace(self._run, self._worker, next(self._generations))
