@@ -5,12 +5,11 @@ A reset deletes from the tables that have rows, puts the copied ones back and se
 two round trips, where Django's flush truncates every table and loses the rows of migrations.
 """
 
-import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from django.db import OperationalError
+from django.db import OperationalError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.transaction import atomic
 from psycopg import sql
@@ -71,7 +70,7 @@ class Reset:
 
     def __init__(self, schema: str) -> None:
         self._schema = schema
-        self._seeds = names.seed_schema(schema)
+        self._plan: _Plan | None = None
 
     def run(self, django: BaseDatabaseWrapper) -> None:
         """Reset the schema, in one transaction on Django's connection.
@@ -79,14 +78,11 @@ class Reset:
         Raises:
             IsolationError: a connection that a test has left open holds a lock on a table.
         """
-        django.ensure_connection()
-        plan = self._plan(django.connection)
         try:
-            with atomic(using=django.alias), django.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_SECONDS}s'")
-                cursor.execute(plan.detect)
-                dirty = {row[0] for row in cursor.fetchall()}
-                cursor.execute(plan.statements(dirty))
+            self._run(django)
+        except ProgrammingError:
+            self._plan = None  # a test has dropped or altered a table
+            self._run(django)
         except OperationalError as error:
             if "lock timeout" not in str(error):
                 raise
@@ -96,28 +92,25 @@ class Reset:
                 " of threads that a test starts (django.db.connections.close_all())."
             ) from error
 
-    @functools.cache  # noqa: B019 - one object per schema, as long-lived as the process
-    def _plan(self, connection: Connection) -> "_Plan":
-        return _Plan(self._schema, self._seeds, list(_tables(connection, self._schema)), connection)
+    def _run(self, django: BaseDatabaseWrapper) -> None:
+        if self._plan is None:
+            django.ensure_connection()
+            self._plan = _Plan(self._schema, list(_tables(django.connection, self._schema)))
+        with atomic(using=django.alias), django.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_SECONDS}s'")
+            cursor.execute(self._plan.detect)
+            dirty = {row[0] for row in cursor.fetchall()}
+            cursor.execute(self._plan.statements(dirty))
 
 
 class _Plan:
     """The SQL of a reset, put together once."""
 
-    def __init__(
-        self, schema: str, seeds: str, tables: list[_Table], connection: Connection
-    ) -> None:
+    def __init__(self, schema: str, tables: list[_Table]) -> None:
         self._tables = _parents_first(tables)
-        self._schema, self._seeds = schema, seeds
-        self._connection = connection
-        self.detect = self._text(
-            sql.SQL(" UNION ALL ").join(
-                sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
-                    table.name, sql.Identifier(schema, table.name)
-                )
-                for table in tables
-            )
-        )
+        self._schema, self._seeds = schema, names.seed_schema(schema)
+        nothing = sql.SQL("SELECT ''::text WHERE false")
+        self.detect = _text(sql.SQL(" UNION ALL ").join([nothing, *map(self._detected, tables)]))
 
     def statements(self, dirty: set[str]) -> str:
         """Return all that the dirty tables need, as one text: one round trip."""
@@ -125,11 +118,16 @@ class _Plan:
         parts = [*self._deletes(changed), *self._inserts(changed), self._sequences()]
         with_triggers = [table for table in changed if table.has_triggers]
         off, on = (self._triggers(with_triggers, verb) for verb in ("DISABLE", "ENABLE"))
-        return self._text(sql.SQL("; ").join([*off, *parts, *on]))
+        return _text(sql.SQL("; ").join([*off, *parts, *on]))
+
+    def _detected(self, table: _Table) -> sql.Composable:
+        return sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
+            table.name, self._table(table.name)
+        )
 
     def _deletes(self, tables: list[_Table]) -> Iterator[sql.Composable]:
         for table in reversed(tables):
-            yield sql.SQL("DELETE FROM {}").format(sql.Identifier(self._schema, table.name))
+            yield sql.SQL("DELETE FROM {}").format(self._table(table.name))
 
     def _inserts(self, tables: list[_Table]) -> Iterator[sql.Composable]:
         for table in tables:
@@ -138,7 +136,7 @@ class _Plan:
                 yield sql.SQL(
                     "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}"
                 ).format(
-                    sql.Identifier(self._schema, table.name),
+                    self._table(table.name),
                     columns,
                     columns,
                     sql.Identifier(self._seeds, table.name),
@@ -153,11 +151,15 @@ class _Plan:
         """Yield what keeps the project's own triggers from answering to the reset."""
         for table in tables:
             yield sql.SQL("ALTER TABLE {} " + verb + " TRIGGER USER").format(
-                sql.Identifier(self._schema, table.name)
+                self._table(table.name)
             )
 
-    def _text(self, statement: sql.Composable) -> str:
-        return statement.as_string(self._connection)
+    def _table(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self._schema, name)
+
+
+def _text(statement: sql.Composable) -> str:
+    return statement.as_string(None)
 
 
 def _tables(connection: Connection, schema: str) -> Iterator[_Table]:
