@@ -274,11 +274,11 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
     run = Run()
     payload = run.start()
-    payload.export()
-    environment = Environment(payload, worker, run=run)
     with ExitStack() as undo:
         undo.callback(run.stop)
         undo.callback(os.environ.pop, PAYLOAD_VARIABLE, None)
+        payload.export()
+        environment = Environment(payload, worker, run=run)
         environment.attach()
         undo.pop_all()
     _current = environment

@@ -29,7 +29,7 @@ _TABLES = """
         ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
               AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
         ARRAY(SELECT r.relname::text FROM pg_constraint JOIN pg_class r ON r.oid = confrelid
-              WHERE conrelid = c.oid AND contype = 'f' AND r.oid <> c.oid)
+              WHERE conrelid = c.oid AND contype = 'f' AND NOT condeferrable AND r.oid <> c.oid)
     FROM pg_class c WHERE c.relnamespace = %(schema)s::regnamespace
         AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname
 """
@@ -115,10 +115,18 @@ class _Plan:
     def statements(self, dirty: set[str]) -> str:
         """Return all that the dirty tables need, as one text: one round trip."""
         changed = [table for table in self._tables if table.seeded or table.name in dirty]
-        parts = [*self._deletes(changed), *self._inserts(changed), self._sequences()]
         with_triggers = [table for table in changed if table.has_triggers]
-        off, on = (self._triggers(with_triggers, verb) for verb in ("DISABLE", "ENABLE"))
-        return _text(sql.SQL("; ").join([*off, *parts, *on]))
+        parts = [
+            sql.SQL("SET CONSTRAINTS ALL DEFERRED"),
+            *self._triggers(with_triggers, "DISABLE"),
+            *self._deletes(changed),
+            *self._inserts(changed),
+            self._sequences(),
+            # What is still to be checked would keep the triggers' tables from being altered.
+            sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"),
+            *self._triggers(with_triggers, "ENABLE"),
+        ]
+        return _text(sql.SQL("; ").join(parts))
 
     def _detected(self, table: _Table) -> sql.Composable:
         return sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
@@ -144,7 +152,7 @@ class _Plan:
 
     def _sequences(self) -> sql.Composable:
         return sql.SQL(
-            "SELECT setval(format('%I.%I', {}::text, name)::regclass, value, called) FROM {}"
+            "SELECT setval(to_regclass(format('%I.%I', {}::text, name)), value, called) FROM {}"
         ).format(self._schema, sql.Identifier(self._seeds, _SEQUENCES))
 
     def _triggers(self, tables: Iterable[_Table], verb: str) -> Iterator[sql.Composable]:
@@ -179,8 +187,8 @@ def _has_rows(connection: Connection, schema: str, table: str) -> bool:
 def _parents_first(tables: list[_Table]) -> list[_Table]:
     """Order tables so that what is referenced comes before what refers to it.
 
-    Django's own foreign keys are checked at the commit, so that the order matters for those of
-    raw SQL only; in a circle there is no right one.
+    Django's own foreign keys can wait until the end, so only those of raw SQL that cannot be
+    deferred count; in a circle of these there is no right order.
     """
     by_name = {table.name: table for table in tables}
     graph = {table.name: [name for name in table.parents if name in by_name] for table in tables}

@@ -1,0 +1,162 @@
+"""A run, or a server, that dies: a clear message where there can be one, and nothing left."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.doors import SERIAL, TESTS, enter, write_tests
+from tests.projects import Project
+
+
+@pytest.mark.parametrize(
+    "door", ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]
+)
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_a_server_that_dies_ends_the_run_with_a_message(
+    door: str, server: str, project: Project
+) -> None:
+    write_tests(
+        project,
+        """
+        import os
+        import signal
+        import time
+
+        import psutil
+        from django.core.cache import cache
+
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        def make(number):
+            class Killing(IntegrationTestCase):
+                def test_one(self):
+                    root = os.environ["ITKIT_DATA_ROOT"]
+                    for process in psutil.process_iter():
+                        try:
+                            if KILL in process.name() and root in " ".join(process.cmdline()):
+                                process.kill()
+                        except psutil.Error:
+                            pass  # it has just ended
+                    time.sleep(0.2)
+                    Customer.objects.count()
+                    cache.get("k")
+
+                def test_two(self):
+                    Customer.objects.count()
+                    cache.get("k")
+
+            Killing.__qualname__ = Killing.__name__ = f"Killing{number}"
+            return Killing
+
+        KILL = NAME
+        for number in range(20):
+            globals()[f"Killing{number}"] = make(number)
+        """.replace("NAME", repr({"postgres": "postgres", "redis": "valkey"}[server])),
+    )
+    result = enter(door, project)
+    assert result.code != 0
+    name = {"postgres": "Postgres", "redis": "Valkey"}[server]
+    assert name in result.output
+    assert "timed out" not in result.output
+    assert sum(result.counts.values()) < 40, result.output  # the run ended early
+    assert project.leftovers() == []
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_ctrl_c_leaves_nothing(door: str, project: Project, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    write_tests(
+        project,
+        f"""
+        import pathlib
+        import time
+
+        from itkit.test import IntegrationTestCase
+
+        class Slow(IntegrationTestCase):
+            def test_slow(self):
+                pathlib.Path({str(started)!r}).touch()
+                time.sleep(60)
+        """,
+    )
+    command = ["manage.py", "test"] if door == "django" else ["-m", "pytest"]
+    process = project.start(*command, "--integration")
+    while not started.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    if door == "django":
+        # The first lets the running test finish, as unittest has it; the second does not.
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in output
+    assert project.leftovers() == []
+
+
+def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
+    project: Project, postgres_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    write_tests(
+        project,
+        f"""
+        import pathlib
+        import time
+
+        from django.core.cache import cache
+
+        from itkit.test import IntegrationTestCase
+
+        class Slow(IntegrationTestCase):
+            def test_slow(self):
+                cache.set("k", "v")
+                if not pathlib.Path({str(started)!r}).exists():
+                    pathlib.Path({str(started)!r}).touch()
+                    time.sleep(60)
+        """,
+    )
+    env = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
+    process = project.start("manage.py", "test", "--integration", **env)
+    while not started.exists():
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=10)
+    url = postgres_url.replace("/postgres?", "/test_shop?")
+    ours = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
+    with psycopg.connect(url) as connection:
+        assert len(connection.execute(ours).fetchall()) == 3  # rows, seeds, extensions
+    assert project.test("--integration", **env).code == 0
+    with psycopg.connect(postgres_url) as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = 'test_shop'")
+        assert found.fetchall() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["manage.py", "test", "--integration"],
+        ["manage.py", "test", "--integration", "--parallel", "2"],
+        ["-m", "pytest", "--integration", "-n", "2"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_killed_at_any_moment_leaves_nothing(command: list[str], project: Project) -> None:
+    write_tests(project, TESTS)
+    moments = random.Random(str(command))
+    for number in range(7):
+        moment = moments.uniform(0.2, 4.0)
+        cache = {"ITKIT_CACHE_DIR": str(project.path / "cold")} if number % 3 == 0 else {}
+        process = project.start(*command, **cache)
+        time.sleep(moment)
+        process.kill()
+        process.wait()
+        assert project.leftovers() == [], f"killed after {moment:.2f} s"
+        process.communicate(timeout=5)

@@ -1,0 +1,87 @@
+"""The conductor: what is started is stopped, in every order of events."""
+
+import json
+import os
+
+import pytest
+from django.test import override_settings
+
+from itkit import environment
+from itkit.exceptions import ConfigurationError, ItkitError
+from tests import fakes_app
+
+BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}
+
+
+def test_a_run_without_servers_starts_and_stops() -> None:
+    with override_settings(ITKIT=BACKENDS):
+        started = environment.start()
+        assert environment.current() is started
+        assert "database 'default' is sqlite: left to Django" in started.payload.summary
+        payload = json.loads(os.environ[environment.PAYLOAD_VARIABLE])
+        assert payload["run"] == started.payload.run
+        environment.stop()
+    assert environment.current() is None
+    assert environment.PAYLOAD_VARIABLE not in os.environ
+
+
+def test_backends_are_real_before_and_after_and_forget_between_tests() -> None:
+    real = vars(fakes_app.StripeGateway)["charge"]
+    with override_settings(ITKIT=BACKENDS):
+        started = environment.start()
+        started.begin_test()
+        started.backends.payments.charge.returns("txn")
+        assert vars(fakes_app.StripeGateway)["charge"] is not real
+        started.end_test()
+        started.begin_test()
+        assert started.backends.payments.call_count("charge") == 0
+        environment.stop()
+    assert vars(fakes_app.StripeGateway)["charge"] is real
+
+
+def test_stopping_twice_is_stopping_once() -> None:
+    environment.start()
+    environment.stop()
+    environment.stop()
+    assert environment.current() is None
+
+
+def test_a_failing_start_leaves_nothing() -> None:
+    with (
+        override_settings(ITKIT={"BACKENDS": {"payments": {"TARGET": "no.Where"}}}),
+        pytest.raises(ConfigurationError, match="No module named 'no'"),
+    ):
+        environment.start()
+    assert environment.current() is None
+    assert environment.PAYLOAD_VARIABLE not in os.environ
+
+
+def test_a_worker_without_a_run_says_so() -> None:
+    with pytest.raises(ItkitError, match="it was not started by a run with --integration"):
+        environment.attach("w1")
+
+
+def test_a_payload_survives_its_journey(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.PAYLOAD_VARIABLE, "")
+    payload = environment.Payload(
+        run="0123abcd",
+        databases={"default": "postgresql://h/d"},
+        redis="unix:///s",
+        redis_project=[("CACHES", "redis://h")],
+    )
+    payload.export()
+    assert environment.Payload.from_environment() == payload
+
+
+def test_managers_of_different_tests_and_workers_share_no_values() -> None:
+    started = environment.start()
+    values = set()
+    for worker in ("w0", "w1", "gw3"):
+        started.worker = worker
+        for _ in range(3):
+            started.begin_test()
+            unique = started.new_data_manager().unique
+            values |= {unique.email() for _ in range(256)}
+    environment.stop()
+    # w3 and gw3 would meet, but no run has both.
+    assert len(values) == 3 * 3 * 256

@@ -1,0 +1,85 @@
+"""pytest's door alone: what a test function gets."""
+
+from tests.doors import TESTS, write_tests
+from tests.projects import Project
+
+
+def test_pytest_functions_have_the_same_semantics(project: Project) -> None:
+    project.write(
+        "test_functions.py",
+        """
+        import threading
+
+        import pytest
+        from django.core.cache import cache
+        from django.db import connection
+
+        from shop import gateways
+        from shop.models import Currency, Customer
+
+
+        @pytest.mark.integration
+        def test_commits_for_real(data):
+            data.create("shop.Customer", email="a@example.com")
+            assert not connection.in_atomic_block
+
+        @pytest.mark.integration
+        def test_rows_are_gone_and_seeds_are_there(test_data_manager):
+            assert Customer.objects.count() == 0
+            assert Currency.objects.get().code == "EUR"
+            test_data_manager.create(Customer)
+
+        @pytest.mark.integration
+        def test_rolls_back_when_it_asks_for_db(db, data):
+            data.create(Customer)
+            assert connection.in_atomic_block
+
+        @pytest.mark.integration
+        @pytest.mark.django_db(transaction=False)
+        def test_keeps_its_own_marker(data):
+            assert connection.in_atomic_block
+
+        @pytest.mark.integration
+        def test_live_server(live_server, data):
+            from urllib.request import urlopen
+
+            data.create(Customer)
+            with urlopen(live_server.url + "/count/") as answer:
+                assert answer.read() == b"1"
+
+        @pytest.mark.integration
+        def test_client(client, transactional_db):
+            Customer.objects.create(email="x@example.com")
+            assert client.get("/count/").content == b"1"
+
+        @pytest.mark.integration
+        class TestGrouped:
+            def test_backends(self, backends):
+                backends.payments.configure_return("charge", "txn")
+                assert gateways.Stripe().charge(1, "t") == "txn"
+                assert backends.payments.was_called_with("charge", amount=1, token="t")
+                cache.set("k", 1)
+
+            def test_backends_are_reset(self, backends):
+                assert backends.payments.call_count("charge") == 0
+                assert cache.get("k") is None
+
+        def test_plain_db(db):
+            assert Currency.objects.count() == 1
+        """,
+    )
+    for options in ([], ["-n", "2"]):
+        result = project.pytest("--integration", *options)
+        assert result.counts == {"passed": 9}, result.output
+    result = project.pytest("--deselect", "test_functions.py::test_plain_db")
+    assert result.counts == {"skipped": 8}, result.output
+
+
+def test_pytest_djangos_runner_hands_the_option_on(project: Project) -> None:
+    write_tests(project, TESTS)
+    project.settings('TEST_RUNNER = "pytest_django.runner.TestRunner"')
+    # pytest warns about plugins that are imported before it starts, as this runner must be.
+    configuration = project.path / "pytest.ini"
+    configuration.write_text(configuration.read_text().replace("filterwarnings = error", ""))
+    result = project.test("--integration")
+    assert result.counts == {"passed": 12}, result.output

@@ -1,0 +1,182 @@
+"""After a test that commits, a schema is what its migrations made of it."""
+
+import pytest
+
+from tests.projects import Project
+
+ZOO = """
+from django.db import migrations
+
+SQL = '''
+CREATE TABLE parent (id int PRIMARY KEY, up int REFERENCES parent);
+CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES parent);
+CREATE TABLE "Odd name; %" (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "a b" text,
+    twice int GENERATED ALWAYS AS (length("a b") * 2) STORED);
+CREATE TABLE part (day date, n int) PARTITION BY RANGE (day);
+CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE TABLE hen (id int PRIMARY KEY, egg int);
+CREATE TABLE egg (id int PRIMARY KEY, hen int REFERENCES hen DEFERRABLE INITIALLY DEFERRED);
+ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg DEFERRABLE INITIALLY DEFERRED;
+CREATE TABLE audit (id serial, what text);
+CREATE TABLE document (id serial, body json, tags text[]);
+CREATE TABLE empty (id serial, n int);
+CREATE SEQUENCE lonely START 5;
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit (what) VALUES (TG_OP);
+    RETURN NULL;
+END $$;
+INSERT INTO parent VALUES (1, NULL), (2, 1);
+INSERT INTO child VALUES (1, 2);
+INSERT INTO "Odd name; %" ("a b") VALUES ('one'), ('three');
+INSERT INTO part VALUES ('2026-05-05', 1);
+INSERT INTO hen VALUES (1, 1);
+INSERT INTO egg VALUES (1, 1);
+INSERT INTO document (body, tags) VALUES ('{"a": 1}', '{x,y}');
+CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON child FOR EACH ROW EXECUTE FUNCTION note();
+'''
+
+class Migration(migrations.Migration):
+    dependencies = [("shop", "0001_initial")]
+    operations = [migrations.RunSQL(SQL)]
+"""
+
+TESTS = """
+from django.core.management import call_command
+from django.db import connection
+from django.test import TransactionTestCase
+
+from itkit.test import IntegrationTestCase
+from shop.models import Currency
+
+TABLES = ["parent", "child", '"Odd name; %"', "part", "part_1", "hen", "egg", "audit", "document",
+          "empty", "shop_currency", "shop_customer", "django_content_type", "auth_permission"]
+BEFORE = {}
+
+
+def state():
+    with connection.cursor() as cursor:
+        found = {}
+        for table in TABLES:
+            cursor.execute(f"SELECT t::text FROM {table} t ORDER BY 1")
+            found[table] = cursor.fetchall()
+        cursor.execute("SELECT sequencename, coalesce(last_value, start_value), last_value IS NULL"
+                       " FROM pg_sequences WHERE schemaname = current_schema() ORDER BY 1")
+        found["sequences"] = cursor.fetchall()
+    return found
+
+
+def wreck():
+    with connection.cursor() as cursor:
+        cursor.execute('''
+            DELETE FROM child; DELETE FROM parent WHERE id = 2; UPDATE parent SET up = 1;
+            INSERT INTO child VALUES (7, 1);
+            TRUNCATE "Odd name; %"; INSERT INTO "Odd name; %" ("a b") VALUES ('x'), ('y'), ('z');
+            DELETE FROM part; INSERT INTO part VALUES ('2026-06-06', 2);
+            UPDATE hen SET egg = NULL; DELETE FROM egg;
+            UPDATE document SET body = '[]'; INSERT INTO empty (n) VALUES (1), (2);
+            SELECT nextval('lonely'), nextval('lonely');
+        ''')
+    Currency.objects.all().delete()
+
+
+class Steps:
+    def step(self):
+        if not BEFORE:
+            BEFORE.update(state())
+        self.assertEqual(state(), BEFORE)
+        wreck()
+        self.assertNotEqual(state(), BEFORE)
+
+
+for kind in (IntegrationTestCase, TransactionTestCase):
+    for number in range(2):
+        name = f"{kind.__name__}{number}"
+        globals()[name] = type(name, (Steps, kind), {"__module__": __name__, "test_a": Steps.step,
+                                                    "test_b": Steps.step})
+del kind
+
+
+class Flush(TransactionTestCase):
+    def test_a_test_that_calls_flush_wants_empty_tables(self):
+        self.assertTrue(Currency.objects.exists())
+        call_command("flush", interactive=False, verbosity=0)
+        self.assertFalse(Currency.objects.exists())
+
+
+class Rollback(TransactionTestCase):
+    serialized_rollback = True
+
+    def test_serialized_rollback_still_works(self):
+        self.assertTrue(Currency.objects.exists())
+"""
+
+
+@pytest.fixture
+def zoo(project: Project) -> Project:
+    project.write("shop/migrations/0002_zoo.py", ZOO)
+    project.write("shop/tests.py", TESTS)
+    return project
+
+
+@pytest.mark.parametrize("arguments", [(), ("--shuffle",), ("--reverse",)])
+def test_every_kind_of_row_and_sequence_comes_back(zoo: Project, arguments: tuple[str]) -> None:
+    result = zoo.test("--integration", *arguments)
+    assert result.counts == {"passed": 10}, result.output
+
+
+def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain LOGIN CREATEDB")
+        url = postgres_url.replace("//postgres@", "//plain@")
+        result = zoo.test("--integration", ITKIT_POSTGRES_URL=url)
+        connection.execute("DROP ROLE plain")
+    assert result.counts == {"passed": 10}, result.output
+
+
+def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
+    zoo.write(
+        "test_functions.py",
+        """
+        import pytest
+        from shop.models import Currency
+
+        @pytest.mark.parametrize("number", range(2))
+        def test_transactional(transactional_db, number):
+            Currency.objects.get().delete()
+
+        @pytest.mark.django_db(transaction=True)
+        def test_marked(live_server):
+            Currency.objects.get().delete()
+        """,
+    )
+    result = zoo.pytest("--integration", "test_functions.py", "shop/tests.py", "-p", "no:randomly")
+    assert result.counts == {"passed": 13}, result.output
+
+
+def test_a_table_that_a_test_made_or_dropped_is_no_obstacle(project: Project) -> None:
+    project.write(
+        "shop/tests.py",
+        """
+        from django.db import connection
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Tables(IntegrationTestCase):
+            def test_a(self):
+                Customer.objects.create(email="a@example.com")
+
+            def test_b(self):
+                with connection.cursor() as cursor:
+                    cursor.execute("CREATE TABLE made (id int); INSERT INTO made VALUES (1)")
+                    cursor.execute("DROP TABLE auth_user_groups")
+                Customer.objects.create(email="a@example.com")
+
+            def test_c(self):
+                self.assertFalse(Customer.objects.exists())
+        """,
+    )
+    result = project.test("--integration")
+    assert result.counts == {"passed": 3}, result.output
