@@ -124,10 +124,15 @@ def pytest_runtest_makereport(
 
 def pytest_unconfigure() -> None:
     """Detach from the environment and, outside of xdist's workers, end it."""
-    if _environment() is not None:
-        from itkit import environment
+    if _environment() is None:
+        return
+    from itkit import environment
+    from itkit.exceptions import ItkitError
 
+    try:
         environment.stop()
+    except ItkitError as error:
+        sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class IntegrationRunnerMixin(_Runner):
         try:
             return super().run_tests(test_labels, **kwargs)
         finally:
-            environment.stop()
+            stop(self.log)
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
         """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
@@ -107,6 +107,14 @@ def start(log: Callable[[str], None]) -> None:
         log(environment.start().payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
+
+
+def stop(log: Callable[[str], None]) -> None:
+    """End the environment; what could not be cleared is told, and is no reason to fail."""
+    try:
+        environment.stop()
+    except ItkitError as error:
+        log(f"itkit: {error}")
 
 
 def mix_into(runner: type) -> type:

@@ -1,20 +1,19 @@
 """The databases of one run: found or created at its start, cleared of it at its end."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 import psycopg
 from django.db import connections
 from psycopg import sql
 
-from itkit.exceptions import IsolationError
+from itkit.exceptions import IsolationError, ServiceUnavailableError
 from itkit.postgres import extensions, schemas
 from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _COMMENT = "itkit: a database for tests; dropped when the last run of itkit ends"
-_CREATE_ATTEMPTS = 5
 
 
 class RunDatabases:
@@ -30,6 +29,7 @@ class RunDatabases:
         self._server = parse(server, POSTGRES_SCHEMES)
         self._run = run
         self._owned = owned
+        self._keepers: dict[str, Connection] = {}
         self._releases = ExitStack()
 
     def start(self, configured_extensions: Iterable[str]) -> dict[str, str]:
@@ -42,19 +42,67 @@ class RunDatabases:
         wanted = extensions.wanted(configured_extensions)
         with ExitStack() as undo:
             undo.push(self._releases.__exit__)
-            databases = self._ensure_all()
-            for database in dict.fromkeys(databases.values()):
-                self._prepare(database, wanted)
+            databases = self._enter_all()
+            for keeper in self._keepers.values():
+                if not self._owned:
+                    schemas.drop_stale(keeper)
+                extensions.prepare(keeper, wanted, may_move=_is_ours(keeper, keeper.info.dbname))
             undo.pop_all()
         return {alias: str(replace(self._server, name=name)) for alias, name in databases.items()}
 
     def stop(self) -> None:
-        """Drop the run's schemas, and what itkit has created for all runs if this is the last."""
-        self._releases.close()
+        """Drop the run's schemas, and what itkit has created for all runs if this is the last.
 
-    def _ensure_all(self) -> dict[str, str]:
-        with connect_to_server(str(self._server)) as connection:
-            return {alias: self._ensure(connection, alias) for alias in postgres_aliases()}
+        Raises:
+            ServiceUnavailableError: the server did not answer; the next run drops what is left.
+        """
+        try:
+            self._releases.close()
+        except psycopg.OperationalError as error:
+            raise ServiceUnavailableError(
+                f"The schemas of this run could not be dropped from {self._server.address}; the"
+                f" next run with --integration will do so. {str(error).strip()}"
+            ) from error
+
+    def _enter_all(self) -> dict[str, str]:
+        """Find or create the database of each alias, and hold each until the end of the run."""
+        with self._alone() as maintenance:
+            databases = {alias: self._ensure(maintenance, alias) for alias in postgres_aliases()}
+            for name in dict.fromkeys(databases.values()):
+                self._enter(name)
+        return databases
+
+    def _enter(self, database: str) -> None:
+        url = str(replace(self._server, name=database))
+        # Not the application name of the tests' connections: those are ended at the end.
+        keeper = connect(url, application=f"itkit keeper {self._run}")
+        self._releases.callback(self._release, keeper, database)
+        # Before any schema is created: one whose run has no lock looks stale to the others.
+        schemas.lock_run(keeper, self._run)
+        self._keepers[database] = keeper
+
+    def _release(self, keeper: Connection, database: str) -> None:
+        with ExitStack() as releases:
+            releases.callback(keeper.close)
+            if not self._owned:
+                releases.callback(self._leave, keeper, database)
+                releases.callback(schemas.drop_of_run, keeper, self._run)
+
+    def _leave(self, keeper: Connection, database: str) -> None:
+        """Drop what itkit has created for all runs, unless another one is in this database."""
+        with self._alone() as maintenance:
+            if schemas.other_runs_alive(keeper):
+                return
+            extensions.drop(keeper)
+            keeper.close()
+            if _is_ours(maintenance, database):
+                _drop(maintenance, database)
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """Connect to the server and keep other runs from entering or leaving a database."""
+        with connect_to_server(str(self._server)) as maintenance, schemas.alone(maintenance):
+            yield maintenance
 
     def _ensure(self, connection: Connection, alias: str) -> str:
         """Return the name of the database of an alias: Django's test database, or else NAME."""
@@ -74,37 +122,6 @@ class RunDatabases:
             f' GRANT CREATE ON DATABASE "{fallback}" TO "{connection.info.user}";'
             f' or ALTER ROLE "{connection.info.user}" CREATEDB;'
         )
-
-    def _prepare(self, database: str, wanted: Iterable[str]) -> None:
-        url = str(replace(self._server, name=database))
-        # Not the application name of the tests' connections: those are ended at the end.
-        keeper = connect(url, application=f"itkit keeper {self._run}")
-        self._releases.callback(self._release, keeper, database)
-        # The lock comes first: a schema without it looks stale to every other run.
-        schemas.lock_run(keeper, self._run)
-        if not self._owned:
-            schemas.drop_stale(keeper)
-        extensions.prepare(keeper, wanted, may_move=_is_ours(keeper, database))
-
-    def _release(self, keeper: Connection, database: str) -> None:
-        with ExitStack() as releases:
-            releases.callback(keeper.close)
-            if self._owned or keeper.closed:
-                return
-            releases.callback(self._drop_database, database)
-            releases.callback(keeper.close)
-            releases.callback(extensions.drop, keeper)
-            releases.callback(schemas.drop_of_run, keeper, self._run)
-
-    def _drop_database(self, database: str) -> None:
-        """Drop a database that itkit has created, unless another run is connected to it."""
-        with connect_to_server(str(self._server)) as connection:
-            if not _is_ours(connection, database):
-                return
-            try:
-                connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(database)))
-            except (psycopg.errors.ObjectInUse, psycopg.errors.InvalidCatalogName):
-                return  # another run is in it and will drop it, or has just done so
 
 
 def _exists(connection: Connection, name: str) -> bool:
@@ -129,21 +146,16 @@ def _may_create_databases(connection: Connection) -> bool:
 
 
 def _create(connection: Connection, name: str, suffix: str) -> None:
-    """Create a database and mark it as ours; another run may do the same at the same time."""
-    statement = sql.SQL("CREATE DATABASE {} " + suffix).format(sql.Identifier(name))
-    for attempt in range(1, _CREATE_ATTEMPTS + 1):
-        try:
-            connection.execute(statement)
-        except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            return
-        except psycopg.errors.ObjectInUse:  # the template, while another run copies it
-            if attempt == _CREATE_ATTEMPTS:
-                raise
-        else:
-            break
-    connection.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _COMMENT)
-    )
+    """Create a database and mark it as ours."""
+    database = sql.Identifier(name)
+    connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
+    connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, _COMMENT))
+
+
+def _drop(connection: Connection, name: str) -> None:
+    """Drop a database, unless somebody is in it who is no run of itkit's."""
+    with suppress(psycopg.errors.ObjectInUse):
+        connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 
 def _is_ours(connection: Connection, database: str) -> bool:

@@ -51,8 +51,7 @@ def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool
         IsolationError: it sits in another schema, or the role may not create it.
     """
     # Two runs may get here at once: IF NOT EXISTS alone loses that race with a unique violation.
-    with connection.transaction():
-        schemas.lock_setup(connection)
+    with schemas.alone(connection), connection.transaction():
         if _schema_comment(connection) is None:
             schema = sql.Identifier(EXTENSION_SCHEMA)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
@@ -63,8 +62,7 @@ def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool
 
 def drop(connection: Connection) -> None:
     """Drop the schema of extensions, unless another run is alive in this database."""
-    with connection.transaction():
-        schemas.lock_setup(connection)
+    with schemas.alone(connection):
         if schemas.other_runs_alive(connection):
             return
         if _schema_comment(connection) == _COMMENT:

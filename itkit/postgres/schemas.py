@@ -6,6 +6,7 @@ dropped only if its name is ours, its comment agrees, we own it, and its run's l
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from psycopg import sql
 
@@ -95,9 +96,15 @@ def unlock_run(connection: Connection, run: str) -> None:
     connection.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCK_CLASS, _lock_number(run)])
 
 
-def lock_setup(connection: Connection) -> None:
-    """Keep other runs from creating or dropping what all share, until the transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", [_LOCK_CLASS, _SETUP_LOCK])
+@contextmanager
+def alone(connection: Connection) -> Iterator[None]:
+    """Keep other runs from creating or dropping what all share in this database, for a block."""
+    lock = [_LOCK_CLASS, _SETUP_LOCK]
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", lock)
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
 def other_runs_alive(connection: Connection) -> bool:
