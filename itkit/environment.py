@@ -75,6 +75,7 @@ class Run:
     def __init__(self) -> None:
         self._releases = ExitStack()
         self._services: Services | None = None
+        self._notes: list[str] = []
 
     def start(self) -> Payload:
         """Provide everything that the run's workers share, or nothing at all.
@@ -90,17 +91,17 @@ class Run:
             undo.push(self._releases.__exit__)
             services = self._start_services()
             databases = self._start_postgres(services.postgres, run)
-            self._start_redis(services.redis, run)
+            redis_url = self._start_redis(services.redis, run)
             undo.pop_all()
         milliseconds = round((time.perf_counter() - started) * 1000)
         return Payload(
             run=run,
             databases=databases,
             databases_owned=bool(services.postgres and services.postgres.started),
-            redis=services.redis.url if services.redis else None,
+            redis=redis_url,
             redis_owned=bool(services.redis and services.redis.started),
             redis_project=redis.project_servers(),
-            summary=_summary(run, services, milliseconds),
+            summary=_summary(run, services, self._notes, milliseconds),
         )
 
     def stop(self) -> None:
@@ -131,14 +132,19 @@ class Run:
         self._releases.callback(databases.stop)
         return databases.start(conf.get().postgres.extensions)
 
-    def _start_redis(self, service: Service | None, run: str) -> None:
-        # A server that is thrown away needs neither a lease nor a sweep.
+    def _start_redis(self, service: Service | None, run: str) -> str | None:
+        """Return the URL of the tests' Redis, with a login that reaches their keys only."""
+        # A server that is thrown away needs no lease, no sweep, and nobody to be kept out.
         if service is None or service.started:
-            return
+            return service.url if service else None
         lease = redis.RunLease(service.url, run)
         self._releases.callback(lease.stop)
         lease.start()
         redis.sweep(service.url)
+        limited = redis.grant(service.url, run)
+        if limited is None:
+            self._notes.append("no ACL user to be had: Lua that builds keys is not kept in")
+        return limited or service.url
 
 
 class Environment:
@@ -339,14 +345,14 @@ def _given(url: str | None, variable: str, table: str) -> tuple[str, str] | None
     return (variable if variable in os.environ else f'ITKIT["{table}"]["URL"]', url)
 
 
-def _summary(run: str, services: Services, milliseconds: int) -> str:
+def _summary(run: str, services: Services, notes: Iterable[str], milliseconds: int) -> str:
     """Return the line that tells what the tests run on."""
     parts = [f"{service.product} ({_origin(service)})" for service in services]
     if services.postgres:
         parts.append(f"schema {names.schema(run, names.MAIN_WORKER)}")
     if services.redis:
         parts.append(f"prefix {names.key_prefix(run, names.MAIN_WORKER)}")
-    parts += _left_to_django()
+    parts += [*_left_to_django(), *notes]
     return f"itkit: {', '.join(parts) or 'no server needed'} · ready in {milliseconds} ms"
 
 

@@ -53,6 +53,11 @@ def key_prefix(run: str, worker: str) -> str:
     return f"{KEY_ROOT}{run}:{worker}:"
 
 
+def redis_user(run: str) -> str:
+    """Return the name of the Redis user that is limited to a run's keys."""
+    return f"itkit_{run}"
+
+
 def run_of_schema(name: str) -> str | None:
     """Return the run id in the name of a schema, or None when the schema is not ours."""
     match = _OUR_SCHEMA.fullmatch(name)

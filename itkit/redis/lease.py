@@ -5,6 +5,7 @@ import threading
 
 from itkit import names
 from itkit.exceptions import ServiceUnavailableError
+from itkit.redis import acl
 from itkit.redis import server as servers
 
 _TTL = 60
@@ -81,8 +82,9 @@ def sweep(server: str) -> list[str]:
 
 
 def _forget(server: str, run: str) -> None:
-    servers.remove(server, _root(run))
     with servers.connected(server) as client:
+        acl.revoke(client, run)  # first: what a process of the run still writes would stay
+        servers.remove(server, _root(run))
         client.srem(_RUNS, run)
 
 
