@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 
+from django.core import checks
 from django.db import connections
 
 from itkit import conf, names, postgres, redis
 from itkit.data import TestDataManager
-from itkit.exceptions import ItkitError, ServiceUnavailableError
+from itkit.exceptions import ConfigurationError, ItkitError, ServiceUnavailableError
 from itkit.registry import Registry
 from itkit.services import Need, Options, Service, Services
 from itkit.services import start as start_services
@@ -275,9 +276,11 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
     Raises:
+        ConfigurationError: a system check found mistakes in the settings; nothing was started.
         ItkitError: nothing was left running; the message says what to change.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    _check_settings()
     run = Run()
     payload = run.start()
     with ExitStack() as undo:
@@ -308,6 +311,14 @@ def stop() -> None:
     if environment is not None:
         os.environ.pop(PAYLOAD_VARIABLE, None)
         environment.detach()
+
+
+def _check_settings() -> None:
+    found = checks.run_checks(tags=["itkit"])
+    errors = [problem for problem in found if problem.level >= checks.ERROR]
+    if errors:
+        lines = [f"  {error.id}  {error.msg} {error.hint or ''}".rstrip() for error in errors]
+        raise ConfigurationError("\n".join(["not started, the settings have mistakes:", *lines]))
 
 
 def _needs(settings: conf.Settings) -> list[Need]:

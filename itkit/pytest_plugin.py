@@ -1,7 +1,7 @@
 """pytest's door to the environment: ``pytest --integration``.
 
 This module is imported by every pytest on the machine, so it imports nothing of Django, Postgres
-or Redis before ``--integration`` asks for it.
+or Redis. All but the option exists only in projects that have ``"itkit"`` in INSTALLED_APPS.
 """
 
 from __future__ import annotations
@@ -35,125 +35,141 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
-    config.addinivalue_line(
-        "markers",
-        f"{MARK}: needs real services; skipped without --integration, commits for real with it.",
-    )
+    """Add the fixtures, the marker and the scopes, in projects that use itkit."""
+    obstacle = _obstacle(config)
+    if obstacle is None:
+        config.pluginmanager.register(IntegrationPlugin(config), "itkit-integration")
+    elif config.getoption("integration"):
+        raise pytest.UsageError(f"--integration needs {obstacle}")
 
 
-# First of all: pytest-xdist starts its workers in the same hook, and they read what is exported.
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """Start the environment, or attach an xdist worker to that of its controller."""
-    if not session.config.getoption("integration"):
-        return
-    _require_django(session.config)
-    from itkit import environment
-    from itkit.exceptions import ItkitError
+class IntegrationPlugin:
+    """Fixtures, marker and scopes of a project that uses itkit."""
 
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    try:
-        if worker is not None:
-            environment.attach(worker)
+    def __init__(self, config: pytest.Config) -> None:
+        self._is_on: bool = config.getoption("integration")
+        config.addinivalue_line(
+            "markers",
+            f"{MARK}: needs real services; skipped without --integration, commits for real with it",
+        )
+
+    # First of all: pytest-xdist starts its workers in the same hook, and they read what is
+    # exported here.
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Start the environment, or attach an xdist worker to that of its controller."""
+        if not self._is_on:
             return
-        _check_settings()
-        environment.start()
-    except ItkitError as error:
-        raise pytest.UsageError(f"itkit: {error}") from error
+        from itkit import environment
+        from itkit.exceptions import ItkitError
 
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        try:
+            if worker is None:
+                environment.start()
+            else:
+                environment.attach(worker)
+        except ItkitError as error:
+            raise pytest.UsageError(f"itkit: {error}") from error
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say what the tests run on."""
-    environment = _environment() if config.getoption("integration") else None
-    return [environment.payload.summary] if environment is not None else []
+    def pytest_report_header(self) -> list[str]:
+        """Say what the tests run on."""
+        current = _environment()
+        return [current.payload.summary] if current is not None else []
 
-
-# Before pytest-django's, which sorts by the marker that is added here.
-@pytest.hookimpl(tryfirst=True, wrapper=True)
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> Generator[None]:
-    """Skip integration tests, or let those that are functions commit for real."""
-    for item in items:
-        if not _is_integration(item):
-            continue
-        if not config.getoption("integration"):
-            item.add_marker(pytest.mark.skip(reason=SKIP_REASON))
-        elif _may_be_given_a_database(item):
-            item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
-    return (yield)
-
-
-@pytest.hookimpl(tryfirst=True, wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Begin the scope of a test before any fixture of its own."""
-    del item
-    if (environment := _environment()) is not None:
-        environment.begin_test()
-    return (yield)
-
-
-@pytest.hookimpl(tryfirst=True, wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
-    """End the scope of a test after all fixtures of its own."""
-    del item
-    try:
+    # Before pytest-django's, which sorts by the marker that is added here.
+    @pytest.hookimpl(tryfirst=True, wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
+        """Skip integration tests, or let those that are functions commit for real."""
+        for item in filter(_is_integration, items):
+            if not self._is_on:
+                item.add_marker(pytest.mark.skip(reason=SKIP_REASON))
+            elif _may_be_given_a_database(item):
+                item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
         return (yield)
-    finally:
-        if (environment := _environment()) is not None:
-            environment.end_test()
 
+    @pytest.hookimpl(tryfirst=True, wrapper=True)
+    def pytest_runtest_setup(self) -> Generator[None]:
+        """Begin the scope of a test before any fixture of its own."""
+        if (current := _environment()) is not None:
+            current.begin_test()
+        return (yield)
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """End the session when a test fails because a server has died: all others would as well."""
-    report = yield
-    if report.failed and (environment := _environment()) is not None:
-        from itkit.exceptions import ServiceUnavailableError
+    @pytest.hookimpl(tryfirst=True, wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None]:
+        """End the scope of a test after all fixtures of its own."""
+        try:
+            return (yield)
+        finally:
+            if (current := _environment()) is not None:
+                current.end_test()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """End the session when a test fails because a server has died: all others would too."""
+        report = yield
+        if report.failed and (current := _environment()) is not None:
+            from itkit.exceptions import ServiceUnavailableError
+
+            try:
+                current.check_servers()
+            except ServiceUnavailableError as error:
+                report.sections.append(("itkit", str(error)))
+                item.session.shouldstop = f"itkit: {error}"
+        return report
+
+    def pytest_unconfigure(self) -> None:
+        """Detach from the environment and, outside of xdist's workers, end it."""
+        if _environment() is None:
+            return
+        from itkit import environment
+        from itkit.exceptions import ItkitError
 
         try:
-            environment.check_servers()
-        except ServiceUnavailableError as error:
-            report.sections.append(("itkit", str(error)))
-            item.session.shouldstop = f"itkit: {error}"
-    return report
+            environment.stop()
+        except ItkitError as error:
+            sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
+
+    @pytest.fixture
+    def data(self, db: None) -> Iterator[TestDataManager]:
+        """The manager of this test's data; what it creates is removed after the test."""
+        del db
+        manager = _required("data").new_data_manager()
+        yield manager
+        manager.cleanup()
+
+    @pytest.fixture
+    def test_data_manager(self, data: TestDataManager) -> TestDataManager:
+        """Another name of ``data``."""
+        return data
+
+    @pytest.fixture
+    def backends(self) -> Registry:
+        """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
+        return _required("backends").backends
 
 
-def pytest_unconfigure() -> None:
-    """Detach from the environment and, outside of xdist's workers, end it."""
-    if _environment() is None:
-        return
-    from itkit import environment
-    from itkit.exceptions import ItkitError
-
-    try:
-        environment.stop()
-    except ItkitError as error:
-        sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
-
-
-@pytest.fixture
-def data(db: None) -> Iterator[TestDataManager]:
-    """The manager of this test's data; what it creates is removed after the test."""
-    del db
-    manager = _required("data").new_data_manager()
-    yield manager
-    manager.cleanup()
+def _obstacle(config: pytest.Config) -> str | None:
+    """Return what is missing for a project to use itkit; None when it does."""
+    if not config.pluginmanager.hasplugin("django"):
+        return "pytest-django: pip install 'django-itkit[pytest]'"
+    settings = getattr(sys.modules.get("django.conf"), "settings", None)
+    if settings is None or not settings.configured:
+        return (
+            "Django's settings: set DJANGO_SETTINGS_MODULE in pytest's configuration, in the"
+            " environment, or by --ds"
+        )
+    if not any(app.partition(".")[0] == "itkit" for app in settings.INSTALLED_APPS):
+        return '"itkit" in INSTALLED_APPS'
+    return None
 
 
-@pytest.fixture
-def test_data_manager(data: TestDataManager) -> TestDataManager:
-    """Another name of ``data``."""
-    return data
-
-
-@pytest.fixture
-def backends() -> Registry:
-    """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
-    return _required("backends").backends
+def _environment() -> Environment | None:
+    """Return the current environment without importing anything when there can be none."""
+    module = sys.modules.get("itkit.environment")
+    return module.current() if module is not None else None
 
 
 def _required(fixture: str) -> Environment:
@@ -165,37 +181,6 @@ def _required(fixture: str) -> Environment:
             pytrace=False,
         )
     return environment
-
-
-def _environment() -> Environment | None:
-    """Return the current environment without importing anything when there can be none."""
-    module = sys.modules.get("itkit.environment")
-    return module.current() if module is not None else None
-
-
-def _require_django(config: pytest.Config) -> None:
-    if not config.pluginmanager.hasplugin("django"):
-        raise pytest.UsageError(
-            "--integration needs pytest-django: pip install 'django-itkit[pytest]'."
-        )
-    from django.conf import settings
-
-    if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
-        raise pytest.UsageError(
-            "--integration needs Django's settings: set DJANGO_SETTINGS_MODULE in pytest's"
-            " configuration, in the environment, or by --ds."
-        )
-    if not settings.configured or "itkit" not in settings.INSTALLED_APPS:
-        raise pytest.UsageError('--integration needs "itkit" in INSTALLED_APPS.')
-
-
-def _check_settings() -> None:
-    from django.core import checks
-
-    found = checks.run_checks(tags=["itkit"])
-    errors = [str(problem) for problem in found if problem.level >= checks.ERROR]
-    if errors:
-        raise pytest.UsageError("\n".join(["itkit was not started:", *errors]))
 
 
 def _is_integration(item: pytest.Item) -> bool:

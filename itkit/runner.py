@@ -13,8 +13,6 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from django.core import checks
-from django.core.management.base import SystemCheckError
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
@@ -92,17 +90,11 @@ def add_integration_option(parser: argparse.ArgumentParser) -> None:
 
 
 def start(log: Callable[[str], None]) -> None:
-    """Check the settings, start the environment and say what the tests run on.
+    """Start the environment and say what the tests run on.
 
     Raises:
-        SystemCheckError: the settings are wrong; nothing was started.
-        SystemExit: no environment can be had; the message was printed.
+        SystemExit: there can be none; the message was printed.
     """
-    problems = [
-        problem for problem in checks.run_checks(tags=["itkit"]) if problem.level >= checks.ERROR
-    ]
-    if problems:
-        raise SystemCheckError("\n".join(["itkit was not started:", *map(str, problems)]))
     try:
         log(environment.start().payload.summary)
     except ItkitError as error:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,15 +185,28 @@ class Project:
         return self.run("-m", "pytest", "-rs", *arguments, **env)
 
     def leftovers(self, seconds: float = 2.0) -> list[str]:
-        """Return what is left of the project's runs after a moment: directories and processes."""
-        deadline = time.monotonic() + seconds
-        while (found := self._leftovers()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return found
+        """Return what is left of itkit's after a moment: directories, servers, guards."""
+        return after(seconds, self._leftovers)
+
+    def processes(self, seconds: float = 15.0) -> list[str]:
+        """Return the processes that are left after a while, those of the test runner included.
+
+        A worker that pytest-xdist is just starting ends when it finds its controller gone, which
+        is as soon as it has imported pytest: no concern of ours, and slow on a busy machine.
+        """
+        return after(seconds, lambda: processes_with(str(self.path)))
 
     def _leftovers(self) -> list[str]:
         directories = [str(path) for path in self.data_root.iterdir()]
-        return directories + processes_with(str(self.path)) + processes_with(str(self.data_root))
+        return directories + processes_with(str(self.data_root))
+
+
+def after(seconds: float, found: Callable[[], list[str]]) -> list[str]:
+    """Return what is still found when the seconds are over, or nothing as soon as that is so."""
+    deadline = time.monotonic() + seconds
+    while (left := found()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
 
 
 def processes_with(text: str) -> list[str]:

@@ -157,6 +157,7 @@ def test_a_run_killed_at_any_moment_leaves_nothing(command: list[str], project: 
         process = project.start(*command, **cache)
         time.sleep(moment)
         process.kill()
-        process.wait()
-        assert project.leftovers() == [], f"killed after {moment:.2f} s"
-        process.communicate(timeout=5)
+        with process:
+            process.wait()
+            assert project.leftovers() == [], f"killed after {moment:.2f} s"
+            assert project.processes() == [], f"killed after {moment:.2f} s"

@@ -1,5 +1,7 @@
 """pytest's door alone: what a test function gets."""
 
+import pytest
+
 from tests.doors import TESTS, write_tests
 from tests.projects import Project
 
@@ -83,3 +85,48 @@ def test_pytest_djangos_runner_hands_the_option_on(project: Project) -> None:
     configuration.write_text(configuration.read_text().replace("filterwarnings = error", ""))
     result = project.test("--integration")
     assert result.counts == {"passed": 12}, result.output
+
+
+FOREIGN = """
+    import pytest
+
+    @pytest.fixture
+    def data():
+        return "mine"
+
+    @pytest.mark.integration
+    def test_runs(data):
+        assert data == "mine"
+
+    def test_has_no_fixture_of_ours(backends):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        "[pytest]\nmarkers = integration",
+        "[pytest]\nmarkers = integration\nDJANGO_SETTINGS_MODULE = settings",
+    ],
+)
+def test_a_project_that_does_not_use_itkit_is_left_alone(
+    project: Project, configuration: str
+) -> None:
+    project.settings('INSTALLED_APPS.remove("itkit")')
+    project.write("pytest.ini", configuration)
+    project.write("test_foreign.py", FOREIGN)
+    result = project.pytest()
+    assert result.counts == {"passed": 1, "error": 1}, result.output
+    assert "fixture 'backends' not found" in result.output
+    refused = project.pytest("--integration")
+    assert refused.code == 4
+    assert "--integration needs" in refused.output
+    assert "Traceback" not in refused.output
+
+
+def test_a_fixture_without_integration_says_what_it_needs(project: Project) -> None:
+    project.write("test_unmarked.py", "def test_unmarked(backends):\n    pass\n")
+    result = project.pytest()
+    assert result.counts == {"error": 1}
+    assert "The fixture 'backends' needs --integration." in result.output
