@@ -24,8 +24,12 @@ else:
     _TestCase = object
 
 
+@tag("integration")
 class IntegrationMixin(_TestCase):
-    """Gives a Django test case ``self.backends`` and ``self.data``; list it first in the bases."""
+    """Gives a Django test case ``self.backends`` and ``self.data``; list it first in the bases.
+
+    With ``TestCase`` it makes an integration test that is rolled back instead of committed.
+    """
 
     _data: TestDataManager | None = None
 
@@ -49,14 +53,12 @@ class IntegrationMixin(_TestCase):
         return self._data
 
 
-@tag("integration")
 class IntegrationTestCase(IntegrationMixin, TransactionTestCase):
     """A test that commits for real, on all databases; they are reset after it."""
 
     databases: set[str] | Literal["__all__"] = "__all__"
 
 
-@tag("integration")
 class IntegrationLiveServerTestCase(IntegrationMixin, LiveServerTestCase):
     """The same with Django's live server running in a thread."""
 

@@ -10,7 +10,7 @@ TESTS = """
     from django.test import LiveServerTestCase, SimpleTestCase, TestCase, TransactionTestCase, tag
     from django_redis import get_redis_connection
 
-    from itkit.test import IntegrationTestCase
+    from itkit.test import IntegrationMixin, IntegrationTestCase
     from shop import gateways
     from shop.models import Currency, Customer
 
@@ -79,6 +79,13 @@ TESTS = """
         def test_a_rollback_case_runs_in_the_schema(self):
             Customer.objects.create(email="b@example.com")
             self.assertEqual(Customer.objects.count(), 1)
+
+
+    class RolledBack(IntegrationMixin, TestCase):
+        def test_a_row_is_not_committed(self):
+            self.data.create(Customer, email="d@example.com")
+            self.backends.payments.charge.returns("txn")
+            self.assertTrue(connection.in_atomic_block)
 
 
     class Live(LiveServerTestCase):

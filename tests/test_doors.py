@@ -17,7 +17,7 @@ def door(request: pytest.FixtureRequest) -> str:
 def test_every_scenario_passes_and_nothing_is_left(door: str, project: Project) -> None:
     write_tests(project, TESTS)
     result = enter(door, project)
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 13}, result.output
     assert "itkit: Postgres 18" in result.output
     assert project.leftovers() == []
 
@@ -41,7 +41,7 @@ def test_a_given_server_gets_back_what_it_had(
             "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
         ).fetchall()
         connection.execute("DROP TABLE public.shop_customer")
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 13}, result.output
     assert rows == [("kept",)]
     assert left == databases
     assert schemas == []
@@ -63,7 +63,7 @@ def test_without_integration_nothing_starts_and_the_tests_say_why_they_are_skipp
     )
     result = project.test("-v2") if runner == "test" else project.pytest()
     assert result.code == 0, result.output
-    assert result.counts == {"passed": 2, "skipped": 10}
+    assert result.counts == {"passed": 2, "skipped": 11}
     assert "run with --integration" in result.output
     assert "itkit: Postgres" not in result.output
     assert list(project.data_root.iterdir()) == []
@@ -103,7 +103,7 @@ def test_two_runs_at_once_on_one_server_do_not_meet(
     processes = [project.start(*command, "--integration", **env) for command in commands]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     for output in outputs:
-        assert Result(0, output.strip()).counts == {"passed": 12}, output
+        assert Result(0, output.strip()).counts == {"passed": 13}, output
     with psycopg.connect(postgres_url) as connection:
         left = connection.execute(
             "SELECT datname FROM pg_database WHERE datname = 'test_shop' UNION ALL"

@@ -84,7 +84,7 @@ def test_pytest_djangos_runner_hands_the_option_on(project: Project) -> None:
     configuration = project.path / "pytest.ini"
     configuration.write_text(configuration.read_text().replace("filterwarnings = error", ""))
     result = project.test("--integration")
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 13}, result.output
 
 
 FOREIGN = """

@@ -9,12 +9,12 @@ from tests.projects import Project
 def test_djangos_own_options_keep_working(project: Project) -> None:
     write_tests(project, TESTS)
     for options, passed in (
-        (["--tag", "integration"], 10),
+        (["--tag", "integration"], 11),
         (["--exclude-tag", "integration"], 2),
         (["-k", "on_commit"], 1),
         (["shop.tests.test_shop.Keys"], 2),
-        (["--shuffle", "1", "--buffer", "--debug-sql", "--failfast", "--timing"], 12),
-        (["--keepdb", "--reverse", "--noinput", "-v", "2"], 12),
+        (["--shuffle", "1", "--buffer", "--debug-sql", "--failfast", "--timing"], 13),
+        (["--keepdb", "--reverse", "--noinput", "-v", "2"], 13),
         (["--debug-mode", "--pdb", "--no-faulthandler", "shop.tests.test_shop.Rows"], 5),
     ):
         result = project.test("--integration", *options)
@@ -45,13 +45,13 @@ def test_a_project_runner_keeps_its_own_options(project: Project) -> None:
     )
     result = project.test("--integration", "--testrunner", "runners.Loud", "--shout")
     assert "LOUD" in result.output
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 13}, result.output
     project.settings('TEST_RUNNER = "runners.Loud"')
     result = project.test("--integration", "--shout", "--parallel", "2")
     assert "LOUD" in result.output
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 13}, result.output
     project.settings('TEST_RUNNER = "itkit.runner.IntegrationRunner"')
-    assert project.test("--integration").counts == {"passed": 12}
+    assert project.test("--integration").counts == {"passed": 13}
     assert "--integration" in project.manage("help", "test").output
 
 
