@@ -61,8 +61,15 @@ class TestContainer:
 
         Args:
             interface: an ABC, a Protocol or any class; none of its code is run.
+
+        Raises:
+            BindingError: it is no class.
         """
-        mock = mock_object(interface, f"container.get_mock({interface.__name__})")
+        if not isinstance(interface, type):
+            raise BindingError(
+                f"bind_mock() takes an ABC, a Protocol or any class, not {interface!r}."
+            )
+        mock: T = mock_object(interface, f"container.get_mock({interface.__name__})")
         self.bind(interface, mock)
         return mock
 
@@ -75,6 +82,8 @@ class TestContainer:
         Raises:
             BindingError: nothing stands for it, or for what its constructor needs.
         """
+        if interface not in self._bindings and not isinstance(interface, type):
+            raise BindingError(self._nothing_bound(interface))
         bound = self._bindings.get(interface, interface)
         if not isinstance(bound, type):
             return bound  # type: ignore[no-any-return]  # as bind() took it
@@ -172,25 +181,29 @@ class TestContainer:
             f"container.bind({wanted.__name__}, {wanted.__name__}(...))"
         )
 
-    def _nothing_bound(self, wanted: type) -> str:
+    def _nothing_bound(self, wanted: object) -> str:
+        name = _name(wanted)
         needed = f" (for {self._making[-1].__name__})" if self._making else ""
-        hint = did_you_mean(wanted.__name__, [kind.__name__ for kind in self._bindings])
+        hint = did_you_mean(name, [_name(kind) for kind in self._bindings])
         return (
-            f"Nothing is bound to {wanted.__name__}{needed}. {hint}\n"
-            f"  Add: container.bind({wanted.__name__}, ...) "
-            f"or container.bind_mock({wanted.__name__})"
+            f"Nothing is bound to {name}{needed}. {hint}\n"
+            f"  Add: container.bind({name}, ...) or container.bind_mock({name})"
         )
 
     def _no_mock(self, interface: Interface[Any] | str) -> str:
-        name = interface if isinstance(interface, str) else interface.__name__
+        name = interface if isinstance(interface, str) else _name(interface)
         bound = self._bindings.get(interface)
         state = "is not bound" if bound is None else f"is bound to {bound!r}, which is real"
-        mocks = [kind.__name__ for kind, stands in self._bindings.items() if is_mock(stands)]
+        mocks = [_name(kind) for kind, stands in self._bindings.items() if is_mock(stands)]
         known = [*mocks, *(registry.current() or ())]
         return f"{name} {state}. Mocks: {', '.join(sorted(known)) or 'none'}."
 
 
 _DEFAULT: Any = object()
+
+
+def _name(interface: object) -> str:
+    return getattr(interface, "__name__", None) or repr(interface)
 
 
 def _class_handle(interface: Interface[Any] | str, handle: Handle | MethodHandle) -> Handle:

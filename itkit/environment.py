@@ -16,8 +16,11 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 
 from django.core import checks
+from django.core.management import get_commands
+from django.core.signals import setting_changed
 from django.db import connections
 
 from itkit import conf, names, postgres, redis
@@ -61,10 +64,10 @@ class Payload:
         """
         try:
             raw = json.loads(os.environ[PAYLOAD_VARIABLE])
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise ItkitError(
-                f"This worker finds no {PAYLOAD_VARIABLE} in its environment: it was not started"
-                " by a run with --integration."
+                f"This worker finds no valid {PAYLOAD_VARIABLE} in its environment: it was not"
+                " started by a run with --integration."
             ) from error
         raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
         return cls(**raw)
@@ -160,8 +163,9 @@ class Environment:
         self.payload = payload
         self.worker = worker
         self.backends = Registry.from_settings()
+        self.process = os.getpid()
         self._run = run
-        self._is_forked = False
+        self._outer_payload = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
         self._redis = self._new_isolation()
         self._releases = ExitStack()
         self._routing: postgres.Routing | None = None
@@ -171,6 +175,7 @@ class Environment:
         """Route this process to the run: its databases, its Redis, its fakes."""
         with ExitStack() as undo:
             undo.push(self._releases.__exit__)
+            self._keep_flush()
             self._attach_postgres()
             self._attach_redis()
             self._releases.callback(self.backends.restore)
@@ -182,18 +187,24 @@ class Environment:
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
+                releases.callback(_set_payload, self._outer_payload)
             releases.callback(self._releases.close)
 
     def enter_worker(self, worker: str) -> None:
         """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
         self.worker = worker
-        self._is_forked = True  # the servers' guard answers the process that started it only
+        self.process = os.getpid()
         if self._routing is not None:
             self._routing.worker = worker
         self._redis.uninstall()
         self._redis = self._new_isolation()
         self._redis.install()
         _die_with_parent()
+
+    def forget_connections(self) -> None:
+        """Let a forked process open connections of its own."""
+        if self._routing is not None:
+            self._routing.forget_connections()
 
     def begin_test(self) -> None:
         """Give the next test a Redis without keys and fakes without memory."""
@@ -224,7 +235,7 @@ class Environment:
         Raises:
             ServiceUnavailableError: names the server, and how it ended if it was ours.
         """
-        if self._run is not None and not self._is_forked:
+        if self._run is not None:
             self._run.check()
         database = next(iter(self.payload.databases.values()), None)
         for kind, url, probe in (
@@ -233,6 +244,13 @@ class Environment:
         ):
             if url is not None:
                 _probe(kind, url, probe)
+
+    def _keep_flush(self) -> None:
+        """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
+        import_module("django.test.signals")  # its receivers have to be connected before ours
+        if get_commands().get("flush") == "itkit":
+            self._releases.callback(setting_changed.disconnect, _put_flush_back)
+            setting_changed.connect(_put_flush_back)
 
     def _attach_postgres(self) -> None:
         self._routing = postgres.Routing(
@@ -267,6 +285,14 @@ class Environment:
 _current: Environment | None = None
 
 
+def _after_fork() -> None:
+    if _current is not None:
+        _current.forget_connections()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def current() -> Environment | None:
     """Return the environment that this process is attached to, or None without --integration."""
     return _current
@@ -280,14 +306,19 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
         ItkitError: nothing was left running; the message says what to change.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    if _current is not None:
+        raise ItkitError(
+            f"This process is in the run {_current.payload.run} already. A test that runs tests"
+            " with --integration starts them in a process of their own."
+        )
     _check_settings()
     run = Run()
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)
-        undo.callback(os.environ.pop, PAYLOAD_VARIABLE, None)
-        payload.export()
+        undo.callback(_set_payload, os.environ.get(PAYLOAD_VARIABLE))
         environment = Environment(payload, worker, run=run)
+        payload.export()
         environment.attach()
         undo.pop_all()
     _current = environment
@@ -308,9 +339,21 @@ def stop() -> None:
     """Detach this process and, in the main one, end the run; a second call does nothing."""
     global _current
     environment, _current = _current, None
-    if environment is not None:
-        os.environ.pop(PAYLOAD_VARIABLE, None)
+    # A process that a test has forked only forgets: what is shared is its parent's to release.
+    if environment is not None and environment.process == os.getpid():
         environment.detach()
+
+
+def _put_flush_back(*, setting: str, **_: object) -> None:
+    # Django has just forgotten all commands, in a receiver that was connected before this one.
+    if setting == "INSTALLED_APPS":
+        get_commands()["flush"] = "itkit"
+
+
+def _set_payload(text: str | None) -> None:
+    os.environ.pop(PAYLOAD_VARIABLE, None)
+    if text is not None:
+        os.environ[PAYLOAD_VARIABLE] = text
 
 
 def _check_settings() -> None:

@@ -48,6 +48,9 @@ class IntegrationPlugin:
 
     def __init__(self, config: pytest.Config) -> None:
         self._is_on: bool = config.getoption("integration")
+        # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
+        self._is_worker = hasattr(config, "workerinput")
+        self._environment: Environment | None = None
         config.addinivalue_line(
             "markers",
             f"{MARK}: needs real services; skipped without --integration, commits for real with it",
@@ -63,19 +66,17 @@ class IntegrationPlugin:
         from itkit import environment
         from itkit.exceptions import ItkitError
 
-        worker = os.environ.get("PYTEST_XDIST_WORKER")
         try:
-            if worker is None:
-                environment.start()
+            if self._is_worker:
+                self._environment = environment.attach(os.environ["PYTEST_XDIST_WORKER"])
             else:
-                environment.attach(worker)
+                self._environment = environment.start()
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
 
     def pytest_report_header(self) -> list[str]:
         """Say what the tests run on."""
-        current = _environment()
-        return [current.payload.summary] if current is not None else []
+        return [self._environment.payload.summary] if self._environment is not None else []
 
     # Before pytest-django's, which sorts by the marker that is added here.
     @pytest.hookimpl(tryfirst=True, wrapper=True)
@@ -91,8 +92,8 @@ class IntegrationPlugin:
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_setup(self) -> Generator[None]:
         """Begin the scope of a test before any fixture of its own."""
-        if (current := _environment()) is not None:
-            current.begin_test()
+        if self._environment is not None:
+            self._environment.begin_test()
         return (yield)
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
@@ -101,8 +102,8 @@ class IntegrationPlugin:
         try:
             return (yield)
         finally:
-            if (current := _environment()) is not None:
-                current.end_test()
+            if self._environment is not None:
+                self._environment.end_test()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -110,11 +111,11 @@ class IntegrationPlugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """End the session when a test fails because a server has died: all others would too."""
         report = yield
-        if report.failed and (current := _environment()) is not None:
+        if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError
 
             try:
-                current.check_servers()
+                self._environment.check_servers()
             except ServiceUnavailableError as error:
                 report.sections.append(("itkit", str(error)))
                 item.session.shouldstop = f"itkit: {error}"
@@ -122,8 +123,8 @@ class IntegrationPlugin:
 
     def pytest_unconfigure(self) -> None:
         """Detach from the environment and, outside of xdist's workers, end it."""
-        if _environment() is None:
-            return
+        if self._environment is None:
+            return  # one that is current all the same belongs to the pytest around this one
         from itkit import environment
         from itkit.exceptions import ItkitError
 
@@ -136,7 +137,7 @@ class IntegrationPlugin:
     def data(self, db: None) -> Iterator[TestDataManager]:
         """The manager of this test's data; what it creates is removed after the test."""
         del db
-        manager = _required("data").new_data_manager()
+        manager = self._required("data").new_data_manager()
         yield manager
         manager.cleanup()
 
@@ -148,7 +149,16 @@ class IntegrationPlugin:
     @pytest.fixture
     def backends(self) -> Registry:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
-        return _required("backends").backends
+        return self._required("backends").backends
+
+    def _required(self, fixture: str) -> Environment:
+        if self._environment is None:
+            pytest.fail(
+                f"The fixture {fixture!r} needs --integration. Mark the test with"
+                " @pytest.mark.integration, so that it is skipped without.",
+                pytrace=False,
+            )
+        return self._environment
 
 
 def _obstacle(config: pytest.Config) -> str | None:
@@ -164,23 +174,6 @@ def _obstacle(config: pytest.Config) -> str | None:
     if not any(app.partition(".")[0] == "itkit" for app in settings.INSTALLED_APPS):
         return '"itkit" in INSTALLED_APPS'
     return None
-
-
-def _environment() -> Environment | None:
-    """Return the current environment without importing anything when there can be none."""
-    module = sys.modules.get("itkit.environment")
-    return module.current() if module is not None else None
-
-
-def _required(fixture: str) -> Environment:
-    environment = _environment()
-    if environment is None:
-        pytest.fail(
-            f"The fixture {fixture!r} needs --integration. Mark the test with"
-            " @pytest.mark.integration, so that it is skipped without.",
-            pytrace=False,
-        )
-    return environment
 
 
 def _is_integration(item: pytest.Item) -> bool:

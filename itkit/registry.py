@@ -2,8 +2,9 @@
 
 import difflib
 import importlib
+import keyword
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from types import FunctionType
 from typing import Any, overload
 
@@ -56,7 +57,7 @@ class Backend:
         self._fake.reset()
 
     def _fake_class(self, real: type) -> None:
-        address = f"backends.{self.name}"
+        address = _address(self.name)
         self._fake = Fake(
             self.name, members_of(real), lambda method: programming_line(address, method)
         )
@@ -65,7 +66,7 @@ class Backend:
 
     def _fake_function(self, real: FunctionType) -> None:
         member = function_member(real)
-        line = f"backends.{self.name}.returns(...)"
+        line = f"{_address(self.name)}.returns(...)"
         self._fake = Fake(self.name, {member.name: member}, lambda _: line, is_function=True)
         self.handle = MethodHandle(self._fake, member)
         self._swap = FunctionSwap(real, self._fake)
@@ -78,7 +79,8 @@ class Registry:
     the registry; ``backends[StripeGateway]`` goes by the real class or function. Iteration gives
     the names.
 
-    They are swapped once per run; between tests only what was programmed is forgotten.
+    They are swapped once per run; between tests only what was programmed is forgotten. A test of
+    the real backends themselves puts them back for a while: ``with backends.restored(): ...``
     """
 
     def __init__(self, backends: Mapping[str, Any]) -> None:
@@ -115,6 +117,21 @@ class Registry:
         if stack is not None:
             stack.close()
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Let the real backends answer in here, in all threads; then the fakes again.
+
+        What was programmed and called is kept. If the fakes are not in place, as in another
+        block like this one, it does nothing.
+        """
+        is_swapped = self._swapped is not None
+        self.restore()
+        try:
+            yield
+        finally:
+            if is_swapped:
+                self.swap()
+
     def reset(self) -> None:
         """Begin a new test: what was programmed and called is forgotten."""
         for backend in self._backends.values():
@@ -142,7 +159,9 @@ class Registry:
     def __getitem__(self, key: Any) -> Any:
         backend = self._find(key)
         if backend is None:
-            raise UnknownBackendError(self._unknown(key))
+            error = UnknownBackendError(self._unknown(key))
+            error.obj = self  # without it, Python 3.12 and later add a suggestion of their own
+            raise error
         return backend.handle
 
     def __contains__(self, key: object) -> bool:
@@ -191,6 +210,10 @@ def _set_current(registry: Registry | None) -> None:
     _current = registry
 
 
+def _address(name: str) -> str:
+    return f'backends["{name}"]' if hasattr(Registry, name) else f"backends.{name}"
+
+
 def _path_of(real: object) -> str:
     return f"{getattr(real, '__module__', '...')}.{getattr(real, '__qualname__', '...')}"
 
@@ -223,11 +246,18 @@ class _Resolver:
     def add(self, name: str, entry: BackendSettings) -> None:
         place = f'ITKIT["BACKENDS"]["{name}"]'
         found = self._path(place, entry)
-        if found is not None:
+        if self._is_attribute(place, name) and found is not None:
             source, path = found
             real = self._imported(source, path)
             if real is not None and self._is_usable(source, path, real, place):
                 self.backends[name] = real
+
+    def _is_attribute(self, place: str, name: str) -> bool:
+        if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
+            return True
+        message = f"{place} has a name that tests cannot write: backends.{name}."
+        self._report(3, message, "Use letters, digits and underscores, and no keyword of Python.")
+        return False
 
     def _path(self, place: str, entry: BackendSettings) -> tuple[str, str] | None:
         """Return what holds the dotted path, for messages, and the path."""
@@ -247,12 +277,12 @@ class _Resolver:
         path = getattr(django_settings, setting, None)
         if path is None and not hasattr(django_settings, setting):
             own = [name for name in dir(django_settings) if name.isupper()]
-            near = did_you_mean(setting, own) if _has_near(setting, own) else "Define it."
-            self._report(4, f'{place}["SETTING"] names no setting: {setting!r}.', near)
+            mend = f'Define it, or correct {place}["SETTING"].'
+            hint = did_you_mean(setting, own) if _has_near(setting, own) else mend
+            self._report(4, f'{place}["SETTING"] names no setting: {setting!r}.', hint)
         elif not isinstance(path, str):
-            kind = type(path).__qualname__
-            message = f"The setting {setting} is a {kind}, expected a dotted path."
-            self._report(5, message, f"Correct {setting}, or {place}.")
+            message = f"The setting {setting} is {_kind_of(path)}, expected a dotted path."
+            self._report(5, message, f"Put the path there, or give it as TARGET in {place}.")
         else:
             return f"The setting {setting}", path
         return None
@@ -264,7 +294,7 @@ class _Resolver:
         except Exception as error:  # noqa: BLE001 - a project's module may fail in any way
             reason = f"{type(error).__name__}: {error}" if module_name else "it has no module"
             message = f"{source} is {path!r}, which cannot be imported ({reason})."
-            self._report(5, message, "Correct the path: package.module.Name.")
+            self._report(5, message, _hint_below(module_name))
             return None
         if not hasattr(module, attribute):
             message = f"{source} is {path!r}, but {module_name} has no {attribute!r}."
@@ -289,6 +319,22 @@ class _Resolver:
 
     def _report(self, number: int, message: str, hint: str) -> None:
         self.mistakes.append(Mistake(number, message, hint))
+
+
+def _kind_of(value: object) -> str:
+    if value is None:
+        return "None"
+    kind = type(value).__qualname__
+    return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+
+
+def _hint_below(path: str) -> str:
+    """Return how to mend a dotted path that goes on below ``path``, which is no module."""
+    module, _, name = path.rpartition(".")
+    with suppress(Exception):  # a project's module may fail in any way
+        if isinstance(getattr(importlib.import_module(module), name), type):
+            return f"Name the class, {path}: all its methods are swapped."
+    return "Correct the path: package.module.Name."
 
 
 def _has_near(name: str, available: list[str]) -> bool:

@@ -84,16 +84,21 @@ def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{redact(url)!r} is not a URL: {error}.") from error
+    except ValueError:
+        # Neither the text nor the reason is shown: where a password has an @ or a / in it, what
+        # looks like the port may be a part of it.
+        raise ConfigurationError(
+            "The address of a server is not a URL. Percent-encode special characters of a"
+            " password: %40 for @, %2F for /, %23 for #."
+        ) from None
     if parts.scheme not in schemes:
         known = " or ".join(f"{scheme}://" for scheme in schemes)
-        raise ConfigurationError(f"{redact(url)!r} does not begin with {known}.")
+        raise ConfigurationError(f"The URL of a server does not begin with {known}.")
     options = dict(parse_qsl(parts.query))
     server = ServerURL(
         scheme=parts.scheme,
         host=options.pop("host", "") or unquote(parts.hostname or ""),
-        port=_port(url, options.pop("port", None)) or port,
+        port=_port(options.pop("port", None)) or port,
         user=unquote(parts.username or options.pop("username", "")),
         password=unquote(parts.password or options.pop("password", "")),
         name="" if parts.scheme == "unix" else unquote(parts.path.lstrip("/")),
@@ -101,7 +106,7 @@ def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
         socket=unquote(parts.path) if parts.scheme == "unix" else "",
     )
     if not server.host and not server.socket and server.scheme not in POSTGRES_SCHEMES:
-        raise ConfigurationError(f"{redact(url)!r} names neither a host nor a socket.")
+        raise ConfigurationError("The URL of a server names neither a host nor a socket.")
     return server
 
 
@@ -121,9 +126,9 @@ def redact(text: str) -> str:
     return _PASSWORD_FIELD.sub(r"\g<field>=***", text)
 
 
-def _port(url: str, text: str | None) -> int | None:
+def _port(text: str | None) -> int | None:
     if text is None:
         return None
     if not text.isdecimal():
-        raise ConfigurationError(f"{redact(url)!r} is not a URL: port {text!r} is not a number.")
+        raise ConfigurationError("The option 'port' in the URL of a server is not a number.")
     return int(text)

@@ -1,9 +1,11 @@
 """What itkit does inside a Postgres that is not its own."""
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from itkit.exceptions import IsolationError, ServiceUnavailableError
 from itkit.postgres import extensions, probe, schemas
@@ -97,7 +99,7 @@ def test_dropping_a_run_ends_its_connections_only(
     postgres_url: str, connection: psycopg.Connection, other_connection: psycopg.Connection
 ) -> None:
     schemas.create(connection, f"itkit_{RUN}_w0", RUN)
-    idle = psycopg.connect(postgres_url, application_name=schemas.application_name(RUN))
+    idle = psycopg.connect(postgres_url, application_name=schemas.application_name(RUN, "w0"))
     idle.execute(f"CREATE TABLE itkit_{RUN}_w0.t ()")  # its locks would block the drop for ever
     assert schemas.drop_of_run(connection, RUN) == [f"itkit_{RUN}_w0"]
     with pytest.raises(psycopg.OperationalError):
@@ -262,3 +264,17 @@ def test_async_code_sees_the_schema(project: Project) -> None:
     )
     result = project.test("--integration")
     assert result.counts == {"passed": 1}, result.output
+
+
+@pytest.mark.parametrize("role", ["Shop-User", "O'Dd \"R"])
+def test_a_role_may_be_called_anything(
+    project: Project, connection: psycopg.Connection, postgres_url: str, role: str
+) -> None:
+    project.write("shop/tests.py", TESTS)
+    identifier = sql.Identifier(role)
+    connection.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(identifier))
+    url = postgres_url.replace("//postgres@", f"//{quote(role)}@")
+    result = project.test("--integration", ITKIT_POSTGRES_URL=url)
+    connection.execute(sql.SQL("DROP ROLE {}").format(identifier))
+    assert result.counts == {"passed": 1}, result.output
+    assert "does not" not in result.output

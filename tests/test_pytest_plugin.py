@@ -130,3 +130,44 @@ def test_a_fixture_without_integration_says_what_it_needs(project: Project) -> N
     result = project.pytest()
     assert result.counts == {"error": 1}
     assert "The fixture 'backends' needs --integration." in result.output
+
+
+def test_a_pytest_inside_of_a_test_leaves_the_environment_alone(project: Project) -> None:
+    project.write("inner.py", "def test_inner():\n    pass\n")
+    project.write(
+        "test_outer.py",
+        """
+        import subprocess
+        import sys
+
+        import pytest
+        from shop.models import Customer
+
+        @pytest.mark.integration
+        @pytest.mark.parametrize("options", [[], ["-p", "no:django"]])
+        def test_in_process(data, backends, options):
+            backends.payments.charge.returns("txn")
+            pytest.main(["-q", *options, "inner.py"])  # Django refuses a second test environment
+            assert backends.payments.charge.call_count == 0
+            data.create(Customer)
+
+        @pytest.mark.integration
+        def test_two_runs_in_one_process(data):
+            assert pytest.main(["-q", "--integration", "inner.py"]) == 4
+
+        @pytest.mark.integration
+        def test_in_a_process_of_its_own(data):
+            command = [sys.executable, "-m", "pytest", "-q", "--integration", "inner.py"]
+            assert subprocess.run(command).returncode == 0
+
+        @pytest.mark.integration
+        def test_the_schema_is_still_ours(data):
+            assert not Customer.objects.exists()
+            data.create(Customer)
+        """,
+    )
+    for options in ([], ["-n", "2"]):
+        result = project.pytest("--integration", "-W", "default", *options)
+        assert result.counts["passed"] == 5, result.output
+        assert "failed" not in result.counts, result.output
+        assert project.leftovers() == []

@@ -17,6 +17,11 @@ CREATE TABLE part_1 PARTITION OF part FOR VALUES FROM ('2026-01-01') TO ('2027-0
 CREATE TABLE hen (id int PRIMARY KEY, egg int);
 CREATE TABLE egg (id int PRIMARY KEY, hen int REFERENCES hen DEFERRABLE INITIALLY DEFERRED);
 ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg DEFERRABLE INITIALLY DEFERRED;
+CREATE TABLE aa (id int PRIMARY KEY, b int);
+CREATE TABLE bb (id int PRIMARY KEY, a int REFERENCES aa ON DELETE RESTRICT);
+ALTER TABLE aa ADD FOREIGN KEY (b) REFERENCES bb;
+CREATE TABLE animal (name text);
+CREATE TABLE dog (breed text) INHERITS (animal);
 CREATE TABLE audit (id serial, what text);
 CREATE TABLE document (id serial, body json, tags text[]);
 CREATE TABLE empty (id serial, n int);
@@ -26,6 +31,8 @@ BEGIN
     INSERT INTO audit (what) VALUES (TG_OP);
     RETURN NULL;
 END $$;
+CREATE TRIGGER silent AFTER DELETE ON hen FOR EACH ROW EXECUTE FUNCTION note();
+ALTER TABLE hen DISABLE TRIGGER silent;
 INSERT INTO parent VALUES (1, NULL), (2, 1);
 INSERT INTO child VALUES (1, 2);
 INSERT INTO "Odd name; %" ("a b") VALUES ('one'), ('three');
@@ -33,6 +40,13 @@ INSERT INTO part VALUES ('2026-05-05', 1);
 INSERT INTO hen VALUES (1, 1);
 INSERT INTO egg VALUES (1, 1);
 INSERT INTO document (body, tags) VALUES ('{"a": 1}', '{x,y}');
+INSERT INTO aa VALUES (1, NULL);
+INSERT INTO bb VALUES (1, 1);
+UPDATE aa SET b = 1;
+INSERT INTO animal VALUES ('any');
+INSERT INTO dog VALUES ('rex', 'pug');
+CREATE MATERIALIZED VIEW dogs AS SELECT count(*) FROM dog;
+CREATE MATERIALIZED VIEW never AS SELECT 1 WITH NO DATA;
 CREATE TRIGGER noted AFTER INSERT OR UPDATE OR DELETE ON child FOR EACH ROW EXECUTE FUNCTION note();
 '''
 
@@ -49,7 +63,7 @@ from django.test import TransactionTestCase
 from itkit.test import IntegrationTestCase
 from shop.models import Currency
 
-TABLES = ["parent", "child", '"Odd name; %"', "part", "part_1", "hen", "egg", "audit", "document",
+TABLES = ["aa", "bb", "ONLY animal", "dog", "dogs", "parent", "child", '"Odd name; %"', "part", "part_1", "hen", "egg", "audit", "document",
           "empty", "shop_currency", "shop_customer", "django_content_type", "auth_permission"]
 BEFORE = {}
 
@@ -63,6 +77,9 @@ def state():
         cursor.execute("SELECT sequencename, coalesce(last_value, start_value), last_value IS NULL"
                        " FROM pg_sequences WHERE schemaname = current_schema() ORDER BY 1")
         found["sequences"] = cursor.fetchall()
+        cursor.execute("SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal AND"
+                       " tgrelid::regclass::text IN ('hen', 'child') ORDER BY 1")
+        found["triggers"] = cursor.fetchall()
     return found
 
 
@@ -76,6 +93,9 @@ def wreck():
             UPDATE hen SET egg = NULL; DELETE FROM egg;
             UPDATE document SET body = '[]'; INSERT INTO empty (n) VALUES (1), (2);
             SELECT nextval('lonely'), nextval('lonely');
+            UPDATE aa SET b = NULL; DELETE FROM bb; DELETE FROM animal;
+            INSERT INTO dog VALUES ('fido', 'mutt'); INSERT INTO dog VALUES ('max', 'mutt');
+            REFRESH MATERIALIZED VIEW dogs;
         ''')
     Currency.objects.all().delete()
 
@@ -104,6 +124,12 @@ class Flush(TransactionTestCase):
         self.assertFalse(Currency.objects.exists())
 
 
+class Available(TransactionTestCase):
+    available_apps = ["shop", "django.contrib.contenttypes", "django.contrib.auth"]
+    test_a = test_b = Steps.step
+    step = Steps.step
+
+
 class Rollback(TransactionTestCase):
     serialized_rollback = True
 
@@ -122,7 +148,7 @@ def zoo(project: Project) -> Project:
 @pytest.mark.parametrize("arguments", [(), ("--shuffle",), ("--reverse",)])
 def test_every_kind_of_row_and_sequence_comes_back(zoo: Project, arguments: tuple[str]) -> None:
     result = zoo.test("--integration", *arguments)
-    assert result.counts == {"passed": 10}, result.output
+    assert result.counts == {"passed": 12}, result.output
 
 
 def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_url: str) -> None:
@@ -133,7 +159,7 @@ def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_
         url = postgres_url.replace("//postgres@", "//plain@")
         result = zoo.test("--integration", ITKIT_POSTGRES_URL=url)
         connection.execute("DROP ROLE plain")
-    assert result.counts == {"passed": 10}, result.output
+    assert result.counts == {"passed": 12}, result.output
 
 
 def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
@@ -153,7 +179,7 @@ def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
         """,
     )
     result = zoo.pytest("--integration", "test_functions.py", "shop/tests.py", "-p", "no:randomly")
-    assert result.counts == {"passed": 13}, result.output
+    assert result.counts == {"passed": 15}, result.output
 
 
 def test_a_table_that_a_test_made_or_dropped_is_no_obstacle(project: Project) -> None:
@@ -180,3 +206,52 @@ def test_a_table_that_a_test_made_or_dropped_is_no_obstacle(project: Project) ->
     )
     result = project.test("--integration")
     assert result.counts == {"passed": 3}, result.output
+
+
+def test_a_connection_left_in_a_transaction_is_ended_and_the_test_is_told(
+    project: Project,
+) -> None:
+    project.write(
+        "shop/tests.py",
+        """
+        import threading
+        from django.db import connection, transaction
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Left(IntegrationTestCase):
+            def test_a_leaves_a_thread_in_a_transaction(self):
+                def leave():
+                    transaction.set_autocommit(False)
+                    Customer.objects.create(email="a@example.com")
+                    kept.append(connection.connection)  # else it would be closed with the thread
+
+                thread = threading.Thread(target=leave)
+                thread.start()
+                thread.join()
+
+            def test_b_leaves_an_atomic_block_open(self):
+                Customer.objects.create(email="b@example.com")
+                transaction.atomic().__enter__()
+                try:
+                    connection.cursor().execute("nonsense")
+                except Exception:
+                    pass
+
+            def test_c_leaves_autocommit_off(self):
+                self.assertFalse(Customer.objects.exists())
+                transaction.set_autocommit(False)
+                Customer.objects.create(email="c@example.com")
+
+            def test_d_sees_none_of_it(self):
+                self.assertFalse(connection.in_atomic_block)
+                self.assertTrue(connection.get_autocommit())
+                self.assertFalse(Customer.objects.exists())
+                Customer.objects.create(email="d@example.com")
+
+        kept = []
+        """,
+    )
+    result = project.run("-W", "always::ResourceWarning", "manage.py", "test", "--integration")
+    assert result.counts == {"passed": 4}, result.output
+    assert "The test left 1 connection(s) with an open transaction" in result.output

@@ -99,3 +99,57 @@ def test_other_databases_are_left_to_django_and_the_start_line_says_so(project: 
         result = project.test("--integration", *options)
         assert result.counts == {"passed": 1}, result.output
         assert "database 'lite' is sqlite: left to Django" in result.output
+
+
+def test_a_process_that_a_test_forks_may_leave_by_any_door(
+    project: Project, postgres_url: str, redis_url: str
+) -> None:
+    write_tests(
+        project,
+        """
+        import os
+        import sys
+        from django.core.cache import cache
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Forks(IntegrationTestCase):
+            def test_a(self):
+                cache.set("k", "v")
+                if os.fork() == 0:
+                    sys.exit(0)  # unittest takes it for an error and goes on: to the end of the run
+                os.wait()
+                Customer.objects.create(email="a@example.com")
+                self.assertEqual(cache.get("k"), "v")
+
+            def test_b(self):
+                self.assertFalse(Customer.objects.exists())
+        """,
+    )
+    for env in ({}, {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}):
+        result = project.test("--integration", **env)
+        assert result.code == 0, result.output
+        assert result.output.count("Ran 2 tests") == 2  # the child's and the parent's
+        assert project.leftovers() == []
+
+
+def test_a_run_inside_of_a_run_is_refused_in_the_same_process(project: Project) -> None:
+    write_tests(
+        project,
+        """
+        import os
+        from django.core.management import call_command
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Nested(IntegrationTestCase):
+            def test_a(self):
+                before = os.environ["ITKIT_PAYLOAD"]
+                with self.assertRaisesRegex(SystemExit, "is in the run .* already"):
+                    call_command("test", "no.such.test", integration=True)
+                self.assertEqual(os.environ["ITKIT_PAYLOAD"], before)
+                Customer.objects.create(email="a@example.com")
+        """,
+    )
+    result = project.test("--integration")
+    assert result.counts == {"passed": 1}, result.output

@@ -41,6 +41,7 @@ class RunDatabases:
         """
         wanted = extensions.wanted(configured_extensions)
         with ExitStack() as undo:
+            undo.enter_context(self._failures_explained())
             undo.push(self._releases.__exit__)
             databases = self._enter_all()
             for keeper in self._keepers.values():
@@ -97,6 +98,20 @@ class RunDatabases:
             keeper.close()
             if _is_ours(maintenance, database):
                 _drop(maintenance, database)
+
+    @contextmanager
+    def _failures_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InternalError) as error:
+            advice = (
+                " If the cluster that it was copied from is damaged, remove the cache: CACHE_DIR in"
+                " ITKIT, by default itkit in the user's cache directory, /var/cache/itkit for root."
+            )
+            raise ServiceUnavailableError(
+                f"Postgres at {self._server.address} cannot be used: {str(error).strip()}."
+                f"{advice if self._owned else ''}"
+            ) from error
 
     @contextmanager
     def _alone(self) -> Iterator[Connection]:

@@ -6,6 +6,7 @@ destroy test databases. So neither runner needs to be told anything.
 """
 
 import copy
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -33,6 +34,9 @@ _SERVER_OPTIONS = frozenset(
 )
 """Options of a connection that say where and how to reach a server: ours has its own."""
 
+_inherited: list[object] = []
+"""What a forked process must not close, not even by collecting it as garbage."""
+
 
 class Routing:
     """The Postgres aliases of one process, routed to the databases and schemas of a run.
@@ -51,6 +55,8 @@ class Routing:
         self.owned = owned
         self._original: dict[str, tuple[dict[str, Any], BaseDatabaseCreation]] = {}
         self._resets: dict[str, reset.Reset] = {}
+        self._held: set[str] = set()
+        self._process = os.getpid()
 
     def install(self) -> None:
         """Route all aliases; connections that are open are closed."""
@@ -64,14 +70,41 @@ class Routing:
             connection.settings_dict.update(self.settings(alias, self.worker))
 
     def uninstall(self) -> None:
-        """Give the aliases back what they had."""
+        """Give the aliases back what they had.
+
+        A runner that has not destroyed its test database yet would destroy the project's own in
+        its place, so an alias that it holds stays routed, to where nothing is any more.
+        """
+        for made in self._resets.values():
+            made.close()
         while self._original:
             alias, (settings, creation) = self._original.popitem()
             connection = connections[alias]
             _close(connection)
-            connection.creation = creation
-            connection.settings_dict.clear()
-            connection.settings_dict.update(settings)
+            if alias not in self._held:
+                connection.creation = creation
+                connection.settings_dict.clear()
+                connection.settings_dict.update(settings)
+
+    def forget_connections(self) -> None:
+        """Let a process that was just forked open connections of its own.
+
+        Closing what it has inherited would end the sessions of its parent, whose sockets they are.
+        """
+        for alias in self._databases:
+            _inherited.append(connections[alias].connection)
+            connections[alias].connection = None
+        _inherited.extend(self._resets.values())
+        self._resets.clear()
+
+    def hold(self, alias: str) -> None:
+        """Note that a runner has created the test database of an alias."""
+        self._held.add(alias)
+
+    def let_go(self, alias: str) -> bool:
+        """Note that a runner is done with an alias; False in a process that a test has forked."""
+        self._held.discard(alias)
+        return os.getpid() == self._process
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's schema; ``NAME`` is Django's."""
@@ -85,7 +118,7 @@ class Routing:
         path = f"{self.schema(alias, worker)},{names.EXTENSION_SCHEMA}"
         # The last -c wins, so a search_path of the project's own gives way to ours.
         startup = f"{kept.get('options', '')} -c search_path={path}".strip()
-        ours = {"options": startup, "application_name": schemas.application_name(self.run)}
+        ours = {"options": startup, "application_name": self.application_name(worker)}
         return {
             "HOST": server.host,
             "PORT": str(server.port or ""),
@@ -103,8 +136,18 @@ class Routing:
         if alias not in self._databases:
             return False
         schema = self.schema(alias, self.worker)
-        self._resets.setdefault(schema, reset.Reset(schema)).run(connections[alias])
+        if schema not in self._resets:
+            self._resets[schema] = reset.Reset(
+                self._databases[alias],
+                schema=schema,
+                application=self.application_name(self.worker),
+            )
+        self._resets[schema].run(connections[alias])
         return True
+
+    def application_name(self, worker: str) -> str:
+        """Return the ``application_name`` of the connections of a worker's tests."""
+        return schemas.application_name(self.run, worker)
 
     def original_signature(self, alias: str) -> tuple[Any, ...]:
         """Return what told this alias' database from others before it was routed."""
@@ -149,6 +192,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         name = super().create_test_db(*args, **kwargs)
         with self._own_connection() as connection:
             reset.keep_seeds(connection, self._schema(), self.routing.run)
+        self.routing.hold(self.connection.alias)
         return name
 
     def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:  # noqa: FBT001, FBT002 - Django's signature
@@ -175,7 +219,7 @@ class _SchemaCreation(BaseDatabaseCreation):
     ) -> None:
         worker = self.routing.worker if suffix is None else names.worker_id(suffix)
         _close(self.connection)
-        if not self.routing.owned:
+        if self.routing.let_go(self.connection.alias) and not self.routing.owned:
             schema = self.routing.schema(self.connection.alias, worker)
             with self._own_connection() as connection:
                 schemas.drop(connection, names.seed_schema(schema))
@@ -201,7 +245,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         return self.routing.schema(self.connection.alias, self.routing.worker)
 
     def _own_connection(self) -> Connection:
-        return connect(self.url, application=schemas.application_name(self.routing.run))
+        return connect(self.url, application=f"itkit setup {self.routing.run}")
 
 
 def _schema_creation(
@@ -215,6 +259,5 @@ def _schema_creation(
 def _close(connection: BaseDatabaseWrapper) -> None:
     """Close a connection and its pool: an open pool would go on with the old settings."""
     connection.close()
-    close_pool = getattr(connection, "close_pool", None)
-    if close_pool is not None:
-        close_pool()
+    if connection.alias in getattr(connection, "_connection_pools", ()):
+        connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only

@@ -46,8 +46,8 @@ def drop_of_run(connection: Connection, run: str) -> list[str]:
     """
     connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE application_name = %s AND datname = current_database()",
-        [application_name(run)],
+        " WHERE application_name LIKE %s AND datname = current_database()",
+        [application_name(run, "%")],
     )
     ours = [schema for schema, owner in registered(connection) if owner == run]
     for schema in ours:
@@ -72,7 +72,8 @@ def registered(connection: Connection) -> Iterator[tuple[str, str]]:
     """Yield the name and the run of each schema that is ours by name, comment and owner."""
     rows = connection.execute(
         "SELECT nspname, obj_description(oid, 'pg_namespace') FROM pg_namespace"
-        " WHERE nspname LIKE 'itkit\\_%%' AND nspowner = current_user::regrole ORDER BY nspname",
+        " WHERE nspname LIKE 'itkit\\_%%' AND pg_get_userbyid(nspowner) = current_user"
+        " ORDER BY nspname",
         [],
     ).fetchall()
     for name, description in rows:
@@ -81,9 +82,19 @@ def registered(connection: Connection) -> Iterator[tuple[str, str]]:
             yield name, run
 
 
-def application_name(run: str) -> str:
-    """Return the ``application_name`` of the connections of a run's tests."""
-    return f"itkit-{run}"
+def end_open_transactions(connection: Connection, application: str) -> int:
+    """End the sessions of one name that sit in a transaction; return how many there were."""
+    ended = connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+        " AND datname = current_database() AND state LIKE 'idle in transaction%%'",
+        [application],
+    ).fetchall()
+    return len(ended)
+
+
+def application_name(run: str, worker: str) -> str:
+    """Return the ``application_name`` of the connections of a worker's tests."""
+    return f"itkit-{run}-{worker}"
 
 
 def lock_run(connection: Connection, run: str) -> None:

@@ -30,14 +30,16 @@ def probe(url: str, timeout: float) -> str:
         return f"Postgres {connection.info.parameter_status('server_version') or ''}".split(" (")[0]
 
 
-def connect(url: str, *, application: str, timeout: float = 30.0) -> Connection:
+def connect(
+    url: str, *, application: str, timeout: float = 30.0, search_path: str = "pg_catalog"
+) -> Connection:
     """Connect to one database, in autocommit, with only the system catalogue on the path."""
     return psycopg.connect(
         url,
         autocommit=True,
         connect_timeout=max(1, round(timeout)),
         application_name=application,
-        options="-c search_path=pg_catalog",
+        options=f"-c search_path={search_path}",
     )
 
 
