@@ -2,7 +2,7 @@
 
 itkit.E001  an unknown key in ``ITKIT``
 itkit.E002  a value of the wrong type or shape
-itkit.E003  a backend that names neither or both of SETTING and TARGET
+itkit.E003  a backend that names neither or both of SETTING and TARGET, or has no usable name
 itkit.E004  a backend whose SETTING is not in the settings
 itkit.E005  a backend whose path cannot be imported
 itkit.E006  a backend that cannot be faked, or is named twice

@@ -49,7 +49,7 @@ class CallMismatchError(TestError):
 
 
 class UnknownMethodError(TestError, AttributeError):
-    """The test programs or asks about a method that the real class does not have."""
+    """The test asks for a method that the real class does not have, or a handle's control."""
 
 
 class UnknownBackendError(TestError, AttributeError):

@@ -141,6 +141,32 @@ def test_a_mock_is_a_plain_object_and_its_handle_is_apart(container):
     assert hasattr(container.get_mock(IPaymentGateway), "configure_return")
 
 
+@pytest.mark.parametrize("thing", ["x.Y", len, geocode, 5])
+def test_what_is_no_class_cannot_be_mocked(container, thing):
+    with pytest.raises(BindingError) as caught:
+        container.bind_mock(thing)
+
+    assert str(caught.value) == (
+        f"bind_mock() takes an ABC, a Protocol or any class, not {thing!r}."
+    )
+
+
+@pytest.mark.parametrize("thing", ["x.Y", 5])
+def test_what_is_no_class_and_not_bound_cannot_be_had(container, thing):
+    with pytest.raises(BindingError, match=f"Nothing is bound to {thing!r}"):
+        container.get(thing)
+    with pytest.raises(BindingError, match=r"is not bound\. Mocks: IEmailService"):
+        container.get_mock(thing)
+
+
+def test_a_name_may_stand_for_an_object(container):
+    container.bind("tax rate", 20)
+
+    assert container.get("tax rate") == 20
+    with pytest.raises(BindingError, match="Did you mean \"'tax rate'\""):
+        container.get("tax")
+
+
 def test_a_mock_of_a_class_with_names_of_controls_is_no_trouble(container):
     container.bind_mock(StripeGateway)
     container.get_mock(StripeGateway)["get_calls"].returns(["call"])

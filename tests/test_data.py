@@ -153,6 +153,44 @@ def test_build_saves_nothing(data):
     assert not Customer.objects.exists()
 
 
+@pytest.mark.parametrize("size", ["3", -1, 1.5, None])
+def test_a_size_that_is_no_number_of_rows_is_refused(data, size):
+    with pytest.raises(DataError) as caught:
+        data.create_batch(Tag, size)
+
+    assert str(caught.value) == f"size is {size!r}, expected a whole number of 0 or more."
+
+
+def test_an_empty_batch_is_none(data):
+    assert data.create_batch(Tag, 0) == []
+
+
+def test_a_row_is_recorded_by_every_manager_at_work():
+    outer, inner = TestDataManager(), TestDataManager()
+
+    def create_tag(sender, created, **_):
+        if sender is Customer:
+            inner.create(Tag)
+
+    post_save.connect(create_tag)
+    try:
+        outer.create(Customer)
+    finally:
+        post_save.disconnect(create_tag)
+
+    assert dict(inner.cleanup().removed) == {"shopdata.Tag": 1}
+    assert dict(outer.cleanup().removed) == {"shopdata.Customer": 1}
+
+
+def test_rows_made_outside_of_a_manager_are_not_taken_for_its_own():
+    data = TestDataManager()
+    with pytest.raises(DataError):
+        data.create(Order, "payed")
+    Customer.objects.create(email="stranger@example.com")
+
+    assert str(data.cleanup()) == "nothing to remove"
+
+
 def test_cleanup_removes_what_factories_created_on_the_way():
     data = TestDataManager()
     data.create(Order, "paid")

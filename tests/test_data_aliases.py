@@ -1,12 +1,13 @@
 """``create_<alias>()``: the reference page's names, for any model."""
 
+import traceback
 from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
 
 from itkit.data import TestDataManager, mistakes
-from itkit.exceptions import DataError
+from itkit.exceptions import DataError, UnknownAliasError
 from tests.shopdata.models import Customer, Order, Product
 
 pytestmark = pytest.mark.django_db
@@ -150,8 +151,45 @@ def test_a_name_of_several_models_asks_which_one(data):
 
 
 def test_too_many_positional_values_are_refused(data):
-    with pytest.raises(DataError, match=r"create_order\(\) takes 2 positional values"):
+    with pytest.raises(DataError, match=r"^create_order\(\) takes 2 positional values"):
         data.create_order(1, [], "paid")
+    with pytest.raises(DataError, match=r"^create_test_order\(\) takes 2 positional values"):
+        data.create_test_order(1, [], "paid")
+
+
+def test_an_unknown_alias_is_suggested_once_whatever_the_python(data):
+    with pytest.raises(UnknownAliasError) as caught:
+        data.create_bundl  # noqa: B018 - to Python it is near to create_batch as well
+
+    assert "".join(traceback.format_exception_only(caught.value)).count("Did you mean") == 1
+
+
+def test_items_go_by_the_name_of_their_relation_too(data, aliases):
+    by_convention = data.create_test_order(lines=[{"quantity": 2}, {"quantity": 3}])
+    by_label = data.create("order", lines=[])
+    aliases(ALIASES)
+    by_key = data.create_purchase(lines=[{"quantity": 4}])
+
+    assert [line.quantity for line in by_convention.lines.order_by("pk")] == [2, 3]
+    assert not by_label.lines.exists()
+    assert by_key.lines.get().quantity == 4
+    assert data.create_order(items=None, lines=[{"quantity": 5}]).lines.get().quantity == 5
+    assert data.create_order(lines=None).lines.count() == 1
+
+
+def test_items_by_both_names_are_refused(data):
+    with pytest.raises(DataError) as caught:
+        data.create_test_order(items=[{}], lines=[{}])
+
+    assert str(caught.value) == (
+        "items and lines are the same rows of shopdata.Order. Pass them by one of these names."
+    )
+
+
+def test_a_relation_that_the_factory_declares_is_left_to_it(data, aliases):
+    aliases({"coupon": {"ITEMS": ["redemption_set"]}})
+
+    assert data.create_coupon(redemption_set=2).redemption_set.count() == 2
 
 
 def test_items_for_a_model_without_a_usual_relation_ask_for_the_setting(data):
@@ -164,7 +202,7 @@ def test_items_for_a_model_without_a_usual_relation_ask_for_the_setting(data):
 @pytest.mark.parametrize(
     ("entry", "number", "message"),
     [
-        ({"MODEL": "shopdata.Ordr"}, 8, "Did you mean 'shopdata.Order'"),
+        ({"MODEL": "shopdata.Ordr"}, 8, "\"MODEL\"] is 'shopdata.Ordr', which is no installed"),
         ({}, 8, "alias 'thing'"),
         ({"MODEL": "shopdata.Order", "ARGS": ["user_id"]}, 9, "no field 'user_id'"),
         ({"MODEL": "shopdata.Order", "ITEMS": ["linse"]}, 9, "Did you mean 'lines'"),
@@ -180,6 +218,23 @@ def test_a_mistake_in_the_settings_is_found_by_the_checks(aliases, entry, number
     assert mistake.number == number
     assert message in mistake.message
     assert 'ITKIT["DATA"]["ALIASES"]["thing"]' in mistake.message
+
+
+def test_the_hint_on_a_model_that_does_not_exist_names_the_nearest(aliases):
+    aliases({"thing": {"MODEL": "shopdata.Ordr"}})
+
+    (mistake,) = mistakes()
+
+    assert mistake.hint == "Did you mean 'shopdata.Order'?"
+
+
+@pytest.mark.parametrize("name", ["thing", "group"])
+def test_the_hint_on_an_alias_without_a_model_asks_for_it(aliases, name):
+    aliases({name: {}})
+
+    (mistake,) = mistakes()
+
+    assert mistake.hint == f'Name the model in ITKIT["DATA"]["ALIASES"]["{name}"]["MODEL"].'
 
 
 def test_settings_without_mistakes_pass_the_checks(aliases):

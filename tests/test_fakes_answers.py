@@ -2,17 +2,18 @@
 
 import asyncio
 import time
+import traceback
 
 import pytest
 
 from itkit.exceptions import UnknownMethodError, UnprogrammedReturnError
 from itkit.registry import Registry
-from tests.fakes_app import AsyncGateway, StripeGateway
+from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 
 
 @pytest.fixture
 def backends():
-    registry = Registry({"payments": StripeGateway, "later": AsyncGateway})
+    registry = Registry({"payments": StripeGateway, "later": AsyncGateway, "geo": geocode})
     registry.reset()
     registry.swap()
     yield registry
@@ -93,6 +94,8 @@ def test_after_a_failure_of_some_calls_others_are_as_if_nothing_was_programmed(b
 def test_a_number_of_times_below_one_is_refused(backends):
     with pytest.raises(ValueError, match="times is 0, expected a whole number above 0"):
         backends.payments.charge.raises(ValueError, times=0)
+    with pytest.raises(TypeError, match="times is '2', expected a whole number above 0"):
+        backends.payments.charge.raises(ValueError, times="2")
 
 
 def test_returns_each_gives_one_value_a_call_and_raises_exceptions(backends):
@@ -142,6 +145,11 @@ def test_a_delay_really_passes_and_goes_with_a_return(backends):
 def test_a_negative_delay_is_refused(backends):
     with pytest.raises(ValueError, match="-1 seconds, expected 0 or more"):
         backends.payments.charge.delays(-1)
+
+
+def test_a_delay_that_is_no_number_is_refused(backends):
+    with pytest.raises(TypeError, match="A delay is '1', expected a number of seconds"):
+        backends.payments.configure_delay("charge", "1")
 
 
 def test_an_async_delay_does_not_hold_up_others(backends):
@@ -207,11 +215,86 @@ def test_the_handle_lists_the_methods_of_the_real_class(backends):
     assert {"charge", "ping", "configure_return"} <= set(dir(backends.payments))
 
 
+def test_an_unknown_method_is_suggested_once_whatever_the_python(backends):
+    with pytest.raises(UnknownMethodError) as caught:
+        backends.payments.chrge  # noqa: B018 - looking it up is the test
+
+    assert "".join(traceback.format_exception_only(caught.value)).count("Did you mean") == 1
+
+
 def test_a_typo_in_an_assertion_is_an_error(backends):
-    with pytest.raises(AttributeError):
+    with pytest.raises(UnknownMethodError) as caught:
         backends.payments.charge.assert_caled_once_with(1)
+
+    assert str(caught.value) == (
+        "payments.charge has no 'assert_caled_once_with'. Did you mean 'assert_called_once_with'?"
+    )
+    assert "".join(traceback.format_exception_only(caught.value)).count("Did you mean") == 1
+
+
+@pytest.mark.parametrize(
+    ("habit", "instead"),
+    [
+        ("assert_any_call", "assert_called_with(...)"),
+        ("assert_called_once", "assert_called(times=1)"),
+        ("assert_not_called", "assert_never_called()"),
+        ("call_args", "calls"),
+        ("call_args_list", "calls"),
+        ("configure_return", "returns(value)"),
+        ("mock_calls", "calls"),
+        ("return_value", "returns(value)"),
+        ("side_effect", "raises(error), returns_each(a, b) or does(function)"),
+    ],
+)
+def test_a_habit_from_elsewhere_is_told_what_to_use(backends, habit, instead):
+    charge = backends.payments.charge
+
+    with pytest.raises(UnknownMethodError) as asked:
+        getattr(charge, habit)
+    with pytest.raises(UnknownMethodError) as assigned:
+        setattr(charge, habit, 1)
+
+    assert str(asked.value) == f"payments.charge has no {habit!r}: use {instead}"
+    assert str(assigned.value) == str(asked.value)
+    assert not hasattr(charge, habit)
+
+
+def test_a_habit_on_the_backend_names_its_methods(backends):
+    with pytest.raises(UnknownMethodError) as caught:
+        backends.payments.assert_not_called()
+
+    assert str(caught.value) == (
+        "payments has no 'assert_not_called': use assert_never_called() of one of its methods"
+    )
+
+
+@pytest.mark.parametrize(
+    ("habit", "line"),
+    [
+        ("configure_return", "backends.geo.returns(value)"),
+        ("configure_exception", "backends.geo.raises(error)"),
+        ("configure_delay", "backends.geo.delays(seconds)"),
+        ("get_calls", "backends.geo.calls"),
+    ],
+)
+def test_a_function_has_the_controls_of_a_method_only(backends, habit, line):
+    with pytest.raises(UnknownMethodError) as caught:
+        getattr(backends.geo, habit)("geocode")
+
+    assert str(caught.value) == f"geo is a function: use {line}"
+
+
+def test_python_may_ask_a_handle_for_its_protocols(backends):
+    assert not hasattr(backends.payments.charge, "__deepcopy__")
+    assert not hasattr(backends.payments, "__deepcopy__")
 
 
 def test_a_handle_cannot_be_given_attributes(backends):
-    with pytest.raises(AttributeError):
+    with pytest.raises(UnknownMethodError) as caught:
         backends.payments.charge = "txn_1"
+
+    assert str(caught.value) == (
+        "payments.charge cannot be replaced: use its returns(value) or does(function)"
+    )
+    with pytest.raises(UnknownMethodError, match=r"use returns\(value\) of one of its methods"):
+        backends.payments.return_value = 1

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 from django.contrib.contenttypes.models import ContentType
-from django.db import models
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, models
 from django.template import Context, Engine
+from psycopg import ProgrammingError
+from psycopg.adapt import PyFormat, Transformer
 
 from itkit.exceptions import UnprogrammedReturnError
+from itkit.fakes import UnprogrammedReturn
 from itkit.registry import Registry
 from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 
@@ -119,9 +123,33 @@ def test_it_cannot_be_rendered_in_a_template(value):
         Engine().from_string("{{ txn }}").render(Context({"txn": value}))
 
 
-def test_json_refuses_it_by_its_name(value):
-    with pytest.raises(TypeError, match="UnprogrammedReturn is not JSON serializable"):
-        json.dumps({"txn": value})
+@pytest.mark.parametrize("encoder", [json.JSONEncoder, DjangoJSONEncoder])
+def test_json_refuses_it_by_a_name_that_carries_the_line(value, encoder):
+    with pytest.raises(TypeError) as caught:
+        json.dumps({"txn": value}, cls=encoder)
+
+    assert str(caught.value) == (
+        "Object of type UnprogrammedReturn of payments.charge"
+        " (add to the test: backends.payments.charge.returns(...)) is not JSON serializable"
+    )
+
+
+def test_psycopg_refuses_it_by_a_name_that_carries_the_line(value):
+    with pytest.raises(ProgrammingError, match=r"backends\.payments\.charge\.returns\(\.\.\.\)"):
+        Transformer().get_dumper(value, PyFormat.AUTO)
+
+
+@pytest.mark.django_db
+def test_sqlite_refuses_it(value):
+    with pytest.raises(UnprogrammedReturnError), connection.cursor() as cursor:
+        cursor.execute("SELECT %s", [value])
+
+
+def test_its_class_is_made_once_for_a_method(value):
+    again = StripeGateway().charge(1, "tok")
+
+    assert isinstance(value, UnprogrammedReturn)
+    assert type(value) is type(again)
 
 
 def test_it_may_be_ignored_stored_and_passed_on(value):

@@ -1,11 +1,13 @@
 """``ITKIT["BACKENDS"]``: found, checked, and reached by name, class or function."""
 
+import traceback
+
 import pytest
 from django.test import override_settings
 
 from itkit import boundary, registry
 from itkit.conf import Mistake
-from itkit.exceptions import ConfigurationError, UnknownBackendError
+from itkit.exceptions import ConfigurationError, UnknownBackendError, UnprogrammedReturnError
 from itkit.fakes import Handle, MethodHandle
 from itkit.registry import Registry
 from tests.fakes_app import AsyncGateway, ReallyCalledError, StripeGateway, geocode
@@ -101,6 +103,13 @@ def test_an_unknown_name_offers_the_nearest(ask):
     assert isinstance(caught.value, AssertionError)
 
 
+def test_an_unknown_name_is_suggested_once_whatever_the_python():
+    with pytest.raises(UnknownBackendError) as caught:
+        Registry({"payments": StripeGateway}).payment  # noqa: B018 - looking it up is the test
+
+    assert "".join(traceback.format_exception_only(caught.value)).count("Did you mean") == 1
+
+
 def test_an_unknown_class_is_told_how_to_be_registered():
     with pytest.raises(UnknownBackendError, match=r"TARGET 'tests\.fakes_app\.AsyncGateway'"):
         Registry({"payments": StripeGateway})[AsyncGateway]
@@ -108,8 +117,15 @@ def test_an_unknown_class_is_told_how_to_be_registered():
 
 def test_a_backend_named_like_a_method_of_the_registry_is_reached_as_an_item():
     found = Registry({"reset": StripeGateway})
+    found.swap()
+    try:
+        with pytest.raises(UnprogrammedReturnError) as caught:
+            bool(StripeGateway().charge(1, "t"))
+    finally:
+        found.restore()
 
     assert isinstance(found["reset"], Handle)
+    assert str(caught.value).endswith('backends["reset"].charge.returns(...)')
 
 
 def test_a_reset_begins_a_timeline_and_keeps_the_handles():
@@ -149,6 +165,86 @@ def test_the_registry_in_force_is_the_innermost():
     assert registry.current() is None
 
 
+@pytest.fixture
+def swapped():
+    found = Registry({"payments": StripeGateway, "geo": geocode})
+    found.swap()
+    yield found
+    found.restore()
+
+
+def test_the_real_backends_answer_while_they_are_restored(swapped):
+    swapped.payments.charge.returns("txn_1")
+    StripeGateway().charge(1, "t")
+
+    with swapped.restored():
+        assert registry.current() is None
+        for real in (lambda: StripeGateway().charge(2, "t"), lambda: geocode("x")):
+            with pytest.raises(ReallyCalledError):
+                real()
+
+    assert registry.current() is swapped
+    assert StripeGateway().charge(3, "t") == "txn_1"
+    assert [call.arguments["amount"] for call in swapped.payments.charge.calls] == [1, 3]
+
+
+def test_the_fakes_answer_again_after_an_error(swapped):
+    with pytest.raises(ReallyCalledError), swapped.restored():
+        StripeGateway().charge(1, "t")
+
+    swapped.payments.charge.returns("txn_1")
+    assert StripeGateway().charge(1, "t") == "txn_1"
+
+
+def test_backends_may_be_restored_in_a_block_that_restored_them(swapped):
+    with swapped.restored():
+        with swapped.restored():
+            pass
+        with pytest.raises(ReallyCalledError):
+            StripeGateway().charge(1, "t")
+
+    swapped.payments.charge.returns("txn_1")
+    assert StripeGateway().charge(1, "t") == "txn_1"
+
+
+def test_a_registry_that_is_not_swapped_stays_so():
+    found = Registry({"payments": StripeGateway})
+
+    with found.restored():
+        pass
+
+    assert registry.current() is None
+    with pytest.raises(ReallyCalledError):
+        StripeGateway().charge(1, "t")
+
+
+def test_an_inner_registry_restores_to_the_outer_one(swapped):
+    inner = Registry({"mine": StripeGateway})
+    inner.swap()
+    try:
+        swapped.payments.charge.returns("outer")
+        inner.mine.charge.returns("inner")
+        with inner.restored():
+            assert StripeGateway().charge(1, "t") == "outer"
+        assert StripeGateway().charge(1, "t") == "inner"
+    finally:
+        inner.restore()
+
+
+@pytest.mark.parametrize("name", ["a b", "class", "2sms", "_sms", ""])
+def test_a_name_that_cannot_be_an_attribute_is_a_mistake(name):
+    with backends(**{name: {"TARGET": STRIPE}}):
+        mistakes = registry.mistakes()
+
+    assert mistakes == [
+        Mistake(
+            3,
+            f'ITKIT["BACKENDS"]["{name}"] has a name that tests cannot write: backends.{name}.',
+            "Use letters, digits and underscores, and no keyword of Python.",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("entry", "stated"), [({}, "neither"), ({"SETTING": "A", "TARGET": "b.c"}, "both")]
 )
@@ -171,11 +267,38 @@ def test_a_setting_that_does_not_exist_offers_the_nearest():
     )
 
 
-def test_a_setting_that_is_no_path_is_a_mistake():
-    (mistake,) = mistakes_of({"SETTING": "PAYMENT_GATEWAY"}, PAYMENT_GATEWAY=5)
+def test_a_setting_that_does_not_exist_and_is_near_to_none_is_to_be_defined():
+    (mistake,) = mistakes_of({"SETTING": "XYZZY"})
+
+    assert mistake.number == 4
+    assert mistake.hint == ('Define it, or correct ITKIT["BACKENDS"]["payments"]["SETTING"].')
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [(5, "an int"), ({"CLASS": STRIPE}, "a dict"), (None, "None")]
+)
+def test_a_setting_that_is_no_path_is_a_mistake(value, kind):
+    (mistake,) = mistakes_of({"SETTING": "PAYMENT_GATEWAY"}, PAYMENT_GATEWAY=value)
+
+    assert mistake == Mistake(
+        5,
+        f"The setting PAYMENT_GATEWAY is {kind}, expected a dotted path.",
+        'Put the path there, or give it as TARGET in ITKIT["BACKENDS"]["payments"].',
+    )
+
+
+@pytest.mark.parametrize("method", ["charge", "chrge"])
+def test_the_path_of_a_method_is_told_to_name_the_class(method):
+    (mistake,) = mistakes_of({"TARGET": f"{STRIPE}.{method}"})
 
     assert mistake.number == 5
-    assert mistake.message == "The setting PAYMENT_GATEWAY is a int, expected a dotted path."
+    assert mistake.hint == f"Name the class, {STRIPE}: all its methods are swapped."
+
+
+def test_a_path_below_what_is_no_class_is_to_be_corrected():
+    (mistake,) = mistakes_of({"TARGET": "tests.fakes_app.geocode.country"})
+
+    assert mistake.hint == "Correct the path: package.module.Name."
 
 
 @pytest.mark.parametrize(
@@ -205,12 +328,12 @@ def test_a_path_that_cannot_be_imported_says_why(target, message, hint):
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("tests.fakes_app.limit", "neither a class nor a Python function but a int"),
-        ("tests.fakes_app.gateway", "neither a class nor a Python function but a StripeGateway"),
-        ("tests.fakes_app.cached", "but a _lru_cache_wrapper"),
+        ("tests.fakes_app.limit", "neither a class nor a Python function but an instance of int"),
+        ("tests.fakes_app.gateway", "but an instance of StripeGateway"),
+        ("tests.fakes_app.cached", "but an instance of _lru_cache_wrapper"),
         ("tests.fakes_app.Constants", "it has no public method"),
         ("builtins.dict", "a class written in C"),
-        ("builtins.len", "but a builtin_function_or_method"),
+        ("builtins.len", "but an instance of builtin_function_or_method"),
     ],
 )
 def test_what_cannot_be_swapped_is_a_mistake(target, reason):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
+from django.apps import apps
 from django.conf import settings
 from django.db import models
 
 from itkit import conf
-from itkit.data import lookup
+from itkit.data import factories, lookup
 from itkit.exceptions import DataError, UnknownAliasError
 
 Model = type[models.Model]
@@ -26,10 +27,17 @@ _SETTING: Final = 'ITKIT["DATA"]["ALIASES"]'
 
 @dataclass(frozen=True)
 class Children:
-    """The rows that belong to one of another model: ``field`` is their foreign key to it."""
+    """The rows that belong to one of another model.
+
+    Attributes:
+        model: of these rows.
+        field: their foreign key to the other model.
+        relation: what the other model calls them.
+    """
 
     model: Model
     field: str
+    relation: str
 
     def default(self, parent: models.Model) -> list[dict[str, Any]]:
         """Return the one child that a parent gets by default; none if its factory made some."""
@@ -50,25 +58,32 @@ class Alias:
     children: Children | None
     defaults: Mapping[str, Any]
 
-    def bind(self, args: tuple[Any, ...], values: dict[str, Any]) -> dict[str, Any]:
+    def bind(
+        self, values: dict[str, Any], args: tuple[Any, ...] = (), *, method: str = "create"
+    ) -> dict[str, Any]:
         """Return the values by their fields' names, positional ones included.
 
         None for one of ``args`` means that the test does not care.
 
+        Args:
+            values: by name.
+            args: positional values.
+            method: what the test called, for messages.
+
         Raises:
-            DataError: there are more positional values than ``args``, or items for a model that
-                has none.
+            DataError: there are more positional values than ``args``, or items given twice or
+                for a model that has none.
         """
         names = (*self.args, ITEMS)
         if len(args) > len(names):
             raise DataError(
-                f"create_{self.name}() takes {len(names)} positional values {names}, not "
-                f'{len(args)}. Pass the others by name, or set {_SETTING}["{self.name}"]["ARGS"].'
+                f"{method}() takes {len(names)} positional values {names}, not {len(args)}. "
+                f'Pass the others by name, or set {_SETTING}["{self.name}"]["ARGS"].'
             )
         bound = dict(zip(names, args, strict=False)) | self._renamed(values)
         bound = {
             _name_for(self.model, name, value): value
-            for name, value in bound.items()
+            for name, value in self._with_items(bound).items()
             if value is not None or name not in names
         }
         if ITEMS in bound and not self.children and not lookup.field_of(self.model, ITEMS):
@@ -82,11 +97,32 @@ class Alias:
             f'items. Name one in {_SETTING}["{self.name}"]["ITEMS"] (available: {relations}).'
         )
 
+    def _with_items(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Let the relation's own name, such as ``lines``, stand for ``items``.
+
+        A factory that declares it makes those rows itself.
+        """
+        relation = self.children.relation if self.children else ITEMS
+        if relation == ITEMS or relation not in values or _is_declared(self.model, relation):
+            return values
+        if values.get(ITEMS) is not None:
+            raise DataError(
+                f"{ITEMS} and {relation} are the same rows of {self.model._meta.label}. "
+                "Pass them by one of these names."
+            )
+        rest = {name: value for name, value in values.items() if name != relation}
+        return rest | {ITEMS: values[relation]}
+
     def _renamed(self, values: dict[str, Any]) -> dict[str, Any]:
         """Let ``user_id`` stand for the owner, whatever the model calls its foreign key."""
         if "user_id" not in values or not self.args or lookup.field_of(self.model, "user_id"):
             return values
         return {self.args[0] if name == "user_id" else name: values[name] for name in values}
+
+
+def _is_declared(model: Model, name: str) -> bool:
+    factory = factories.of_model(model)
+    return factory is not None and factories.declares(factory, name)
 
 
 def _name_for(model: Model, name: str, value: Any) -> str:
@@ -133,10 +169,17 @@ def mistakes() -> list[conf.Mistake]:
         try:
             model = _model(name, entry)
         except DataError as error:
-            found.append(conf.Mistake(8, f"{place}: {error}", f'Correct {place}["MODEL"].'))
+            found.append(_wrong_model(entry, place, error))
         else:
             found.extend(_wrong_names(model, entry, place))
     return found
+
+
+def _wrong_model(entry: conf.AliasSettings, place: str, error: DataError) -> conf.Mistake:
+    if entry.model is None:
+        return conf.Mistake(8, f"{place}: {error}", f'Name the model in {place}["MODEL"].')
+    message = f'{place}["MODEL"] is {entry.model!r}, which is no installed model.'
+    return conf.Mistake(8, message, lookup.label_hint(entry.model))
 
 
 def _wrong_names(model: Model, entry: conf.AliasSettings, place: str) -> Iterator[conf.Mistake]:
@@ -165,12 +208,12 @@ def _model(name: str, entry: conf.AliasSettings) -> Model:
             f"{name!r} may be any of {labels}. Say which: "
             f'{_SETTING}["{name}"] = {{"MODEL": "{found[0]._meta.label}"}}.'
         )
-    raise UnknownAliasError(f"No model goes by the alias {name!r}. {_near(name)}")
+    error = UnknownAliasError(f"No model goes by the alias {name!r}. {_near(name)}")
+    error.obj = apps  # without it, Python 3.12 and later add a suggestion of their own
+    raise error
 
 
 def _near(name: str) -> str:
-    from django.apps import apps
-
     known = {model.__name__.lower() for model in apps.get_models()} | set(names())
     hint = conf.did_you_mean(name, sorted(known))
     return f'{hint} Or add {_SETTING}["{name}"] = {{"MODEL": "app.Model"}}.'
@@ -206,17 +249,17 @@ def _children(model: Model, entry: conf.AliasSettings) -> Children | None:
 
 def _child_relations(model: Model) -> dict[str, Children]:
     return {
-        name: Children(relation.related_model, relation.field.name)
+        name: Children(relation.related_model, relation.field.name, name)
         for relation in model._meta.related_objects
         if relation.one_to_many and (name := relation.get_accessor_name())
     }
 
 
 def _children_by_key(model: Model, name: str, child: Model) -> Children:
-    keys = {key.name for key in lookup.foreign_keys(child) if key.related_model is model}
+    keys = {key.name: key for key in lookup.foreign_keys(child) if key.related_model is model}
     if name in keys:
-        return Children(child, name)
+        return Children(child, name, keys[name].remote_field.get_accessor_name() or "")
     raise DataError(
         f"{name!r} is neither a relation of {model._meta.label} nor a foreign key of "
-        f"{child._meta.label} to it. {conf.did_you_mean(name, sorted(keys))}"
+        f"{child._meta.label} to it. {conf.did_you_mean(name, keys)}"
     )

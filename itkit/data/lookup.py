@@ -27,9 +27,13 @@ def model_labelled(label: str) -> Model:
     try:
         return apps.get_model(label)
     except (LookupError, ValueError):
-        labels = [model._meta.label for model in apps.get_models()]
-        hint = conf.did_you_mean(label, labels)
+        hint = label_hint(label)
         raise DataError(f"No installed model is called {label!r}. {hint}") from None
+
+
+def label_hint(label: str) -> str:
+    """Return a hint that offers the model whose label is nearest, or all of them."""
+    return conf.did_you_mean(label, [model._meta.label for model in apps.get_models()])
 
 
 def models_named(name: str) -> list[Model]:

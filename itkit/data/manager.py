@@ -86,10 +86,10 @@ class TestDataManager:
         """Create and save ``size`` instances, each as ``create()`` does.
 
         Raises:
-            DataError: as for ``create()``.
+            DataError: as for ``create()``, or ``size`` is no whole number of 0 or more.
         """
         with self._tracked.recording():
-            return [self._create(what, states, values) for _ in range(size)]
+            return [self._create(what, states, values) for _ in range(_checked(size))]
 
     @overload
     def build(self, what: type[M], /, *states: str, **values: Any) -> M: ...
@@ -105,7 +105,7 @@ class TestDataManager:
             return self._maker.by_factory(what, values, states, save=False)
         if _is_alias(what):
             alias = aliases.find(what)
-            values = self._completed(alias, alias.bind((), values))
+            values = self._completed(alias, alias.bind(values))
             return self._maker.by_model(alias.model, values, states, save=False)
         return self._maker.by_model(_model(what), values, states, save=False)
 
@@ -162,7 +162,7 @@ class TestDataManager:
     def __getattr__(self, name: str) -> Any:
         for prefix in (_CREATE_TEST, _CREATE):
             if name.startswith(prefix):
-                return partial(self._create_as, aliases.find(name.removeprefix(prefix)))
+                return partial(self._create_as, name, aliases.find(name.removeprefix(prefix)))
         if name.startswith(_CREATED):
             alias = aliases.find(aliases.singular(name.removeprefix(_CREATED)))
             return self._tracked.instances(alias.model)
@@ -170,9 +170,10 @@ class TestDataManager:
             f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self
         )
 
-    def _create_as(self, alias: aliases.Alias, /, *args: Any, **values: Any) -> Any:
+    def _create_as(self, method: str, alias: aliases.Alias, /, *args: Any, **values: Any) -> Any:
+        bound = alias.bind(values, args, method=method)
         with self._tracked.recording():
-            return self._create_with_children(alias, (), alias.bind(args, values))
+            return self._create_with_children(alias, (), bound)
 
     def _create(self, what: str | type[Any], states: States, values: Values) -> Any:
         made: Any
@@ -180,7 +181,7 @@ class TestDataManager:
             made = self._maker.by_factory(what, values, states)
         elif _is_alias(what):
             alias = aliases.find(what)
-            made = self._create_with_children(alias, states, alias.bind((), values))
+            made = self._create_with_children(alias, states, alias.bind(values))
         else:
             made = self._maker.by_model(_model(what), values, states)
         return made
@@ -220,6 +221,12 @@ def _model(what: object) -> type[models.Model]:
         f"{what!r} is nothing that can be created. Give a model, its label such as 'shop.Order', "
         "a factory, or an alias such as 'order'."
     )
+
+
+def _checked(size: Any) -> int:
+    if not isinstance(size, int) or size < 0:
+        raise DataError(f"size is {size!r}, expected a whole number of 0 or more.")
+    return size
 
 
 def _failure_of(callback: Callable[[], object]) -> list[Exception]:

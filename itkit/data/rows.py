@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from django.db import models, router
@@ -52,6 +51,8 @@ class TrackedRows:
     def __init__(self) -> None:
         self._known: dict[Row, models.Model] = {}
         self._steps: list[Step] = []
+        # Once per process and for good: to connect for each row costs a third of its insert.
+        post_save.connect(_add_to_recording)
 
     def add(self, instance: models.Model) -> None:
         """Push the row of an instance; a row that is known keeps its place."""
@@ -85,13 +86,24 @@ class TrackedRows:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Add every row that this thread inserts through ``save()``, in here."""
-        receiver = partial(self._on_save, threading.get_ident())
-        post_save.connect(receiver, weak=False)
+        _thread.recording.append(self)
         try:
             yield
         finally:
-            post_save.disconnect(receiver)
+            _thread.recording.pop()
 
-    def _on_save(self, thread: int, *, instance: models.Model, created: bool, **_: object) -> None:
-        if created and threading.get_ident() == thread:
-            self.add(instance)
+
+class _Thread(threading.local):
+    """Who records what the thread inserts; several where a factory uses a manager itself."""
+
+    def __init__(self) -> None:
+        self.recording: list[TrackedRows] = []
+
+
+_thread = _Thread()
+
+
+def _add_to_recording(*, instance: models.Model, created: bool, **_: object) -> None:
+    if created:
+        for rows in _thread.recording:
+            rows.add(instance)

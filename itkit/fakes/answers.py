@@ -34,9 +34,7 @@ class Program:
 
     def limited(self, answer: Answer, times: int) -> None:
         """Answer like this for a number of calls, then as programmed otherwise."""
-        if times < 1:
-            raise ValueError(f"times is {times!r}, expected a whole number above 0.")
-        self._limited.extend(repeat(answer, times))
+        self._limited.extend(repeat(answer, _checked_times(times)))
 
     def next(self) -> Answer | None:
         """Take the next answer; None where nothing is programmed."""
@@ -44,6 +42,20 @@ class Program:
             return self._limited.popleft()
         except IndexError:
             return self._lasting
+
+
+def checked_delay(seconds: Any) -> float:
+    """Return a delay in seconds.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is below 0.
+    """
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"A delay is {seconds!r}, expected a number of seconds.")
+    if seconds < 0:
+        raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
+    return seconds
 
 
 def returning(value: Any) -> Answer:
@@ -82,6 +94,15 @@ def one_by_one(name: str, values: Iterable[Any]) -> Answer:
         )
 
     return answer
+
+
+def _checked_times(times: Any) -> int:
+    message = f"times is {times!r}, expected a whole number above 0."
+    if not isinstance(times, int):
+        raise TypeError(message)
+    if times < 1:
+        raise ValueError(message)
+    return times
 
 
 def _is_raisable(value: Any) -> bool:

@@ -38,6 +38,7 @@ class Fake:
         self.name = name
         self.members = members
         self.advice = advice
+        self.is_function = is_function
         self._names = {member: name if is_function else f"{name}.{member}" for member in members}
         self._programs: dict[str, Program] = {}
 

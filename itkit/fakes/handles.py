@@ -5,12 +5,19 @@ The application never sees a handle; it has plain objects of the real class.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from itkit.conf import did_you_mean
 from itkit.exceptions import CallMismatchError, UnknownMethodError
-from itkit.fakes import messages
-from itkit.fakes.answers import Answer, Program, Raisable, one_by_one, raising, returning
+from itkit.fakes import habits, messages
+from itkit.fakes.answers import (
+    Answer,
+    Program,
+    Raisable,
+    checked_delay,
+    one_by_one,
+    raising,
+    returning,
+)
 from itkit.fakes.calls import Call
 from itkit.fakes.fake import Fake
 from itkit.fakes.members import Member
@@ -59,9 +66,7 @@ class MethodHandle:
 
     def delays(self, seconds: float) -> "MethodHandle":
         """Let every call take so many seconds, really, before it answers as programmed."""
-        if seconds < 0:
-            raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
-        self._program.delay = seconds
+        self._program.delay = checked_delay(seconds)
         return self
 
     @property
@@ -110,6 +115,18 @@ class MethodHandle:
         if self.calls:
             self._fail_count("no call")
 
+    if not TYPE_CHECKING:  # a type checker finds these mistakes itself
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+                raise AttributeError(name)
+            raise self._unknown(name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not hasattr(type(self), name):
+                raise self._unknown(name)
+            super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}: {messages.counted(self.call_count)}>"
 
@@ -138,6 +155,13 @@ class MethodHandle:
 
     def _fail_count(self, wanted: str) -> None:
         raise CallMismatchError(messages.wrong_count(self._name, wanted, self.calls))
+
+    def _unknown(self, name: str) -> UnknownMethodError:
+        controls = [control for control in dir(type(self)) if not control.startswith("_")]
+        message = habits.unknown_control(
+            self._name, name, controls, is_function=self._fake.is_function
+        )
+        return _refusal(message, self)
 
 
 class Controls(ABC):
@@ -195,6 +219,15 @@ class Handle(Controls):
             raise AttributeError(name)
         return method_handle(self._fake, name)
 
+    if not TYPE_CHECKING:  # a type checker finds these mistakes itself
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if not hasattr(type(self), name):
+                method = self[name]._name
+                message = f"{method} cannot be replaced: use its returns(value) or does(function)"
+                raise _refusal(message, self)
+            super().__setattr__(name, value)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._fake.members})
 
@@ -212,9 +245,14 @@ def method_handle(fake: Fake, name: str) -> MethodHandle:
         UnknownMethodError: the real class has no such method.
     """
     if name not in fake.members:
-        hint = did_you_mean(name, list(fake.members))
-        raise UnknownMethodError(f"{fake.name} has no method {name!r}. {hint}")
+        raise _refusal(habits.unknown_method(fake.name, name, list(fake.members)), fake)
     return MethodHandle(fake, fake.members[name])
+
+
+def _refusal(message: str, asked: object) -> UnknownMethodError:
+    error = UnknownMethodError(message)
+    error.obj = asked  # without it, Python 3.12 and later add a suggestion of their own
+    return error
 
 
 def programming_line(address: str, method: str) -> str:

@@ -26,7 +26,8 @@ def obstacle(real: Any) -> str | None:
     if isinstance(real, FunctionType):
         return None
     if not isinstance(real, type):
-        return f"it is neither a class nor a Python function but a {type(real).__qualname__}"
+        kind = type(real).__qualname__
+        return f"it is neither a class nor a Python function but an instance of {kind}"
     if real.__flags__ & _IMMUTABLE_TYPE:
         return "it is a class written in C, whose methods cannot be replaced"
     if not members_of(real):

@@ -1,6 +1,7 @@
 """What a fake returns where the test programmed nothing: harmless while nobody uses it."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from itkit.exceptions import UnprogrammedReturnError
@@ -28,10 +29,15 @@ class UnprogrammedReturn:
 
     Code may drop it, pass it on and store it in a variable. Code that uses it in any way gets an
     ``UnprogrammedReturnError`` which names the call and the line to add to the test. Only
-    ``x is None`` and ``isinstance(x, ...)`` are beyond the reach of Python's hooks.
+    ``x is None`` and ``isinstance(x, ...)`` are beyond the reach of Python's hooks. What refuses
+    it by the name of its class, as ``json`` and database drivers do, shows the line as well.
     """
 
     __slots__ = ("_advice", "_call")
+
+    def __new__(cls, call: Call, advice: Advice) -> "UnprogrammedReturn":
+        """Make a value whose class is named after the call and the line to add."""
+        return super().__new__(_named(call.name, advice(call.member.name)))
 
     def __init__(self, call: Call, advice: Advice) -> None:
         # Assignment is refused like every other use.
@@ -77,3 +83,9 @@ class UnprogrammedReturn:
     __matmul__ = __rmatmul__ = __lshift__ = __rlshift__ = _refused("calculated with")
     __rshift__ = __rrshift__ = __and__ = __rand__ = _refused("calculated with")
     __or__ = __ror__ = __xor__ = __rxor__ = _refused("calculated with")
+
+
+@cache
+def _named(name: str, line: str) -> type[UnprogrammedReturn]:
+    kind = f"UnprogrammedReturn of {name} (add to the test: {line})"
+    return type(kind, (UnprogrammedReturn,), {"__slots__": ()})

@@ -46,6 +46,19 @@ class TagFactory(DjangoModelFactory):
     name = "new"
 
 
+class CouponFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Coupon
+        skip_postgeneration_save = True
+
+    code = factory.Sequence(lambda n: f"coupon{n}")
+
+    @factory.post_generation
+    def redemption_set(self, _create, count):
+        for _ in range(count or 0):
+            models.Redemption(coupon=self).save(using=self._state.db)
+
+
 class AccountFactory(DjangoModelFactory):
     class Meta:
         model = models.Account

@@ -23,8 +23,7 @@ class GatewayTestCase(SimpleTestCase):
     def setUp(self):
         backends = registry.current()
         if backends is not None:
-            backends.restore()
-            self.addCleanup(backends.swap)
+            self.enterContext(backends.restored())
 
 
 class HTTPGatewayTests(GatewayTestCase):
