@@ -1,5 +1,6 @@
 """A swap in place reaches every reference, and leaves nothing behind."""
 
+import enum
 import functools
 import importlib
 from concurrent.futures import ThreadPoolExecutor
@@ -173,3 +174,21 @@ def test_a_backend_that_is_a_subclass_of_another_has_a_record_of_its_own():
         assert (StripeGateway().ping(), LoudGateway().ping()) == ("base", "loud")
     finally:
         registry.restore()
+
+
+class Carrier(enum.Enum):
+    FAST = "fast"
+
+    def ship(self, weight: int) -> str:
+        raise RuntimeError("the real carrier was called")
+
+
+def test_members_of_an_enum_are_answered_by_the_fake() -> None:
+    registry = Registry({"carrier": Carrier})
+    registry.swap()
+    registry.carrier.ship.returns("shipped")
+    assert Carrier.FAST.ship(3) == "shipped"
+    registry.restore()
+    assert list(Carrier) == [Carrier.FAST]
+    with pytest.raises(RuntimeError):
+        Carrier.FAST.ship(3)

@@ -133,10 +133,17 @@ def _member(name: str, raw: Any, real: type) -> Member | None:
         return _method(name, raw.__func__, raw, has_owner=True)
     # Whatever binds itself to an instance is a method: functools.lru_cache and partialmethod
     # make such objects, and so do many decorators.
-    function = raw.__get__(None, real) if hasattr(raw, "__get__") else None
+    function = _bound_to_class(raw, real)
     if function is None or isinstance(function, type) or not callable(function):
         return None
     return _method(name, function, raw, has_owner=True)
+
+
+def _bound_to_class(raw: Any, real: type) -> Any:
+    try:
+        return raw.__get__(None, real) if hasattr(raw, "__get__") else None
+    except AttributeError:  # a descriptor for instances only, such as the name of an Enum's member
+        return None
 
 
 def _property(name: str, raw: property | None) -> Member:
