@@ -166,9 +166,11 @@ class Environment:
         self.process = os.getpid()
         self._run = run
         self._outer_payload = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
-        self._redis = self._new_isolation()
         self._releases = ExitStack()
-        self._routing: postgres.Routing | None = None
+        self._routing = postgres.Routing(
+            payload.databases, run=payload.run, worker=worker, owned=payload.databases_owned
+        )
+        self._redis = self._new_isolation()
         self._tests = 0
 
     def attach(self) -> None:
@@ -176,8 +178,10 @@ class Environment:
         with ExitStack() as undo:
             undo.push(self._releases.__exit__)
             self._keep_flush()
-            self._attach_postgres()
-            self._attach_redis()
+            self._releases.callback(self._routing.uninstall)
+            self._routing.install()
+            self._releases.callback(self._release_redis)
+            self._redis.install()
             self._releases.callback(self.backends.restore)
             self.backends.swap()
             undo.pop_all()
@@ -194,8 +198,7 @@ class Environment:
         """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
         self.worker = worker
         self.process = os.getpid()
-        if self._routing is not None:
-            self._routing.worker = worker
+        self._routing.worker = worker
         self._redis.uninstall()
         self._redis = self._new_isolation()
         self._redis.install()
@@ -203,8 +206,7 @@ class Environment:
 
     def forget_connections(self) -> None:
         """Let a forked process open connections of its own."""
-        if self._routing is not None:
-            self._routing.forget_connections()
+        self._routing.forget_connections()
 
     def begin_test(self) -> None:
         """Give the next test a Redis without keys and fakes without memory."""
@@ -218,7 +220,7 @@ class Environment:
 
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
-        return self._routing is not None and self._routing.reset(alias)
+        return self._routing.reset(alias)
 
     def new_data_manager(self) -> TestDataManager:
         """Return a manager whose unique values meet those of no other test of the run.
@@ -251,20 +253,6 @@ class Environment:
         if get_commands().get("flush") == "itkit":
             self._releases.callback(setting_changed.disconnect, _put_flush_back)
             setting_changed.connect(_put_flush_back)
-
-    def _attach_postgres(self) -> None:
-        self._routing = postgres.Routing(
-            self.payload.databases,
-            run=self.payload.run,
-            worker=self.worker,
-            owned=self.payload.databases_owned,
-        )
-        self._releases.callback(self._routing.uninstall)
-        self._routing.install()
-
-    def _attach_redis(self) -> None:
-        self._releases.callback(self._release_redis)
-        self._redis.install()
 
     def _release_redis(self) -> None:
         with ExitStack() as releases:
