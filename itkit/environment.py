@@ -415,8 +415,9 @@ def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:
     try:
         probe(url, _PROBE_SECONDS)
     except Exception as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ServiceUnavailableError(
-            f"{kind} at {redact(url)} does not answer any more: {redact(str(error)).strip()}"
+            f"{kind} at {redact(url)} does not answer any more: {redact(reason)}"
         ) from error
 
 

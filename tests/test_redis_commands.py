@@ -214,6 +214,7 @@ def test_sort_prefixes_patterns_but_not_the_element_itself(rewrite):
         (("CLIENT REPLY", "OFF"), "told apart"),
         (("CLIENT TRACKING", "ON"), "client-side caching"),
         (("MONITOR",), "of everybody"),
+        (("RESET",), "another login"),
         (("CLUSTER SLOTS",), "Redis Cluster is not supported"),
     ],
 )
@@ -232,6 +233,26 @@ def test_unknown_commands_are_refused(rewrite, line):
 def test_libraries_of_functions_are_for_servers_of_our_own():
     rewrite = Rewriter(Namespace("0123abcd", "w1", 1), owned=True)
     assert rewrite(("FUNCTION LOAD", "code"))[0] == ("FUNCTION", "LOAD", "code")
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        (("AUTH", "x"), ("AUTH", "u", "p")),
+        ((b"auth", b"default", b"x"), ("AUTH", "u", "p")),
+        (("HELLO",), ("HELLO",)),
+        (("HELLO", 3), ("HELLO", 3)),
+        (("hello", 3, "auth", "default", "x"), ("HELLO", 3, "auth", "u", "p")),
+        (
+            ("HELLO", 3, "SETNAME", "AUTH", b"AUTH", "default", "x"),
+            ("HELLO", 3, "SETNAME", "AUTH", b"AUTH", "u", "p"),
+        ),
+        (("HELLO", 3, "AUTH", "default"), ("HELLO", 3, "AUTH", "u", "p")),
+    ],
+)
+def test_whatever_the_login_it_is_the_one_of_the_tests_server(line, sent):
+    rewrite = Rewriter(Namespace("0123abcd", "w1", 1), owned=False, login=("u", "p"))
+    assert tuple(rewrite(line)[0]) == sent
 
 
 def test_notation_that_is_none_is_an_error():

@@ -11,6 +11,9 @@ import redis.asyncio
 
 from itkit.exceptions import EscapeError
 from itkit.redis import Isolation
+from itkit.redis.guard import Guard
+from itkit.redis.namespace import Namespace
+from itkit.redis.rewrite import Rewriter
 from itkit.redis.server import connected
 from tests import redis_server
 
@@ -169,6 +172,32 @@ def test_an_unknown_address_is_refused_with_the_line_to_add(isolation, table):
     assert "pw" not in message
 
 
+def test_an_address_from_an_override_in_the_test_is_refused_with_what_still_helps(isolation, table):
+    table.CACHES = {"default": {"LOCATION": "redis://stats.internal:7000/3"}}
+    table.ITKIT = {"REDIS": {"SETTINGS": ["CACHES"]}}
+    with pytest.raises(EscapeError) as refused, redis.Redis("stats.internal", 7000) as line:
+        line.get("k")
+    message = str(refused.value)
+    assert "an override during a test comes too late" in message
+    assert '["REDIS"]["SETTINGS"] = ' not in message
+    assert 'ITKIT["REDIS"]["ALLOW_ADDRESSES"] = ["stats.internal:7000"]' in message
+
+
+def test_of_the_settings_that_hold_an_address_the_one_to_add_is_named(isolation, table):
+    table.CACHES = {"default": {"LOCATION": "redis://stats.internal:7000/3"}}
+    table.STATISTICS = "redis://stats.internal:7000/4"
+    table.ITKIT = {"REDIS": {"SETTINGS": ["CACHES"]}}
+    with pytest.raises(EscapeError) as refused, redis.Redis("stats.internal", 7000) as line:
+        line.get("k")
+    assert 'ITKIT["REDIS"]["SETTINGS"] = ["CACHES", "STATISTICS"]' in str(refused.value)
+
+
+def test_an_address_that_cannot_be_told_is_not_taken_for_one_that_is_mistyped():
+    guard = Guard(None, [], ["mistyped"], Rewriter(Namespace(RUN, "w1", 1), owned=True))
+    with pytest.raises(EscapeError, match="cannot tell which server it goes to"):
+        guard.isolates(object())
+
+
 def test_an_address_that_no_setting_holds_is_refused_with_both_ways(isolation):
     for kind in (redis.Redis, redis.StrictRedis):
         with (
@@ -188,6 +217,19 @@ def test_asyncio_connections_to_an_unknown_address_are_refused(isolation):
         await line.aclose()
 
     asyncio.run(use())
+
+
+def test_a_handshake_for_the_projects_own_server_is_left_out(isolated, project, isolation):
+    def log_in(connection: Any) -> None:
+        raise AssertionError("the project's own server was not reached")
+
+    line = redis.Redis(port=port_of(project), redis_connect_func=log_in)
+    line.set("k", 1)
+    assert keys_on(isolated) == [f"{isolation.prefix}k"]
+    isolation.uninstall()
+    with pytest.raises(AssertionError, match="was not reached"):
+        line.get("k")
+    line.close()
 
 
 def test_sentinels_are_refused_as_any_address(isolation):

@@ -3,18 +3,22 @@
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 import redis
 
+from itkit import urls
 from itkit.exceptions import IsolationError, ServiceUnavailableError
-from itkit.redis import Isolation, RunLease, probe, sweep
+from itkit.redis import Isolation, RunLease, holder, probe, sweep
 from itkit.redis.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
 DEAD = "dead0123"
+
+needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,33 @@ def test_a_lease_that_never_began_can_be_stopped(server):
     assert keys_on(server) == []
 
 
+def test_a_run_whose_end_cannot_be_seen_is_swept_when_its_lease_expires(server):
+    lease = f"itkit:{DEAD}:lease"
+    with connected(server.url) as client:
+        client.sadd("itkit:runs", DEAD)
+        client.set(f"itkit:{DEAD}:w1:1:k", 1)
+        for holder in ("another-boot pid:[1] 1", "alive"):
+            client.set(lease, holder)
+            assert sweep(server.url) == []
+        client.pexpire(lease, 1)
+        while client.exists(lease):
+            pass
+    assert sweep(server.url) == [DEAD]
+    assert keys_on(server) == []
+
+
+@needs_linux
+def test_the_processes_of_a_server_elsewhere_are_not_looked_for_here(server, monkeypatch):
+    monkeypatch.setattr(urls, "is_local_host", lambda host: False)
+    with connected(server.url) as client:
+        client.sadd("itkit:runs", DEAD)
+        client.set(f"itkit:{DEAD}:lease", holder.this_process().rpartition(" ")[0] + " 4194305")
+        assert sweep(server.url) == []
+        monkeypatch.undo()
+        assert sweep(server.url) == [DEAD]
+
+
+@needs_linux
 def test_a_run_that_was_killed_is_swept_by_the_next(server):
     process = os.fork()
     if process == 0:
@@ -105,11 +136,7 @@ def test_a_run_that_was_killed_is_swept_by_the_next(server):
     with connected(server.url) as client:
         client.mset({"foreign": 1, "itkit:dead0123x": 1, "itkit:aaaa0000:w1:1:unregistered": 1})
         client.sadd("itkit:runs", "*", "dead0123:w1")
-        assert sweep(server.url) == []  # its lease has not expired yet
-        assert keys_on(server, 3) == [f"itkit:{DEAD}:w1:1:k"]
-        client.pexpire(f"itkit:{DEAD}:lease", 1)
-        while client.exists(f"itkit:{DEAD}:lease"):
-            pass
+        assert client.exists(f"itkit:{DEAD}:lease")  # nor would it expire soon
         assert sweep(server.url) == [DEAD]
         assert sweep(server.url) == []
         client.srem("itkit:runs", "*", "dead0123:w1")

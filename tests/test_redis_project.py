@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.signals import setting_changed
 
-from itkit.redis import Isolation, mistakes, project_servers
+from itkit.redis import Isolation, addresses, mistakes, project_servers
 
 
 @pytest.fixture
@@ -115,6 +115,38 @@ def test_settings_that_do_not_help_are_mistakes(table):
     assert "'REDIS_URL'" in found[0][2]
     assert "'PLAIN', in which no Redis address is found" in found[1][1]
     assert "'h', which is not an address" in found[2][1]
+
+
+def test_a_name_that_resembles_no_setting_is_to_be_defined_or_removed(table):
+    table.ITKIT = {"REDIS": {"SETTINGS": ["QQQ_STORE"]}}
+    (mistake,) = mistakes()
+    assert mistake.hint == "No setting is called so: define it, or remove the name here."
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["foo", "", ":1", "h:", "h:0", "h:x", "h:1/0", "redis://h:1", "u@h:1", "a b:1", "[::1]", "./s"],
+)
+def test_what_is_neither_host_and_port_nor_a_path_is_no_address(table, text):
+    table.ITKIT = {"REDIS": {"ALLOW_ADDRESSES": [text]}}
+    (mistake,) = mistakes()
+    assert f"has {text!r}, which is not an address" in mistake.message
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("h:1", ("h", 1)),
+        ("cache-1.internal_net:6380", ("cache-1.internal_net", 6380)),
+        ("10.0.0.1:1", ("10.0.0.1", 1)),
+        ("127.0.0.2:1", ("localhost", 1)),
+        ("::1:1", ("localhost", 1)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+        ("/nowhere/s", ("/nowhere/s", 0)),
+    ],
+)
+def test_addresses_are_host_and_port_or_the_path_of_a_socket(text, address):
+    assert addresses.of_text(text) == address
 
 
 def test_mistakes_of_the_table_itself_are_reported_by_conf_only(table):

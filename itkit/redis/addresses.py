@@ -18,6 +18,7 @@ _PORT = 6379
 _SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket")
 _LOGIN = ("username", "password")
 _URL = re.compile(rf"(?:{'|'.join(map(re.escape, _SCHEMES))})://", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"(?P<host>[\w.:%-]+|\[[\w.:%]+\]):(?P<port>[0-9]{1,5})")
 _BETWEEN_URLS = re.compile(r"[;,]\s*(?=[a-z+]+://)", re.IGNORECASE)
 
 Change = Callable[[str, Any], Any]
@@ -60,8 +61,8 @@ def of_text(text: str) -> Address | None:
     """Return the address of ``host:port`` or a socket's path, or None when it is neither."""
     if text.startswith("/"):
         return on_socket(text)
-    host, _, port = text.rpartition(":")
-    return at(host, port) if host and port.isdecimal() else None
+    match = _HOST_AND_PORT.fullmatch(text)
+    return at(match["host"], match["port"]) if match and int(match["port"]) else None
 
 
 def parse(url: str) -> urls.ServerURL:

@@ -36,7 +36,7 @@ class Guard:
         self.connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self.address = addresses.of_url(server) if server else None
         self._stood_for = {self.address, *map(addresses.of_url, project)} if server else set()
-        self._allowed = {addresses.of_text(text) for text in allowed}
+        self._allowed = {addresses.of_text(text) for text in allowed} - {None}
 
     @property
     def namespace(self) -> Namespace:
@@ -85,12 +85,20 @@ def _refusal(address: Address | None, isolated: Address | None) -> str:
 
 
 def _how_to_redirect(holders: Sequence[str]) -> str:
+    listed = conf.get().redis.settings
+    unlisted = [name for name in holders if name not in listed]
     if not holders:
         return (
             "No setting holds this address. To send it to the tests' Redis, take it from a setting "
             'and name that in ITKIT["REDIS"]["SETTINGS"].'
         )
-    named = _listed((*conf.get().redis.settings, holders[0]))
+    if not unlisted:
+        return (
+            f'ITKIT["REDIS"]["SETTINGS"] names {holders[0]} already, which held another address'
+            " when the run began: an override during a test comes too late. To send it to the"
+            f" tests' Redis, have {holders[0]} hold it before the run."
+        )
+    named = _listed((*listed, unlisted[0]))
     return f'To send it to the tests\' Redis: ITKIT["REDIS"]["SETTINGS"] = [{named}]'
 
 

@@ -42,7 +42,8 @@ class Isolation:
         self._worker = worker
         self._project = [url for _, url in project]
         self._generations = itertools.count(1)
-        self._rewrite = Rewriter(self._next_namespace(), owned=owned)
+        login = servers.login(server) if server else None
+        self._rewrite = Rewriter(self._next_namespace(), owned=owned, login=login)
         self._undo = contextlib.ExitStack()
         self._pid = 0
 

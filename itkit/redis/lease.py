@@ -3,9 +3,9 @@
 import contextlib
 import threading
 
-from itkit import names
+from itkit import names, urls
 from itkit.exceptions import ServiceUnavailableError
-from itkit.redis import acl
+from itkit.redis import acl, holder
 from itkit.redis import server as servers
 
 _TTL = 60
@@ -55,7 +55,7 @@ class RunLease:
     def _renew(self) -> None:
         with servers.connected(self._server) as client:
             # The lease first: a run that is registered without one would be swept.
-            client.set(_lease(self._run), "alive", ex=_TTL)
+            client.set(_lease(self._run), holder.this_process(), ex=_TTL)
             client.sadd(_RUNS, self._run)
 
     def _beat(self) -> None:
@@ -68,6 +68,9 @@ class RunLease:
 def sweep(server: str) -> list[str]:
     """Remove the keys of runs that have died; return the ids of those runs.
 
+    A run has died when its lease has expired, or at once when it was a process of this machine,
+    as the server is, and is no more.
+
     Only runs that registered here are looked at, and only keys with their ids are removed.
 
     Raises:
@@ -75,7 +78,14 @@ def sweep(server: str) -> list[str]:
     """
     with servers.connected(server) as client:
         runs = sorted(str(run) for run in client.smembers(_RUNS))
-        dead = [run for run in runs if _is_run(run) and not client.exists(_lease(run))]
+        leases = {run: client.get(_lease(run)) for run in runs if _is_run(run)}
+    # Cloned virtual machines take each other for one, but not with a server on each of them.
+    is_local = urls.parse(server, urls.REDIS_SCHEMES).is_local
+    dead = [
+        run
+        for run, lease in leases.items()
+        if lease is None or (is_local and holder.has_ended(str(lease)))
+    ]
     for run in dead:
         _forget(server, run)
     return dead

@@ -42,7 +42,7 @@ _READERS: Mapping[replies.Reader, str] = {
     replies.by_name: "XREAD XREADGROUP",
     replies.names_and_values: "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
 }
-_MARKS = {Mark.BEGIN: "MULTI", Mark.EXECUTE: "EXEC", Mark.DISCARD: "DISCARD RESET"}
+_MARKS = {Mark.BEGIN: "MULTI", Mark.EXECUTE: "EXEC", Mark.DISCARD: "DISCARD"}
 
 # KEYS rather than SCAN: it is one call, and Redis 6 lets a script write after it.
 _FORGET = (
@@ -56,11 +56,12 @@ _PICK = (
 )
 
 
-def all_plans(*, owned: bool) -> dict[str, Plan]:
+def all_plans(*, owned: bool, login: tuple[str, str] | None = None) -> dict[str, Plan]:
     """Return the plan of each command that may be sent, by its name or ``NAME|SUBCOMMAND``.
 
     Args:
         owned: whether the server is thrown away after the run, so that more is harmless.
+        login: the user and the password of all connections, if they have any.
     """
     passed = policy.PASSED | (policy.OWN_SERVER_ONLY if owned else frozenset())
     places = {**_by_name(KEYS), **_by_name(REDIS_KEYS), **_by_name(_CHANNELS)}
@@ -71,11 +72,33 @@ def all_plans(*, owned: bool) -> dict[str, Plan]:
         **{name: _names_at(place, readers.get(name)) for name, place in places.items()},
         **dict.fromkeys(_SUBSCRIBING.split(), _subscribe),
         **_SPECIAL,
+        **(_logging_in(login) if login else {}),
     }
 
 
 def _by_name(table: Mapping[Any, str]) -> dict[str, Any]:
     return {name: value for value, names in table.items() for name in names.split()}
+
+
+def _logging_in(login: tuple[str, str]) -> dict[str, Plan]:
+    return {"AUTH": partial(_authenticate, login), "HELLO": partial(_greet, login)}
+
+
+def _authenticate(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
+    """AUTH: the application means its own server, where it may be anybody."""
+    return (args[0], *login), None
+
+
+def _greet(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
+    """HELLO: the version of the protocol first, then options, one of which is a login."""
+    rewritten = list(args)
+    at = 2
+    while at < len(args):
+        option = word(args[at])
+        if option == "AUTH":
+            rewritten[at + 1 : at + 3] = login
+        at += 1 + _HELLO.get(option, 0)
+    return rewritten, None
 
 
 def _as_it_is(_: Namespace, args: Arguments) -> Rewritten:
@@ -164,6 +187,7 @@ def _pick(namespace: Namespace, _: Arguments) -> Rewritten:
     return _script(_PICK, namespace, number), partial(replies.name, namespace)
 
 
+_HELLO = {"AUTH": 2, "SETNAME": 1}
 _SORT = {"BY": 1, "GET": 1, "STORE": 1, "LIMIT": 2}
 _GEORADIUS = {"STORE": 1, "STOREDIST": 1}
 _SPECIAL: Mapping[str, Plan] = {

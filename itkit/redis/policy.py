@@ -51,6 +51,7 @@ _REASONS: Final = {
     ),
     "it would show the commands and keys of everybody": "MONITOR PSYNC SYNC",
     "replies could no longer be told apart": "CLIENT|REPLY",
+    "redis-py would not know that its connection has another login, database and protocol": "RESET",
     "the keys that it announces cannot be told apart from those of others; switch client-side"
     " caching off in tests": "CLIENT|CACHING CLIENT|TRACKING",
     "Redis Cluster is not supported: use a plain redis.Redis client in tests": """

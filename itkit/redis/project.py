@@ -1,6 +1,7 @@
 """The Redis servers that the project's settings name, and pointing those settings elsewhere."""
 
 import contextlib
+import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ _BACKENDS = {"django.core.cache.backends.redis", "django_redis.cache"}
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
 _CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
 _NUMBER = 7
+_NEAR = 0.7  # less would find a namesake for anything among all of Django's settings
 
 
 def project_servers() -> list[tuple[str, str]]:
@@ -146,7 +148,7 @@ def _wrong_names(names: tuple[str, ...]) -> Iterator[conf.Mistake]:
             yield conf.Mistake(
                 _NUMBER,
                 f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, which is not a setting.',
-                conf.did_you_mean(name, known),
+                _instead_of(name, known),
             )
         elif not addresses.found_in(getattr(settings, name)):
             yield conf.Mistake(
@@ -154,6 +156,13 @@ def _wrong_names(names: tuple[str, ...]) -> Iterator[conf.Mistake]:
                 f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, in which no Redis address is found.',
                 "Name settings that hold a redis:// URL or a host with a port; remove this one.",
             )
+
+
+def _instead_of(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=_NEAR)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return "No setting is called so: define it, or remove the name here."
 
 
 def _wrong_addresses(texts: tuple[str, ...]) -> Iterator[conf.Mistake]:

@@ -13,11 +13,14 @@ class Rewriter:
         namespace: the first one; the attribute is replaced to begin a new generation, which all
             threads see at once.
         owned: whether the server is thrown away after the run.
+        login: the user and the password that all connections have, whatever they ask for.
     """
 
-    def __init__(self, namespace: Namespace, *, owned: bool) -> None:
+    def __init__(
+        self, namespace: Namespace, *, owned: bool, login: tuple[str, str] | None = None
+    ) -> None:
         self.namespace = namespace
-        self._plans = plans.all_plans(owned=owned)
+        self._plans = plans.all_plans(owned=owned, login=login)
         self._containers = {name.partition("|")[0] for name in self._plans if "|" in name}
         self._single_words = {
             name: plan

@@ -48,6 +48,18 @@ def options(url: str) -> dict[str, Any]:
     return {"connection_class": Connection, **parsed}
 
 
+def login(url: str) -> tuple[str, str] | None:
+    """Return the user and the password in a URL, or None when it has neither.
+
+    Raises:
+        ConfigurationError: it is not the URL of a Redis server.
+    """
+    server = urls.parse(url, urls.REDIS_SCHEMES)
+    if not (server.user or server.password):
+        return None
+    return server.user or "default", server.password
+
+
 @contextlib.contextmanager
 def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iterator[redis.Redis]:
     """Give a client of itkit's own for a block.

@@ -61,13 +61,18 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
     guard = current()
     link = Link(guard, isolated=guard.isolates(connection))
     vars(connection)[_LINK] = link
+    handshake = connection.redis_connect_func
     if link.isolated:
         guard.connections.add(connection)
         vars(connection)["_connect"] = dial  # found before the method of any class
+        # It takes the place of on_connect(), to log in to the project's own server in a way of its
+        # own; here it would leave the connection to whoever the server takes a stranger for.
+        connection.redis_connect_func = None
     try:
         yield link
     finally:
         vars(connection).pop("_connect", None)
+        connection.redis_connect_func = handshake
 
 
 @contextlib.contextmanager

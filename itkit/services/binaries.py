@@ -25,6 +25,15 @@ _POSTGRES_PLACES: Final = (
 _REDIS_NAMES: Final = ("redis-server", "valkey-server")
 _VERSION_TIMEOUT: Final = 10.0
 
+_WHEELS: Final = 'pip install "django-itkit[embedded]"'
+_POSTGRES_PACKAGE: Final = (
+    "a package of the system: apt install postgresql, dnf install postgresql-server, "
+    "brew install postgresql"
+)
+_REDIS_PACKAGE: Final = (
+    "a package of the system: apt install redis-server, dnf install valkey, brew install valkey"
+)
+
 
 def wheel_directory(package: str, distribution: str) -> Path:
     """Return the directory of an installed package, which is not imported.
@@ -34,7 +43,7 @@ def wheel_directory(package: str, distribution: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise SourceUnusableError(f"the package {distribution} is not installed")
+        raise SourceUnusableError(f"the package {distribution} is not installed", _WHEELS)
     return Path(spec.submodule_search_locations[0])
 
 
@@ -98,7 +107,8 @@ def system_postgres() -> list[Path]:
     found = {_real_directory(path): None for path in _postgres_places() if _is_postgres(path)}
     if not found:
         raise SourceUnusableError(
-            "neither PATH, nor pg_config, nor the usual places have both of postgres and initdb"
+            "neither PATH, nor pg_config, nor the usual places have both of postgres and initdb",
+            _POSTGRES_PACKAGE,
         )
     return list(found)
 
@@ -118,7 +128,7 @@ def system_redis() -> list[Path]:
             # The link itself is run: the target may be one program for all names, as on Debian.
             found.setdefault(Path(binary).resolve(), Path(binary))
     if not found:
-        raise SourceUnusableError(f"PATH has no {' or '.join(_REDIS_NAMES)}")
+        raise SourceUnusableError(f"PATH has no {' or '.join(_REDIS_NAMES)}", _REDIS_PACKAGE)
     return list(found.values())
 
 

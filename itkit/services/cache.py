@@ -13,7 +13,7 @@ from typing import Final
 import platformdirs
 from filelock import FileLock, Timeout
 
-from itkit.services.errors import SourceUnusableError
+from itkit.services.errors import SearchEndedError
 from itkit.services.supervisor import Supervisor
 
 ENTRY: Final = "itkit-entry-"
@@ -43,8 +43,8 @@ class Cache:
             deadline: On the clock of ``time.monotonic``.
 
         Raises:
-            SourceUnusableError: another process was still building at the deadline, or the
-                building failed.
+            SourceUnusableError: the building failed.
+            SearchEndedError: another process was still building at the deadline.
         """
         path = self._directory / f"{ENTRY}{name}"
         if not _is_owned(path, owner):
@@ -97,15 +97,16 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
     binaries in it. A user without a home has a private directory in the temporary directory.
 
     Raises:
-        SourceUnusableError: the directory given cannot be used.
+        SearchEndedError: the directory given cannot be used.
     """
     if directory is not None:
         path = Path(directory).absolute()
         if _make_private(path):
             return Cache(path, supervisor)
-        raise SourceUnusableError(
+        raise SearchEndedError(
             f"the cache directory {directory} (ITKIT_CACHE_DIR) cannot be used: it must be "
-            "writable, belong to this user and be closed to the writing of others"
+            "writable, belong to this user and be closed to the writing of others",
+            'another ITKIT_CACHE_DIR (ITKIT["CACHE_DIR"]), or none for the usual one',
         )
     for candidate in _candidates():
         if _make_private(candidate):

@@ -5,8 +5,8 @@ the standard library. Everything that would outlive a killed test process (the r
 program that works in it) is made by the guard, which therefore exists before any of it.
 
 The first line on stdout names the run directory. After that each line of JSON on stdin is one
-request, answered by one line: ``run`` a program, ``poll`` it, take note of a ``scratch`` directory
-outside of the run directory, or ``stop``.
+request, answered by one line: ``run`` a program, ``poll`` it, ``end`` it, take note of a
+``scratch`` directory outside of the run directory, or ``stop``.
 """
 
 import ctypes
@@ -67,8 +67,13 @@ class Guard:
 
     def end(self) -> None:
         """End every program and remove what they and the run have written."""
-        running = self._running()  # the ids of the others may be those of strangers by now
-        for pid in running:
+        self._end_programs(self._running())
+        for path in self._scratch:
+            remove(path)
+        clear(self._directory)
+
+    def _end_programs(self, running: list[int]) -> None:
+        for pid in running:  # the ids of the others may be those of strangers by now
             # Not the group: what initdb has started frees its shared memory if it may end by
             # itself, which it does when initdb is gone.
             os.kill(pid, self._stop_signals[pid])
@@ -76,9 +81,6 @@ class Guard:
             for pid in running:
                 _kill_group(pid)
             _wait_until(lambda: self._have_ended(running), GRACE)
-        for path in self._scratch:
-            remove(path)
-        clear(self._directory)
 
     def _answer_requests(self) -> bool:
         received = os.read(sys.stdin.fileno(), 65536)
@@ -95,6 +97,9 @@ class Guard:
             return self._run(request)
         if request["do"] == "poll":
             return {"code": self._programs[request["pid"]].poll()}
+        if request["do"] == "end":
+            self._end_programs([pid for pid in self._running() if pid == request["pid"]])
+            return {}
         self._scratch.append(Path(request["path"]))
         return {}
 
@@ -114,7 +119,7 @@ class Guard:
 
     def _have_ended(self, pids: list[int]) -> bool:
         """Whether the programs and all that they have started have ended."""
-        return not self._running() and not any(map(_has_orphan_of, pids))
+        return not {*pids} & {*self._running()} and not any(map(_has_orphan_of, pids))
 
 
 def _answer(answer: dict[str, Any]) -> None:

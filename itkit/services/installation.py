@@ -49,6 +49,7 @@ def usable_installation(directory: Path, user: ServerUser, run: Run) -> Installa
 
     Raises:
         SourceUnusableError: it does not run here, or is too old.
+        SearchEndedError: the cache for a copy cannot be used, or the deadline has passed.
     """
     try:
         return _inspect(directory, user)

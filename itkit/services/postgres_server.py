@@ -66,7 +66,8 @@ def launch(directory: Path, run: Run) -> Launched:
         run: Whose guard starts it.
 
     Raises:
-        SourceUnusableError: it does not run here, is too old, or was not ready in time.
+        SourceUnusableError: it does not run here, or is too old.
+        SearchEndedError: it was not ready before the deadline, or the cache cannot be used.
     """
     server = _PostgresServer(directory, run)
     try:

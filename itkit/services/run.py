@@ -59,7 +59,7 @@ class Run:
         """Return the cache of what servers need.
 
         Raises:
-            SourceUnusableError: the directory that the options name cannot be used.
+            SearchEndedError: the directory that the options name cannot be used.
         """
         return open_cache(self.options.cache_dir, self.supervisor)
 

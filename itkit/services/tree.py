@@ -15,12 +15,13 @@ def copy_tree(source: Path, target: Path, run: Run) -> None:
 
     Raises:
         SourceUnusableError: it cannot be copied.
+        SearchEndedError: it was not copied before the deadline.
     """
     clone = "-c" if sys.platform == "darwin" else "--reflink=auto"
     copy: list[str | Path] = ["cp", "-a", clone, source, target]
     try:
         run.supervisor.run_to_end("cp", copy, current_user(), run.deadline)
-    except SourceUnusableError:  # a cp that does not know these flags
+    except SourceUnusableError:  # no cp, or one that does not know these flags
         _copy_tree_slowly(source, target)
 
 

@@ -19,7 +19,8 @@ def launch(binary: Path, run: Run) -> Launched:
     """Start a server.
 
     Raises:
-        SourceUnusableError: it does not run here, is too old, or was not ready in time.
+        SourceUnusableError: it does not run here, or is too old.
+        SearchEndedError: it was not ready before the deadline.
     """
     product = _product(binary)
     path = require_fit(run.supervisor.directory / "redis.sock")
