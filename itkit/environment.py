@@ -1,4 +1,4 @@
-"""The one conductor: run, worker and test scopes over the parts.
+"""The one conductor: worker and test scopes over the parts, and the run that they belong to.
 
 A run is one command, a worker one process with a schema and a prefix of its own, a test one
 generation of prefix and one state of the fakes. The runner and the pytest plugin are two doors to
@@ -9,146 +9,26 @@ What is acquired is pushed on a stack at once and released in the reverse order,
 release does not stop the rest.
 """
 
-import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from importlib import import_module
 
 from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
-from django.db import connections
 
-from itkit import conf, names, postgres, redis
+from itkit import names, postgres, redis
 from itkit.data import TestDataManager
 from itkit.exceptions import ConfigurationError, ItkitError, ServiceUnavailableError
 from itkit.registry import Registry
-from itkit.services import Need, Options, Service, Services
-from itkit.services import start as start_services
+from itkit.run import PAYLOAD_VARIABLE, Payload, Run
 from itkit.urls import redact
 
-PAYLOAD_VARIABLE = "ITKIT_PAYLOAD"
 _PARENT_POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """What a worker needs to know of the run; it travels in the environment as JSON.
-
-    Set before a pool starts, it reaches workers by fork, spawn, forkserver and xdist alike.
-    """
-
-    run: str
-    databases: dict[str, str] = field(default_factory=dict)
-    databases_owned: bool = False
-    redis: str | None = None
-    redis_owned: bool = False
-    redis_project: list[tuple[str, str]] = field(default_factory=list)
-    summary: str = ""
-
-    def export(self) -> None:
-        """Put the payload where processes started from now on will find it."""
-        os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
-
-    @classmethod
-    def from_environment(cls) -> "Payload":
-        """Read what the main process has exported.
-
-        Raises:
-            ItkitError: it has not; this process is no worker of a run.
-        """
-        try:
-            raw = json.loads(os.environ[PAYLOAD_VARIABLE])
-        except (KeyError, ValueError) as error:
-            raise ItkitError(
-                f"This worker finds no valid {PAYLOAD_VARIABLE} in its environment: it was not"
-                " started by a run with --integration."
-            ) from error
-        raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
-        return cls(**raw)
-
-
-class Run:
-    """The run scope: servers, databases and leases. It lives in the main process only."""
-
-    def __init__(self) -> None:
-        self._releases = ExitStack()
-        self._services: Services | None = None
-        self._notes: list[str] = []
-
-    def start(self) -> Payload:
-        """Provide everything that the run's workers share, or nothing at all.
-
-        Raises:
-            ConfigurationError: the settings are wrong.
-            ServiceUnavailableError: a server cannot be found or started, or lacks an extension.
-            IsolationError: the tests could not be kept apart from other data.
-        """
-        started = time.perf_counter()
-        run = names.new_run_id()
-        with ExitStack() as undo:
-            undo.push(self._releases.__exit__)
-            services = self._start_services()
-            databases = self._start_postgres(services.postgres, run)
-            redis_url = self._start_redis(services.redis, run)
-            undo.pop_all()
-        milliseconds = round((time.perf_counter() - started) * 1000)
-        return Payload(
-            run=run,
-            databases=databases,
-            databases_owned=bool(services.postgres and services.postgres.started),
-            redis=redis_url,
-            redis_owned=bool(services.redis and services.redis.started),
-            redis_project=redis.project_servers(),
-            summary=_summary(run, services, self._notes, milliseconds),
-        )
-
-    def stop(self) -> None:
-        """Release everything; a second call does nothing."""
-        self._releases.close()
-
-    def check(self) -> None:
-        """Raise ServiceUnavailableError, with the end of its log, if a server of ours has died."""
-        if self._services is not None:
-            self._services.check()
-
-    def _start_services(self) -> Services:
-        settings = conf.get()
-        options = Options(
-            source=settings.source,
-            start_timeout=settings.start_timeout,
-            cache_dir=settings.cache_dir,
-            data_root=settings.data_root,
-        )
-        self._services = start_services(_needs(settings), options)
-        self._releases.callback(self._services.stop)
-        return self._services
-
-    def _start_postgres(self, service: Service | None, run: str) -> dict[str, str]:
-        if service is None:
-            return {}
-        databases = postgres.RunDatabases(service.url, run, owned=service.started)
-        self._releases.callback(databases.stop)
-        return databases.start(conf.get().postgres.extensions)
-
-    def _start_redis(self, service: Service | None, run: str) -> str | None:
-        """Return the URL of the tests' Redis, with a login that reaches their keys only."""
-        # A server that is thrown away needs no lease, no sweep, and nobody to be kept out.
-        if service is None or service.started:
-            return service.url if service else None
-        lease = redis.RunLease(service.url, run)
-        self._releases.callback(lease.stop)
-        lease.start()
-        redis.sweep(service.url)
-        limited = redis.grant(service.url, run)
-        if limited is None:
-            self._notes.append("no ACL user to be had: Lua that builds keys is not kept in")
-        return limited or service.url
 
 
 class Environment:
@@ -350,65 +230,6 @@ def _check_settings() -> None:
     if errors:
         lines = [f"  {error.id}  {error.msg} {error.hint or ''}".rstrip() for error in errors]
         raise ConfigurationError("\n".join(["not started, the settings have mistakes:", *lines]))
-
-
-def _needs(settings: conf.Settings) -> list[Need]:
-    """Return the servers that this project needs: those that its settings name."""
-    needs = []
-    if postgres.postgres_aliases():
-        needs.append(
-            Need(
-                kind="postgres",
-                given=_given(settings.postgres.url, "ITKIT_POSTGRES_URL", "POSTGRES"),
-                project=postgres.project_server(),
-                allow_remote=settings.postgres.allow_remote,
-                binary=settings.postgres.bin,
-                probe=postgres.probe,
-            )
-        )
-    project = redis.project_servers()
-    if project or settings.redis.url:
-        needs.append(
-            Need(
-                kind="redis",
-                given=_given(settings.redis.url, "ITKIT_REDIS_URL", "REDIS"),
-                project=next(iter(project), None),
-                allow_remote=settings.redis.allow_remote,
-                binary=settings.redis.bin,
-                probe=redis.probe,
-            )
-        )
-    return needs
-
-
-def _given(url: str | None, variable: str, table: str) -> tuple[str, str] | None:
-    if url is None:
-        return None
-    return (variable if variable in os.environ else f'ITKIT["{table}"]["URL"]', url)
-
-
-def _summary(run: str, services: Services, notes: Iterable[str], milliseconds: int) -> str:
-    """Return the line that tells what the tests run on."""
-    parts = [f"{service.product} ({_origin(service)})" for service in services]
-    if services.postgres:
-        parts.append(f"schema {names.schema(run, names.MAIN_WORKER)}")
-    if services.redis:
-        parts.append(f"prefix {names.key_prefix(run, names.MAIN_WORKER)}")
-    parts += [*_left_to_django(), *notes]
-    return f"itkit: {', '.join(parts) or 'no server needed'} · ready in {milliseconds} ms"
-
-
-def _origin(service: Service) -> str:
-    return redact(f"{service.source}, {service.place}")
-
-
-def _left_to_django() -> Iterable[str]:
-    ours = postgres.postgres_aliases()
-    return [
-        f"database {alias!r} is {connections[alias].vendor}: left to Django"
-        for alias in connections
-        if alias not in ours
-    ]
 
 
 def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:

@@ -8,6 +8,7 @@ from django.test import override_settings
 
 from itkit import environment
 from itkit.exceptions import ConfigurationError, ItkitError
+from itkit.run import PAYLOAD_VARIABLE, Payload
 from tests import fakes_app
 
 BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}
@@ -18,11 +19,11 @@ def test_a_run_without_servers_starts_and_stops() -> None:
         started = environment.start()
         assert environment.current() is started
         assert "database 'default' is sqlite: left to Django" in started.payload.summary
-        payload = json.loads(os.environ[environment.PAYLOAD_VARIABLE])
+        payload = json.loads(os.environ[PAYLOAD_VARIABLE])
         assert payload["run"] == started.payload.run
         environment.stop()
     assert environment.current() is None
-    assert environment.PAYLOAD_VARIABLE not in os.environ
+    assert PAYLOAD_VARIABLE not in os.environ
 
 
 def test_backends_are_real_before_and_after_and_forget_between_tests() -> None:
@@ -53,7 +54,7 @@ def test_a_failing_start_leaves_nothing() -> None:
     ):
         environment.start()
     assert environment.current() is None
-    assert environment.PAYLOAD_VARIABLE not in os.environ
+    assert PAYLOAD_VARIABLE not in os.environ
 
 
 def test_a_worker_without_a_run_says_so() -> None:
@@ -62,15 +63,15 @@ def test_a_worker_without_a_run_says_so() -> None:
 
 
 def test_a_payload_survives_its_journey(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(environment.PAYLOAD_VARIABLE, "")
-    payload = environment.Payload(
+    monkeypatch.setenv(PAYLOAD_VARIABLE, "")
+    payload = Payload(
         run="0123abcd",
         databases={"default": "postgresql://h/d"},
         redis="unix:///s",
         redis_project=[("CACHES", "redis://h")],
     )
     payload.export()
-    assert environment.Payload.from_environment() == payload
+    assert Payload.from_environment() == payload
 
 
 def test_managers_of_different_tests_and_workers_share_no_values() -> None:
