@@ -5,6 +5,9 @@ generation of prefix and one state of the fakes. The runner and the pytest plugi
 the functions below; all that they share is in the process-global ``current()``: threads and live
 servers must see it, so it is no ContextVar.
 
+Test modules and Django's ``flush`` import this module with and without ``--integration``, so the
+parts that load psycopg and redis are imported by the functions that use them.
+
 What is acquired is pushed on a stack at once and released in the reverse order, where one failing
 release does not stop the rest.
 """
@@ -15,17 +18,22 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import names, postgres, redis
+from itkit import names
 from itkit.data import TestDataManager
 from itkit.exceptions import ConfigurationError, ItkitError, ServiceUnavailableError
+from itkit.names import PAYLOAD_VARIABLE
 from itkit.registry import Registry
-from itkit.run import PAYLOAD_VARIABLE, Payload, Run
 from itkit.urls import redact
+
+if TYPE_CHECKING:
+    from itkit import redis
+    from itkit.run import Payload, Run
 
 _PARENT_POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
@@ -39,7 +47,9 @@ class Environment:
         worker: id of this worker.
     """
 
-    def __init__(self, payload: Payload, worker: str, *, run: Run | None = None) -> None:
+    def __init__(self, payload: "Payload", worker: str, *, run: "Run | None" = None) -> None:
+        from itkit import postgres
+
         self.payload = payload
         self.worker = worker
         self.backends = Registry.from_settings()
@@ -117,6 +127,8 @@ class Environment:
         Raises:
             ServiceUnavailableError: names the server, and how it ended if it was ours.
         """
+        from itkit import postgres, redis
+
         if self._run is not None:
             self._run.check()
         database = next(iter(self.payload.databases.values()), None)
@@ -140,7 +152,9 @@ class Environment:
             if not self.payload.redis_owned:
                 self._redis.clear()
 
-    def _new_isolation(self) -> redis.Isolation:
+    def _new_isolation(self) -> "redis.Isolation":
+        from itkit import redis
+
         return redis.Isolation(
             server=self.payload.redis,
             run=self.payload.run,
@@ -180,6 +194,8 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
             " with --integration starts them in a process of their own."
         )
     _check_settings()
+    from itkit.run import Run
+
     run = Run()
     payload = run.start()
     with ExitStack() as undo:
@@ -196,6 +212,8 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
 def attach(worker: str) -> Environment:
     """Attach a process that the main process has started to its run."""
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    from itkit.run import Payload
+
     environment = Environment(Payload.from_environment(), worker)
     environment.attach()
     _die_with_parent()

@@ -5,6 +5,7 @@ import secrets
 from hashlib import blake2s
 from typing import Final
 
+PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 KEY_ROOT: Final = "itkit:"
 MAIN_WORKER: Final = "w0"

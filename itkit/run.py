@@ -14,11 +14,10 @@ from django.db import connections
 
 from itkit import conf, names, postgres, redis
 from itkit.exceptions import ItkitError
+from itkit.names import PAYLOAD_VARIABLE
 from itkit.services import Need, Options, Service, Services
 from itkit.services import start as start_services
 from itkit.urls import redact
-
-PAYLOAD_VARIABLE = "ITKIT_PAYLOAD"
 
 
 @dataclass(frozen=True, kw_only=True)

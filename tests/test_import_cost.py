@@ -33,3 +33,21 @@ print(*[name for name in ("django.test", "psycopg", "redis", "pytest") if name i
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "module", ["itkit.test", "itkit.runner", "itkit.management.commands.flush"]
+)
+def test_a_run_without_integration_pays_for_no_server(module: str) -> None:
+    code = f"""
+import sys, django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["itkit"])
+django.setup()
+import {module}
+print(*[name for name in ("psycopg", "redis", "factory", "itkit.services") if name in sys.modules])
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.split() == []
