@@ -76,8 +76,9 @@ def _a_url(schemes: tuple[str, ...]) -> Check:
     return check
 
 
-def _setting(default: Any, check: Check, *, env: str | None = None) -> Any:
-    return field(default=default, metadata={"check": check, "env": env})
+def _setting(default: Any, check: Check, *, env: str | None = None, is_secret: bool = False) -> Any:
+    metadata = {"check": check, "env": env, "is_secret": is_secret}
+    return field(default=default, metadata=metadata)
 
 
 SOURCES = ("auto", "settings", "embedded", "system")
@@ -88,7 +89,9 @@ SOURCES = ("auto", "settings", "embedded", "system")
 class PostgresSettings:
     """``ITKIT["POSTGRES"]``."""
 
-    url: str | None = _setting(None, _a_url(urls.POSTGRES_SCHEMES), env="ITKIT_POSTGRES_URL")
+    url: str | None = _setting(
+        None, _a_url(urls.POSTGRES_SCHEMES), env="ITKIT_POSTGRES_URL", is_secret=True
+    )
     bin: str | None = _setting(None, _a_string, env="ITKIT_POSTGRES_BIN")
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     extensions: tuple[str, ...] = _setting((), _strings)
@@ -98,7 +101,9 @@ class PostgresSettings:
 class RedisSettings:
     """``ITKIT["REDIS"]``."""
 
-    url: str | None = _setting(None, _a_url(urls.REDIS_SCHEMES), env="ITKIT_REDIS_URL")
+    url: str | None = _setting(
+        None, _a_url(urls.REDIS_SCHEMES), env="ITKIT_REDIS_URL", is_secret=True
+    )
     bin: str | None = _setting(None, _a_string, env="ITKIT_REDIS_BIN")
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     settings: tuple[str, ...] = _setting((), _strings)
@@ -215,7 +220,7 @@ class _Reader:
 
     def _checked(self, item: Field[Any], value: Any, place: str) -> Any:
         expected = item.metadata["check"](value)
-        if expected and item.name == "url" and isinstance(value, str):
+        if expected and item.metadata.get("is_secret") and isinstance(value, str):
             # Not shown, not even redacted: a password in what is no URL cannot be told apart.
             self.mistakes.append(Mistake(2, f"{place}: {expected}", f"Correct {place}."))
         elif expected:

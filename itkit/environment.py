@@ -27,7 +27,6 @@ from django.core.signals import setting_changed
 from itkit import names
 from itkit.data import TestDataManager
 from itkit.exceptions import ConfigurationError, ItkitError, ServiceUnavailableError
-from itkit.names import PAYLOAD_VARIABLE
 from itkit.registry import Registry
 from itkit.urls import redact
 
@@ -55,7 +54,6 @@ class Environment:
         self.backends = Registry.from_settings()
         self.process = os.getpid()
         self._run = run
-        self._outer_payload = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
         self._releases = ExitStack()
         self._routing = postgres.Routing(
             payload.databases, run=payload.run, worker=worker, owned=payload.databases_owned
@@ -81,7 +79,6 @@ class Environment:
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
-                releases.callback(_set_payload, self._outer_payload)
             releases.callback(self._releases.close)
 
     def enter_worker(self, worker: str) -> None:
@@ -180,7 +177,7 @@ def current() -> Environment | None:
     return _current
 
 
-def start(worker: str = names.MAIN_WORKER) -> Environment:
+def start() -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
     Raises:
@@ -200,9 +197,7 @@ def start(worker: str = names.MAIN_WORKER) -> Environment:
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)
-        undo.callback(_set_payload, os.environ.get(PAYLOAD_VARIABLE))
-        environment = Environment(payload, worker, run=run)
-        payload.export()
+        environment = Environment(payload, names.MAIN_WORKER, run=run)
         environment.attach()
         undo.pop_all()
     _current = environment
@@ -234,12 +229,6 @@ def _put_flush_back(*, setting: str, **_: object) -> None:
     # Django has just forgotten all commands, in a receiver that was connected before this one.
     if setting == "INSTALLED_APPS":
         get_commands()["flush"] = "itkit"
-
-
-def _set_payload(text: str | None) -> None:
-    os.environ.pop(PAYLOAD_VARIABLE, None)
-    if text is not None:
-        os.environ[PAYLOAD_VARIABLE] = text
 
 
 def _check_settings() -> None:

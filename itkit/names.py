@@ -1,10 +1,19 @@
-"""Run, worker and test ids, and the names made of them. The only place that knows what is ours."""
+"""Run, worker and test ids, and the names made of them. The only place that knows what is ours.
+
+The words that both doors use are here too.
+"""
 
 import re
 import secrets
 from hashlib import blake2s
 from typing import Final
 
+TAG: Final = "integration"
+SKIP_REASON: Final = "an integration test: run with --integration"
+OPTION_HELP: Final = (
+    "Provide a real Postgres and Redis, isolated, with the external backends faked, and run the"
+    f" {TAG} tests as well."
+)
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 KEY_ROOT: Final = "itkit:"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from itkit import names
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
@@ -20,17 +22,13 @@ if TYPE_CHECKING:
     from itkit.environment import Environment
     from itkit.registry import Registry
 
-MARK = "integration"
-SKIP_REASON = "an integration test: run with --integration"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--integration``."""
     parser.getgroup("itkit", "integration tests").addoption(
         "--integration",
         action="store_true",
-        help="Provide a real Postgres and Redis, isolated, with the external backends faked, and"
-        " run the tests marked 'integration' as well.",
+        help=names.OPTION_HELP,
     )
 
 
@@ -53,7 +51,8 @@ class IntegrationPlugin:
         self._environment: Environment | None = None
         config.addinivalue_line(
             "markers",
-            f"{MARK}: needs real services; skipped without --integration, commits for real with it",
+            f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
+            " real",
         )
 
     # First of all: pytest-xdist starts its workers in the same hook, and they read what is
@@ -84,7 +83,7 @@ class IntegrationPlugin:
         """Skip integration tests, or let those that are functions commit for real."""
         for item in filter(_is_integration, items):
             if not self._is_on:
-                item.add_marker(pytest.mark.skip(reason=SKIP_REASON))
+                item.add_marker(pytest.mark.skip(reason=names.SKIP_REASON))
             elif _may_be_given_a_database(item):
                 item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
         return (yield)
@@ -178,10 +177,10 @@ def _obstacle(config: pytest.Config) -> str | None:
 
 def _is_integration(item: pytest.Item) -> bool:
     """Whether the marker, or Django's tag on a test case or its method, says so."""
-    if item.get_closest_marker(MARK) is not None:
+    if item.get_closest_marker(names.TAG) is not None:
         return True
     tagged = (getattr(item, "cls", None), getattr(item, "obj", None))
-    return any(MARK in getattr(thing, "tags", ()) for thing in tagged)
+    return any(names.TAG in getattr(thing, "tags", ()) for thing in tagged)
 
 
 def _may_be_given_a_database(item: pytest.Item) -> bool:

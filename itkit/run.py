@@ -6,8 +6,8 @@
 import json
 import os
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 
 from django.db import connections
@@ -35,9 +35,17 @@ class Payload:
     redis_project: list[tuple[str, str]] = field(default_factory=list)
     summary: str = ""
 
-    def export(self) -> None:
-        """Put the payload where processes started from now on will find it."""
+    @contextmanager
+    def exported(self) -> Iterator[None]:
+        """Put the payload where processes started within a block will find it."""
+        outer = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
         os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
+        try:
+            yield
+        finally:
+            os.environ.pop(PAYLOAD_VARIABLE)
+            if outer is not None:
+                os.environ[PAYLOAD_VARIABLE] = outer
 
     @classmethod
     def from_environment(cls) -> "Payload":
@@ -80,17 +88,19 @@ class Run:
             services = self._start_services()
             databases = self._start_postgres(services.postgres, run)
             redis_url = self._start_redis(services.redis, run)
+            milliseconds = round((time.perf_counter() - started) * 1000)
+            payload = Payload(
+                run=run,
+                databases=databases,
+                databases_owned=bool(services.postgres and services.postgres.started),
+                redis=redis_url,
+                redis_owned=bool(services.redis and services.redis.started),
+                redis_project=redis.project_servers(),
+                summary=_summary(run, services, self._notes, milliseconds),
+            )
+            self._releases.enter_context(payload.exported())
             undo.pop_all()
-        milliseconds = round((time.perf_counter() - started) * 1000)
-        return Payload(
-            run=run,
-            databases=databases,
-            databases_owned=bool(services.postgres and services.postgres.started),
-            redis=redis_url,
-            redis_owned=bool(services.redis and services.redis.started),
-            redis_project=redis.project_servers(),
-            summary=_summary(run, services, self._notes, milliseconds),
-        )
+        return payload
 
     def stop(self) -> None:
         """Release everything; a second call does nothing."""

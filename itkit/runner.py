@@ -10,7 +10,7 @@ import functools
 import sys
 import types
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.test import runner as django_runner
@@ -18,9 +18,6 @@ from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import environment, names
 from itkit.exceptions import ItkitError, ServiceUnavailableError
-
-TAG = "integration"
-SKIP_REASON = "an integration test: run with --integration"
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -84,8 +81,7 @@ def add_integration_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--integration",
         action="store_true",
-        help="Provide a real Postgres and Redis, isolated, with the external backends faked, and"
-        " run the tests tagged 'integration' as well.",
+        help=names.OPTION_HELP,
     )
 
 
@@ -147,7 +143,7 @@ class _Skipped(unittest.TestCase):
         self.tags = _tags(test)
 
     def skip(self) -> None:
-        self.skipTest(SKIP_REASON)
+        self.skipTest(names.SKIP_REASON)
 
     def id(self) -> str:
         return self._id
@@ -164,7 +160,7 @@ class _Skipped(unittest.TestCase):
 
 
 def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
-    return _Skipped(test) if TAG in _tags(test) else test
+    return _Skipped(test) if names.TAG in _tags(test) else test
 
 
 def _tags(test: unittest.TestCase) -> set[str]:
@@ -198,20 +194,14 @@ class _TestScope(_ServerWatch):
     """Begins and ends the scope of each test in the environment."""
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        for current in _attached():
+        if (current := environment.current()) is not None:
             current.begin_test()
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        for current in _attached():
+        if (current := environment.current()) is not None:
             current.end_test()
         super().stopTest(test)
-
-
-def _attached() -> Iterator[environment.Environment]:
-    current = environment.current()
-    if current is not None:
-        yield current
 
 
 class _ScopedSuite(ParallelTestSuite):

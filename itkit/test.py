@@ -5,15 +5,15 @@ from unittest import SkipTest
 
 from django.test import LiveServerTestCase, SimpleTestCase, TransactionTestCase, tag
 
-from itkit import environment
+from itkit import environment, names
 from itkit.data import TestDataManager
 from itkit.registry import Registry
 
 __all__ = ["IntegrationLiveServerTestCase", "IntegrationMixin", "IntegrationTestCase"]
 
 _SKIP_REASON = (
-    "an integration test: run with --integration; if you did, another app's 'test' command or a"
-    " runner without itkit's mixin is in use (see the system check itkit.W001)"
+    f"{names.SKIP_REASON}; if you did, another app's 'test' command or a runner without itkit's"
+    " mixin is in use (see the system check itkit.W001)"
 )
 
 
@@ -24,7 +24,7 @@ else:
     _TestCase = object
 
 
-@tag("integration")
+@tag(names.TAG)
 class IntegrationMixin(_TestCase):
     """Gives a Django test case ``self.backends`` and ``self.data``; list it first in the bases.
 

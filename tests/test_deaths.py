@@ -3,8 +3,8 @@
 import os
 import random
 import signal
+import subprocess
 import time
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -68,42 +68,9 @@ def test_a_server_that_dies_ends_the_run_with_a_message(
     assert project.leftovers() == []
 
 
-@pytest.mark.parametrize("door", SERIAL)
-def test_ctrl_c_leaves_nothing(door: str, project: Project, tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    write_tests(
-        project,
-        f"""
-        import pathlib
-        import time
-
-        from itkit.test import IntegrationTestCase
-
-        class Slow(IntegrationTestCase):
-            def test_slow(self):
-                pathlib.Path({str(started)!r}).touch()
-                time.sleep(60)
-        """,
-    )
-    command = ["manage.py", "test"] if door == "django" else ["-m", "pytest"]
-    process = project.start(*command, "--integration")
-    while not started.exists():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    if door == "django":
-        # The first lets the running test finish, as unittest has it; the second does not.
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode != 0
-    assert "KeyboardInterrupt" in output
-    assert project.leftovers() == []
-
-
-def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
-    project: Project, postgres_url: str, redis_url: str, tmp_path: Path
-) -> None:
-    started = tmp_path / "started"
+def start_sleeping(project: Project, *command: str, **env: str) -> "subprocess.Popen[str]":
+    """Start a run and return when its test, which has written a key, sleeps: the first time only."""
+    started = project.path / "started"
     write_tests(
         project,
         f"""
@@ -122,10 +89,32 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
                     time.sleep(60)
         """,
     )
-    env = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
-    process = project.start("manage.py", "test", "--integration", **env)
+    process = project.start(*command, "--integration", **env)
     while not started.exists():
         assert process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_ctrl_c_leaves_nothing(door: str, project: Project) -> None:
+    command = ["manage.py", "test"] if door == "django" else ["-m", "pytest"]
+    process = start_sleeping(project, *command)
+    process.send_signal(signal.SIGINT)
+    if door == "django":
+        # The first lets the running test finish, as unittest has it; the second does not.
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in output
+    assert project.leftovers() == []
+
+
+def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
+    project: Project, postgres_url: str, redis_url: str
+) -> None:
+    env = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
+    process = start_sleeping(project, "manage.py", "test", **env)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=10)
     url = postgres_url.replace("/postgres?", "/test_shop?")

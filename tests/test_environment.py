@@ -71,8 +71,9 @@ def test_a_payload_survives_its_journey(monkeypatch: pytest.MonkeyPatch) -> None
         redis="unix:///s",
         redis_project=[("CACHES", "redis://h")],
     )
-    payload.export()
-    assert Payload.from_environment() == payload
+    with payload.exported():
+        assert Payload.from_environment() == payload
+    assert os.environ[PAYLOAD_VARIABLE] == ""
 
 
 def test_managers_of_different_tests_and_workers_share_no_values() -> None:

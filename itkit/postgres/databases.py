@@ -10,7 +10,7 @@ from psycopg import sql
 
 from itkit.exceptions import IsolationError, ServiceUnavailableError
 from itkit.postgres import extensions, schemas
-from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
+from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _COMMENT = "itkit: a database for tests; dropped when the last run of itkit ends"
@@ -140,24 +140,20 @@ class RunDatabases:
 
 
 def _exists(connection: Connection, name: str) -> bool:
-    row = connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone()
-    return row is not None
+    return bool(value(connection, "SELECT true FROM pg_database WHERE datname = %s", [name]))
 
 
 def _may_create_schemas(connection: Connection, database: str) -> bool:
-    row = connection.execute(
+    query = (
         "SELECT has_database_privilege(oid, 'CREATE') AND has_database_privilege(oid, 'CONNECT')"
-        " FROM pg_database WHERE datname = %s",
-        [database],
-    ).fetchone()
-    return bool(row and row[0])
+        " FROM pg_database WHERE datname = %s"
+    )
+    return bool(value(connection, query, [database]))
 
 
 def _may_create_databases(connection: Connection) -> bool:
-    row = connection.execute(
-        "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
-    ).fetchone()
-    return bool(row and row[0])
+    query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    return bool(value(connection, query))
 
 
 def _create(connection: Connection, name: str, suffix: str) -> None:
@@ -174,8 +170,5 @@ def _drop(connection: Connection, name: str) -> None:
 
 
 def _is_ours(connection: Connection, database: str) -> bool:
-    row = connection.execute(
-        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
-        [database],
-    ).fetchone()
-    return bool(row and row[0] == _COMMENT)
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    return bool(value(connection, query, [database]) == _COMMENT)

@@ -20,7 +20,7 @@ from psycopg import sql
 from itkit.exceptions import IsolationError, ServiceUnavailableError
 from itkit.names import EXTENSION_SCHEMA
 from itkit.postgres import schemas
-from itkit.postgres.server import Connection
+from itkit.postgres.server import Connection, value
 
 _COMMENT = "itkit: the extensions of the tests; dropped with the last run"
 _CREATE = re.compile(
@@ -73,24 +73,26 @@ def drop(connection: Connection) -> None:
 
 def _schema_comment(connection: Connection) -> str | None:
     """Return the comment of the schema of extensions; None when there is no such schema."""
-    row = connection.execute(
+    comment: str | None = value(
+        connection,
         "SELECT coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace"
         " WHERE nspname = %s",
         [EXTENSION_SCHEMA],
-    ).fetchone()
-    return row[0] if row else None
+    )
+    return comment
 
 
 def _ensure(connection: Connection, name: str, *, may_move: bool) -> None:
-    row = connection.execute(
+    schema = value(
+        connection,
         "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
         " WHERE extname = %s",
         [name],
-    ).fetchone()
-    if row is None:
+    )
+    if schema is None:
         _create(connection, name)
-    elif row[0] not in {EXTENSION_SCHEMA, "pg_catalog"}:
-        _move(connection, name, row[0], may_move=may_move)
+    elif schema not in {EXTENSION_SCHEMA, "pg_catalog"}:
+        _move(connection, name, schema, may_move=may_move)
 
 
 def _create(connection: Connection, name: str) -> None:

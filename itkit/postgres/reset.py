@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from itkit import names
 from itkit.exceptions import IsolationError
 from itkit.postgres import schemas
-from itkit.postgres.server import Connection, connect
+from itkit.postgres.server import Connection, connect, value
 
 _SEQUENCES = "itkit sequences"  # no table of Django's has a space in its name
 _VIEWS = "itkit views"
@@ -240,8 +240,7 @@ def _tables(connection: Connection, schema: str) -> Iterator[_Table]:
 
 
 def _exists(connection: Connection, rows: sql.Composable) -> bool:
-    row = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(rows)).fetchone()
-    return bool(row and row[0])
+    return bool(value(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(rows)))
 
 
 def _end_transaction(django: BaseDatabaseWrapper) -> None:

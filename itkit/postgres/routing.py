@@ -101,10 +101,14 @@ class Routing:
         """Note that a runner has created the test database of an alias."""
         self._held.add(alias)
 
-    def let_go(self, alias: str) -> bool:
-        """Note that a runner is done with an alias; False in a process that a test has forked."""
+    def let_go(self, alias: str) -> None:
+        """Note that a runner is done with the test database of an alias."""
         self._held.discard(alias)
-        return os.getpid() == self._process
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether to drop schemas: not where all is thrown away, nor in a test's forked process."""
+        return not self.owned and os.getpid() == self._process
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's schema; ``NAME`` is Django's."""
@@ -219,7 +223,9 @@ class _SchemaCreation(BaseDatabaseCreation):
     ) -> None:
         worker = self.routing.worker if suffix is None else names.worker_id(suffix)
         _close(self.connection)
-        if self.routing.let_go(self.connection.alias) and not self.routing.owned:
+        if suffix is None:
+            self.routing.let_go(self.connection.alias)
+        if self.routing.may_drop:
             schema = self.routing.schema(self.connection.alias, worker)
             with self._own_connection() as connection:
                 schemas.drop(connection, names.seed_schema(schema))

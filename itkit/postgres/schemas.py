@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from psycopg import sql
 
 from itkit import names
-from itkit.postgres.server import Connection
+from itkit.postgres.server import Connection, value
 
 _LOCK_CLASS = 0x69746B74  # "itkt": the first half of all our advisory locks
 _SETUP_LOCK = 0  # the second half, for creating what all runs share; no run has this id
@@ -120,20 +120,20 @@ def alone(connection: Connection) -> Iterator[None]:
 
 def other_runs_alive(connection: Connection) -> bool:
     """Whether any other run holds its lock in this database."""
-    row = connection.execute(
+    found: bool = value(
+        connection,
         "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
         " AND classid = %s AND objid <> %s AND pid <> pg_backend_pid() AND database ="
         " (SELECT oid FROM pg_database WHERE datname = current_database()))",
         [_LOCK_CLASS, _SETUP_LOCK],
-    ).fetchone()
-    return bool(row and row[0])
+    )
+    return found
 
 
 def _try_lock(connection: Connection, run: str) -> bool:
-    row = connection.execute(
-        "SELECT pg_try_advisory_lock(%s, %s)", [_LOCK_CLASS, _lock_number(run)]
-    ).fetchone()
-    return bool(row and row[0])
+    lock = [_LOCK_CLASS, _lock_number(run)]
+    taken: bool = value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock)
+    return taken
 
 
 def _lock_number(run: str) -> int:

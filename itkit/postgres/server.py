@@ -1,12 +1,13 @@
 """One Postgres server: does it answer, and how to connect to it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from django.conf import settings
 from django.db import connections
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
@@ -14,6 +15,7 @@ from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
 MAINTENANCE_DATABASE = "postgres"
 
 Connection = psycopg.Connection[TupleRow]
+Query = LiteralString | sql.SQL | sql.Composed
 
 
 def probe(url: str, timeout: float) -> str:
@@ -41,6 +43,12 @@ def connect(
         application_name=application,
         options=f"-c search_path={search_path}",
     )
+
+
+def value(connection: Connection, query: Query, parameters: Sequence[Any] = ()) -> Any:
+    """Return the first column of the first row of a query, or None where there is no row."""
+    row = connection.execute(query, parameters or None).fetchone()
+    return row[0] if row else None
 
 
 def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 30.0) -> Connection:
