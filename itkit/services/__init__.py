@@ -3,9 +3,20 @@
 Nothing here knows a client of either: whether a server answers is asked through ``Need.probe``.
 """
 
+from itkit.services.cache import Entry, cached, remove
 from itkit.services.need import Need
-from itkit.services.run import Options
+from itkit.services.run import Options, State
 from itkit.services.service import Service, Services
 from itkit.services.starting import start
 
-__all__ = ["Need", "Options", "Service", "Services", "start"]
+__all__ = [
+    "Entry",
+    "Need",
+    "Options",
+    "Service",
+    "Services",
+    "State",
+    "cached",
+    "remove",
+    "start",
+]

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,21 @@ ENTRY: Final = "itkit-entry-"
 _SYSTEM_CACHE: Final = Path("/var/cache/itkit")
 _KEPT: Final = 30 * 24 * 3600.0
 _PARTIAL: Final = ".partial"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is cached of one thing.
+
+    Attributes:
+        path: its directory.
+        size: of its files, in bytes.
+        is_used: whether a run builds it now, or runs a program of it.
+    """
+
+    path: Path
+    size: int
+    is_used: bool
 
 
 class Cache:
@@ -54,6 +70,21 @@ class Cache:
         with suppress(OSError):  # another run may just have discarded it
             os.utime(path)  # it is in use
         return path
+
+    def find(self, name: str, *, owner: int) -> Path | None:
+        """Return a directory of the cache if it is there and belongs to the owner."""
+        path = self._directory / f"{ENTRY}{name}"
+        if not _is_owned(path, owner):
+            return None
+        with suppress(OSError):
+            os.utime(path)  # it is in use
+        return path
+
+    def trim(self, prefix: str, keep: int) -> None:
+        """Remove all entries whose names begin so, but for those that were used last."""
+        found = sorted(self._directory.glob(f"{ENTRY}{prefix}*/"), key=_last_use, reverse=True)
+        for path in found[keep:]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def discard(self, name: str, deadline: float) -> None:
         """Remove an entry that turned out to be of no use."""
@@ -114,6 +145,75 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
     return Cache(supervisor.directory, supervisor)  # nothing is kept, all works
 
 
+def cached(directory: str | None) -> list[Entry]:
+    """Return the entries of the cache in the directory given, or in the user's."""
+    places = _candidates() if directory is None else [Path(directory).absolute()]
+    found = (path for place in places if _is_private(place) for path in place.glob(f"{ENTRY}*/"))
+    return [
+        Entry(path, _size(path), _is_locked(path) or _is_executed(path))
+        for path in sorted(found)
+        if not path.is_symlink()
+    ]
+
+
+def remove(entry: Path) -> bool:
+    """Remove an entry of the cache; False while a run builds it or runs a program of it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    lock = FileLock(_lock_of(entry))
+    try:
+        with lock.acquire(timeout=0):
+            if _is_executed(entry):
+                return False
+            shutil.rmtree(entry)
+            # While it is held: nobody can lock a file that is about to go.
+            Path(lock.lock_file).unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True
+
+
+def _lock_of(entry: Path) -> Path:
+    """Return the file that is locked while an entry is built; one that is half built has none."""
+    name = entry.name
+    if entry.suffix == _PARTIAL:
+        name = name.removesuffix(_PARTIAL).rpartition(".")[0]
+    return entry.with_name(f"{name}.lock")
+
+
+def _is_locked(entry: Path) -> bool:
+    file = _lock_of(entry)
+    if not file.exists():
+        return False
+    try:
+        with FileLock(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _is_executed(entry: Path) -> bool:
+    """Whether a server runs from an entry; only Linux tells, and only of what we may look at."""
+    programs = []
+    for program in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):  # it has just ended, or is another user's
+            programs.append(program.readlink())
+    place = entry.resolve()
+    return any(program.is_relative_to(place) for program in programs)
+
+
+def _size(entry: Path) -> int:
+    """Return the bytes of the files below a directory."""
+    size = 0
+    for directory, _, files in os.walk(entry):
+        for name in files:
+            with suppress(OSError):  # it is being removed or built
+                size += Path(directory, name).lstat().st_size
+    return size
+
+
 def _candidates() -> list[Path]:
     home = _SYSTEM_CACHE if os.geteuid() == 0 else platformdirs.user_cache_path("itkit")
     return [home, Path(tempfile.gettempdir()) / f"itkit-cache-{os.geteuid()}"]
@@ -126,6 +226,14 @@ def _make_private(path: Path) -> bool:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
             path.chmod(0o755 if os.geteuid() == 0 else 0o700)
+    except OSError:
+        return False
+    return _is_private(path)
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a directory is there and ours alone to write."""
+    try:
         status = path.lstat()
     except OSError:
         return False
@@ -143,7 +251,11 @@ def _is_owned(path: Path, owner: int) -> bool:
 
 
 def _is_old(path: Path) -> bool:
+    return time.time() - _last_use(path) > _KEPT
+
+
+def _last_use(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime > _KEPT
+        return path.stat().st_mtime
     except OSError:
-        return False  # another run has just finished or removed it
+        return time.time()  # another run has just finished or removed it

@@ -5,15 +5,17 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
+from functools import partial
 from hashlib import blake2s
 from pathlib import Path
 from typing import Final
 
-from itkit.services.errors import ProgramFailedError, SourceUnusableError
+from itkit.exceptions import ServiceUnavailableError
+from itkit.services.errors import ProgramFailedError, SearchError, SourceUnusableError
 from itkit.services.installation import usable_installation
-from itkit.services.run import Launched, Run
+from itkit.services.run import Launched, Run, State
 from itkit.services.socket_path import require_fit
-from itkit.services.supervisor import Program
+from itkit.services.supervisor import Program, failure
 from itkit.services.tree import copy_tree
 from itkit.services.user import unprivileged_user
 from itkit.urls import ServerURL
@@ -44,6 +46,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     "unix_socket_permissions": "0700",
 }
 
+_STATE: Final = "state-"
+_KEPT_STATES: Final = 8
 _BUILTIN_LOCALES: Final = 17
 _INITDB_SETTINGS: Final = 16
 _MORE_ROOM: Final = "name a directory with more room in ITKIT_DATA_ROOT"
@@ -85,6 +89,8 @@ class _PostgresServer:
         self._data = self._home / "pg"
         self._sockets = self._home / "s"
         self._installation = usable_installation(directory, self._user, run)
+        self._state_name = f"{_STATE}{self._template_name()}-{run.options.state}"
+        self._is_saved = False
 
     def start(self) -> Launched:
         require_fit(self._sockets / ".s.PGSQL.5432")
@@ -100,6 +106,7 @@ class _PostgresServer:
             product=f"Postgres {self._installation.version}",
             place=str(self._sockets),
             program=program,
+            state=State(self._is_saved, partial(self._save, program)),
         )
 
     def _clear(self) -> None:
@@ -118,6 +125,53 @@ class _PostgresServer:
         return f"cluster-{self._installation.version}-{digest}"
 
     def _make_cluster(self) -> None:
+        if not self._copy_saved():
+            self._copy_template()
+
+    def _copy_saved(self) -> bool:
+        """Begin with what an earlier run has saved, if there is such."""
+        if self._run.options.state is None:
+            return False
+        cache = self._run.cache()
+        if self._run.options.rebuild:
+            cache.discard(self._state_name, self._run.deadline)
+        saved = cache.find(self._state_name, owner=self._user.uid)
+        if saved is not None:
+            copy_tree(saved, self._data, self._run)
+        self._is_saved = saved is not None
+        return self._is_saved
+
+    def _save(self, program: Program) -> None:
+        """Stop the server and leave its cluster for runs that ask for the same state.
+
+        Raises:
+            ServiceUnavailableError: it cannot be saved; the message says why.
+        """
+        self._run.renew_deadline()
+        try:
+            self._shut_down(program)
+            cache = self._run.cache()
+            cache.entry(
+                self._state_name,
+                lambda path: copy_tree(self._data, path, self._run),
+                owner=self._user.uid,
+                deadline=self._run.deadline,
+            )
+            cache.trim(_STATE, _KEPT_STATES)
+        except (SearchError, OSError) as error:
+            raise ServiceUnavailableError(
+                f"The migrated cluster could not be saved for the next run: {error}"
+            ) from error
+
+    def _shut_down(self, program: Program) -> None:
+        """Let the server write all that it has in memory, and end."""
+        os.kill(program.pid, signal.SIGINT)
+        while (code := self._run.supervisor.exit_code(program)) is None:
+            self._run.supervisor.pause(self._run.deadline, program)
+        if code:
+            raise ProgramFailedError(failure(program, code))
+
+    def _copy_template(self) -> None:
         template = self._run.cache().entry(
             self._template_name(),
             self._build_template,
@@ -162,7 +216,8 @@ class _PostgresServer:
             self._run.supervisor.wait_until_ready(program, self._is_ready, self._run.deadline)
         except ProgramFailedError:
             # Perhaps the machine went down before the template was on its disk.
-            self._run.cache().discard(self._template_name(), self._run.deadline)
+            name = self._state_name if self._is_saved else self._template_name()
+            self._run.cache().discard(name, self._run.deadline)
             raise
         return program
 

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from itkit.exceptions import ServiceUnavailableError
@@ -12,12 +13,33 @@ from itkit.services.supervisor import Program, Supervisor
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to start servers; the keys of the same names in ``ITKIT``."""
+    """How to start servers.
+
+    Attributes:
+        source: and the next three: the keys of the same names in ``ITKIT``.
+        state: names what a Postgres cluster may begin with, if an earlier run has saved it.
+        rebuild: whether to begin without what was saved.
+    """
 
     source: str = "auto"
     start_timeout: float = 30.0
     cache_dir: str | None = None
     data_root: str | None = None
+    state: str | None = None
+    rebuild: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a server that we started holds, which later runs may begin with.
+
+    Attributes:
+        is_saved: Whether the server began with what an earlier run had saved.
+        save: Stops the server and saves it.
+    """
+
+    is_saved: bool
+    save: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +50,7 @@ class Launched:
     product: str
     place: str
     program: Program
+    state: State | None = None
 
 
 class Run:
@@ -35,11 +58,15 @@ class Run:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.deadline = time.monotonic() + options.start_timeout
+        self.renew_deadline()
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._supervisor: Supervisor | None = None
         self._is_stopped = False
+
+    def renew_deadline(self) -> None:
+        """Give what is done next as much time as a start has."""
+        self.deadline = time.monotonic() + self.options.start_timeout
 
     @property
     def supervisor(self) -> Supervisor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.need import Kind
-from itkit.services.run import Run
+from itkit.services.run import Run, State
 from itkit.services.supervisor import Program, failure
 
 
@@ -20,7 +20,8 @@ class Service:
         source: ``embedded``, ``system``, or where its URL was given.
         place: Where it listens, for people: a socket or ``host:port``.
         milliseconds: How long it took to find or start it.
-        started: Whether we started it; then nothing in it is worth keeping.
+        started: Whether we started it; then it is thrown away.
+        state: What of it may be saved before.
     """
 
     kind: Kind
@@ -30,6 +31,7 @@ class Service:
     place: str
     milliseconds: int
     started: bool
+    state: State | None = field(default=None, repr=False, compare=False)
 
 
 class Services:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -185,7 +185,7 @@ class _Search:
         service = self._service(
             launched.url, launched.product, source, launched.place, started=True
         )
-        return service, launched.program
+        return replace(service, state=launched.state), launched.program
 
     def _service(
         self, url: str, product: str, source: str, place: str, *, started: bool

@@ -1,7 +1,8 @@
 """Start all servers of a run, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.need import Need
@@ -9,9 +10,15 @@ from itkit.services.run import Options, Run
 from itkit.services.service import Services
 from itkit.services.sources import Found, find
 
+_KINDS: Final = 2
 
-def start(needs: Sequence[Need], options: Options) -> Services:
+
+def start(needs: Iterable[Need], options: Options) -> Services:
     """Find or start all servers that are needed, at the same time.
+
+    Args:
+        needs: One of each kind at most. An iterator goes on while the first server starts.
+        options: For all of them.
 
     What was started runs until :meth:`Services.stop`, or until this process is gone.
 
@@ -20,9 +27,9 @@ def start(needs: Sequence[Need], options: Options) -> Services:
             source and why it was not used. Nothing that was started is left.
     """
     run = Run(options)
-    with ThreadPoolExecutor(max_workers=max(1, len(needs))) as pool:
-        futures = [pool.submit(find, need, run) for need in needs]
+    with ThreadPoolExecutor(max_workers=_KINDS) as pool:
         try:
+            futures = [pool.submit(find, need, run) for need in needs]
             wait(futures)
             return Services(dict(_results(futures)), run)
         except BaseException:
