@@ -14,14 +14,22 @@ OPTION_HELP: Final = (
     "Provide a real Postgres and Redis, isolated, with the external backends faked, and run the"
     f" {TAG} tests as well."
 )
+REBUILD_HELP: Final = (
+    "With --integration: migrate anew, although nothing that itkit knows of has changed since."
+)
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 EXTENSION_SCHEMA: Final = "itkit_ext"
+SEEDS_SCHEMA: Final = "itkit_seeds"
 KEY_ROOT: Final = "itkit:"
 MAIN_WORKER: Final = "w0"
 
 _RUN = r"[0-9a-f]{8}"
 _WORKER = r"[a-z]+[0-9]+"
 _OUR_SCHEMA = re.compile(rf"itkit_(?P<run>{_RUN})_(?P<worker>{_WORKER})(?:_[a-z0-9]+)?")
+_FINGERPRINT = r"[0-9a-f]{12}"
+_OUR_STATE = re.compile(
+    rf"itkit_(?P<fingerprint>{_FINGERPRINT})_(?:template|script|kept_[0-9a-f]{{8}})"
+)
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
 
 
@@ -58,6 +66,21 @@ def seed_schema(schema: str) -> str:
     return f"{schema}seed" if schema.count("_") > 2 else f"{schema}_seed"
 
 
+def template_schema(fingerprint: str) -> str:
+    """Return the schema that migrations have made once, for clones to be made of."""
+    return f"itkit_{fingerprint}_template"
+
+
+def script_schema(fingerprint: str) -> str:
+    """Return the schema beside a template's that keeps how to clone it."""
+    return f"itkit_{fingerprint}_script"
+
+
+def new_kept_schema(fingerprint: str) -> str:
+    """Return a name for a clone that waits for the next run."""
+    return f"itkit_{fingerprint}_kept_{secrets.token_hex(4)}"
+
+
 def key_prefix(run: str, worker: str) -> str:
     """Return the prefix of all Redis keys and channels of one worker."""
     return f"{KEY_ROOT}{run}:{worker}:"
@@ -72,6 +95,12 @@ def run_of_schema(name: str) -> str | None:
     """Return the run id in the name of a schema, or None when the schema is not ours."""
     match = _OUR_SCHEMA.fullmatch(name)
     return match["run"] if match else None
+
+
+def fingerprint_of_schema(name: str) -> str | None:
+    """Return the fingerprint in the name of a template or of what belongs to it, or None."""
+    match = _OUR_STATE.fullmatch(name)
+    return match["fingerprint"] if match else None
 
 
 def run_of_key(key: str) -> str | None:

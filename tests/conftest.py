@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from itkit import postgres, redis, services
+from itkit.exceptions import ServiceUnavailableError
 from tests.projects import Project
 
 
@@ -49,6 +50,25 @@ def postgres_url(servers: services.Services) -> str:
     """URL of a Postgres whose maintenance database is free for tests."""
     assert servers.postgres is not None
     return servers.postgres.url
+
+
+@pytest.fixture(scope="session")
+def system_url(cache_dir: Path) -> Iterator[str]:
+    """URL of the machine's own Postgres, whose version is another one."""
+    root = _short_directory()
+    try:
+        started = services.start(
+            [services.Need(kind="postgres", probe=postgres.probe)],
+            services.Options(
+                source="system", start_timeout=60, cache_dir=str(cache_dir), data_root=str(root)
+            ),
+        )
+    except ServiceUnavailableError as error:
+        pytest.skip(f"no system Postgres: {error}")
+    assert started.postgres is not None
+    yield started.postgres.url
+    started.stop()
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="session")

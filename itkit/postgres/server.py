@@ -1,8 +1,9 @@
 """One Postgres server: does it answer, and how to connect to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 from django.conf import settings
@@ -10,9 +11,12 @@ from django.db import connections
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from itkit.exceptions import IsolationError
 from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
 
 MAINTENANCE_DATABASE = "postgres"
+_NO_CONNECT: Final = "permission denied for database"
+_REFUSED_OPTIONS: Final = "unsupported startup parameter"  # what pgbouncer says
 
 Connection = psycopg.Connection[TupleRow]
 Query = LiteralString | sql.SQL | sql.Composed
@@ -33,26 +37,52 @@ def probe(url: str, timeout: float) -> str:
 
 
 def connect(
-    url: str, *, application: str, timeout: float = 30.0, search_path: str = "pg_catalog"
+    url: str,
+    *,
+    application: str,
+    timeout: float = 30.0,
+    search_path: str = "pg_catalog",
+    options: str = "",
 ) -> Connection:
-    """Connect to one database, in autocommit, with only the system catalogue on the path."""
-    return psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=max(1, round(timeout)),
-        application_name=application,
-        options=f"-c search_path={search_path}",
-    )
+    """Connect to one database, in autocommit, with only the system catalogue on the path.
+
+    Raises:
+        psycopg.OperationalError: no answer, or the role may not connect.
+        IsolationError: a pooler stands before the server, which does not pass on the path.
+    """
+    with _pooler_refused(url):
+        connection = psycopg.connect(
+            url,
+            autocommit=True,
+            connect_timeout=max(1, round(timeout)),
+            application_name=application,
+            # What we ask of the catalogue is cheap: workers or a compiler would only delay it.
+            options=f"-c search_path={search_path} -c max_parallel_workers_per_gather=0 -c jit=off"
+            f" {options}",
+            prepare_threshold=None,  # several statements in one text cannot be prepared
+        )
+    found = value(connection, "SHOW search_path")
+    if found != search_path:
+        connection.close()
+        raise _no_place_for_a_pooler(url, f"the search_path is {found}, not {search_path}")
+    return connection
 
 
-def value(connection: Connection, query: Query, parameters: Sequence[Any] = ()) -> Any:
+def value(
+    connection: Connection, query: Query, parameters: Sequence[Any] | Mapping[str, Any] = ()
+) -> Any:
     """Return the first column of the first row of a query, or None where there is no row."""
     row = connection.execute(query, parameters or None).fetchone()
     return row[0] if row else None
 
 
 def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 30.0) -> Connection:
-    """Connect to the server's maintenance database, or else to the one that the URL names."""
+    """Connect to the server's maintenance database, or else to the one that the URL names.
+
+    Raises:
+        psycopg.OperationalError: no answer, or the server does not know the role.
+        IsolationError: the role may not connect to the database, or there is a pooler.
+    """
     server = parse(url, POSTGRES_SCHEMES)
     try:
         maintenance = str(replace(server, name=MAINTENANCE_DATABASE))
@@ -60,7 +90,41 @@ def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 
     except psycopg.OperationalError:
         if not server.name:
             raise
+    with _refusal_explained(server):
         return connect(url, application=application, timeout=timeout)
+
+
+@contextmanager
+def _refusal_explained(server: ServerURL) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if _NO_CONNECT not in str(error):
+            raise
+        raise IsolationError(
+            f"the role {server.user!r} may not connect to the database {server.name!r}; let an"
+            f' administrator run GRANT CONNECT ON DATABASE "{server.name}" TO "{server.user}";'
+        ) from error
+
+
+@contextmanager
+def _pooler_refused(url: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().rpartition("FATAL:")[2].strip()
+        if not reason.startswith(_REFUSED_OPTIONS):
+            raise
+        raise _no_place_for_a_pooler(url, reason) from error
+
+
+def _no_place_for_a_pooler(url: str, reason: str) -> IsolationError:
+    return IsolationError(
+        f"what answers at {parse(url, POSTGRES_SCHEMES).address} is a pooler that does not pass"
+        f" startup options on to Postgres ({reason}), so that tests would not stay in their"
+        ' schemas; let ITKIT_POSTGRES_URL (ITKIT["POSTGRES"]["URL"]) name the server itself, not'
+        " the pooler"
+    )
 
 
 def postgres_aliases() -> list[str]:

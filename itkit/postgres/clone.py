@@ -1,0 +1,262 @@
+"""Clone a schema: a script made once from the catalogue, replayed in one round trip, and verified.
+
+The script is text that names nothing with its schema but the tables whose rows it copies, so it is
+good for any empty schema of the same database. What others may use is made in the order of their
+dependencies, then come the rows, then what checks, finds and answers to them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, LiteralString
+
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from itkit.names import EXTENSION_SCHEMA
+from itkit.postgres import catalogue, dependencies, grants, statements
+from itkit.postgres.catalogue import digest, printed
+from itkit.postgres.dependencies import Address, Dependencies, Step
+from itkit.postgres.server import Connection
+from itkit.postgres.tables import Column, Table, Tables, alter, literal, settings
+
+__all__ = ["CLONE_VERSION", "differences", "digest", "replay", "script"]
+
+CLONE_VERSION: Final = 1
+
+_STATEMENTS_PER_TRANSACTION = 50  # a table holds some ten locks until its transaction ends
+
+_TYPES, _FUNCTIONS, _SEQUENCES, _TABLES, _VIEWS, _DEFAULTS = range(6)
+
+# What a replay needs in its session: it has many transactions, so none of it can be local to one.
+_SESSION = {
+    "check_function_bodies": "off",  # a body may name what comes later
+    "client_min_messages": "warning",
+    "default_table_access_method": "heap",
+    "default_tablespace": "",
+    "synchronous_commit": "off",
+}
+
+
+def script(connection: Connection, template: str) -> str:
+    """Return SQL that rebuilds a schema, rows included, in the schema that leads the search_path.
+
+    While it is replayed, the policies that hide rows from the template's owner must be lifted.
+
+    Args:
+        connection: to the database of the template, in autocommit.
+        template: name of the schema; nobody may be changing it.
+    """
+    with printed(connection, template):
+        return _Script(connection, template).text()
+
+
+def replay(connection: Connection, script: str, schema: str) -> None:
+    """Run a script in an existing empty schema, in one round trip.
+
+    It has many transactions, so that it does not exhaust the server's lock table; where it fails,
+    the schema is left with a part of the objects.
+
+    Raises:
+        psycopg.Error: a statement has failed; the connection can be used.
+    """
+    path = sql.SQL("{}, {}").format(sql.Identifier(schema), sql.Identifier(EXTENSION_SCHEMA))
+    session = {**catalogue.PRINTING, **_SESSION, "search_path": path.as_string(connection)}
+    connection.execute(
+        "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[])"
+        " s(name, setting)",
+        [list(session), list(session.values())],
+    )
+    try:
+        connection.execute(script.encode())
+    finally:
+        _leave(connection, session)
+
+
+def differences(connection: Connection, template: str, schema: str) -> list[str]:
+    """Name what differs between a template and its clone; nothing if the clone is faithful.
+
+    That is each object that only one of them has, each property that differs, and each object of
+    the clone that still uses or mentions the template.
+    """
+    found: list[str] = []
+    if digest(connection, schema) != digest(connection, template):
+        ours, theirs = (catalogue.describe(connection, name) for name in (schema, template))
+        found += _only(theirs, ours, "only in the template")
+        found += _only(ours, theirs, "only in the clone")
+        found += _changed(theirs, ours)
+    for name in catalogue.mentions(connection, schema, template):
+        found.append(f"{name}: mentions the schema {template}")
+    outside, missing = (
+        set(dependencies.others(connection, name, catalogue.KNOWN)) for name in (schema, template)
+    )
+    found += [f"{name}: only in the template" for name in sorted(missing - outside)]
+    found += [f"{name}: only in the clone" for name in sorted(outside - missing)]
+    for name, target in dependencies.references(connection, schema, template):
+        found.append(f"{name}: depends on {target}")
+    return found
+
+
+class _Script:
+    """The making of one script."""
+
+    def __init__(self, connection: Connection, template: str) -> None:
+        self._connection = connection
+        self._template = sql.Identifier(template).as_string(connection)
+        self._dependencies = Dependencies(connection)
+        self._steps: dict[Address, Step] = {}
+
+    def text(self) -> str:
+        """Return the whole script."""
+        self._add(_TYPES, statements.TYPES)
+        self._add(_FUNCTIONS, statements.FUNCTIONS)
+        options = self._add_sequences()
+        functions = {address for address in self._steps if address[0] == "pg_proc"}
+        late = self._dependencies.separate(functions)
+        tables = Tables(self._connection, late, options)
+        self._add_tables(tables)
+        self._add(_VIEWS, statements.VIEWS)
+        self._add_columns_of_views(tables)
+        order = self._dependencies.order(self._steps)
+        before = [statement for address in order for statement in self._steps[address].statements]
+        rows = [*self._rows(tables), *self._values()]
+        after = list(self._after(tables, order))
+        return "".join(
+            [
+                *_transactions(before, _STATEMENTS_PER_TRANSACTION),
+                *_transactions(rows, len(rows) + 1),
+                *_transactions(after, _STATEMENTS_PER_TRANSACTION),
+            ]
+        )
+
+    def _after(self, tables: Tables, order: list[Address]) -> Iterator[str]:
+        """Yield what checks, finds and answers to rows."""
+        yield from statements.statements(self._connection, statements.INDEXES)
+        yield from tables.late_constraints("ncpux")
+        yield from tables.late_constraints("f")
+        yield from self._refreshes(order)
+        yield from statements.statements(self._connection, statements.BEHAVIOUR)
+        yield from statements.statements(self._connection, statements.COMMENTS)
+        yield from grants.grants(self._connection)
+        yield from grants.default_privileges(self._connection)
+
+    def _add(self, section: int, queries: tuple[LiteralString, ...]) -> None:
+        for address, statement in statements.creations(self._connection, queries):
+            self._steps[address] = Step((section, address[1]), [statement])
+
+    def _add_sequences(self) -> dict[int, str]:
+        """Add the sequences that are no column's identity; return the options of those that are."""
+        options = {}
+        for oid, is_identity, inline, statement in statements.sequences(self._connection):
+            options[oid] = inline
+            if not is_identity:
+                self._steps["pg_class", oid] = Step((_SEQUENCES, oid), [statement])
+        return options
+
+    def _add_tables(self, tables: Tables) -> None:
+        for oid, table in tables.by_id.items():
+            self._steps["pg_class", oid] = Step((_TABLES, oid), list(tables.create(table)))
+            for column in filter(tables.is_late, table.columns):
+                self._add_default(column, tables.late_default(column))
+
+    def _add_columns_of_views(self, tables: Tables) -> None:
+        names: dict[int, str] = dict(self._connection.execute(_NAMES_OF_VIEWS).fetchall())
+        for oid, columns in tables.views.items():
+            actions = [action for column in columns for action in settings(column)]
+            self._steps["pg_class", oid].statements += alter(names[oid], actions)
+            for column in columns:
+                if column.default is not None:
+                    default = f"ALTER {column.name} SET DEFAULT {column.default}"
+                    self._add_default(column, *alter(names[oid], [default]))
+
+    def _add_default(self, column: Column, *statements: str) -> None:
+        oid = column.default_id or 0
+        self._steps["pg_attrdef", oid] = Step((_DEFAULTS, oid), [*statements])
+
+    def _rows(self, tables: Tables) -> Iterator[str]:
+        """Yield what copies the rows of each table that has any."""
+        for table in tables.by_id.values():
+            source = f"{self._template}.{table.name}"
+            # Where a policy hides rows there is no telling.
+            is_filled = table.hides_rows or self._has_rows(source)
+            if table.partition_key is None and is_filled:
+                yield _copy(table, tables.target_of_rows(table), source)
+
+    def _has_rows(self, source: str) -> bool:
+        query = f"SELECT FROM ONLY {source} LIMIT 1"
+        return self._connection.execute(query.encode()).rowcount > 0
+
+    def _values(self) -> Iterator[str]:
+        """Yield what sets the sequences that have been used."""
+        changed = []
+        for name, start in self._connection.execute(_NAMES_OF_SEQUENCES).fetchall():
+            query = f"SELECT last_value, is_called FROM {self._template}.{name}"
+            last, is_called = self._connection.execute(query.encode()).fetchall()[0]
+            if is_called or last != start:
+                changed.append(f"({literal(name)}, {last}, {str(is_called).lower()})")
+        if changed:
+            yield (
+                "SELECT setval(name::regclass, value, called)"
+                f" FROM (VALUES {', '.join(changed)}) v(name, value, called)"
+            )
+
+    def _refreshes(self, order: list[Address]) -> Iterator[str]:
+        populated: dict[int, str] = dict(self._connection.execute(_POPULATED).fetchall())
+        for address in order:
+            if address[0] == "pg_class" and address[1] in populated:
+                yield f"REFRESH MATERIALIZED VIEW {populated[address[1]]}"
+
+
+_NAMES_OF_VIEWS: LiteralString = """
+    SELECT oid, quote_ident(relname) FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('v', 'm')
+"""
+_NAMES_OF_SEQUENCES: LiteralString = """
+    SELECT quote_ident(relname), seqstart FROM pg_sequence JOIN pg_class c ON c.oid = seqrelid
+    WHERE relnamespace = current_schema()::regnamespace ORDER BY c.oid
+"""
+_POPULATED: LiteralString = """
+    SELECT oid, quote_ident(relname) FROM pg_class
+    WHERE relnamespace = current_schema()::regnamespace AND relkind = 'm' AND relispopulated
+"""
+
+
+def _copy(table: Table, target: Table, source: str) -> str:
+    columns = [column for column in table.columns if not column.generated]
+    names = ", ".join(column.name for column in columns)
+    copied = ", ".join(column.copied for column in columns)
+    listed = f" ({names})" if names else ""
+    return (
+        f"INSERT INTO {target.name}{listed} OVERRIDING SYSTEM VALUE"
+        f" SELECT {copied} FROM ONLY {source}"
+    )
+
+
+def _transactions(statements: list[str], size: int) -> Iterator[str]:
+    """Yield some statements after the other, each in a transaction."""
+    for start in range(0, len(statements), size):
+        yield "BEGIN;\n" + ";\n".join(statements[start : start + size]) + ";\nCOMMIT;\n"
+
+
+def _leave(connection: Connection, session: Iterable[str]) -> None:
+    """Give a connection its own settings back, also after a statement has failed."""
+    if connection.closed:
+        return
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        connection.execute("ROLLBACK")
+    resets = sql.SQL("; ").join(
+        sql.SQL("RESET {}").format(sql.Identifier(name)) for name in session
+    )
+    connection.execute(resets)
+
+
+def _only(ours: catalogue.Description, theirs: catalogue.Description, where: str) -> Iterator[str]:
+    for name in sorted(ours.keys() - theirs.keys()):
+        yield f"{name}: {where}"
+
+
+def _changed(template: catalogue.Description, clone: catalogue.Description) -> Iterator[str]:
+    for name in sorted(template.keys() & clone.keys()):
+        theirs, ours = template[name], clone[name]
+        for told in sorted(theirs.keys() | ours.keys()):
+            before, after = theirs.get(told), ours.get(told)
+            if before != after:
+                yield f"{name}: {told} is {after!r} in the clone, {before!r} in the template"
