@@ -48,6 +48,11 @@ def _seconds(value: Any) -> str | None:
     return None if number and value > 0 else "a number of seconds above 0"
 
 
+def _a_count(value: Any) -> str | None:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    return None if number and value >= 0 else "a whole number, 0 or more"
+
+
 def _strings(value: Any) -> str | None:
     is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
     return None if is_list else "a list of strings"
@@ -55,6 +60,10 @@ def _strings(value: Any) -> str | None:
 
 def _a_source(value: Any) -> str | None:
     return None if value in SOURCES else f"one of {', '.join(map(repr, SOURCES))}"
+
+
+def _an_isolation(value: Any) -> str | None:
+    return None if value in ISOLATIONS else f"one of {', '.join(map(repr, ISOLATIONS))}"
 
 
 def _a_mapping(value: Any) -> str | None:
@@ -85,6 +94,10 @@ SOURCES = ("auto", "settings", "embedded", "system")
 """Where servers may come from: ``auto`` tries all in this order, the others only themselves."""
 
 
+ISOLATIONS = ("schema", "database")
+"""What each worker has of its own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PostgresSettings:
     """``ITKIT["POSTGRES"]``."""
@@ -95,6 +108,9 @@ class PostgresSettings:
     bin: str | None = _setting(None, _a_string, env="ITKIT_POSTGRES_BIN")
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     extensions: tuple[str, ...] = _setting((), _strings)
+    isolation: str = _setting("schema", _an_isolation, env="ITKIT_POSTGRES_ISOLATION")
+    keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
+    seed_files: tuple[str, ...] = _setting((), _strings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,9 +245,9 @@ class _Reader:
 
     def _from_environment(self, item: Field[Any], text: str) -> Any:
         value: Any = text
-        if isinstance(item.default, float):
+        if isinstance(item.default, int | float):
             try:
-                value = float(text)
+                value = type(item.default)(text)
             except ValueError:
                 value = text
         return self._checked(item, value, f"the environment variable {item.metadata['env']}")

@@ -56,7 +56,11 @@ class Environment:
         self._run = run
         self._releases = ExitStack()
         self._routing = postgres.Routing(
-            payload.databases, run=payload.run, worker=worker, owned=payload.databases_owned
+            payload.databases,
+            run=payload.run,
+            worker=worker,
+            owned=payload.databases_owned,
+            migrate=payload.migrate,
         )
         self._redis = self._new_isolation()
         self._tests = 0
@@ -95,8 +99,13 @@ class Environment:
         """Let a forked process open connections of its own."""
         self._routing.forget_connections()
 
-    def begin_test(self) -> None:
-        """Give the next test a Redis without keys and fakes without memory."""
+    def finish_databases(self) -> None:
+        """Wait until the databases of all workers are there."""
+        self._routing.finish_jobs()
+
+    def begin_test(self, test: str) -> None:
+        """Give the next test, by its name, a Redis without keys and fakes without memory."""
+        self._routing.sessions.test = test
         self._tests += 1
         self._redis.new_generation()
         self.backends.reset()
@@ -177,8 +186,12 @@ def current() -> Environment | None:
     return _current
 
 
-def start() -> Environment:
+def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
+
+    Args:
+        migrate: whether the runner was not told to do without migrations.
+        rebuild: whether what earlier runs have migrated is to be made anew.
 
     Raises:
         ConfigurationError: a system check found mistakes in the settings; nothing was started.
@@ -193,7 +206,7 @@ def start() -> Environment:
     _check_settings()
     from itkit.run import Run
 
-    run = Run()
+    run = Run(migrate=migrate, rebuild=rebuild)
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from itkit.environment import Environment
     from itkit.registry import Registry
 
+_DATABASES = "django_db_setup"  # pytest-django's fixture
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--integration``."""
-    parser.getgroup("itkit", "integration tests").addoption(
-        "--integration",
-        action="store_true",
-        help=names.OPTION_HELP,
-    )
+    """Add ``--integration`` and ``--rebuild``."""
+    group = parser.getgroup("itkit", "integration tests")
+    group.addoption("--integration", action="store_true", help=names.OPTION_HELP)
+    group.addoption("--rebuild", action="store_true", help=names.REBUILD_HELP)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,6 +46,8 @@ class IntegrationPlugin:
 
     def __init__(self, config: pytest.Config) -> None:
         self._is_on: bool = config.getoption("integration")
+        self._rebuild: bool = config.getoption("rebuild")
+        self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
         self._environment: Environment | None = None
@@ -69,7 +71,7 @@ class IntegrationPlugin:
             if self._is_worker:
                 self._environment = environment.attach(os.environ["PYTEST_XDIST_WORKER"])
             else:
-                self._environment = environment.start()
+                self._environment = environment.start(migrate=self._migrate, rebuild=self._rebuild)
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
 
@@ -88,11 +90,27 @@ class IntegrationPlugin:
                 item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
         return (yield)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        """End the session when the databases cannot be set up: no other test would have them."""
+        if self._environment is None or fixturedef.argname != _DATABASES:
+            return (yield)
+        from itkit.exceptions import ItkitError
+
+        try:
+            return (yield)
+        except ItkitError as error:
+            message = f"itkit: {error}"
+            request.session.shouldfail = message
+            pytest.fail(message, pytrace=False)
+
     @pytest.hookimpl(tryfirst=True, wrapper=True)
-    def pytest_runtest_setup(self) -> Generator[None]:
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
         """Begin the scope of a test before any fixture of its own."""
         if self._environment is not None:
-            self._environment.begin_test()
+            self._environment.begin_test(item.nodeid)
         return (yield)
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 
 from django.db import connections
 
-from itkit import conf, names, postgres, redis
+from itkit import conf, names, postgres
 from itkit.exceptions import ItkitError
 from itkit.names import PAYLOAD_VARIABLE
-from itkit.services import Need, Options, Service, Services
+from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
 
@@ -30,6 +30,7 @@ class Payload:
     run: str
     databases: dict[str, str] = field(default_factory=dict)
     databases_owned: bool = False
+    migrate: bool = True
     redis: str | None = None
     redis_owned: bool = False
     redis_project: list[tuple[str, str]] = field(default_factory=list)
@@ -66,9 +67,16 @@ class Payload:
 
 
 class Run:
-    """The run scope: servers, databases and leases. It lives in the main process only."""
+    """The run scope: servers, databases and leases. It lives in the main process only.
 
-    def __init__(self) -> None:
+    Args:
+        migrate: whether the runner was not told to do without migrations.
+        rebuild: whether what earlier runs have migrated is to be made anew.
+    """
+
+    def __init__(self, *, migrate: bool = True, rebuild: bool = False) -> None:
+        self._migrate = migrate
+        self._rebuild = rebuild
         self._releases = ExitStack()
         self._services: Services | None = None
         self._notes: list[str] = []
@@ -92,10 +100,11 @@ class Run:
             payload = Payload(
                 run=run,
                 databases=databases,
-                databases_owned=bool(services.postgres and services.postgres.started),
+                databases_owned=bool(services.postgres and _is_thrown_away(services.postgres)),
+                migrate=self._migrate,
                 redis=redis_url,
                 redis_owned=bool(services.redis and services.redis.started),
-                redis_project=redis.project_servers(),
+                redis_project=_redis_project(),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
             self._releases.enter_context(payload.exported())
@@ -118,6 +127,8 @@ class Run:
             start_timeout=settings.start_timeout,
             cache_dir=settings.cache_dir,
             data_root=settings.data_root,
+            state=postgres.project_state(migrate=self._migrate) if settings.postgres.keep else None,
+            rebuild=self._rebuild,
         )
         self._services = start_services(_needs(settings), options)
         self._releases.callback(self._services.stop)
@@ -126,15 +137,20 @@ class Run:
     def _start_postgres(self, service: Service | None, run: str) -> dict[str, str]:
         if service is None:
             return {}
-        databases = postgres.RunDatabases(service.url, run, owned=service.started)
+        is_thrown_away = _is_thrown_away(service)
+        databases = postgres.RunDatabases(service.url, run, owned=is_thrown_away)
+        if service.state is not None and not is_thrown_away:
+            self._releases.callback(_save_if_worth_it, databases, service.state)
         self._releases.callback(databases.stop)
-        return databases.start(conf.get().postgres.extensions)
+        return databases.start(migrate=self._migrate, rebuild=self._rebuild)
 
     def _start_redis(self, service: Service | None, run: str) -> str | None:
         """Return the URL of the tests' Redis, with a login that reaches their keys only."""
         # A server that is thrown away needs no lease, no sweep, and nobody to be kept out.
         if service is None or service.started:
             return service.url if service else None
+        from itkit import redis
+
         lease = redis.RunLease(service.url, run)
         self._releases.callback(lease.stop)
         lease.start()
@@ -145,33 +161,54 @@ class Run:
         return limited or service.url
 
 
-def _needs(settings: conf.Settings) -> list[Need]:
-    """Return the servers that this project needs: those that its settings name."""
-    needs = []
-    if postgres.postgres_aliases():
-        needs.append(
-            Need(
-                kind="postgres",
-                given=_given(settings.postgres.url, "ITKIT_POSTGRES_URL", "POSTGRES"),
-                project=postgres.project_server(),
-                allow_remote=settings.postgres.allow_remote,
-                binary=settings.postgres.bin,
-                probe=postgres.probe,
-            )
-        )
+def _is_thrown_away(service: Service) -> bool:
+    """Whether nothing of a server is worth clearing: it goes, and what may be saved of it is."""
+    state = service.state
+    is_saved = state is None or state.is_saved or not conf.get().postgres.keep
+    return service.started and is_saved
+
+
+def _save_if_worth_it(databases: postgres.RunDatabases, state: State) -> None:
+    if databases.holds_templates:
+        state.save()
+
+
+def postgres_need(settings: conf.Settings) -> Need | None:
+    """Return the Postgres that this project needs; None where no alias of it is Postgres."""
+    if not postgres.postgres_aliases():
+        return None
+    return Need(
+        kind="postgres",
+        given=_given(settings.postgres.url, "ITKIT_POSTGRES_URL", "POSTGRES"),
+        project=postgres.project_server(),
+        allow_remote=settings.postgres.allow_remote,
+        binary=settings.postgres.bin,
+        probe=postgres.probe,
+    )
+
+
+def _needs(settings: conf.Settings) -> Iterator[Need]:
+    """Yield the servers that this project needs: those that its settings name."""
+    if (need := postgres_need(settings)) is not None:
+        yield need
+    from itkit import redis  # a tenth of a second, in which Postgres starts
+
     project = redis.project_servers()
     if project or settings.redis.url:
-        needs.append(
-            Need(
-                kind="redis",
-                given=_given(settings.redis.url, "ITKIT_REDIS_URL", "REDIS"),
-                project=next(iter(project), None),
-                allow_remote=settings.redis.allow_remote,
-                binary=settings.redis.bin,
-                probe=redis.probe,
-            )
+        yield Need(
+            kind="redis",
+            given=_given(settings.redis.url, "ITKIT_REDIS_URL", "REDIS"),
+            project=next(iter(project), None),
+            allow_remote=settings.redis.allow_remote,
+            binary=settings.redis.bin,
+            probe=redis.probe,
         )
-    return needs
+
+
+def _redis_project() -> list[tuple[str, str]]:
+    from itkit import redis
+
+    return redis.project_servers()
 
 
 def _given(url: str | None, variable: str, table: str) -> tuple[str, str] | None:

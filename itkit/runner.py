@@ -33,9 +33,12 @@ ProjectRunner: type
 class IntegrationRunnerMixin(_Runner):
     """Adds ``--integration`` to a DiscoverRunner; list it before the runner in the bases."""
 
-    def __init__(self, *args: Any, integration: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, integration: bool = False, rebuild: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.integration = integration
+        self.rebuild = rebuild
         if integration:
             self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
 
@@ -49,11 +52,23 @@ class IntegrationRunnerMixin(_Runner):
         """Run the tests, inside of an environment where ``--integration`` asks for one."""
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
-        start(self.log)
+        start(self.log, rebuild=self.rebuild)
         try:
             return super().run_tests(test_labels, **kwargs)
         finally:
             stop(self.log)
+
+    def setup_databases(self, **kwargs: Any) -> Any:
+        """Create the test databases, the workers' side by side."""
+        current = environment.current()
+        if current is None:
+            return super().setup_databases(**kwargs)
+        try:
+            created = super().setup_databases(**kwargs)
+            current.finish_databases()
+        except ItkitError as error:
+            sys.exit(f"itkit: {error}")
+        return created
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
         """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
@@ -77,22 +92,27 @@ class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
 
 
 def add_integration_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--integration`` to a parser."""
+    """Add ``--integration`` and ``--rebuild`` to a parser."""
     parser.add_argument(
         "--integration",
         action="store_true",
         help=names.OPTION_HELP,
     )
+    parser.add_argument("--rebuild", action="store_true", help=names.REBUILD_HELP)
 
 
-def start(log: Callable[[str], None]) -> None:
+def start(log: Callable[[str], None], *, rebuild: bool = False) -> None:
     """Start the environment and say what the tests run on.
+
+    Args:
+        log: says it.
+        rebuild: whether what earlier runs have migrated is to be made anew.
 
     Raises:
         SystemExit: there can be none; the message was printed.
     """
     try:
-        log(environment.start().payload.summary)
+        log(environment.start(rebuild=rebuild).payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
 
@@ -116,9 +136,12 @@ def mix_into(runner: type) -> type:
 class _PytestRunnerMixin(_Runner):
     """Adds ``--integration`` to a runner that hands its labels to pytest: pytest-django's."""
 
-    def __init__(self, *args: Any, integration: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, integration: bool = False, rebuild: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.integration = integration
+        chosen = {"--integration": integration, "--rebuild": rebuild}
+        self.options = [option for option, is_chosen in chosen.items() if is_chosen]
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -126,8 +149,7 @@ class _PytestRunnerMixin(_Runner):
         add_integration_option(parser)
 
     def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
-        options = ["--integration"] if self.integration else []
-        return super().run_tests([*options, *test_labels], **kwargs)
+        return super().run_tests([*self.options, *test_labels], **kwargs)
 
 
 class _Skipped(unittest.TestCase):
@@ -195,7 +217,7 @@ class _TestScope(_ServerWatch):
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
-            current.begin_test()
+            current.begin_test(test.id())
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name

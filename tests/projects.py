@@ -150,7 +150,12 @@ class Project:
         file.write_text(f"{file.read_text()}\n{textwrap.dedent(text)}")
 
     def start(self, *command: str, **env: str) -> "subprocess.Popen[str]":
-        """Start a Python command in the project's directory."""
+        """Start a Python command in the project's directory.
+
+        On a server that other tests use as well nothing is kept, if the test does not ask for it.
+        """
+        if "ITKIT_POSTGRES_URL" in env:
+            env = {"ITKIT_POSTGRES_KEEP": "0"} | env
         return subprocess.Popen(
             [sys.executable, *command],
             cwd=self.path,

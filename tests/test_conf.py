@@ -71,6 +71,13 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ),
         ({"POSTGRES": {"URL": 5}}, 'itkit.E002 ITKIT["POSTGRES"]["URL"] is 5, expected a URL'),
         ({"POSTGRES": {"ALLOW_REMOTE": "yes"}}, "expected True or False."),
+        (
+            {"POSTGRES": {"ISOLATION": "table"}},
+            "itkit.E002 ITKIT[\"POSTGRES\"][\"ISOLATION\"] is 'table', expected one of 'schema', 'database'.",
+        ),
+        ({"POSTGRES": {"KEEP": -1}}, 'ITKIT["POSTGRES"]["KEEP"] is -1, expected a whole number, 0'),
+        ({"POSTGRES": {"KEEP": True}}, 'itkit.E002 ITKIT["POSTGRES"]["KEEP"] is True'),
+        ({"POSTGRES": {"SEED_FILES": "seeds"}}, "expected a list of strings."),
         ({"REDIS": {"SETTINGS": "CELERY_BROKER_URL"}}, "expected a list of strings."),
         ({"REDIS": None}, 'itkit.E002 ITKIT["REDIS"] is None, expected a dict.'),
         (
@@ -107,8 +114,16 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = conf.get()
     assert (settings.source, settings.start_timeout) == ("system", 5.0)
     assert settings.postgres.url == "postgresql://env/d"
+    monkeypatch.setenv("ITKIT_POSTGRES_KEEP", "0")
+    monkeypatch.setenv("ITKIT_POSTGRES_ISOLATION", "database")
+    with override_settings(ITKIT={"POSTGRES": {"KEEP": 3}}):
+        settings = conf.get()
+    assert (settings.postgres.keep, settings.postgres.isolation) == (0, "database")
 
 
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "soon")
     assert "the environment variable ITKIT_START_TIMEOUT is 'soon'" in mistakes_of({})[0]
+    monkeypatch.setenv("ITKIT_START_TIMEOUT", "5")
+    monkeypatch.setenv("ITKIT_POSTGRES_KEEP", "many")
+    assert "the environment variable ITKIT_POSTGRES_KEEP is 'many'" in mistakes_of({})[0]

@@ -120,7 +120,9 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
     url = postgres_url.replace("/postgres?", "/test_shop?")
     ours = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
     with psycopg.connect(url) as connection:
-        assert len(connection.execute(ours).fetchall()) == 3  # rows, seeds, extensions
+        assert (
+            len(connection.execute(ours).fetchall()) == 4
+        )  # clone, template, its script, extensions
     assert project.test("--integration", **env).code == 0
     with psycopg.connect(postgres_url) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = 'test_shop'")

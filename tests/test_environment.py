@@ -31,11 +31,11 @@ def test_backends_are_real_before_and_after_and_forget_between_tests() -> None:
     real = vars(fakes_app.StripeGateway)["charge"]
     with override_settings(ITKIT=BACKENDS):
         started = environment.start()
-        started.begin_test()
+        started.begin_test("a test")
         started.backends.payments.charge.returns("txn")
         assert vars(fakes_app.StripeGateway)["charge"] is not real
         started.end_test()
-        started.begin_test()
+        started.begin_test("a test")
         assert started.backends.payments.call_count("charge") == 0
         environment.stop()
     assert vars(fakes_app.StripeGateway)["charge"] is real
@@ -82,7 +82,7 @@ def test_managers_of_different_tests_and_workers_share_no_values() -> None:
     for worker in ("w0", "w1", "gw3"):
         started.worker = worker
         for _ in range(3):
-            started.begin_test()
+            started.begin_test("a test")
             unique = started.new_data_manager().unique
             values |= {unique.email() for _ in range(256)}
     environment.stop()

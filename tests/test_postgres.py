@@ -8,7 +8,8 @@ import pytest
 from psycopg import sql
 
 from itkit.exceptions import IsolationError, ServiceUnavailableError
-from itkit.postgres import extensions, probe, schemas
+from itkit.postgres import extensions, locks, places, probe
+from itkit.postgres.schemas import Schemas
 from itkit.postgres.server import connect
 from tests.projects import Project
 
@@ -32,8 +33,8 @@ TESTS = """
 def connection(postgres_url: str) -> Iterator[psycopg.Connection]:
     with connect(postgres_url, application="test") as connection:
         yield connection
-        for name, _ in list(schemas.registered(connection)):
-            schemas.drop(connection, name)
+        for name in names_of(connection):
+            Schemas(connection).drop(name)
         connection.execute("DROP SCHEMA IF EXISTS itkit_ext CASCADE")
 
 
@@ -54,7 +55,7 @@ def poor_role(postgres_url: str, connection: psycopg.Connection) -> Iterator[str
 
 
 def names_of(connection: psycopg.Connection) -> list[str]:
-    return [name for name, _ in schemas.registered(connection)]
+    return [found.name for found in Schemas(connection).registered()]
 
 
 def test_the_probe_tells_the_version(postgres_url: str) -> None:
@@ -63,8 +64,9 @@ def test_the_probe_tells_the_version(postgres_url: str) -> None:
 
 
 def test_a_schema_is_registered_when_it_is_created(connection: psycopg.Connection) -> None:
-    schemas.create(connection, f"itkit_{RUN}_w1", RUN)
-    assert list(schemas.registered(connection)) == [(f"itkit_{RUN}_w1", RUN)]
+    Schemas(connection).create(f"itkit_{RUN}_w1", RUN)
+    found = Schemas(connection).registered()
+    assert list(found) == [places.Registered(f"itkit_{RUN}_w1", RUN)]
 
 
 def test_a_schema_with_our_name_but_without_our_comment_is_not_ours(
@@ -72,36 +74,36 @@ def test_a_schema_with_our_name_but_without_our_comment_is_not_ours(
 ) -> None:
     connection.execute(f"CREATE SCHEMA itkit_{RUN}_w1")
     assert names_of(connection) == []
-    assert schemas.drop_of_run(connection, RUN) == []
-    assert schemas.drop_stale(connection) == []
+    assert Schemas(connection).drop_of_run(RUN) == []
+    assert Schemas(connection).drop_stale() == []
     connection.execute(f"DROP SCHEMA itkit_{RUN}_w1")
 
 
 def test_a_schema_of_another_name_is_never_dropped(connection: psycopg.Connection) -> None:
-    with pytest.raises(ValueError, match="'public' is not a schema of itkit's"):
-        schemas.drop(connection, "public")
+    with pytest.raises(ValueError, match="'public' is no name of itkit's"):
+        Schemas(connection).drop("public")
 
 
 def test_the_schemas_of_a_living_run_are_not_stale(
     connection: psycopg.Connection, other_connection: psycopg.Connection
 ) -> None:
-    schemas.lock_run(other_connection, OTHER)
-    schemas.create(other_connection, f"itkit_{OTHER}_w0", OTHER)
-    assert schemas.other_runs_alive(connection)
-    assert schemas.drop_stale(connection) == []
+    locks.hold_run(other_connection, OTHER)
+    Schemas(other_connection).create(f"itkit_{OTHER}_w0", OTHER)
+    assert locks.other_runs_alive(connection)
+    assert Schemas(connection).drop_stale() == []
     other_connection.close()
-    while schemas.other_runs_alive(connection):
+    while locks.other_runs_alive(connection):
         pass  # the server notices the end of a connection a moment later
-    assert schemas.drop_stale(connection) == [f"itkit_{OTHER}_w0"]
+    assert Schemas(connection).drop_stale() == [f"itkit_{OTHER}_w0"]
 
 
 def test_dropping_a_run_ends_its_connections_only(
     postgres_url: str, connection: psycopg.Connection, other_connection: psycopg.Connection
 ) -> None:
-    schemas.create(connection, f"itkit_{RUN}_w0", RUN)
-    idle = psycopg.connect(postgres_url, application_name=schemas.application_name(RUN, "w0"))
+    Schemas(connection).create(f"itkit_{RUN}_w0", RUN)
+    idle = psycopg.connect(postgres_url, application_name=places.application_name(RUN, "w0"))
     idle.execute(f"CREATE TABLE itkit_{RUN}_w0.t ()")  # its locks would block the drop for ever
-    assert schemas.drop_of_run(connection, RUN) == [f"itkit_{RUN}_w0"]
+    assert Schemas(connection).drop_of_run(RUN) == [f"itkit_{RUN}_w0"]
     with pytest.raises(psycopg.OperationalError):
         idle.execute("SELECT 1")
     assert other_connection.execute("SELECT 1").fetchone() == (1,)
@@ -120,11 +122,13 @@ def test_extensions_stay_while_another_run_lives(
     connection: psycopg.Connection, other_connection: psycopg.Connection
 ) -> None:
     extensions.prepare(connection, ["citext"], may_move=False)
-    schemas.lock_run(other_connection, OTHER)
+    locks.hold_run(other_connection, OTHER)
     extensions.drop(connection)
     exists = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citext')"
     assert connection.execute(exists).fetchone() == (True,)
-    schemas.unlock_run(other_connection, OTHER)
+    other_connection.close()
+    while locks.other_runs_alive(connection):
+        pass  # the server notices the end of a connection a moment later
     extensions.drop(connection)
     assert connection.execute(exists).fetchone() == (False,)
 
@@ -215,7 +219,7 @@ def test_the_projects_own_server_is_used_when_it_answers(
         DATABASES["default"] |= {{"HOST": unquote({socket!r}), "PORT": "", "USER": "postgres",
                                   "OPTIONS": {{"options": "-c statement_timeout=12345"}}}}
     """)
-    result = project.test("--integration", ITKIT_SOURCE="auto")
+    result = project.test("--integration", ITKIT_SOURCE="auto", ITKIT_POSTGRES_KEEP="0")
     assert result.counts == {"passed": 1}, result.output
     assert 'DATABASES["default"]' in result.output
 
@@ -278,3 +282,57 @@ def test_a_role_may_be_called_anything(
     connection.execute(sql.SQL("DROP ROLE {}").format(identifier))
     assert result.counts == {"passed": 1}, result.output
     assert "does not" not in result.output
+
+
+def test_rows_that_a_policy_hides_from_their_owner_are_isolated_all_the_same(
+    project: Project, poor_role: str, connection: psycopg.Connection
+) -> None:
+    connection.execute("GRANT CREATE ON DATABASE shop_dev TO poor")
+    project.write(
+        "shop/migrations/0002_policy.py",
+        """
+        from django.db import migrations
+
+        class Migration(migrations.Migration):
+            dependencies = [("shop", "0001_initial")]
+            operations = [migrations.RunSQL([
+                "CREATE TABLE letter (tenant text, id serial PRIMARY KEY)",
+                "INSERT INTO letter VALUES ('seeded')",
+                "ALTER TABLE letter ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+                "CREATE POLICY mine ON letter"
+                " USING (tenant = current_setting('shop.tenant', true)) WITH CHECK (true)",
+            ])]
+        """,
+    )
+    project.write(
+        "shop/tests.py",
+        """
+        from django.db import connection
+        from itkit.test import IntegrationTestCase
+
+        class Letters(IntegrationTestCase):
+            def ids(self, tenant):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT set_config('shop.tenant', %s, false)", [tenant])
+                    cursor.execute("SELECT id FROM letter ORDER BY id")
+                    return [row[0] for row in cursor.fetchall()]
+
+            def check(self):
+                self.assertEqual(self.ids("a"), [])
+                self.assertEqual(self.ids("seeded"), [1])
+                with connection.cursor() as cursor:
+                    cursor.execute("INSERT INTO letter VALUES ('a'), ('b')")
+                    cursor.execute("UPDATE letter SET id = 9")
+                self.assertEqual(self.ids("a"), [2])
+                self.assertEqual(self.ids("seeded"), [9])
+                self.assertEqual(self.ids("nobody"), [])
+
+            test_one = test_two = check
+        """,
+    )
+    for _ in range(2):
+        result = project.test(
+            "--integration", ITKIT_POSTGRES_URL=poor_role, ITKIT_POSTGRES_KEEP="2"
+        )
+        assert result.counts == {"passed": 2}, result.output
+        assert "migrates anew" not in result.output

@@ -1,5 +1,7 @@
 """After a test that commits, a schema is what its migrations made of it."""
 
+import re
+
 import pytest
 
 from tests.projects import Project
@@ -226,7 +228,7 @@ def test_a_connection_left_in_a_transaction_is_ended_and_the_test_is_told(
                     Customer.objects.create(email="a@example.com")
                     kept.append(connection.connection)  # else it would be closed with the thread
 
-                thread = threading.Thread(target=leave)
+                thread = threading.Thread(target=leave, name="leaver")
                 thread.start()
                 thread.join()
 
@@ -252,6 +254,226 @@ def test_a_connection_left_in_a_transaction_is_ended_and_the_test_is_told(
         kept = []
         """,
     )
-    result = project.run("-W", "always::ResourceWarning", "manage.py", "test", "--integration")
+    result = project.test("--integration")
     assert result.counts == {"passed": 4}, result.output
-    assert "The test left 1 connection(s) with an open transaction" in result.output
+    left = re.findall(r"^  session \d+, (.*)", result.output, re.MULTILINE)
+    assert left == [
+        (
+            "opened by the thread 'leaver' at shop/tests.py:10 in leave,"
+            " during shop.tests.Left.test_a_leaves_a_thread_in_a_transaction"
+        )
+    ], result.output
+
+
+PLAIN_SUITE = """
+    from django.test import LiveServerTestCase, TransactionTestCase
+    from django.contrib.auth.models import Permission
+    from django.contrib.contenttypes.models import ContentType
+    from shop.models import Currency, Customer
+
+
+    class Seeds:
+        def test_a_deletes(self):
+            self.assertEqual(Currency.objects.get().code, "EUR")
+            Currency.objects.all().delete()
+
+        def test_b_changes(self):
+            Currency.objects.filter(code="EUR").update(code="USD")
+            self.assertEqual(Customer.objects.create(email="b@example.com").pk, 1)
+
+        def test_c_adds(self):
+            self.assertEqual(Currency.objects.create(code="GBP").pk, 2)
+            self.assertEqual(Currency.objects.count(), 2)
+
+        def test_d_deletes_what_django_has_made(self):
+            self.assertTrue(Permission.objects.filter(codename="add_customer").exists())
+            ContentType.objects.all().delete()
+
+
+    class Plain(Seeds, TransactionTestCase):
+        pass
+
+
+    class Live(Seeds, LiveServerTestCase):
+        pass
+"""
+ORDERS = [
+    ("test", "--shuffle"),
+    ("test", "--reverse"),
+    ("pytest", "shop/tests.py"),
+    ("pytest", *(f"shop/tests.py::{kind}::test_{name}" for name in ("d_deletes_what_django_has_made",
+     "c_adds", "b_changes", "a_deletes") for kind in ("Live", "Plain"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["shuffled", "reversed", "pytest", "pytest reversed"])
+def test_plain_tests_that_need_rows_of_migrations_pass_in_any_order(
+    project: Project, order: tuple[str, ...]
+) -> None:
+    project.write("shop/tests.py", PLAIN_SUITE)
+    runner, *arguments = order
+    run = project.test if runner == "test" else project.pytest
+    result = run("--integration", *arguments)
+    assert result.counts == {"passed": 8}, result.output
+
+
+@pytest.mark.parametrize("runner", ["test", "pytest"])
+def test_what_only_real_commits_can_do(project: Project, runner: str) -> None:
+    project.write(
+        "shop/tests.py",
+        """
+        import threading
+
+        import psycopg
+        from django.db import connection, transaction
+        from django.db.utils import OperationalError
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        def in_a_thread(work):
+            def run():
+                try:
+                    results.append(work())
+                finally:
+                    connection.close()
+
+            results = []
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()
+            return results[0]
+
+        def raw():
+            return psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor},
+                                   autocommit=True)
+
+        class Committed(IntegrationTestCase):
+            def test_select_for_update_blocks_others(self):
+                Customer.objects.create(email="a@example.com")
+
+                def blocked():
+                    try:
+                        with transaction.atomic():
+                            Customer.objects.select_for_update(nowait=True).get()
+                    except OperationalError as error:
+                        return type(error.__cause__)
+
+                with transaction.atomic():
+                    Customer.objects.select_for_update().get()
+                    self.assertIs(in_a_thread(blocked), psycopg.errors.LockNotAvailable)
+
+            def test_a_notification_arrives(self):
+                with raw() as listener:
+                    listener.execute("LISTEN news")
+                    with connection.cursor() as cursor:
+                        cursor.execute("NOTIFY news, 'hello'")
+                    [news] = listener.notifies(timeout=10, stop_after=1)
+                self.assertEqual(news.payload, "hello")
+
+            def test_hooks_of_a_commit_see_its_rows_and_so_do_threads(self):
+                seen = []
+                with transaction.atomic():
+                    Customer.objects.create(email="a@example.com")
+                    transaction.on_commit(lambda: seen.append(in_a_thread(Customer.objects.count)))
+                    self.assertEqual(in_a_thread(Customer.objects.count), 0)
+                self.assertEqual(seen, [1])
+
+            def test_discard_all_is_no_obstacle(self):
+                with connection.cursor() as cursor:
+                    cursor.execute("DISCARD ALL")
+                Customer.objects.create(email="a@example.com")
+
+            def test_z_nothing_is_left(self):
+                self.assertEqual(Customer.objects.count(), 0)
+                self.assertEqual(Customer.objects.create(email="z@example.com").pk, 1)
+        """,
+    )
+    result = (project.test if runner == "test" else project.pytest)(
+        "--integration", "shop.tests" if runner == "test" else "shop/tests.py"
+    )
+    assert result.counts == {"passed": 5}, result.output
+
+
+def test_pytest_names_the_test_that_left_a_session_open(project: Project) -> None:
+    project.write(
+        "pytest.ini",
+        """
+        [pytest]
+        DJANGO_SETTINGS_MODULE = settings
+        addopts = --strict-markers -p no:cacheprovider
+        """,
+    )
+    project.write(
+        "test_left.py",
+        """
+        import threading
+
+        import psycopg
+        import pytest
+        from django.db import connection, transaction
+        from shop.models import Customer
+
+        kept = []
+
+        def leave():
+            transaction.set_autocommit(False)
+            Customer.objects.create(email="secret@example.com")
+            kept.append(connection.connection)
+
+        @pytest.mark.django_db(transaction=True)
+        def test_thread():
+            thread = threading.Thread(target=leave, name="leaver")
+            thread.start()
+            thread.join()
+
+        @pytest.mark.django_db(transaction=True)
+        def test_raw():
+            parameters = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+            left = psycopg.connect(**parameters)
+            left.execute("INSERT INTO shop_customer (email) VALUES ('secret')")
+            kept.append(left)
+
+        @pytest.mark.django_db(transaction=True)
+        def test_nothing_is_left():
+            assert not Customer.objects.exists()
+        """,
+    )
+    result = project.pytest("--integration", "test_left.py")
+    assert result.code == 0, result.output
+    assert re.findall(r"^ +session \d+, (.*)", result.output, re.MULTILINE) == [
+        "opened by the thread 'leaver' at test_left.py:12 in leave, during test_left.py::test_thread",
+        (
+            "opened by no connection of Django in this process; its last query is INSERT INTO"
+            " shop_customer …"
+        ),
+    ], result.output
+    assert "secret" not in result.output
+
+
+def test_every_alias_is_reset_and_a_mirror_with_its_primary(project: Project) -> None:
+    project.settings(
+        """
+        DATABASES["other"] = DATABASES["default"] | {"NAME": "other"}
+        DATABASES["mirror"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}
+        """
+    )
+    project.write(
+        "shop/tests.py",
+        """
+        from django.db import connections
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Aliases(IntegrationTestCase):
+            def write(self):
+                for alias in ("default", "other", "mirror"):
+                    self.assertEqual(Customer.objects.using(alias).count(), alias == "mirror")
+                    if alias != "mirror":
+                        self.assertEqual(Customer.objects.using(alias).create(email="a@b.c").pk, 1)
+                Customer.objects.using("mirror").update(email="mirrored@b.c")
+
+            test_a = test_b = test_c = write
+        """,
+    )
+    result = project.test("--integration")
+    assert result.counts == {"passed": 3}, result.output

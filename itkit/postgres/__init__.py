@@ -1,11 +1,23 @@
 """Postgres: a schema for each run and worker, and Django's connections routed to it.
 
-Read in this order: ``server`` (one server), ``schemas`` (what is ours in a database),
-``extensions``, ``databases`` (start and end of a run), ``routing`` (one process' connections).
+Read in this order: ``server`` and ``databases`` (what is there), ``locks``, ``places`` and
+``schemas`` (what is ours), ``fingerprint``, ``stamp``, ``clone`` and ``template`` (migrated once),
+``extensions``, ``run`` (start and end of a run), ``isolation`` (schemas or databases), ``routing``
+and ``creation`` (one process' connections), ``reset`` (after each test).
+The script of a ``clone`` is put together from ``dependencies`` (the order), ``statements``,
+``tables`` and ``grants``, and verified by ``catalogue``.
 """
 
-from itkit.postgres.databases import RunDatabases
+from itkit.postgres.fingerprint import project_state
 from itkit.postgres.routing import Routing
+from itkit.postgres.run import RunDatabases
 from itkit.postgres.server import postgres_aliases, probe, project_server
 
-__all__ = ["Routing", "RunDatabases", "postgres_aliases", "probe", "project_server"]
+__all__ = [
+    "Routing",
+    "RunDatabases",
+    "postgres_aliases",
+    "probe",
+    "project_server",
+    "project_state",
+]

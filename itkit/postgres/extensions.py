@@ -8,6 +8,7 @@ lose it when that schema is dropped. Made before, in ``itkit_ext``, each migrati
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -17,9 +18,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
 from psycopg import sql
 
+from itkit import conf
 from itkit.exceptions import IsolationError, ServiceUnavailableError
 from itkit.names import EXTENSION_SCHEMA
-from itkit.postgres import schemas
+from itkit.postgres import databases, locks
 from itkit.postgres.server import Connection, value
 
 _COMMENT = "itkit: the extensions of the tests; dropped with the last run"
@@ -31,10 +33,18 @@ _CREATE = re.compile(
 
 def wanted(configured: Iterable[str]) -> list[str]:
     """Return the extensions that the settings and the project's migrations create, in order."""
-    found = dict.fromkeys(configured)
-    found.update(dict.fromkeys(_from_engines()))
-    found.update(dict.fromkeys(_from_migrations()))
-    return list(found)
+    return list(dict.fromkeys([*configured, *_from_engines(), *_from_migrations()]))
+
+
+def prepare_for_project(connection: Connection) -> None:
+    """Create all extensions that the settings and the project's migrations ask for.
+
+    Raises:
+        ServiceUnavailableError: the server does not have an extension.
+        IsolationError: it sits in another schema, or the role may not create it.
+    """
+    may_move = databases.is_ours(connection, connection.info.dbname)
+    prepare(connection, wanted(conf.get().postgres.extensions), may_move=may_move)
 
 
 def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool) -> None:
@@ -51,7 +61,7 @@ def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool
         IsolationError: it sits in another schema, or the role may not create it.
     """
     # Two runs may get here at once: IF NOT EXISTS alone loses that race with a unique violation.
-    with schemas.alone(connection), connection.transaction():
+    with locks.setup(connection), connection.transaction():
         if _schema_comment(connection) is None:
             schema = sql.Identifier(EXTENSION_SCHEMA)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
@@ -60,15 +70,19 @@ def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool
             _ensure(connection, name, may_move=may_move)
 
 
+def are_ours(connection: Connection) -> bool:
+    """Whether itkit has created the schema of extensions in this database."""
+    return _schema_comment(connection) == _COMMENT
+
+
 def drop(connection: Connection) -> None:
-    """Drop the schema of extensions, unless another run is alive in this database."""
-    with schemas.alone(connection):
-        if schemas.other_runs_alive(connection):
-            return
-        if _schema_comment(connection) == _COMMENT:
-            connection.execute(
-                sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(EXTENSION_SCHEMA))
-            )
+    """Drop the schema of extensions, unless another run is alive in this database.
+
+    The caller holds the lock of the set-up of this database.
+    """
+    if are_ours(connection) and not locks.other_runs_alive(connection):
+        schema = sql.Identifier(EXTENSION_SCHEMA)
+        connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(schema))
 
 
 def _schema_comment(connection: Connection) -> str | None:
@@ -143,10 +157,15 @@ def _from_engines() -> Iterator[str]:
         yield "postgis"
 
 
-def _from_migrations() -> Iterator[str]:
+@cache
+def _from_migrations() -> tuple[str, ...]:
     loader = MigrationLoader(None, ignore_no_migrations=True)
-    for key in sorted(loader.disk_migrations):
-        yield from _from_operations(loader.disk_migrations[key].operations)
+    found = (
+        name
+        for key in sorted(loader.disk_migrations)
+        for name in _from_operations(loader.disk_migrations[key].operations)
+    )
+    return tuple(found)
 
 
 def _from_operations(operations: Iterable[Any]) -> Iterator[str]:

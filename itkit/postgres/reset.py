@@ -1,15 +1,16 @@
 """Take a schema back to what its migrations made of it, after tests that have committed.
 
-Once migrated, the rows in it and the values of its sequences are copied to a schema beside it.
-A reset deletes from the tables that have rows, puts the copied ones back and sets the sequences:
-two round trips, where Django's flush truncates every table and loses the rows of migrations.
-
-It has a connection of its own, so that it does not matter in which state a test left Django's.
+A glance tells whether anything can have changed at all. If so, a second round trip finds out what
+has, and a third one takes that back, if there is anything. Two connections of its own do it, so it
+does not matter in which state a test left Django's: the first keeps prepared statements, whose
+plans it would lose by changing ``session_replication_role``; the second has that role where it
+may, and so deletes without a look at foreign keys.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -18,232 +19,229 @@ from psycopg.pq import TransactionStatus
 
 from itkit import names
 from itkit.exceptions import IsolationError
-from itkit.postgres import schemas
+from itkit.postgres.glance import Glances, LeftOpen, Snapshot
+from itkit.postgres.plan import CATALOGUE_CHANGED, Plan
 from itkit.postgres.server import Connection, connect, value
+from itkit.postgres.sessions import Sessions
 
-_SEQUENCES = "itkit sequences"  # no table of Django's has a space in its name
-_VIEWS = "itkit views"
-_LOCK_TIMEOUT = "20s"
-
-# Partitions are emptied and filled through their parents, which have no rows of their own.
-_TABLES = """
-    SELECT c.relname, c.relkind = 'r',
-        to_regclass(format('%%I.%%I', %(seeds)s::text, c.relname)) IS NOT NULL,
-        ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
-              AND NOT attisdropped AND attgenerated = '' ORDER BY attnum),
-        ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal
-              AND tgenabled = 'O'),
-        ARRAY(SELECT tgname::text FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal
-              AND tgenabled = 'A')
-    FROM pg_class c WHERE c.relnamespace = %(schema)s::regnamespace
-        AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY c.relname
+_APPLICATION: Final = "itkit reset"
+_PARAMETERS_HAVE_GRANTS: Final = 150000
+_IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+_MAY_BE_REPLICA: Final = (
+    "SELECT rolsuper OR has_parameter_privilege('session_replication_role', 'SET')"
+    " FROM pg_roles WHERE rolname = current_user"
+)
+_LEFT_OPEN: Final = (
+    "The test has left sessions with an open transaction, which itkit has ended. Close them where"
+    " they are opened, django.db.connections.close_all() at the end of a thread, and wait for what"
+    " they do."
+)
+_BLOCKED: Final = (
+    "The schema {} could not be reset: for {} seconds, another session has held a lock on one of"
+    " its tables:\n{}\nEnd it. If it is one of the test's own, let the test wait for what it does;"
+    " if it is not, keep it out of schemas whose names begin with itkit_."
+)
+_FAILED: Final = (
+    "The schema {} could not be reset: {}. If a test has altered a table or its constraints, let it"
+    " take that back itself."
+)
+_BLOCKERS: Final = """
+    SELECT DISTINCT pid, application_name, usename, coalesce(state, 'of another role'),
+        relname::text FROM pg_locks
+    JOIN pg_class ON pg_class.oid = relation JOIN pg_stat_activity USING (pid)
+    WHERE granted AND relkind IN ('r', 'p', 'm', 'S') AND relnamespace = {}::regnamespace
+        AND coalesce(backend_type, 'client backend') = 'client backend' -- null: another role's
+        AND application_name <> {} ORDER BY pid
 """
 
 
 @dataclass(frozen=True)
-class _Table:
-    name: str
-    is_plain: bool
-    is_seeded: bool
-    columns: list[str]
-    triggers: list[str]
-    always_triggers: list[str]
+class _Opened:
+    """The two connections, and what was prepared on the first."""
+
+    detector: Connection
+    restorer: Connection
+    glances: Glances
+    is_replica: bool
 
 
-def keep_seeds(connection: Connection, schema: str, run: str) -> None:
-    """Copy a schema's rows and the values of its sequences to the schema of its seeds."""
-    seeds = names.seed_schema(schema)
-    schemas.create(connection, seeds, run)
-    with connection.transaction():
-        for table in _tables(connection, schema):
-            rows = _rows_of(schema, table)
-            if _exists(connection, rows):
-                copy = sql.Identifier(seeds, table.name)
-                connection.execute(
-                    sql.SQL("CREATE TABLE {} AS SELECT * FROM {}").format(copy, rows)
-                )
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE {} AS SELECT sequencename AS name,"
-                " coalesce(last_value, start_value) AS value, last_value IS NOT NULL AS called"
-                " FROM pg_sequences WHERE schemaname = {}"
-            ).format(sql.Identifier(seeds, _SEQUENCES), schema)
-        )
-        connection.execute(
-            sql.SQL(
-                "CREATE TABLE {} AS SELECT c.relname AS name FROM pg_class c WHERE relkind = 'm'"
-                " AND relispopulated AND relnamespace = {}::regnamespace ORDER BY c.oid"
-            ).format(sql.Identifier(seeds, _VIEWS), schema)
-        )
+@dataclass(frozen=True)
+class _Clean:
+    """When nothing was left to be reset.
+
+    Attributes:
+        snapshot: of a moment after the tests.
+        restored: id of the only transaction since then, if there was one.
+    """
+
+    snapshot: Snapshot
+    restored: int | None
 
 
 class Reset:
-    """Resets one schema; what to do is read from the catalogue once, at the first reset.
+    """Resets one schema; what to do is read from the catalogue at the first reset.
 
     Args:
         url: of the database.
         schema: of the worker.
-        application: name of the connections of the worker's tests.
+        seeds: schema with the rows, sequences and populated views that come back, under the same
+            names: the template that the worker's is a clone of, or what ``seeds.keep`` has made.
+        application: name of the sessions of the worker's tests.
+        sessions: who has opened these.
+        patience: seconds to wait for a lock.
     """
 
-    def __init__(self, url: str, *, schema: str, application: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str,
+        seeds: str,
+        application: str,
+        sessions: Sessions,
+        patience: int = 20,
+    ) -> None:
         self._url = url
         self._schema = schema
+        self._seeds = seeds
         self._application = application
-        self._connection: Connection | None = None
-        self._plan: _Plan | None = None
+        self._sessions = sessions
+        self._patience = patience
+        self._opened: _Opened | None = None
+        self._plan: Plan | None = None
+        self._clean: _Clean | None = None
 
-    def run(self, django: BaseDatabaseWrapper) -> None:
+    def run(self) -> None:
         """Reset the schema.
 
         Warns:
-            ResourceWarning: a test has left other connections with an open transaction.
+            RuntimeWarning: a test has left sessions with an open transaction, which were ended.
 
         Raises:
-            IsolationError: something that is not ours holds a lock on a table.
+            IsolationError: something holds a lock on a table, or the rows that come back do not fit
+                into what a test has made of one.
         """
-        _end_transaction(django)
-        connection = self._connected()
-        ended = schemas.end_open_transactions(connection, self._application)
+        left_open: list[LeftOpen] = []
         try:
-            self._reset(connection)
-        except psycopg.ProgrammingError:
-            self._plan = None  # a test has dropped or altered a table
-            self._reset(connection)
+            self._reset_or_try_again(left_open)
         except psycopg.errors.LockNotAvailable as error:
-            raise IsolationError(
-                f"The schema {self._schema} could not be reset: another connection has held a"
-                f" lock on one of its tables for {_LOCK_TIMEOUT}."
-            ) from error
-        if ended:
-            warnings.warn(
-                f"The test left {ended} connection(s) with an open transaction, which itkit has"
-                " ended. Close the connections of threads that a test starts:"
-                " django.db.connections.close_all().",
-                ResourceWarning,
-                stacklevel=2,
-            )
+            raise self._blocked() from error
+        except (psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError) as error:
+            reason = error.diag.message_primary or str(error)
+            raise IsolationError(_FAILED.format(self._schema, reason)) from error
+        finally:
+            self._warn(left_open)
 
     def close(self) -> None:
-        """Close the reset's own connection."""
-        if self._connection is not None:
-            self._connection.close()
+        """Close the reset's own connections, and forget what was read by them."""
+        opened, self._opened = self._opened, None
+        self._plan = self._clean = None
+        if opened is not None:
+            opened.detector.close()
+            opened.restorer.close()
 
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            path = f"{self._schema},{names.EXTENSION_SCHEMA}"
-            self._connection = connect(self._url, application="itkit reset", search_path=path)
-        return self._connection
+    def _reset_or_try_again(self, left_open: list[LeftOpen]) -> None:
+        try:
+            self._reset(left_open)
+        except psycopg.errors.LockNotAvailable:
+            ended = self._open().glances.end_busy()
+            if not ended:
+                raise  # it is somebody else's, who would be waited for as long again
+            left_open += ended
+            self.close()
+            self._reset_all(left_open)
+        except psycopg.Error:
+            # A test has dropped or altered something or emptied a view, which cannot be read then,
+            # or the server has ended our sessions.
+            self.close()
+            self._reset_all(left_open)
 
-    def _reset(self, connection: Connection) -> None:
-        if self._plan is None:
-            self._plan = _Plan(connection, self._schema)
-        with connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            dirty = {row[0] for row in connection.execute(self._plan.detect).fetchall()}
-            connection.execute(self._plan.statements(dirty))
+    def _reset(self, left_open: list[LeftOpen]) -> None:
+        """Reset what has changed, and add the sessions that were ended to a list."""
+        opened = self._open()
+        # These first: they may hold the locks that all else would wait for.
+        snapshot, ended = opened.glances.take()
+        left_open += ended
+        if ended or not self._is_clean(snapshot):
+            self._clean = _Clean(snapshot, self._reset_changed(opened))
 
-
-class _Plan:
-    """The SQL of a reset, put together once."""
-
-    def __init__(self, connection: Connection, schema: str) -> None:
-        self._schema, self._seeds = schema, names.seed_schema(schema)
-        self._tables = list(_tables(connection, schema))
-        views = sql.SQL("SELECT name FROM {}").format(sql.Identifier(self._seeds, _VIEWS))
-        self._views = [row[0] for row in connection.execute(views).fetchall()]
-        nothing = sql.SQL("SELECT ''::text WHERE false")
-        self.detect = sql.SQL(" UNION ALL ").join([nothing, *map(self._detect, self._tables)])
-
-    def statements(self, dirty: set[str]) -> sql.Composed:
-        """Return all that the dirty tables need, as one text: one round trip."""
-        changed = [table for table in self._tables if table.is_seeded or table.name in dirty]
-        parts = [
-            sql.SQL("SET CONSTRAINTS ALL DEFERRED"),
-            *self._triggers_off(changed),
-            _at_once(self._delete(table) for table in changed),
-            _at_once(self._insert(table) for table in changed if table.is_seeded),
-            self._set_sequences(),
-            # What is still to be checked would keep the triggers' tables from being altered.
-            sql.SQL("SET CONSTRAINTS ALL IMMEDIATE"),
-            *self._triggers_on(changed),
-            *map(self._refresh, self._views),
-        ]
-        return sql.SQL("; ").join(parts)
-
-    def _detect(self, table: _Table) -> sql.Composable:
-        return sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(
-            table.name, _rows_of(self._schema, table)
+    def _reset_all(self, left_open: list[LeftOpen]) -> None:
+        """Reset without a look at what has changed."""
+        opened = self._open()
+        snapshot, ended = opened.glances.take()
+        left_open += ended
+        plan = self._new_plan(opened)
+        self._clean = _Clean(
+            snapshot, _restore(opened, plan, dict.fromkeys(plan.everything, False))
         )
 
-    def _delete(self, table: _Table) -> sql.Composable:
-        return sql.SQL("DELETE FROM {}").format(_rows_of(self._schema, table))
+    def _is_clean(self, now: Snapshot) -> bool:
+        if self._clean is None or self._plan is None:
+            return False
+        if self._clean.snapshot.differs(now, self._clean.restored):
+            return False
+        return not self._plan.has_changed_untraced()
 
-    def _insert(self, table: _Table) -> sql.Composable:
-        columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
-        return sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
-            sql.Identifier(self._schema, table.name),
-            columns,
-            columns,
-            sql.Identifier(self._seeds, table.name),
-        )
+    def _reset_changed(self, opened: _Opened) -> int | None:
+        """Reset what has changed, and return the id of the transaction if there was one."""
+        if self._plan is not None:
+            changed = self._plan.detect()
+            if CATALOGUE_CHANGED not in changed:
+                return _restore(opened, self._plan, changed)
+            self._plan.forget()
+        plan = self._new_plan(opened)
+        return _restore(opened, plan, plan.detect() | dict.fromkeys(plan.sequences, False))
 
-    def _set_sequences(self) -> sql.Composable:
-        return sql.SQL(
-            "SELECT setval(to_regclass(format('%I.%I', {}::text, name)), value, called) FROM {}"
-        ).format(self._schema, sql.Identifier(self._seeds, _SEQUENCES))
+    def _new_plan(self, opened: _Opened) -> Plan:
+        self._plan = Plan(opened.detector, self._schema, self._seeds, is_replica=opened.is_replica)
+        return self._plan
 
-    def _triggers_off(self, tables: Iterable[_Table]) -> Iterator[sql.Composable]:
-        """Yield what keeps the project's own triggers from answering to the reset."""
-        for table in tables:
-            for trigger in (*table.triggers, *table.always_triggers):
-                yield self._alter("DISABLE TRIGGER", table, trigger)
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            detector = self._connect("-c plan_cache_mode=force_generic_plan")
+            is_replica = _may_be_replica(detector)
+            restorer = self._connect("-c session_replication_role=replica" if is_replica else "")
+            glances = Glances(detector, self._application)
+            self._opened = _Opened(detector, restorer, glances, is_replica)
+        return self._opened
 
-    def _triggers_on(self, tables: Iterable[_Table]) -> Iterator[sql.Composable]:
-        for table in tables:
-            for trigger in table.triggers:
-                yield self._alter("ENABLE TRIGGER", table, trigger)
-            for trigger in table.always_triggers:
-                yield self._alter("ENABLE ALWAYS TRIGGER", table, trigger)
+    def _connect(self, options: str) -> Connection:
+        path = f"{self._schema},{names.EXTENSION_SCHEMA}"
+        # Rather fail than miss rows that a policy hides.
+        options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
+        return connect(self._url, application=_APPLICATION, search_path=path, options=options)
 
-    def _alter(self, action: str, table: _Table, trigger: str) -> sql.Composable:
-        return sql.SQL("ALTER TABLE {} " + action + " {}").format(
-            sql.Identifier(self._schema, table.name), sql.Identifier(trigger)
-        )
+    def _warn(self, left_open: list[LeftOpen]) -> None:
+        if left_open:
+            found = "\n".join(f"  {self._sessions.describe(*session)}" for session in left_open)
+            warnings.warn(f"{_LEFT_OPEN}\n{found}", RuntimeWarning, stacklevel=3)
 
-    def _refresh(self, view: str) -> sql.Composable:
-        return sql.SQL("REFRESH MATERIALIZED VIEW {}").format(sql.Identifier(self._schema, view))
+    def _blocked(self) -> IsolationError:
+        schema = sql.Identifier(self._schema).as_string()
+        query = sql.SQL(_BLOCKERS).format(schema, _APPLICATION)
+        rows = self._open().detector.execute(query).fetchall()
+        found = [self._blocker(*row) for row in rows] or ["  (it has ended by now)"]
+        return IsolationError(_BLOCKED.format(self._schema, self._patience, "\n".join(found)))
 
-
-def _at_once(statements: Iterable[sql.Composable]) -> sql.Composable:
-    """Join statements into one, so that foreign keys are checked when all of them are done.
-
-    Then their order does not matter, not even where keys that cannot be deferred form a circle.
-    """
-    parts = [
-        sql.SQL("{} AS ({})").format(sql.Identifier(f"s{number}"), statement)
-        for number, statement in enumerate(statements)
-    ]
-    return sql.SQL("WITH {} SELECT").format(sql.SQL(", ").join(parts)) if parts else sql.SQL("")
-
-
-def _rows_of(schema: str, table: _Table) -> sql.Composable:
-    """Name a table in a FROM clause, without the rows of tables that inherit from it."""
-    name = sql.Identifier(schema, table.name)
-    return sql.SQL("ONLY {}").format(name) if table.is_plain else name
-
-
-def _tables(connection: Connection, schema: str) -> Iterator[_Table]:
-    parameters = {"schema": schema, "seeds": names.seed_schema(schema)}
-    for row in connection.execute(_TABLES, parameters).fetchall():
-        yield _Table(*row)
+    def _blocker(self, pid: int, application: str, user: str, state: str, table: str) -> str:
+        if application == self._application:
+            session = self._sessions.describe(pid)
+        else:
+            session = f"session {pid} of {application or 'no application_name'}"
+        return f"  {session} (user {user}, {state}) on {table}"
 
 
-def _exists(connection: Connection, rows: sql.Composable) -> bool:
-    return bool(value(connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(rows)))
+def _restore(opened: _Opened, plan: Plan, changed: Mapping[int, bool]) -> int | None:
+    """Take back what has changed; return the id of the transaction if there was one."""
+    return plan.restore(changed, opened.restorer) if changed else None
 
 
-def _end_transaction(django: BaseDatabaseWrapper) -> None:
+def _may_be_replica(connection: Connection) -> bool:
+    has_grants = connection.info.server_version >= _PARAMETERS_HAVE_GRANTS
+    return bool(value(connection, _MAY_BE_REPLICA if has_grants else _IS_SUPERUSER))
+
+
+def end_transaction(django: BaseDatabaseWrapper) -> None:
     """Give Django a new connection where a test has left it inside of a transaction."""
     raw: Connection | None = django.connection
     if raw is None or raw.closed:

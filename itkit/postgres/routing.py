@@ -1,27 +1,30 @@
 """Route Django's connections to our server and schema.
 
 Everything is done to ``connection.settings_dict``, which all threads of the process share, and to
-``connection.creation``, which both Django's runner and pytest-django ask to create, clone and
-destroy test databases. So neither runner needs to be told anything.
+``connection.creation`` and ``connection.client``: see ``creation`` and ``client``.
 """
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import names
-from itkit.postgres import reset, schemas
+from itkit.postgres import client, creation, places
+from itkit.postgres.isolation import isolation
+from itkit.postgres.reset import Reset, end_transaction
 from itkit.postgres.server import Connection, connect
+from itkit.postgres.sessions import Sessions
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _SERVER_OPTIONS = frozenset(
     {
+        "assume_role",
         "service",
         "passfile",
         "hostaddr",
@@ -38,6 +41,14 @@ _inherited: list[object] = []
 """What a forked process must not close, not even by collecting it as garbage."""
 
 
+class _Original(NamedTuple):
+    """What a connection had before it was routed."""
+
+    settings: dict[str, Any]
+    creation: BaseDatabaseCreation
+    client: BaseDatabaseClient
+
+
 class Routing:
     """The Postgres aliases of one process, routed to the databases and schemas of a run.
 
@@ -46,28 +57,46 @@ class Routing:
         run: id of the run.
         worker: id of the worker whose schema is used.
         owned: whether the server is thrown away, so that no schema needs to be dropped.
+        migrate: whether the runner was not told to do without migrations.
     """
 
-    def __init__(self, databases: Mapping[str, str], *, run: str, worker: str, owned: bool) -> None:
+    def __init__(
+        self,
+        databases: Mapping[str, str],
+        *,
+        run: str,
+        worker: str,
+        owned: bool,
+        migrate: bool,
+    ) -> None:
         self._databases = databases
         self.run = run
         self.worker = worker
         self.owned = owned
-        self._original: dict[str, tuple[dict[str, Any], BaseDatabaseCreation]] = {}
-        self._resets: dict[str, reset.Reset] = {}
+        self.migrate = migrate
+        self.sessions = Sessions()
+        self.isolation = isolation(next(iter(databases.values()), ""))
+        self._original: dict[str, _Original] = {}
+        self._resets: dict[str, Reset] = {}
         self._held: set[str] = set()
+        self._jobs: list[Future[object]] = []
+        self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
     def install(self) -> None:
         """Route all aliases; connections that are open are closed."""
         for alias in self._databases:
             connection = connections[alias]
-            _close(connection)
-            self._original[alias] = (copy.deepcopy(connection.settings_dict), connection.creation)
+            creation.close(connection)
+            self._original[alias] = _Original(
+                copy.deepcopy(connection.settings_dict), connection.creation, connection.client
+            )
         for alias, url in self._databases.items():
             connection = connections[alias]
-            connection.creation = _schema_creation(connection, self, url)
+            connection.creation = creation.schema_creation(connection, self, url)
+            connection.client = client.place_client(connection)
             connection.settings_dict.update(self.settings(alias, self.worker))
+        self.sessions.install()
 
     def uninstall(self) -> None:
         """Give the aliases back what they had.
@@ -75,16 +104,18 @@ class Routing:
         A runner that has not destroyed its test database yet would destroy the project's own in
         its place, so an alias that it holds stays routed, to where nothing is any more.
         """
+        self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
         while self._original:
-            alias, (settings, creation) = self._original.popitem()
+            alias, original = self._original.popitem()
             connection = connections[alias]
-            _close(connection)
+            creation.close(connection)
             if alias not in self._held:
-                connection.creation = creation
+                connection.creation = original.creation
+                connection.client = original.client
                 connection.settings_dict.clear()
-                connection.settings_dict.update(settings)
+                connection.settings_dict.update(original.settings)
 
     def forget_connections(self) -> None:
         """Let a process that was just forked open connections of its own.
@@ -94,6 +125,7 @@ class Routing:
         for alias in self._databases:
             _inherited.append(connections[alias].connection)
             connections[alias].connection = None
+            _inherited.append(creation.pools(connections[alias]).pop(alias, None))
         _inherited.extend(self._resets.values())
         self._resets.clear()
 
@@ -111,159 +143,107 @@ class Routing:
         return not self.owned and os.getpid() == self._process
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
-        """Return the settings that take an alias to a worker's schema; ``NAME`` is Django's."""
+        """Return the settings that take an alias to a worker's place."""
+        landing = self.landing(alias, self.place(alias, worker))
+        landing["OPTIONS"]["application_name"] = places.application_name(self.run, worker)
+        return landing
+
+    def landing(self, alias: str, place: str) -> dict[str, Any]:
+        """Return the settings that take an alias to a place of ours."""
         server = parse(self._databases[alias], POSTGRES_SCHEMES)
-        original, _ = self._original[alias]
+        original = self._original[alias].settings
         kept = {
             name: value
             for name, value in original["OPTIONS"].items()
             if name not in _SERVER_OPTIONS
         }
-        path = f"{self.schema(alias, worker)},{names.EXTENSION_SCHEMA}"
-        # The last -c wins, so a search_path of the project's own gives way to ours.
-        startup = f"{kept.get('options', '')} -c search_path={path}".strip()
-        ours = {"options": startup, "application_name": self.application_name(worker)}
         return {
             "HOST": server.host,
             "PORT": str(server.port or ""),
             "USER": server.user,
             "PASSWORD": server.password,
-            "OPTIONS": {**kept, **server.options, **ours},
+            **self.isolation.landing(self._databases[alias], place, {**kept, **server.options}),
         }
 
-    def schema(self, alias: str, worker: str) -> str:
-        """Return the schema of an alias; a mirror and a second name of a database share one."""
+    def place(self, alias: str, worker: str) -> str:
+        """Return the place of an alias; a mirror and a second name of a database share one."""
         return names.schema(self.run, worker, self._primary(alias))
 
     def reset(self, alias: str) -> bool:
-        """Take an alias' schema back to what migrations made of it; False if it is not ours."""
+        """Take an alias' place back to what migrations made of it; False if it is not ours."""
         if alias not in self._databases:
             return False
-        schema = self.schema(alias, self.worker)
-        if schema not in self._resets:
-            self._resets[schema] = reset.Reset(
-                self._databases[alias],
-                schema=schema,
-                application=self.application_name(self.worker),
-            )
-        self._resets[schema].run(connections[alias])
+        for ours in self._databases:
+            end_transaction(connections[ours])
+        self._reset_of(alias, self.worker).run()
         return True
 
-    def application_name(self, worker: str) -> str:
-        """Return the ``application_name`` of the connections of a worker's tests."""
-        return schemas.application_name(self.run, worker)
+    def restore(self, alias: str, worker: str) -> None:
+        """Take the place of a worker, in which nobody is any more, back to that as well."""
+        self._reset_of(alias, worker).run()
+        self.close_reset(alias, worker)
+
+    def close_reset(self, alias: str, worker: str) -> None:
+        """Forget how a place is reset, as it is given back."""
+        reset = self._resets.pop(self.place(alias, worker), None)
+        if reset is not None:
+            reset.close()
+
+    def own_connection(self, alias: str) -> Connection:
+        """Connect to the database of an alias, not as a test does."""
+        return connect(self._databases[alias], application=f"itkit setup {self.run}")
+
+    def in_background(self, job: Callable[[], object]) -> None:
+        """Run what needs none of Django's connections beside what the runner does next."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="itkit-clone")
+        self._jobs.append(self._threads.submit(job))
+
+    def finish_jobs(self) -> None:
+        """Wait for what runs in the background; the first of its errors is raised.
+
+        No thread is left, so that workers can be forked.
+        """
+        threads, self._threads = self._threads, None
+        jobs, self._jobs = self._jobs, []
+        if threads is not None:
+            threads.shutdown()
+        for job in jobs:
+            job.result()
 
     def original_signature(self, alias: str) -> tuple[Any, ...]:
         """Return what told this alias' database from others before it was routed."""
-        settings, _ = self._original[alias]
+        settings = self._original[alias].settings
         test_name = settings["TEST"]["NAME"] or f"test_{settings['NAME']}"
         return (settings["HOST"], settings["PORT"], settings["ENGINE"], test_name)
 
+    def _reset_of(self, alias: str, worker: str) -> Reset:
+        place = self.place(alias, worker)
+        if place not in self._resets:
+            self._resets[place] = self.isolation.reset(
+                self._databases[alias],
+                place,
+                self._seeds_of(alias, place),
+                places.application_name(self.run, worker),
+                self.sessions,
+            )
+        return self._resets[place]
+
+    def _seeds_of(self, alias: str, place: str) -> str:
+        """Return where the rows come back from; in a spawned worker only the registry knows."""
+        with self.own_connection(alias) as connection:
+            found = self.isolation.places(connection).registration(place)
+        template = found.seeds if found is not None else None
+        return template or names.seed_schema(place)
+
     def _primary(self, alias: str) -> str:
-        mirrored = self._original[alias][0]["TEST"]["MIRROR"]
+        mirrored = self._original[alias].settings["TEST"]["MIRROR"]
         if mirrored:
-            return str(mirrored)
+            return self._primary(mirrored)
         signature = self.original_signature(alias)
         return next(
             name
-            for name, (settings, _) in self._original.items()
-            if not settings["TEST"]["MIRROR"] and self.original_signature(name) == signature
+            for name, original in self._original.items()
+            if not original.settings["TEST"]["MIRROR"]
+            and self.original_signature(name) == signature
         )
-
-
-class _SchemaCreation(BaseDatabaseCreation):
-    """Answers Django's questions about test databases with schemas of one database.
-
-    It is mixed into the creation class that the connection has, so that what another backend
-    (PostGIS, a third-party one) adds there stays.
-    """
-
-    routing: Routing
-    url: str
-
-    def _get_test_db_name(self) -> str:
-        return parse(self.url, POSTGRES_SCHEMES).name
-
-    def test_db_signature(self) -> tuple[Any, ...]:
-        # Two aliases that were two databases must not become one by being routed to one server.
-        return self.routing.original_signature(self.connection.alias)
-
-    def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
-        routed = ("HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS")
-        self.connection.settings_dict.update({key: primary_settings_dict[key] for key in routed})
-
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
-        name = super().create_test_db(*args, **kwargs)
-        with self._own_connection() as connection:
-            reset.keep_seeds(connection, self._schema(), self.routing.run)
-        self.routing.hold(self.connection.alias)
-        return name
-
-    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:  # noqa: FBT001, FBT002 - Django's signature
-        del verbosity, autoclobber, keepdb  # a run's schema is always new
-        _close(self.connection)
-        with self._own_connection() as connection:
-            schemas.create(connection, self._schema(), self.routing.run)
-        return self._get_test_db_name()
-
-    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's signature
-        with self._as_worker(names.worker_id(suffix)):
-            self.create_test_db(verbosity=0, autoclobber=True, keepdb=keepdb)
-
-    def get_test_db_clone_settings(self, suffix: str) -> dict[str, Any]:
-        routed = self.routing.settings(self.connection.alias, names.worker_id(suffix))
-        return {**self.connection.settings_dict, **routed}
-
-    def destroy_test_db(
-        self,
-        old_database_name: str | None = None,
-        verbosity: int = 1,
-        keepdb: bool = False,  # noqa: FBT001, FBT002 - Django's signature
-        suffix: str | None = None,
-    ) -> None:
-        worker = self.routing.worker if suffix is None else names.worker_id(suffix)
-        _close(self.connection)
-        if suffix is None:
-            self.routing.let_go(self.connection.alias)
-        if self.routing.may_drop:
-            schema = self.routing.schema(self.connection.alias, worker)
-            with self._own_connection() as connection:
-                schemas.drop(connection, names.seed_schema(schema))
-                schemas.drop(connection, schema)
-        if old_database_name is not None:
-            self.connection.settings_dict["NAME"] = old_database_name
-
-    @contextmanager
-    def _as_worker(self, worker: str) -> Iterator[None]:
-        """Route this alias to another worker's schema for a while."""
-        here = self.routing.worker
-        settings = dict(self.connection.settings_dict)
-        self.routing.worker = worker
-        self.connection.settings_dict.update(self.routing.settings(self.connection.alias, worker))
-        try:
-            yield
-        finally:
-            _close(self.connection)
-            self.routing.worker = here
-            self.connection.settings_dict.update(settings)
-
-    def _schema(self) -> str:
-        return self.routing.schema(self.connection.alias, self.routing.worker)
-
-    def _own_connection(self) -> Connection:
-        return connect(self.url, application=f"itkit setup {self.routing.run}")
-
-
-def _schema_creation(
-    connection: BaseDatabaseWrapper, routing: Routing, url: str
-) -> BaseDatabaseCreation:
-    base = type(connection.creation)
-    kind = type("SchemaCreation", (_SchemaCreation, base), {"routing": routing, "url": url})
-    return cast("BaseDatabaseCreation", kind(connection))
-
-
-def _close(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection and its pool: an open pool would go on with the old settings."""
-    connection.close()
-    if connection.alias in getattr(connection, "_connection_pools", ()):
-        connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only

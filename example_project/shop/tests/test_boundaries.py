@@ -68,7 +68,7 @@ class PostgresTests(IntegrationTestCase):
 
     def test_nothing_is_written_to_public(self):
         with connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass('public.shop_user'), current_schema()")
+            cursor.execute("SELECT to_regclass(%s), current_schema()", ["public.shop_user"])
             in_public, schema = cursor.fetchone()
 
         self.assertIsNone(in_public)

@@ -4,8 +4,10 @@ Each TransactionTestCase of Django calls this command by its name when a test is
 test case needs to be changed to keep the rows of its migrations.
 """
 
+import functools
 from typing import Any
 
+from django.core.management.base import CommandParser
 from django.core.management.commands import flush
 
 from itkit import environment
@@ -13,6 +15,12 @@ from itkit import environment
 
 class Command(flush.Command):
     """Resets a database of itkit's where a test case asks for it; else it is Django's command."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return a parser; for test cases it is made once, as it would cost more than a reset."""
+        if getattr(self, "_called_from_command_line", False):
+            return super().create_parser(prog_name, subcommand, **kwargs)
+        return _parser(prog_name, subcommand, **kwargs)
 
     def handle(self, **options: Any) -> None:
         """Reset or flush."""
@@ -22,3 +30,8 @@ class Command(flush.Command):
         if current and asked_by_test_case and current.reset_database(options["database"]):
             return
         super().handle(**options)
+
+
+@functools.cache
+def _parser(prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+    return flush.Command().create_parser(prog_name, subcommand, **kwargs)

@@ -1,0 +1,207 @@
+"""Answers to what the runners ask of Django: to create, clone and destroy test databases.
+
+Both Django's runner and pytest-django ask ``connection.creation``, so neither needs to be told
+anything. What it hands out are schemas of one database.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import django
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.creation import BaseDatabaseCreation
+
+from itkit import conf, names
+from itkit.exceptions import IsolationError
+from itkit.postgres import seeds
+from itkit.postgres.explain import lacking_explained
+from itkit.postgres.server import Connection
+from itkit.postgres.template import Template
+
+if TYPE_CHECKING:
+    from itkit.postgres.routing import Routing
+
+
+_SERIALIZES: Final = django.VERSION < (6, 1)
+"""Whether ``create_test_db`` serializes the migrated rows, if it is not told to."""
+
+
+def schema_creation(
+    connection: BaseDatabaseWrapper, routing: "Routing", url: str
+) -> BaseDatabaseCreation:
+    """Return what takes the place of a connection's ``creation``.
+
+    It is mixed into the class that the connection has, so that what another backend (PostGIS, a
+    third-party one) adds there stays.
+    """
+    base = type(connection.creation)
+    kind = type("SchemaCreation", (_SchemaCreation, base), {"routing": routing, "url": url})
+    return cast("BaseDatabaseCreation", kind(connection))
+
+
+def close(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection and its pool: an open pool would go on with the old settings."""
+    connection.close()
+    if connection.alias in pools(connection):
+        connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only
+
+
+def pools(connection: BaseDatabaseWrapper) -> dict[str, object]:
+    """Return the pools of psycopg's by alias, which all threads of the process share."""
+    found: dict[str, object] = getattr(connection, "_connection_pools", {})
+    return found
+
+
+class _SchemaCreation(BaseDatabaseCreation):
+    routing: "Routing"
+    url: str
+
+    def _get_test_db_name(self) -> str:
+        name: str = self.connection.settings_dict["NAME"]
+        return name
+
+    def test_db_signature(self) -> tuple[Any, ...]:
+        # Two aliases that were two databases must not become one by being routed to one server.
+        return self.routing.original_signature(self.connection.alias)
+
+    def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
+        """Do nothing: the alias was routed to the primary's place with options of its own."""
+
+    def create_test_db(
+        self,
+        verbosity: int = 1,
+        autoclobber: bool = False,  # noqa: FBT001, FBT002 - Django's signature
+        serialize: bool | None = None,  # noqa: FBT001 - Django's signature
+        keepdb: bool = False,  # noqa: FBT001, FBT002 - Django's signature
+    ) -> str:
+        del autoclobber, keepdb  # a run's schema is always its own, and never stale
+        close(self.connection)
+        self._lacking = self._provide(self.routing.worker, verbosity)
+        if self._lacking:
+            self.log(_no_clone(self.connection.alias, self._lacking))
+            self._migrate_alone(self.routing.worker, verbosity)
+        if serialize or (serialize is None and _SERIALIZES):
+            contents = self.serialize_db_to_string()
+            self.connection._test_serialized_contents = contents  # type: ignore[attr-defined]
+        self.connection.ensure_connection()
+        self.routing.hold(self.connection.alias)
+        return self._get_test_db_name()
+
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's signature
+        del verbosity, keepdb
+        worker = names.worker_id(suffix)
+        if self._lacking:
+            self._migrate_alone(worker, verbosity=0)
+        else:
+            self.routing.in_background(partial(self._provide, worker, 0))
+
+    def get_test_db_clone_settings(self, suffix: str) -> dict[str, Any]:
+        routed = self.routing.settings(self.connection.alias, names.worker_id(suffix))
+        return {**self.connection.settings_dict, **routed}
+
+    def destroy_test_db(
+        self,
+        old_database_name: str | None = None,
+        verbosity: int = 1,
+        keepdb: bool = False,  # noqa: FBT001, FBT002 - Django's signature
+        suffix: str | None = None,
+    ) -> None:
+        worker = self.routing.worker if suffix is None else names.worker_id(suffix)
+        close(self.connection)
+        if suffix is None:
+            self.routing.let_go(self.connection.alias)
+        if self.routing.may_drop:
+            with self._own_connection() as connection:
+                self._give_back(connection, worker)
+        if old_database_name is not None:
+            self.connection.settings_dict["NAME"] = old_database_name
+
+    def _provide(self, worker: str, verbosity: int) -> tuple[str, ...]:
+        """Give a worker a clone of the template; return what such a clone would lack."""
+        with self._own_connection() as connection:
+            return self._template(connection).provide(
+                self._place(worker), partial(self._make_template, verbosity=verbosity)
+            )
+
+    def _template(self, connection: Connection) -> Template:
+        return self.routing.isolation.template_of(
+            connection,
+            self.connection.alias,
+            self.routing.run,
+            migrate=self.routing.migrate,
+        )
+
+    def _make_template(self, place: str, verbosity: int) -> None:
+        self._migrate(place, verbosity)
+        self.routing.isolation.after_migrating(self.url, place)
+
+    def _migrate(self, place: str, verbosity: int) -> None:
+        """Let Django migrate, in a place that is there and empty."""
+        with self._own_connection() as connection:
+            self.routing.isolation.prepare(connection)
+        with self._routed_to(place):
+            # An argument that Django 6.1 warns of.
+            unserialized = {"serialize": False} if _SERIALIZES else {}
+            with lacking_explained():
+                super().create_test_db(verbosity=verbosity, autoclobber=True, **unserialized)
+
+    def _create_test_db(self, *_: Any, **__: Any) -> str:
+        return self._get_test_db_name()  # Django's create_test_db asks for it before it migrates
+
+    def _migrate_alone(self, worker: str, verbosity: int) -> None:
+        """Migrate in a worker's own schema, where a clone of the template would lack something."""
+        place = self._place(worker)
+        with self._own_connection() as connection:
+            places = self.routing.isolation.places(connection)
+            places.create(place, self.routing.run)
+            self._migrate(place, verbosity)
+            places.create(names.seed_schema(place), self.routing.run)
+            seeds.keep(connection, place, names.seed_schema(place))
+
+    def _give_back(self, connection: Connection, worker: str) -> None:
+        """Keep a worker's place for the next run, or drop it."""
+        place = self._place(worker)
+        self.routing.close_reset(self.connection.alias, worker)
+        if not self._keep(connection, worker, place):
+            places = self.routing.isolation.places(connection)
+            places.drop(names.seed_schema(place))
+            places.drop(place)
+
+    def _keep(self, connection: Connection, worker: str, place: str) -> bool:
+        limit = conf.get().postgres.keep
+        if not limit:
+            return False
+        self.routing.isolation.places(connection).end_sessions(self.routing.run, worker)
+        with suppress(IsolationError, psycopg.Error):  # what cannot be cleaned is dropped
+            self.routing.restore(self.connection.alias, worker)
+            return self._template(connection).keep(place, limit)
+        return False
+
+    @contextmanager
+    def _routed_to(self, place: str) -> Iterator[None]:
+        """Route this alias to another place for a while."""
+        settings, here = self.connection.settings_dict, dict(self.connection.settings_dict)
+        close(self.connection)
+        settings.update(self.routing.landing(self.connection.alias, place))
+        try:
+            yield
+        finally:
+            close(self.connection)
+            settings.update(here)
+
+    def _place(self, worker: str) -> str:
+        return self.routing.place(self.connection.alias, worker)
+
+    def _own_connection(self) -> Connection:
+        return self.routing.own_connection(self.connection.alias)
+
+
+def _no_clone(alias: str, lacking: tuple[str, ...]) -> str:
+    shown = "\n".join(f"  {difference}" for difference in lacking)
+    return (
+        f"itkit: each worker migrates anew for alias {alias!r}, as a clone of the migrated schema"
+        f" would differ in\n{shown}"
+    )

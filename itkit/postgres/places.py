@@ -1,0 +1,160 @@
+"""The registry of what is ours: schemas of a database, or databases of a server.
+
+A place is where the tests of one worker live, a template, or what was kept of one. The registry
+lives where it cannot disagree with the places: each carries a comment. That of a run's place names
+the run, which holds an advisory lock of its id for as long as it lives; that of a template or of a
+kept place says that it is to stay. A place is dropped only if its name is ours, its comment agrees,
+we own it, and its run's lock is free.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from itkit import names
+from itkit.postgres import locks
+from itkit.postgres.server import Connection
+
+_RUN_COMMENT = re.compile(
+    r"itkit run (?P<run>[0-9a-f]{8}): dropped when the run ends"
+    r"(?:; clone of (?P<seeds>\w+), catalogue (?P<stamp>[0-9a-f]+))?"
+)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What the comment of a run's place says.
+
+    Attributes:
+        name: of the place.
+        run: id of the run that it belongs to.
+        seeds: the template that it is a clone of.
+        stamp: its catalogue when it was made.
+    """
+
+    name: str
+    run: str
+    seeds: str | None = None
+    stamp: str | None = None
+
+
+def comment(run: str, *, seeds: str | None = None, stamp: str | None = None) -> str:
+    """Return the comment that registers a place as one of a run's."""
+    clone = f"; clone of {seeds}, catalogue {stamp}" if seeds else ""
+    return f"itkit run {run}: dropped when the run ends{clone}"
+
+
+def application_name(run: str, worker: str) -> str:
+    """Return the ``application_name`` of the connections of a worker's tests."""
+    return f"itkit-{run}-{worker}"
+
+
+class Places(ABC):
+    """The places that one connection reaches.
+
+    Args:
+        connection: of our own, in autocommit.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    @abstractmethod
+    def described(self) -> dict[str, str]:
+        """Return name and comment of each place that may be ours and belongs to our role."""
+
+    @abstractmethod
+    def create(self, name: str, run: str) -> None:
+        """Create an empty place and register it as a run's."""
+
+    @abstractmethod
+    def register(self, name: str, text: str) -> None:
+        """Set the comment of a place."""
+
+    @abstractmethod
+    def rename(self, name: str, new: str, text: str) -> None:
+        """Give a place another name and another comment; both or neither, in a transaction."""
+
+    @abstractmethod
+    def drop(self, name: str) -> None:
+        """Drop one of our places with all that is in it; nothing happens when it is gone."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """Return how many bytes a place takes on the server's disk."""
+
+    @abstractmethod
+    def end_sessions(self, run: str, worker: str = "%") -> None:
+        """End all sessions of the tests of a run or of one of its workers."""
+
+    def registered(self) -> Iterator[Registered]:
+        """Yield each place of a run that is ours by name, comment and owner."""
+        for name, description in self.described().items():
+            found = _parsed(name, description)
+            if found is not None:
+                yield found
+
+    def registration(self, name: str) -> Registered | None:
+        """Return what is registered of one place."""
+        return next((found for found in self.registered() if found.name == name), None)
+
+    def ours(self) -> list[str]:
+        """Return the names of all places of runs, templates, and what was kept of these."""
+        return list(filter(_is_ours, self.described()))
+
+    def drop_of_run(self, run: str) -> list[str]:
+        """Drop all places of one run, each in its own transaction, and return their names.
+
+        A test may have left a connection with an open transaction, whose locks would block the
+        drop for ever, so the sessions of this run are ended first: only those with its name.
+        """
+        self.end_sessions(run)
+        ours = [found.name for found in self.registered() if found.run == run]
+        return [name for name in ours if self._drop_registered(name, run)]
+
+    def drop_stale(self) -> list[str]:
+        """Drop the places of dead runs and return their names.
+
+        Trying the lock without waiting makes two sweeps at once safe: one gets it, the other goes
+        on.
+        """
+        dropped: list[str] = []
+        for run in sorted({found.run for found in self.registered()}):
+            with locks.dead_run(self.connection, run) as is_dead:
+                if is_dead:
+                    dropped += self.drop_of_run(run)
+        return dropped
+
+    def _drop_registered(self, name: str, run: str) -> bool:
+        """Drop a place of a run, unless it is a template that another run is making anew."""
+        fingerprint = names.fingerprint_of_schema(name)
+        if fingerprint is None:
+            self.drop(name)
+            return True
+        with locks.idle_template(self.connection, fingerprint) as is_idle:
+            found = self.registration(name) if is_idle else None
+            if found is not None and found.run == run:
+                self.drop(name)
+                return True
+        return False
+
+
+def require_ours(name: str) -> None:
+    """Refuse to go on with what is not ours by its name."""
+    if not _is_ours(name):
+        raise ValueError(f"{name!r} is no name of itkit's")
+
+
+def _is_ours(name: str) -> bool:
+    return bool(names.run_of_schema(name) or names.fingerprint_of_schema(name))
+
+
+def _parsed(name: str, description: str) -> Registered | None:
+    match = _RUN_COMMENT.fullmatch(description)
+    if match is None:
+        return None
+    # A template's name tells of no run: while it is being made, its comment alone does.
+    if match["run"] != names.run_of_schema(name) and names.fingerprint_of_schema(name) is None:
+        return None
+    return Registered(name, match["run"], match["seeds"], match["stamp"])

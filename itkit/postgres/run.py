@@ -1,0 +1,142 @@
+"""The databases of one run: found or created at its start, cleared of it at its end."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import psycopg
+
+from itkit.exceptions import ServiceUnavailableError
+from itkit.postgres import locks
+from itkit.postgres.isolation import isolation
+from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
+from itkit.postgres.template import evict
+from itkit.urls import POSTGRES_SCHEMES, parse
+
+
+class RunDatabases:
+    """Prepares a home for each Postgres alias of ``DATABASES`` and leaves none of us in it.
+
+    Args:
+        server: URL of the server; its database is used where the role may not create one.
+        run: id of the run.
+        owned: whether the server is ours to throw away, so that nothing needs to be cleared.
+
+    Attributes:
+        holds_templates: after the end: whether there is anything for other runs to use.
+    """
+
+    def __init__(self, server: str, run: str, *, owned: bool) -> None:
+        self._server = parse(server, POSTGRES_SCHEMES)
+        self._run = run
+        self._owned = owned
+        self._isolation = isolation(server)
+        self._keepers: dict[str, Connection] = {}
+        self.holds_templates = False
+        self._releases = ExitStack()
+
+    def start(self, *, migrate: bool = True, rebuild: bool = False) -> dict[str, str]:
+        """Prepare the homes of the aliases and return the URL of each.
+
+        Args:
+            migrate: whether the runner was not told to do without migrations.
+            rebuild: whether templates that are there already are to be made anew.
+
+        Raises:
+            ConfigurationError: a seed file does not exist.
+            IsolationError: the role may neither create a database nor a schema in one.
+            ServiceUnavailableError: the server lacks an extension that a migration creates.
+        """
+        with ExitStack() as undo:
+            undo.enter_context(self._failures_explained())
+            undo.push(self._releases.__exit__)
+            entered = self._enter_all()
+            if not self._owned:
+                for keeper in self._keepers.values():
+                    self._isolation.places(keeper).drop_stale()
+            for alias, name in entered.items():
+                self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
+            undo.pop_all()
+        return {alias: str(replace(self._server, name=name)) for alias, name in entered.items()}
+
+    def stop(self) -> None:
+        """Drop the run's schemas, and what itkit has created for all runs if this is the last.
+
+        Raises:
+            ServiceUnavailableError: the server did not answer; the next run drops what is left.
+        """
+        try:
+            self._releases.close()
+        except psycopg.OperationalError as error:
+            raise ServiceUnavailableError(
+                f"The schemas of this run could not be dropped from {self._server.address}; the"
+                f" next run with --integration will do so. {str(error).strip()}"
+            ) from error
+
+    def _enter_all(self) -> dict[str, str]:
+        """Find or create the database of each alias, and hold each until the end of the run."""
+        with self._alone() as maintenance:
+            found = {
+                alias: self._isolation.home(maintenance, alias, self._server)
+                for alias in postgres_aliases()
+            }
+            for name in dict.fromkeys(found.values()):
+                self._enter(name)
+        return found
+
+    def _enter(self, database: str) -> None:
+        url = str(replace(self._server, name=database))
+        # Not the application name of the tests' connections: those are ended at the end.
+        keeper = connect(url, application=f"itkit keeper {self._run}")
+        self._releases.callback(self._release, keeper)
+        # Before any schema is created: one whose run has no lock looks stale to the others.
+        locks.hold_run(keeper, self._run)
+        self._keepers[database] = keeper
+
+    def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
+        """Find out before any test whether the database has what the migrations will ask for."""
+        template = self._isolation.template_of(keeper, alias, self._run, migrate=migrate)
+        if rebuild:
+            template.rebuild()
+        if not template.exists():
+            self._isolation.prepare(keeper)
+
+    def _release(self, keeper: Connection) -> None:
+        with ExitStack() as releases:
+            releases.callback(keeper.close)
+            if not self._owned:
+                releases.callback(self._leave, keeper)
+                releases.callback(self._tidy_up, keeper)
+
+    def _tidy_up(self, keeper: Connection) -> None:
+        """Leave nothing of this run, and of others no more than is likely to be used again."""
+        self._isolation.places(keeper).drop_of_run(self._run)
+        left = evict(self._isolation.templates(keeper))
+        self.holds_templates = self.holds_templates or left > 0
+
+    def _leave(self, keeper: Connection) -> None:
+        """Drop what itkit has created for all runs, unless something of it is still in use."""
+        with self._alone() as maintenance:
+            in_use = locks.other_runs_alive(keeper) or self._isolation.places(keeper).ours()
+            if not in_use:
+                self._isolation.leave(maintenance, keeper)
+
+    @contextmanager
+    def _failures_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.OperationalError, psycopg.InternalError) as error:
+            advice = (
+                " If the cluster that it was copied from is damaged, remove the cache: CACHE_DIR in"
+                " ITKIT, by default itkit in the user's cache directory, /var/cache/itkit for root."
+            )
+            raise ServiceUnavailableError(
+                f"Postgres at {self._server.address} cannot be used: {str(error).strip()}."
+                f"{advice if self._owned else ''}"
+            ) from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """Connect to the server and keep other runs from entering or leaving a database."""
+        with connect_to_server(str(self._server)) as maintenance, locks.setup(maintenance):
+            yield maintenance

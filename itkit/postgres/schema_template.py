@@ -1,0 +1,120 @@
+"""Templates that are schemas: cloned by a script that is kept beside them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import psycopg
+from psycopg import sql
+
+from itkit import names
+from itkit.postgres import clone, places, policies, stamp
+from itkit.postgres.schemas import Schemas
+from itkit.postgres.server import Connection, value
+from itkit.postgres.template import TEMPLATE_COMMENT, State, Template
+
+
+class SchemaTemplate(Template):
+    """A schema with all that migrations make, and a second one with the script of its clones."""
+
+    def __init__(
+        self, connection: Connection, fingerprint: str, run: str, *, is_private: bool
+    ) -> None:
+        super().__init__(Schemas(connection), fingerprint, run, is_private=is_private)
+        self._connection = connection
+        self._comment = places.comment(run) if is_private else TEMPLATE_COMMENT
+        self._script_schema = names.script_schema(fingerprint)
+        self._script = sql.Identifier(self._script_schema, "clone")
+
+    def exists(self) -> bool:
+        """Whether the template was made; somebody may have changed it since."""
+        found = self.places.described()
+        return found.get(self.name) == found.get(self._script_schema) == self._comment
+
+    def state(self) -> State | None:
+        """Return what is known of the template; None when it is not there."""
+        if not self.exists():
+            return None
+        statement = sql.SQL(
+            "UPDATE {} SET used = now() RETURNING stamp, differences, digest, script"
+        )
+        row = self._connection.execute(statement.format(self._script)).fetchone()
+        return State(row[0], tuple(row[1]), *row[2:]) if row is not None else None
+
+    def is_intact(self, state: State) -> bool:
+        """Whether nobody has changed the template's catalogue since it was made."""
+        return self.stamp(self.name) == state.stamp
+
+    def unused_days(self) -> float:
+        """Return for how long no run has used the template."""
+        days = sql.SQL("SELECT extract(epoch FROM now() - used) / 86400 FROM {}")
+        return float(value(self._connection, days.format(self._script)))
+
+    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+        """Migrate in the template, and compare the worker's schema, the first clone, with it."""
+        self.places.create(self.name, self.run)
+        migrate(self.name)
+        state = self._verified(name)
+        # For good, as clones and their resets read from it; theirs are as the migrations say.
+        policies.lift(self._connection, self.name)
+        state = replace(state, stamp=self.stamp(self.name))
+        with self._connection.transaction():
+            self._store(state)
+            # From now on the template is no longer dropped with the run that has made it.
+            self.places.register(self.name, self._comment)
+        return state.differences
+
+    def clone(self, state: State, name: str) -> None:
+        """Replay the script in a new schema."""
+        self.places.create(name, self.run)
+        clone.replay(self._connection, state.script, name)
+        self.places.register(name, self.registration(self.stamp(name)))
+
+    def stamp(self, name: str) -> str:
+        """Return the stamp of a schema's catalogue."""
+        return stamp.of_schema(self._connection, name)
+
+    def is_faithful(self, state: State, name: str) -> bool:
+        """Whether the catalogue of a schema has the same description as the template's."""
+        return clone.digest(self._connection, name) == state.digest
+
+    def drop(self) -> None:
+        """Drop the template, its script and all that was kept of it."""
+        self.places.drop(self._script_schema)
+        super().drop()
+
+    def _verified(self, name: str) -> State:
+        """Make the first clone, and say what it lacks; then it is dropped again."""
+        state = State(stamp="")
+        try:
+            state = replace(state, script=clone.script(self._connection, self.name))
+            with policies.lifted(self._connection, self.name):
+                self.clone(state, name)
+            differences = clone.differences(self._connection, self.name, name)
+            state = replace(state, digest=clone.digest(self._connection, name))
+        except psycopg.Error as error:
+            differences = [f"the script of the clone, which fails: {str(error).splitlines()[0]}"]
+        if differences:
+            self.places.drop(name)
+        return replace(state, differences=tuple(differences))
+
+    def _store(self, state: State) -> None:
+        schema = sql.Identifier(self._script_schema)
+        self._connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+        self.places.register(self._script_schema, self._comment)
+        self._connection.execute(
+            sql.SQL(
+                "CREATE TABLE {} AS SELECT {}::text AS stamp, {}::text[] AS differences,"
+                " {}::text AS digest, {}::text AS script, now() AS used"
+            ).format(self._script, state.stamp, list(state.differences), state.digest, state.script)
+        )
+
+
+def templates(connection: Connection) -> list[Template]:
+    """Return the templates that stay in the database of a connection."""
+    states = {
+        names.fingerprint_of_schema(name)
+        for name, comment in Schemas(connection).described().items()
+        if comment == TEMPLATE_COMMENT
+    }
+    found = (SchemaTemplate(connection, state, "", is_private=False) for state in states if state)
+    return [template for template in found if template.exists()]

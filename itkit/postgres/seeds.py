@@ -1,0 +1,58 @@
+"""The rows and the values of sequences that migrations have made, where they have to be copied.
+
+A clone's seeds are its template. Where a schema is no clone, or its template is in a database of
+its own, they are copied to a schema beside it, under the same names.
+"""
+
+from psycopg import sql
+
+from itkit.postgres import policies
+from itkit.postgres.server import Connection, value
+
+# A partition's rows are copied with those of its parent.
+_WITH_ROWS = """
+    SELECT relname, relkind FROM pg_class WHERE relnamespace = %s::regnamespace
+        AND (relkind IN ('r', 'p') AND NOT relispartition OR relkind = 'm' AND relispopulated)
+"""
+_SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'S'"
+
+
+def keep(connection: Connection, schema: str, seeds: str) -> None:
+    """Copy what a schema's migrations have made to another, empty schema.
+
+    Args:
+        connection: of our own.
+        schema: that was migrated.
+        seeds: that receives tables with rows, sequences, and each materialised view that is
+            populated as a table.
+    """
+    with connection.transaction(), policies.lifted(connection, schema):
+        _copy_rows(connection, schema, seeds)
+        _copy_sequences(connection, schema, seeds)
+
+
+def _copy_rows(connection: Connection, schema: str, seeds: str) -> None:
+    quoted = sql.Identifier(schema).as_string(connection)
+    for name, kind in connection.execute(_WITH_ROWS, [quoted]).fetchall():
+        table = sql.Identifier(schema, name)
+        rows = sql.SQL("ONLY {}" if kind == "r" else "{}").format(table)
+        # A view is copied even if it is empty: that it is there says that it was populated.
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(rows)
+        if kind == "m" or value(connection, query):
+            copy = sql.Identifier(seeds, name)
+            connection.execute(sql.SQL("CREATE TABLE {} AS SELECT * FROM {}").format(copy, rows))
+
+
+def _copy_sequences(connection: Connection, schema: str, seeds: str) -> None:
+    quoted = sql.Identifier(schema).as_string(connection)
+    for (name,) in connection.execute(_SEQUENCES, [quoted]).fetchall():
+        query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(schema, name))
+        [(last_value, is_called)] = connection.execute(query).fetchall()
+        copy = sql.Identifier(seeds, name)
+        # Of the widest range, so that it can hold the value of any other.
+        connection.execute(sql.SQL("CREATE SEQUENCE {} MINVALUE -9223372036854775808").format(copy))
+        connection.execute(
+            sql.SQL("SELECT setval(to_regclass({}), {}, {})").format(
+                copy.as_string(connection), last_value, is_called
+            )
+        )

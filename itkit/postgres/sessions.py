@@ -1,0 +1,102 @@
+"""Who has opened which session of the database, to name those that a test has left behind."""
+
+import os
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import django
+import psycopg
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from itkit.boundary import Site
+
+_LIBRARIES: Final = (
+    f"{Path(__file__).parents[1]}{os.sep}",
+    *(
+        f"{Path(module.__file__).parent}{os.sep}"
+        for module in (django, psycopg, threading)
+        if module.__file__ is not None
+    ),
+)
+_ROOM: Final = 1000
+# A name follows these directly; what follows other words may be a value.
+_FIRST_WORDS: Final = re.compile(
+    r"""\s*((INSERT\s+INTO|DELETE\s+FROM|UPDATE|TRUNCATE|LOCK|TABLE|COPY|(ALTER|DROP|CREATE)\s+TABLE)
+    \s+(TABLE\s+|ONLY\s+)*("[^"]+"|\w+)(\.("[^"]+"|\w+))?|\w+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Where a session was opened.
+
+    Attributes:
+        test: that was running.
+        thread: name of the thread.
+        site: the first place outside of libraries.
+    """
+
+    test: str
+    thread: str
+    site: Site | None
+
+    def __str__(self) -> str:
+        place = f" at {self.site}" if self.site is not None else ""
+        return f"opened by the thread {self.thread!r}{place}, during {self.test or 'no test'}"
+
+
+class Sessions:
+    """Remembers the opener of each of Django's sessions, by the id of its server process.
+
+    Attributes:
+        test: the test that is running now.
+    """
+
+    def __init__(self) -> None:
+        self.test = ""
+        self._openers: dict[int, Opener] = {}
+
+    def install(self) -> None:
+        """Listen to Django's signal that a connection was made."""
+        connection_created.connect(self._remember)
+
+    def uninstall(self) -> None:
+        """Stop listening."""
+        connection_created.disconnect(self._remember)
+
+    def describe(self, pid: int, query: str = "") -> str:
+        """Say who has opened a session, or else how its last query began.
+
+        Args:
+            pid: of its server process.
+            query: of which nothing is told but its first words, as values may be secret.
+        """
+        if opener := self._openers.get(pid):
+            return f"session {pid}, {opener}"
+        found = _FIRST_WORDS.match(query)
+        last = f"; its last query is {' '.join(found[0].split())} …" if found else ""
+        return f"session {pid}, opened by no connection of Django in this process{last}"
+
+    def _remember(self, connection: BaseDatabaseWrapper, **_: Any) -> None:
+        if connection.vendor != "postgresql":
+            return
+        thread = threading.current_thread().name
+        opener = Opener(self.test, thread, _site(sys._getframe(1)))
+        self._openers[connection.connection.info.backend_pid] = opener
+        if len(self._openers) > _ROOM:
+            del self._openers[next(iter(self._openers))]
+
+
+def _site(frame: FrameType | None) -> Site | None:
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)

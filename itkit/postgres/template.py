@@ -1,0 +1,211 @@
+"""One state of the migrations: migrated once, cloned, and kept for the next run.
+
+Read top-down. ``Template.provide`` gives a worker its place in the cheapest way there is: it claims
+one that an earlier run has kept, else it clones the template, else it has the template made.
+``keep`` is the way back. What a place is, a schema or a database, the subclasses know.
+
+A clone is registered with its template's name while the template is locked, so a template without
+a clone in the registry is in nobody's use and may be evicted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final
+
+from itkit import names
+from itkit.postgres import locks, places
+from itkit.postgres.places import Places
+
+TEMPLATE_COMMENT: Final = "itkit template: stays for the next runs"
+_KEPT_COMMENT: Final = "itkit kept: waits for the next run, catalogue "
+_TEMPLATES: Final = 4
+_UNUSED_DAYS: Final = 14
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a template that was made.
+
+    Attributes:
+        stamp: of its catalogue, to find out whether somebody has changed it since.
+        differences: what a clone of it would lack; where there are any it is of no use.
+        digest: of the description of its catalogue, which faithful clones share.
+        script: that clones it.
+    """
+
+    stamp: str
+    differences: tuple[str, ...] = ()
+    digest: str = ""
+    script: str = ""
+
+
+class Template(ABC):
+    """The template of one fingerprint.
+
+    Args:
+        place: where its kind of places are, by a connection of our own.
+        fingerprint: of ``fingerprint.of_state``.
+        run: id of the run that uses it.
+        is_private: whether the template ends with the run, as nothing is to be kept.
+    """
+
+    def __init__(self, place: Places, fingerprint: str, run: str, *, is_private: bool) -> None:
+        self.places = place
+        self.fingerprint = fingerprint
+        self.run = run
+        self.name = names.template_schema(fingerprint)
+        self.is_private = is_private
+
+    def provide(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+        """Give a worker its place, or say why none can be had.
+
+        Args:
+            name: of the worker's place.
+            migrate: runs all migrations in the place it is given.
+
+        Returns:
+            What a clone would lack. When there is anything, the worker's place was not made.
+        """
+        with self._locked(shared=True):
+            state = self.state()
+            if state is not None and self._take(state, name):
+                return state.differences
+        with self._locked(shared=False):
+            state = self.state()  # another run may have made it by now
+            if state is not None and self._take(state, name):
+                return state.differences
+            self.drop()  # what is there is half made, or not what it was
+            return self.make(name, migrate)
+
+    def keep(self, name: str, limit: int) -> bool:
+        """Keep a worker's place, which was reset, for the next run; False when it cannot be.
+
+        Args:
+            name: of the worker's place.
+            limit: how many may be kept.
+        """
+        state, registered = self.state(), self.places.registration(name)
+        if state is None or registered is None or state.differences:
+            return False
+        now = self.stamp(name)
+        # A reset may have altered and altered back, so another stamp is no proof of a change.
+        if now != registered.stamp and not self.is_faithful(state, name):
+            return False
+        with locks.claim(self.places.connection, self.fingerprint):
+            if len(self._kept()) >= limit:
+                return False
+            kept = names.new_kept_schema(self.fingerprint)
+            self.places.rename(name, kept, f"{_KEPT_COMMENT}{now}")
+        return True
+
+    def rebuild(self) -> None:
+        """Have the template made anew by whoever needs it next."""
+        with self._locked(shared=False):
+            self.drop()
+
+    def drop(self) -> None:
+        """Drop the template and all that was kept of it."""
+        for name in self._kept():
+            self.places.drop(name)
+        self.places.drop(self.name)
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether the template was made; somebody may have changed it since."""
+
+    @abstractmethod
+    def state(self) -> State | None:
+        """Return what is known of the template; None when it is not there."""
+
+    @abstractmethod
+    def is_intact(self, state: State) -> bool:
+        """Whether nobody has changed the catalogue of the template since it was made."""
+
+    @abstractmethod
+    def unused_days(self) -> float:
+        """Return for how long no run has used the template, which exists."""
+
+    @abstractmethod
+    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+        """Make the template, and with it the place of the worker that has asked for it."""
+
+    @abstractmethod
+    def clone(self, state: State, name: str) -> None:
+        """Make a worker's place of the template, registered as the run's."""
+
+    @abstractmethod
+    def stamp(self, name: str) -> str:
+        """Return the stamp of a place's catalogue."""
+
+    @abstractmethod
+    def is_faithful(self, state: State, name: str) -> bool:
+        """Whether a place has the catalogue of the template, although its stamp has changed."""
+
+    def registration(self, stamp: str) -> str:
+        """Return the comment of a clone."""
+        return places.comment(self.run, seeds=self.name, stamp=stamp)
+
+    def _take(self, state: State, name: str) -> bool:
+        """Claim or clone, where that is possible; False when the template has to be made anew."""
+        if state.differences or self._claim(name):
+            return True
+        if not self.is_intact(state):
+            return False
+        self.clone(state, name)
+        return True
+
+    def _claim(self, name: str) -> bool:
+        """Take over a kept place, if there is one that nobody has changed."""
+        while True:
+            with locks.claim(self.places.connection, self.fingerprint):
+                kept = next(iter(self._kept().items()), None)
+                if kept is None:
+                    return False
+                old_name, stamp = kept
+                self.places.rename(old_name, name, self.registration(stamp))
+            if self.stamp(name) == stamp:
+                return True
+            self.places.drop(name)
+
+    def _kept(self) -> dict[str, str]:
+        """Return the kept places of this fingerprint with the stamps of their catalogues."""
+        return {
+            name: text.removeprefix(_KEPT_COMMENT)
+            for name, text in self.places.described().items()
+            if names.fingerprint_of_schema(name) == self.fingerprint
+            and text.startswith(_KEPT_COMMENT)
+        }
+
+    def _locked(self, *, shared: bool) -> AbstractContextManager[None]:
+        return locks.template(self.places.connection, self.fingerprint, shared=shared)
+
+
+def stays(comment: str) -> bool:
+    """Whether the comment of a place is that of a template, or of what was kept of one."""
+    return comment.startswith((TEMPLATE_COMMENT, _KEPT_COMMENT))
+
+
+def evict(templates: list[Template]) -> int:
+    """Drop templates, with what was kept of them, that no run uses or is likely to use.
+
+    Args:
+        templates: all that exist in a database or on a server.
+
+    Returns:
+        How many are left.
+    """
+    unused = sorted(((one.unused_days(), one) for one in templates), key=itemgetter(0))
+    old = [one for n, (days, one) in enumerate(unused) if n >= _TEMPLATES or days > _UNUSED_DAYS]
+    return len(templates) - sum(map(_dropped_if_unused, old))
+
+
+def _dropped_if_unused(template: Template) -> bool:
+    with locks.idle_template(template.places.connection, template.fingerprint) as is_idle:
+        in_use = any(found.seeds == template.name for found in template.places.registered())
+        if not is_idle or in_use:
+            return False
+        template.drop()
+        return True
