@@ -4,9 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import services
+from benchmarks import reset, services, startup
 
-BENCHMARKS = {"services": services.measure}
+BENCHMARKS = {"services": services.measure, "startup": startup.measure, "reset": reset.measure}
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     for row in rows:
         sign = ">=" if row.bound == "min" else "<="
         print(
-            f"{row.name:<52} ours {row.ours:8.3f} {row.unit}  peer {row.peer:8.3f} {row.unit}"
+            f"{row.name:<60} ours {row.ours:8.3f} {row.unit}  peer {row.peer:8.3f} {row.unit}"
             f"  ratio {row.ratio:6.2f} ({sign} {row.target}: {'met' if row.met else 'NOT met'})"
         )
     if arguments.json:

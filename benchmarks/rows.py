@@ -1,7 +1,10 @@
 """The rows of a benchmark: what was measured, against whom, and whether the promise is kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+Bound = Literal["min", "max"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +19,7 @@ class Row:
     ours: float
     peer: float
     unit: str
-    bound: Literal["min", "max"]
+    bound: Bound
     target: float
 
     @property
@@ -41,3 +44,18 @@ class Row:
             "target": self.target,
             "met": self.met,
         }
+
+
+def linear(name: str, measure: str, small: Mapping[str, float], large: Mapping[str, float]) -> Row:
+    """Return how much more a measure is of a larger schema, against how much larger that is.
+
+    The target leaves room for noise.
+    """
+    return Row(
+        name=name,
+        ours=large[measure] / small[measure],
+        peer=large["objects"] / small["objects"],
+        unit="x",
+        bound="max",
+        target=1.3,
+    )
