@@ -58,9 +58,10 @@ class Migration(migrations.Migration):
 """
 
 TESTS = """
+from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.core.management import call_command
 from django.db import connection
-from django.test import TransactionTestCase
+from django.test import LiveServerTestCase, TransactionTestCase
 
 from itkit.test import IntegrationTestCase
 from shop.models import Currency
@@ -111,12 +112,13 @@ class Steps:
         self.assertNotEqual(state(), BEFORE)
 
 
-for kind in (IntegrationTestCase, TransactionTestCase):
+KINDS = IntegrationTestCase, TransactionTestCase, LiveServerTestCase, StaticLiveServerTestCase
+for kind in KINDS:
     for number in range(2):
         name = f"{kind.__name__}{number}"
         globals()[name] = type(name, (Steps, kind), {"__module__": __name__, "test_a": Steps.step,
                                                     "test_b": Steps.step})
-del kind
+del kind, KINDS
 
 
 class Flush(TransactionTestCase):
@@ -150,7 +152,7 @@ def zoo(project: Project) -> Project:
 @pytest.mark.parametrize("arguments", [(), ("--shuffle",), ("--reverse",)])
 def test_every_kind_of_row_and_sequence_comes_back(zoo: Project, arguments: tuple[str]) -> None:
     result = zoo.test("--integration", *arguments)
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 20}, result.output
 
 
 def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_url: str) -> None:
@@ -161,7 +163,7 @@ def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_
         url = postgres_url.replace("//postgres@", "//plain@")
         result = zoo.test("--integration", ITKIT_POSTGRES_URL=url)
         connection.execute("DROP ROLE plain")
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 20}, result.output
 
 
 def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
@@ -181,7 +183,7 @@ def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
         """,
     )
     result = zoo.pytest("--integration", "test_functions.py", "shop/tests.py", "-p", "no:randomly")
-    assert result.counts == {"passed": 15}, result.output
+    assert result.counts == {"passed": 23}, result.output
 
 
 def test_a_table_that_a_test_made_or_dropped_is_no_obstacle(project: Project) -> None:
