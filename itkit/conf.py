@@ -7,7 +7,7 @@ the environment wins: a CI job should not have to edit settings.
 
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
 from typing import Any
@@ -58,12 +58,9 @@ def _strings(value: Any) -> str | None:
     return None if is_list else "a list of strings"
 
 
-def _a_source(value: Any) -> str | None:
-    return None if value in SOURCES else f"one of {', '.join(map(repr, SOURCES))}"
-
-
-def _an_isolation(value: Any) -> str | None:
-    return None if value in ISOLATIONS else f"one of {', '.join(map(repr, ISOLATIONS))}"
+def _one_of(choices: Sequence[str]) -> Callable[[Any], str | None]:
+    expected = f"one of {', '.join(map(repr, choices))}"
+    return lambda value: None if value in choices else expected
 
 
 def _a_mapping(value: Any) -> str | None:
@@ -97,6 +94,9 @@ SOURCES = ("auto", "settings", "embedded", "system")
 ISOLATIONS = ("schema", "database")
 """What each worker has of its own."""
 
+ACLS = ("auto", "require", "off")
+"""Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresSettings:
@@ -108,7 +108,7 @@ class PostgresSettings:
     bin: str | None = _setting(None, _a_string, env="ITKIT_POSTGRES_BIN")
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     extensions: tuple[str, ...] = _setting((), _strings)
-    isolation: str = _setting("schema", _an_isolation, env="ITKIT_POSTGRES_ISOLATION")
+    isolation: str = _setting("schema", _one_of(ISOLATIONS), env="ITKIT_POSTGRES_ISOLATION")
     keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
     seed_files: tuple[str, ...] = _setting((), _strings)
 
@@ -124,6 +124,8 @@ class RedisSettings:
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     settings: tuple[str, ...] = _setting((), _strings)
     allow_addresses: tuple[str, ...] = _setting((), _strings)
+    allow_commands: tuple[str, ...] = _setting((), _strings)
+    acl: str = _setting("auto", _one_of(ACLS), env="ITKIT_REDIS_ACL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,7 @@ class DataSettings:
 class Settings:
     """``ITKIT`` as a whole, checked and with its defaults."""
 
-    source: str = _setting("auto", _a_source, env="ITKIT_SOURCE")
+    source: str = _setting("auto", _one_of(SOURCES), env="ITKIT_SOURCE")
     start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
     cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
     data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")

@@ -26,7 +26,12 @@ from django.core.signals import setting_changed
 
 from itkit import names
 from itkit.data import TestDataManager
-from itkit.exceptions import ConfigurationError, ItkitError, ServiceUnavailableError
+from itkit.exceptions import (
+    ConfigurationError,
+    EscapeError,
+    ItkitError,
+    ServiceUnavailableError,
+)
 from itkit.registry import Registry
 from itkit.urls import redact
 
@@ -36,6 +41,13 @@ if TYPE_CHECKING:
 
 _PARENT_POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
+_DENIED = (
+    "The test, or what an earlier one has left running, has reached for what is not its own in"
+    " Redis, and the server has denied it:\n{}\n"
+    "What a test may reach begins with {}. Keys in KEYS of a script and all that redis-py sends get"
+    " that prefix; a script that builds a key by itself has to begin with one of them. A command"
+    ' that may reach further can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
+)
 
 
 class Environment:
@@ -114,6 +126,17 @@ class Environment:
         """End the running test: what it programmed answers nobody after it."""
         self.backends.reset()
 
+    def check_escapes(self) -> None:
+        """Find out whether the running test has reached for what is not its own.
+
+        Raises:
+            EscapeError: the server has denied it, whatever the application made of the error.
+        """
+        denied = self._redis.denied()
+        if denied:
+            lines = "\n".join(f"  {line}" for line in denied)
+            raise EscapeError(_DENIED.format(lines, self._redis.prefix))
+
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
         return self._routing.reset(alias)
@@ -167,6 +190,7 @@ class Environment:
             worker=self.worker,
             owned=self.payload.redis_owned,
             project=self.payload.redis_project,
+            secret=self.payload.redis_secret,
         )
 
 

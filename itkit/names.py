@@ -86,9 +86,9 @@ def key_prefix(run: str, worker: str) -> str:
     return f"{KEY_ROOT}{run}:{worker}:"
 
 
-def redis_user(run: str) -> str:
-    """Return the name of the Redis user that is limited to a run's keys."""
-    return f"itkit_{run}"
+def redis_user(run: str, worker: str) -> str:
+    """Return the name of the Redis user that is limited to a worker's keys."""
+    return f"itkit_{run}_{worker}"
 
 
 def run_of_schema(name: str) -> str | None:

@@ -117,10 +117,11 @@ class IntegrationPlugin:
     def pytest_runtest_teardown(self) -> Generator[None]:
         """End the scope of a test after all fixtures of its own."""
         try:
-            return (yield)
+            yield
         finally:
             if self._environment is not None:
                 self._environment.end_test()
+        self._check_escapes()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -167,6 +168,19 @@ class IntegrationPlugin:
     def backends(self) -> Registry:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return self._required("backends").backends
+
+    def _check_escapes(self) -> None:
+        if self._environment is None:
+            return
+        from itkit.exceptions import EscapeError
+
+        message = ""
+        try:
+            self._environment.check_escapes()
+        except EscapeError as error:
+            message = str(error)
+        if message:  # not within the block, or both would be shown
+            pytest.fail(message, pytrace=False)
 
     def _required(self, fixture: str) -> Environment:
         if self._environment is None:

@@ -5,6 +5,7 @@
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from django.db import connections
 
 from itkit import conf, names, postgres
-from itkit.exceptions import ItkitError
+from itkit.exceptions import IsolationError, ItkitError
 from itkit.names import PAYLOAD_VARIABLE
 from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
@@ -32,6 +33,7 @@ class Payload:
     databases_owned: bool = False
     migrate: bool = True
     redis: str | None = None
+    redis_secret: str = field(default="", repr=False)
     redis_owned: bool = False
     redis_project: list[tuple[str, str]] = field(default_factory=list)
     summary: str = ""
@@ -96,6 +98,7 @@ class Run:
             services = self._start_services()
             databases = self._start_postgres(services.postgres, run)
             redis_url = self._start_redis(services.redis, run)
+            redis_secret = self._redis_secret(services.redis, run)
             milliseconds = round((time.perf_counter() - started) * 1000)
             payload = Payload(
                 run=run,
@@ -103,6 +106,7 @@ class Run:
                 databases_owned=bool(services.postgres and _is_thrown_away(services.postgres)),
                 migrate=self._migrate,
                 redis=redis_url,
+                redis_secret=redis_secret,
                 redis_owned=bool(services.redis and services.redis.started),
                 redis_project=_redis_project(),
                 summary=_summary(run, services, self._notes, milliseconds),
@@ -145,8 +149,8 @@ class Run:
         return databases.start(migrate=self._migrate, rebuild=self._rebuild)
 
     def _start_redis(self, service: Service | None, run: str) -> str | None:
-        """Return the URL of the tests' Redis, with a login that reaches their keys only."""
-        # A server that is thrown away needs no lease, no sweep, and nobody to be kept out.
+        """Return the URL of the tests' Redis."""
+        # A server that is thrown away needs no lease and no sweep.
         if service is None or service.started:
             return service.url if service else None
         from itkit import redis
@@ -155,10 +159,33 @@ class Run:
         self._releases.callback(lease.stop)
         lease.start()
         redis.sweep(service.url)
-        limited = redis.grant(service.url, run)
-        if limited is None:
-            self._notes.append("no ACL user to be had: Lua that builds keys is not kept in")
-        return limited or service.url
+        return service.url
+
+    def _redis_secret(self, service: Service | None, run: str) -> str:
+        """Return what the passwords of the workers' users are made of; none without such users.
+
+        Raises:
+            IsolationError: the settings require them.
+        """
+        wanted = conf.get().redis.acl
+        if service is None or wanted == "off":
+            return ""
+        from itkit import redis
+
+        secret = secrets.token_hex(16)
+        main = redis.grant(
+            service.url, run, names.MAIN_WORKER, secret=secret, owned=service.started
+        )
+        if main is not None and redis.are_told(service.url):
+            return secret
+        if wanted == "require":
+            raise IsolationError(
+                f"The Redis at {service.place} lets its login create no ACL users, or not read"
+                ' ACL LOG, and ITKIT["REDIS"]["ACL"] is "require". Give itkit a login that may, or'
+                ' set "auto": then a Lua script that builds a key can reach others.'
+            )
+        self._notes.append("no ACL user to be had: Lua that builds keys is not kept in")
+        return ""
 
 
 def _is_thrown_away(service: Service) -> bool:

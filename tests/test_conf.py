@@ -79,6 +79,8 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ({"POSTGRES": {"KEEP": True}}, 'itkit.E002 ITKIT["POSTGRES"]["KEEP"] is True'),
         ({"POSTGRES": {"SEED_FILES": "seeds"}}, "expected a list of strings."),
         ({"REDIS": {"SETTINGS": "CELERY_BROKER_URL"}}, "expected a list of strings."),
+        ({"REDIS": {"ACL": True}}, "is True, expected one of 'auto', 'require', 'off'."),
+        ({"REDIS": {"ALLOW_COMMANDS": "FLUSHALL"}}, "expected a list of strings."),
         ({"REDIS": None}, 'itkit.E002 ITKIT["REDIS"] is None, expected a dict.'),
         (
             {"BACKENDS": {"p": "shop.Gateway"}},

@@ -17,6 +17,11 @@ from tests.redis_server import Server, on_port, on_socket
 
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"
+SECRET = "of the run"
+
+
+def granted(url: str, *, owned: bool = False, allowed: frozenset[str] = frozenset()) -> str | None:
+    return grant(url, RUN, "w0", secret=SECRET, owned=owned, allowed=allowed)
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def limited(server: Server) -> Iterator[redis.Redis]:
-    url = grant(server.url, RUN)
+    url = granted(server.url)
     assert url is not None
     with redis.Redis.from_url(url, decode_responses=True) as client:
         yield client
@@ -92,7 +97,7 @@ def test_patterns_and_sort_work_for_what_is_ours(limited: redis.Redis) -> None:
 
 
 def test_a_connection_may_be_named(server: Server) -> None:
-    with redis.Redis.from_url(grant(server.url, RUN), client_name="worker") as client:
+    with redis.Redis.from_url(granted(server.url), client_name="worker") as client:
         assert client.client_getname() == "worker"
 
 
@@ -102,7 +107,7 @@ def isolated(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
     settings.ITKIT = {}
     options, login = (["--requirepass", "p"], ":p@") if request.param == "password" else ([], "")
     with on_port(*options, login=login) as server:
-        url = grant(server.url, RUN)
+        url = granted(server.url)
         made = Isolation(server=url, run=RUN, worker="w0", owned=False, project=[])
         made.install()
         yield server.url.replace(login, "")
@@ -130,12 +135,12 @@ def test_the_application_cannot_become_anybody_else(
         isolated, protocol=protocol, single_connection_client=True, decode_responses=True
     ) as client:
         assert client.execute_command(*command)
-        assert client.acl_whoami() == names.redis_user(RUN)
+        assert client.acl_whoami() == names.redis_user(RUN, "w0")
         with pytest.raises(EscapeError):
             client.reset()
         client.set("k", "v")
         assert client.pipeline().execute_command(*command).get("k").execute()[1] == "v"
-        assert client.acl_whoami() == names.redis_user(RUN)
+        assert client.acl_whoami() == names.redis_user(RUN, "w0")
 
 
 @pytest.fixture(params=["username", "credential_provider", "redis_connect_func"])
@@ -153,17 +158,17 @@ def way(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 def test_no_way_to_connect_is_that_of_anybody_else(isolated: str, way: dict[str, Any]) -> None:
     with redis.Redis.from_url(isolated, **way) as client:
-        assert client.acl_whoami() == names.redis_user(RUN)
+        assert client.acl_whoami() == names.redis_user(RUN, "w0")
         client.connection_pool.disconnect()
-        assert client.acl_whoami() == names.redis_user(RUN)
+        assert client.acl_whoami() == names.redis_user(RUN, "w0")
 
 
 def test_nor_is_one_of_asyncio(isolated: str, way: dict[str, Any]) -> None:
     async def use() -> None:
         async with redis.asyncio.Redis.from_url(isolated, **way) as client:
-            assert await client.acl_whoami() == names.redis_user(RUN)
+            assert await client.acl_whoami() == names.redis_user(RUN, "w0")
             await client.execute_command("AUTH", "default", "p")
-            assert await client.acl_whoami() == names.redis_user(RUN)
+            assert await client.acl_whoami() == names.redis_user(RUN, "w0")
 
     asyncio.run(use())
 
@@ -174,7 +179,7 @@ def test_a_login_that_may_not_create_users_is_used_as_it_is() -> None:
         lease = RunLease(server.url, RUN)
         lease.start()
         assert sweep(server.url) == []
-        assert grant(server.url, RUN) is None
+        assert granted(server.url) is None
         lease.stop()
         with server.client() as client:
             assert client.keys("*") == []
@@ -183,7 +188,7 @@ def test_a_login_that_may_not_create_users_is_used_as_it_is() -> None:
 def test_the_user_goes_with_the_run(server: Server) -> None:
     lease = RunLease(server.url, RUN)
     lease.start()
-    assert grant(server.url, RUN) is not None
+    assert granted(server.url) is not None
     lease.stop()
     with server.client() as client:
         assert client.acl_list() == [line for line in client.acl_list() if "user default" in line]
@@ -198,32 +203,9 @@ def test_a_server_without_such_users_is_used_without(project: Project) -> None:
         "        cache.set('k', 'v')\n        self.assertEqual(cache.get('k'), 'v')\n",
     )
     with on_port("--rename-command", "ACL", "") as server:
-        assert grant(server.url, RUN) is None
+        assert granted(server.url) is None
         result = project.test("--integration", ITKIT_REDIS_URL=server.url)
         with servers.connected(server.url) as client:
             assert client.keys("*") == []
     assert result.counts == {"passed": 1}, result.output
     assert "no ACL user to be had" in result.output
-
-
-def test_lua_that_builds_a_key_reaches_nothing_foreign(project: Project, server: Server) -> None:
-    project.write(
-        "shop/tests.py",
-        """
-        from django_redis import get_redis_connection
-        from itkit.test import IntegrationTestCase
-
-        class Hostile(IntegrationTestCase):
-            def test_lua(self):
-                client = get_redis_connection()
-                for script in ("redis.call('DEL', 'foreign')", "redis.call('FLUSHALL')"):
-                    with self.assertRaises(Exception):
-                        client.eval(script, 0)
-        """,
-    )
-    with server.client() as client:
-        client.set("foreign", "kept")
-        for options in ([], ["--parallel", "2"]):
-            result = project.test("--integration", *options, ITKIT_REDIS_URL=server.url)
-            assert result.counts == {"passed": 1}, result.output
-        assert client.keys("*") == ["foreign"]

@@ -4,9 +4,19 @@ The only package that knows redis-py and django-redis.
 """
 
 from itkit.redis.acl import grant
+from itkit.redis.denials import are_told
 from itkit.redis.isolation import Isolation
 from itkit.redis.lease import RunLease, sweep
 from itkit.redis.project import mistakes, project_servers
 from itkit.redis.server import probe
 
-__all__ = ["Isolation", "RunLease", "grant", "mistakes", "probe", "project_servers", "sweep"]
+__all__ = [
+    "Isolation",
+    "RunLease",
+    "are_told",
+    "grant",
+    "mistakes",
+    "probe",
+    "project_servers",
+    "sweep",
+]

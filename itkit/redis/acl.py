@@ -1,22 +1,26 @@
-"""A user of the server that reaches the keys and channels of one run, and no others.
+"""A user of the server that reaches the keys and channels of one worker, and no others.
 
 The prefix is put on what redis-py sends, but a Lua script can build a key inside the server. There
-only the server itself can say no.
+only the server itself can say no. What it has denied is in its ``ACL LOG``: see ``denials``.
 """
 
-import secrets
+from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import blake2s
 
 import redis
 
 from itkit import names, urls
+from itkit.redis import policy
 from itkit.redis import server as servers
 
 # Of what an administrator may do, the client guard lets these pass: they only read, or concern
 # the connection that sends them.
-_HARMLESS = (
-    *("+config|get", "+acl|whoami", "+slowlog|get", "+slowlog|len", "+role", "+lastsave"),
-    *("+client|list", "+client|id", "+client|info", "+client|getname", "+client|setname"),
+_HARMLESS = frozenset(
+    {
+        *("CONFIG|GET", "ACL|WHOAMI", "SLOWLOG|GET", "SLOWLOG|LEN", "ROLE", "LASTSAVE"),
+        *("CLIENT|LIST", "CLIENT|ID", "CLIENT|INFO", "CLIENT|GETNAME", "CLIENT|SETNAME"),
+    }
 )
 _REACHING = ("-flushall", "-flushdb", "-swapdb", "-move", "-migrate")
 _REACHING_SINCE_7 = (
@@ -25,21 +29,32 @@ _REACHING_SINCE_7 = (
 )
 
 
-def grant(server: str, run: str) -> str | None:
-    """Create the run's user and return the URL of the server with its login.
+def grant(
+    server: str, run: str, worker: str, *, secret: str, owned: bool, allowed: Iterable[str] = ()
+) -> str | None:
+    """Create a worker's user and return the URL of the server with its login.
 
     None means that the server has no such users, or that we may not create one: then the client
-    guard is all there is.
+    guard is all there is. A user that is there already stays, and so do its connections.
+
+    Args:
+        server: URL with a login of ours.
+        run: id of the run.
+        worker: id of the worker.
+        secret: of the run, that passwords are made of: a process that a worker starts has its.
+        owned: whether the server is thrown away after the run, so that more is harmless.
+        allowed: commands that may reach beyond the worker, as ``policy.allowed`` returns them.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
     """
-    user, password = names.redis_user(run), secrets.token_urlsafe(24)
-    everything = f"{names.KEY_ROOT}{run}:*"
+    user, password = names.redis_user(run, worker), _password(secret, worker)
+    everything = f"{names.key_prefix(run, worker)}*"
     rules = (
-        *("reset", "on", f">{password}", f"~{everything}", "resetchannels"),
-        *("+@all", "-@admin", *_REACHING, *_HARMLESS),
+        *("on", "resetpass", f">{password}", "resetkeys", f"~{everything}", "resetchannels"),
+        *("+@all", "-@admin", *_REACHING),
     )
+    more = {*allowed, *(policy.PASSED | policy.OWN_SERVER_ONLY if owned else _HARMLESS)}
     with servers.connected(server) as client:
         if not (
             _is_set(client, user, *rules, *_since_7(everything))
@@ -47,16 +62,24 @@ def grant(server: str, run: str) -> str | None:
             or _is_set(client, user, *rules, "allchannels")
         ):
             return None
+        _add(client, user, more)
     url = urls.parse(server, urls.REDIS_SCHEMES)
     return str(replace(url, user=user, password=password))
 
 
 def revoke(client: redis.Redis, run: str) -> None:
-    """Delete the run's user, and with it its connections, if there is one."""
+    """Delete the users of a run, and with them their connections, if there are any."""
     try:
-        client.acl_deluser(names.redis_user(run))
+        users = [str(user) for user in client.acl_users()]
+        ours = [user for user in users if user.startswith(names.redis_user(run, worker=""))]
+        if ours:
+            client.acl_deluser(*ours)
     except redis.ResponseError:
-        return  # as in ``grant``: then there is none
+        return  # as in ``grant``: then there are none
+
+
+def _password(secret: str, worker: str) -> str:
+    return blake2s(worker.encode(), key=secret.encode()).hexdigest()
 
 
 def _since_7(everything: str) -> tuple[str, ...]:
@@ -66,7 +89,7 @@ def _since_7(everything: str) -> tuple[str, ...]:
     weights and values if all keys may be read. The rules in brackets are for these commands alone.
     """
     return (
-        *(f"&{everything}", "(+psubscribe allchannels)"),
+        *("clearselectors", f"&{everything}", "(+psubscribe allchannels)"),
         f"(+sort +sort_ro ~{everything} %R~*)",
         *_REACHING_SINCE_7,
     )
@@ -78,3 +101,11 @@ def _is_set(client: redis.Redis, user: str, *rules: str) -> bool:
     except redis.ResponseError:
         return False
     return True
+
+
+def _add(client: redis.Redis, user: str, commands: Iterable[str]) -> None:
+    """Let a user send commands; one that the server does not know has no effect."""
+    with client.pipeline(transaction=False) as pipeline:
+        for name in sorted(commands):
+            pipeline.execute_command("ACL", "SETUSER", user, f"+{name.lower()}")  # type: ignore[no-untyped-call]  # redis-py's
+        pipeline.execute(raise_on_error=False)

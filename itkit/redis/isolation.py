@@ -5,10 +5,11 @@ import itertools
 import os
 from collections.abc import Sequence
 
-from itkit import conf
+from itkit import conf, names
 from itkit.exceptions import IsolationError
-from itkit.redis import patch, project
+from itkit.redis import acl, patch, policy, project
 from itkit.redis import server as servers
+from itkit.redis.denials import Denials
 from itkit.redis.guard import Guard
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
@@ -26,6 +27,10 @@ class Isolation:
         worker: id of the worker.
         owned: whether the server is thrown away after the run.
         project: labels and URLs of the project's own servers, for which the isolated one stands.
+        secret: of the run, where each worker has a user of its own on the server.
+
+    Raises:
+        ServiceUnavailableError: the server, which is to have the worker's user, does not answer.
     """
 
     def __init__(
@@ -36,14 +41,24 @@ class Isolation:
         worker: str,
         owned: bool,
         project: Sequence[tuple[str, str]],
+        secret: str = "",
     ) -> None:
         self._server = server
+        listed = conf.get().redis.allow_commands
+        self._limited = None
+        self._denials = None
+        if server is not None and secret:
+            allowed = policy.allowed(listed, owned=owned)
+            self._limited = acl.grant(
+                server, run, worker, secret=secret, owned=owned, allowed=allowed
+            )
+            self._denials = Denials(server, names.redis_user(run, worker))
         self._run = run
         self._worker = worker
         self._project = [url for _, url in project]
         self._generations = itertools.count(1)
-        login = servers.login(server) if server else None
-        self._rewrite = Rewriter(self._next_namespace(), owned=owned, login=login)
+        login = servers.login(self._reached) if self._reached else None
+        self._rewrite = Rewriter(self._next_namespace(), owned=owned, login=login, listed=listed)
         self._undo = contextlib.ExitStack()
         self._pid = 0
 
@@ -65,11 +80,13 @@ class Isolation:
         if _installed is not None:
             _installed._make_way(self)
         allowed = conf.get().redis.allow_addresses
-        guard = Guard(self._server, self._project, allowed, self._rewrite)
+        guard = Guard(self._reached, self._project, allowed, self._rewrite)
         with contextlib.ExitStack() as stack:
+            if self._denials is not None:
+                stack.callback(self._denials.close)
             stack.enter_context(patch.under(guard))
-            if self._server is not None:
-                stack.enter_context(project.pointed_at(self._server))
+            if self._reached is not None:
+                stack.enter_context(project.pointed_at(self._reached))
             self._undo = stack.pop_all()
         self._pid = os.getpid()
         _installed = self
@@ -85,6 +102,20 @@ class Isolation:
         """Begin with no keys: one assignment, which all threads and connections see at once."""
         self._rewrite.namespace = self._next_namespace()
 
+    def denied(self) -> list[str]:
+        """Return what the server has denied since the last call, in a line each.
+
+        It is not asked where this process has sent nothing, so what others have sent under the
+        same prefix is told later.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._denials is None or not self._rewrite.is_used:
+            return []
+        self._rewrite.is_used = False
+        return self._denials.new()
+
     def clear(self) -> int:
         """Remove the keys of all generations from all databases; return how many there were.
 
@@ -92,6 +123,11 @@ class Isolation:
             ServiceUnavailableError: the server does not answer.
         """
         return servers.remove(self._server, self._rewrite.namespace.root) if self._server else 0
+
+    @property
+    def _reached(self) -> str | None:
+        """URL of the server with the login that the application has."""
+        return self._limited or self._server
 
     def _next_namespace(self) -> Namespace:
         return Namespace(self._run, self._worker, next(self._generations))

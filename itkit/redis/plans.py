@@ -4,7 +4,7 @@ Arguments come with the command's name in single words: ``XINFO``, ``STREAM``, t
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from functools import partial
 from typing import Any
@@ -56,18 +56,21 @@ _PICK = (
 )
 
 
-def all_plans(*, owned: bool, login: tuple[str, str] | None = None) -> dict[str, Plan]:
+def all_plans(
+    *, owned: bool, login: tuple[str, str] | None = None, allowed: Iterable[str] = ()
+) -> dict[str, Plan]:
     """Return the plan of each command that may be sent, by its name or ``NAME|SUBCOMMAND``.
 
     Args:
         owned: whether the server is thrown away after the run, so that more is harmless.
         login: the user and the password of all connections, if they have any.
+        allowed: commands that would be refused but for the settings; no other plan gives way.
     """
     passed = policy.PASSED | (policy.OWN_SERVER_ONLY if owned else frozenset())
     places = {**_by_name(KEYS), **_by_name(REDIS_KEYS), **_by_name(_CHANNELS)}
     readers = _by_name(_READERS)
     return {
-        **dict.fromkeys(passed, _as_it_is),
+        **dict.fromkeys([*allowed, *passed], _as_it_is),
         **{name: partial(_marked, mark) for name, mark in _by_name(_MARKS).items()},
         **{name: _names_at(place, readers.get(name)) for name, place in places.items()},
         **dict.fromkeys(_SUBSCRIBING.split(), _subscribe),

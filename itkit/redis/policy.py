@@ -3,6 +3,7 @@
 Whatever is neither here nor in ``itkit.redis.commands`` nor rewritten is refused as unknown.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _PASSED = """
@@ -69,8 +70,34 @@ _REASONS: Final = {
 REFUSED: Final = {name: reason for reason, words in _REASONS.items() for name in words.split()}
 
 
-def refusal(name: str) -> str:
-    """Return why a command is refused and what to do instead."""
+_DESTRUCTIVE: Final = frozenset(
+    {"FAILOVER", "FLUSHALL", "MIGRATE", "MOVE", "REPLICAOF", "SHUTDOWN", "SLAVEOF", "SWAPDB"}
+)
+"""Sent to no server that itkit has not started, whatever the settings say."""
+
+_CONFUSING: Final = frozenset({"CLIENT|REPLY", "RESET"})
+"""Sent nowhere: redis-py itself could not go on."""
+
+
+def allowed(listed: Iterable[str], *, owned: bool) -> frozenset[str]:
+    """Return the commands that ``ALLOW_COMMANDS`` lets through, as they are named here.
+
+    Args:
+        listed: the setting: a command, a subcommand (``CONFIG SET``), or all of a container's.
+        owned: whether the server is thrown away after the run.
+    """
+    found = {"|".join(name.upper().split()) for name in listed}
+    found |= {name for name in REFUSED if name.partition("|")[0] in found}
+    return frozenset(found - _CONFUSING - (frozenset() if owned else _DESTRUCTIVE))
+
+
+def refusal(name: str, listed: Sequence[str] = ()) -> str:
+    """Return why a command is refused and what to do instead.
+
+    Args:
+        name: of the command.
+        listed: the setting ``ALLOW_COMMANDS``.
+    """
     shown = name.replace("|", " ")
     reason = REFUSED.get(
         name, "itkit does not know this command, so it cannot tell which of its arguments are keys"
@@ -78,4 +105,16 @@ def refusal(name: str) -> str:
     return (
         f"{shown} was refused: {reason}. A test that needs it connects to a server of its own, "
         f'listed in ITKIT["REDIS"]["ALLOW_ADDRESSES"], or fakes the backend that sends {shown}.'
+        f"{_how_to_allow(name, shown, listed)}"
     )
+
+
+def _how_to_allow(name: str, shown: str, listed: Sequence[str]) -> str:
+    if name in _CONFUSING or REFUSED.get(name, "").startswith("Redis Cluster"):
+        return ""
+    if name in _DESTRUCTIVE:
+        where = " Only on the embedded server can it be allowed:"
+    else:
+        where = " To let it through as it is, without a prefix:"
+    names = ", ".join(f'"{item}"' for item in dict.fromkeys([*listed, shown]))
+    return f'{where} ITKIT["REDIS"]["ALLOW_COMMANDS"] = [{names}]'

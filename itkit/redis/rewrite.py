@@ -1,5 +1,7 @@
 """Rewrite commands for the current namespace, or refuse them."""
 
+from collections.abc import Sequence
+
 from itkit.exceptions import EscapeError
 from itkit.redis import plans, policy
 from itkit.redis.keyspecs import word
@@ -14,13 +16,25 @@ class Rewriter:
             threads see at once.
         owned: whether the server is thrown away after the run.
         login: the user and the password that all connections have, whatever they ask for.
+        listed: commands that are let through although they reach further: ``ALLOW_COMMANDS``.
+
+    Attributes:
+        is_used: whether a command was rewritten; whoever asks sets it back.
     """
 
     def __init__(
-        self, namespace: Namespace, *, owned: bool, login: tuple[str, str] | None = None
+        self,
+        namespace: Namespace,
+        *,
+        owned: bool,
+        login: tuple[str, str] | None = None,
+        listed: Sequence[str] = (),
     ) -> None:
         self.namespace = namespace
-        self._plans = plans.all_plans(owned=owned, login=login)
+        self.is_used = False
+        self._listed = listed
+        allowed = policy.allowed(listed, owned=owned)
+        self._plans = plans.all_plans(owned=owned, login=login, allowed=allowed)
         self._containers = {name.partition("|")[0] for name in self._plans if "|" in name}
         self._single_words = {
             name: plan
@@ -34,6 +48,7 @@ class Rewriter:
         Raises:
             EscapeError: the command is unknown, or reaches beyond this namespace.
         """
+        self.is_used = True
         plan = self._single_words.get(args[0])
         if plan is None:
             plan, args = self._look_up(args)
@@ -48,5 +63,5 @@ class Rewriter:
             name = f"{name}|{word(args[1])}"
         plan = self._plans.get(name)
         if plan is None:
-            raise EscapeError(policy.refusal(name))
+            raise EscapeError(policy.refusal(name, self._listed))
         return plan, args

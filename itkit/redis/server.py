@@ -72,6 +72,16 @@ def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iter
     Raises:
         ServiceUnavailableError: the server does not answer.
     """
+    made = client(url, database=database, timeout=timeout)
+    try:
+        with failures_explained(url):
+            yield made
+    finally:
+        made.connection_pool.disconnect()
+
+
+def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> redis.Redis:
+    """Return a client of itkit's own, for the caller to close; arguments as of ``connected``."""
     arguments = options(url) | {"db": database, "decode_responses": True}
     pool = redis.ConnectionPool(
         **arguments | {"connection_class": _OWN[arguments["connection_class"]]},
@@ -79,13 +89,21 @@ def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iter
         socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
     )
+    return redis.Redis(connection_pool=pool)
+
+
+@contextlib.contextmanager
+def failures_explained(url: str) -> Iterator[None]:
+    """Name the server of a URL where it does not answer within a block.
+
+    Raises:
+        ServiceUnavailableError: it does not.
+    """
     try:
-        yield redis.Redis(connection_pool=pool)
+        yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         place = urls.parse(url, urls.REDIS_SCHEMES).address
         raise ServiceUnavailableError(f"Redis at {place} does not answer: {error}") from error
-    finally:
-        pool.disconnect()
 
 
 def probe(url: str, timeout: float) -> str:
