@@ -94,6 +94,12 @@ SOURCES = ("auto", "settings", "embedded", "system")
 ISOLATIONS = ("schema", "database")
 """What each worker has of its own."""
 
+SCOPES = ("test", "class", "worker")
+"""How long keys last in Redis."""
+
+LEAKS = ("off", "report", "fail")
+"""What is made of the keys that a test has left."""
+
 ACLS = ("auto", "require", "off")
 """Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
 
@@ -126,6 +132,8 @@ class RedisSettings:
     allow_addresses: tuple[str, ...] = _setting((), _strings)
     allow_commands: tuple[str, ...] = _setting((), _strings)
     acl: str = _setting("auto", _one_of(ACLS), env="ITKIT_REDIS_ACL")
+    scope: str = _setting("test", _one_of(SCOPES))
+    leaks: str = _setting("off", _one_of(LEAKS), env="ITKIT_REDIS_LEAKS")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ release does not stop the rest.
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
@@ -24,12 +25,13 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import names
+from itkit import conf, names
 from itkit.data import TestDataManager
 from itkit.exceptions import (
     ConfigurationError,
     EscapeError,
     ItkitError,
+    LeftKeysError,
     ServiceUnavailableError,
 )
 from itkit.registry import Registry
@@ -47,6 +49,10 @@ _DENIED = (
     "What a test may reach begins with {}. Keys in KEYS of a script and all that redis-py sends get"
     " that prefix; a script that builds a key by itself has to begin with one of them. A command"
     ' that may reach further can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
+)
+_LEFT = (
+    "{} has left keys in Redis:\n{}\nRemove them, give them a TTL in the code under test, or set"
+    ' ITKIT["REDIS"]["LEAKS"] to "off": the next test does not see them.'
 )
 
 
@@ -76,6 +82,7 @@ class Environment:
         )
         self._redis = self._new_isolation()
         self._tests = 0
+        self._class = ""
 
     def attach(self) -> None:
         """Route this process to the run: its databases, its Redis, its fakes."""
@@ -115,27 +122,45 @@ class Environment:
         """Wait until the databases of all workers are there."""
         self._routing.finish_jobs()
 
+    def begin_class(self, name: str) -> None:
+        """Give the tests of the next class, by its name, what they share."""
+        if name != self._class and conf.get().redis.scope == "class":
+            self._redis.new_generation()
+        self._class = name
+
     def begin_test(self, test: str) -> None:
         """Give the next test, by its name, a Redis without keys and fakes without memory."""
         self._routing.sessions.test = test
         self._tests += 1
-        self._redis.new_generation()
+        if conf.get().redis.scope == "test":
+            self._redis.new_generation()
         self.backends.reset()
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
         self.backends.reset()
 
-    def check_escapes(self) -> None:
-        """Find out whether the running test has reached for what is not its own.
+    def check_test(self) -> None:
+        """Find out whether the running test has kept to what is its own.
+
+        Warns:
+            RuntimeWarning: it has left keys in Redis, which the settings ask to be told.
 
         Raises:
-            EscapeError: the server has denied it, whatever the application made of the error.
+            EscapeError: it has reached further, and the server has denied it, whatever the
+                application made of the error.
+            LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
         denied = self._redis.denied()
         if denied:
-            lines = "\n".join(f"  {line}" for line in denied)
-            raise EscapeError(_DENIED.format(lines, self._redis.prefix))
+            raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))
+        leaks = conf.get().redis.leaks
+        left = self._redis.left() if leaks != "off" else []
+        if left and leaks == "fail":
+            raise LeftKeysError(_LEFT.format(self._routing.sessions.test, _listed(left)))
+        if left:
+            message = _LEFT.format(self._routing.sessions.test, _listed(left))
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
@@ -192,6 +217,10 @@ class Environment:
             project=self.payload.redis_project,
             secret=self.payload.redis_secret,
         )
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)
 
 
 _current: Environment | None = None

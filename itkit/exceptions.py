@@ -6,6 +6,7 @@ ItkitError
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
 └── TestError                   a mistake of the test's author; also an AssertionError
+    ├── LeftKeysError           keys are left in Redis, which the settings do not allow
     ├── CallMismatchError       a backend was not called as the test says
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
@@ -42,6 +43,10 @@ class TestError(ItkitError, AssertionError):
     """A mistake of the test's author; runners report it as a failure."""
 
     __test__ = False  # pytest would collect the class for its name
+
+
+class LeftKeysError(TestError):
+    """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
 
 
 class CallMismatchError(TestError):

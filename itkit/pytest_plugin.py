@@ -110,6 +110,7 @@ class IntegrationPlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
         """Begin the scope of a test before any fixture of its own."""
         if self._environment is not None:
+            self._environment.begin_class(item.nodeid.rpartition("::")[0])
             self._environment.begin_test(item.nodeid)
         return (yield)
 
@@ -121,7 +122,7 @@ class IntegrationPlugin:
         finally:
             if self._environment is not None:
                 self._environment.end_test()
-        self._check_escapes()
+        self._check_test()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -169,15 +170,15 @@ class IntegrationPlugin:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return self._required("backends").backends
 
-    def _check_escapes(self) -> None:
+    def _check_test(self) -> None:
         if self._environment is None:
             return
-        from itkit.exceptions import EscapeError
+        from itkit.exceptions import EscapeError, LeftKeysError
 
         message = ""
         try:
-            self._environment.check_escapes()
-        except EscapeError as error:
+            self._environment.check_test()
+        except (EscapeError, LeftKeysError) as error:
             message = str(error)
         if message:  # not within the block, or both would be shown
             pytest.fail(message, pytrace=False)

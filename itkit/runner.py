@@ -41,6 +41,9 @@ class IntegrationRunnerMixin(_Runner):
         self.rebuild = rebuild
         if integration:
             self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
+            # Of this module, as workers get it pickled: a suite of the project's own stays.
+            if self.test_suite is unittest.TestSuite:
+                self.test_suite = _ClassScope
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -219,13 +222,22 @@ class _TestScope(_ServerWatch):
         if (current := environment.current()) is not None:
             current.begin_test(test.id())
             # The first to be added is the last to run, and what it raises is the test's.
-            test.addCleanup(current.check_escapes)
+            test.addCleanup(current.check_test)
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.end_test()
         super().stopTest(test)
+
+
+class _ClassScope(unittest.TestSuite):
+    """Begins the scope of each class before its own set-up."""
+
+    def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
+        if (current := environment.current()) is not None:
+            current.begin_class(f"{type(test).__module__}.{type(test).__qualname__}")
+        super()._handleClassSetUp(test, result)  # type: ignore[misc]  # not in the stubs
 
 
 class _ScopedSuite(ParallelTestSuite):

@@ -45,7 +45,7 @@ def _connecting(original: Method) -> Method:
 
 
 async def _drop_older(connection: Any) -> None:
-    if connection.is_connected and wire.link_of(connection) is None:
+    if connection.is_connected and wire.is_stranger(connection):
         await connection.disconnect(nowait=True)
 
 

@@ -13,6 +13,10 @@ from itkit.redis.denials import Denials
 from itkit.redis.guard import Guard
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
+from itkit.redis.tracking import Tracking
+
+_GENERATIONS = 64
+"""So many tests leave their keys before they are removed, in one go."""
 
 _installed: "Isolation | None" = None
 
@@ -57,6 +61,7 @@ class Isolation:
         self._worker = worker
         self._project = [url for _, url in project]
         self._generations = itertools.count(1)
+        self._tracking = self._new_tracking(owned=owned)
         login = servers.login(self._reached) if self._reached else None
         self._rewrite = Rewriter(self._next_namespace(), owned=owned, login=login, listed=listed)
         self._undo = contextlib.ExitStack()
@@ -82,6 +87,9 @@ class Isolation:
         allowed = conf.get().redis.allow_addresses
         guard = Guard(self._reached, self._project, allowed, self._rewrite)
         with contextlib.ExitStack() as stack:
+            if self._tracking is not None:
+                self._tracking.start()
+                stack.callback(self._tracking.stop)
             if self._denials is not None:
                 stack.callback(self._denials.close)
             stack.enter_context(patch.under(guard))
@@ -99,8 +107,29 @@ class Isolation:
         self._undo.close()
 
     def new_generation(self) -> None:
-        """Begin with no keys: one assignment, which all threads and connections see at once."""
-        self._rewrite.namespace = self._next_namespace()
+        """Begin with no keys: one assignment, which all threads and connections see at once.
+
+        The keys of those before are removed when there are many generations.
+        """
+        namespace = self._rewrite.namespace = self._next_namespace()
+        if self._tracking is not None and namespace.generation % _GENERATIONS == 0:
+            past = [name for name in self._tracking.written() if not namespace.holds(name)]
+            self._tracking.remove(past)
+
+    def left(self) -> list[str]:
+        """Return a line for each key that the current generation has.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._server is None or self._tracking is None:
+            return []
+        prefix = self.prefix
+        names = self._tracking.written(prefix)
+        if not self._tracking.is_on:
+            names = servers.names_under(self._server, prefix)
+        found = servers.left(self._server, sorted(names)) if names else ()
+        return [_line(key, len(prefix)) for key in found]
 
     def denied(self) -> list[str]:
         """Return what the server has denied since the last call, in a line each.
@@ -119,10 +148,25 @@ class Isolation:
     def clear(self) -> int:
         """Remove the keys of all generations from all databases; return how many there were.
 
+        To be called while the isolation is installed: then their names are known, and nothing has
+        to be looked for.
+
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        return servers.remove(self._server, self._rewrite.namespace.root) if self._server else 0
+        if self._server is None:
+            return 0
+        if self._tracking is not None:
+            names = self._tracking.written()
+            if self._tracking.is_on:
+                return self._tracking.remove(names)
+        return servers.remove(self._server, self._rewrite.namespace.root)
+
+    def _new_tracking(self, *, owned: bool) -> Tracking | None:
+        """Return what knows the keys to remove or to tell of, where there is need for it."""
+        if self._server is None or (owned and conf.get().redis.leaks == "off"):
+            return None
+        return Tracking(self._server, names.key_prefix(self._run, self._worker))
 
     @property
     def _reached(self) -> str | None:
@@ -140,3 +184,9 @@ class Isolation:
                 f"{other.prefix}: uninstall() the first one before."
             )
         self.uninstall()
+
+
+def _line(key: servers.Left, prefix: int) -> str:
+    name = key.name[prefix:].decode(errors="backslashreplace")
+    expires = "no TTL" if key.ttl is None else f"TTL {key.ttl:.0f} s"
+    return f"{name!r} ({key.kind}, {expires}) in database {key.database}"

@@ -7,6 +7,7 @@ from itkit import names, urls
 from itkit.exceptions import ServiceUnavailableError
 from itkit.redis import acl, holder
 from itkit.redis import server as servers
+from itkit.redis.tracking import Tracking
 
 _TTL = 60
 _HEARTBEAT = 15.0
@@ -27,6 +28,7 @@ class RunLease:
     def __init__(self, server: str, run: str) -> None:
         self._server = server
         self._run = run
+        self._tracking = Tracking(server, _root(run))
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="itkit-redis-lease", daemon=True)
 
@@ -37,6 +39,7 @@ class RunLease:
             ServiceUnavailableError: the server does not answer.
         """
         self._renew()
+        self._tracking.start()
         self._heart.start()
 
     def stop(self) -> None:
@@ -50,7 +53,9 @@ class RunLease:
         self._stopped.set()
         if self._heart.is_alive():
             self._heart.join()
-        _forget(self._server, self._run)
+        with contextlib.ExitStack() as releases:
+            releases.callback(self._tracking.stop)
+            _forget(self._server, self._run, self._tracking)
 
     def _renew(self) -> None:
         with servers.connected(self._server) as client:
@@ -63,6 +68,7 @@ class RunLease:
             # A server that has died is for the tests to report.
             with contextlib.suppress(ServiceUnavailableError):
                 self._renew()
+                self._tracking.written()  # or the server would have to keep what it tells
 
 
 def sweep(server: str) -> list[str]:
@@ -91,10 +97,15 @@ def sweep(server: str) -> list[str]:
     return dead
 
 
-def _forget(server: str, run: str) -> None:
+def _forget(server: str, run: str, tracking: Tracking | None = None) -> None:
     with servers.connected(server) as client:
         acl.revoke(client, run)  # first: what a process of the run still writes would stay
-        servers.remove(server, _root(run))
+        written = tracking.written() if tracking else []
+        if tracking and tracking.is_on:
+            client.unlink(_lease(run))  # which was there before the tracking
+            tracking.remove(written)
+        else:
+            servers.remove(server, _root(run))
         client.srem(_RUNS, run)
 
 

@@ -14,9 +14,10 @@ class Namespace:
     pattern as it is in a key, and a cluster would see no hash tag in it.
     """
 
-    __slots__ = ("_raw", "_raw_root", "root", "text")
+    __slots__ = ("_raw", "_raw_root", "generation", "root", "text")
 
     def __init__(self, run: str, worker: str, generation: int) -> None:
+        self.generation = generation
         self.root = names.key_prefix(run, worker)
         self.text = f"{self.root}{generation}:"
         self._raw_root = self.root.encode()
@@ -36,6 +37,10 @@ class Namespace:
         if isinstance(name, int | float) and not isinstance(name, bool):
             return f"{self.text}{name!r}"
         return name
+
+    def holds(self, name: bytes) -> bool:
+        """Whether a key is of this generation."""
+        return name.startswith(self._raw)
 
     def strip(self, name: Any) -> Any:
         """Return a name of a reply without the prefix of whichever generation of this worker.

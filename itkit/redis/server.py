@@ -1,9 +1,9 @@
 """itkit's own connections to a Redis server: no prefix, and no guard in their way."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,6 +14,23 @@ from itkit import urls
 from itkit.exceptions import IsolationError, ServiceUnavailableError
 
 _TIMEOUT = 10.0
+_SCANNED = 10_000
+
+
+class Left(NamedTuple):
+    """A key that is there.
+
+    Attributes:
+        name: with its prefix.
+        database: its number.
+        kind: in the server's words.
+        ttl: seconds until it expires, None if it does not.
+    """
+
+    name: bytes
+    database: int
+    kind: str
+    ttl: float | None
 
 
 class OwnConnection:
@@ -80,9 +97,16 @@ def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iter
         made.connection_pool.disconnect()
 
 
-def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> redis.Redis:
-    """Return a client of itkit's own, for the caller to close; arguments as of ``connected``."""
-    arguments = options(url) | {"db": database, "decode_responses": True}
+def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT, **more: Any) -> redis.Redis:
+    """Return a client of itkit's own, for the caller to close.
+
+    Args:
+        url: as of ``connected``.
+        database: as of ``connected``.
+        timeout: as of ``connected``.
+        more: options of redis-py's connections.
+    """
+    arguments = options(url) | {"db": database, "decode_responses": True, **more}
     pool = redis.ConnectionPool(
         **arguments | {"connection_class": _OWN[arguments["connection_class"]]},
         socket_timeout=timeout,
@@ -137,14 +161,54 @@ def remove(url: str, root: str) -> int:
     Raises:
         ServiceUnavailableError: the server does not answer.
     """
-    removed = 0
-    for number in _databases_in_use(url):
+    return sum(_remove_here(client, root) for client in _databases(url))
+
+
+def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
+    """Yield those keys of some names that are there.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    for client in _databases(url):
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.type(name)
+                pipeline.pttl(name)
+            replies = iter(pipeline.execute())
+        number = int(client.get_connection_kwargs()["db"])
+        for name, kind, ttl in zip(names, replies, replies, strict=True):
+            if kind != "none":
+                yield Left(name, number, kind, ttl / 1000 if ttl >= 0 else None)
+
+
+def names_under(url: str, root: str) -> list[bytes]:
+    """Look for all keys that begin with ``root``, in all databases.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    found: set[bytes] = set()
+    for number in databases_in_use(url):
+        made = client(url, database=number, decode_responses=False)
+        with failures_explained(url), made:
+            found.update(made.scan_iter(match=f"{root}*", count=_SCANNED))
+    return sorted(found)
+
+
+def _databases(url: str) -> Iterator[redis.Redis]:
+    """Yield a client of each database that has any key."""
+    for number in databases_in_use(url):
         with connected(url, database=number) as client:
-            removed += _remove_here(client, root)
-    return removed
+            yield client
 
 
-def _databases_in_use(url: str) -> list[int]:
+def databases_in_use(url: str) -> list[int]:
+    """Return the numbers of the databases that have any key.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
     with connected(url) as client:
         return [int(name.removeprefix("db")) for name in client.info("keyspace")]
 
@@ -152,7 +216,7 @@ def _databases_in_use(url: str) -> list[int]:
 def _remove_here(client: redis.Redis, root: str) -> int:
     removed, cursor = 0, 0
     while True:
-        cursor, keys = client.scan(cursor, match=f"{root}*", count=10_000)
+        cursor, keys = client.scan(cursor, match=f"{root}*", count=_SCANNED)
         if keys:
             removed += client.unlink(*keys)
         if cursor == 0:

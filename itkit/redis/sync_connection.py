@@ -48,7 +48,7 @@ def _connecting(original: Method) -> Method:
 
 def _drop_older(connection: Any) -> None:
     """Disconnect from a server that the connection reached before the guard was on."""
-    if connection._sock is not None and wire.link_of(connection) is None:
+    if connection._sock is not None and wire.is_stranger(connection):
         connection.disconnect()
 
 

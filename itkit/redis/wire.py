@@ -12,6 +12,7 @@ from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
 from itkit.redis.link import Link, Packed
 from itkit.redis.plans import Expected
+from itkit.redis.server import OwnConnection
 
 Method = Callable[..., Any]
 
@@ -43,6 +44,11 @@ def link_of(connection: Any) -> Link | None:
     """Return the link of the connection's socket, or None when that is from before the guard."""
     link: Link | None = connection.__dict__.get(_LINK)
     return link if link is not None and link.guard is _guard else None
+
+
+def is_stranger(connection: Any) -> bool:
+    """Whether a connection's socket is from before the guard, and not one of our own."""
+    return link_of(connection) is None and not isinstance(connection, OwnConnection)
 
 
 def loop_of(connection: Any) -> AbstractEventLoop | None:
