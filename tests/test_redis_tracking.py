@@ -212,9 +212,7 @@ def test_keys_last_as_long_as_the_scope(
 LEFT = ["':1:a' (string, no TTL) in database 1", "'queue' (list, no TTL)", "'soon' (string, TTL "]
 
 
-@pytest.mark.parametrize(
-    ("door", "given"), [(door, "two" in door) for door in DOORS], ids=str
-)
+@pytest.mark.parametrize(("door", "given"), [(door, "two" in door) for door in DOORS], ids=str)
 def test_what_a_test_leaves_is_told_on_request(
     door: str, given: bool, project: Project, redis_url: str
 ) -> None:

@@ -26,30 +26,36 @@ class Packed(list[Any]):
 class Link:
     """The replies that one socket still owes, in the order of the commands.
 
-    Replies come in that order, so a queue tells which belongs to which. Frames of publish and
-    subscribe come in between and are known by their shape.
+    Replies come in that order, so a queue tells which belongs to which. Nearly all are read as they
+    are: of those that come before any other in the queue there is only a count. Frames of publish
+    and subscribe come in between and are known by their shape.
     """
 
-    __slots__ = ("_expected", "_queued", "_subscribed", "guard", "isolated", "loop")
+    __slots__ = ("_expected", "_queued", "_subscribed", "guard", "isolated", "loop", "plain")
 
     def __init__(self, guard: "Guard", *, isolated: bool) -> None:
         self.guard = guard
         self.isolated = isolated
         self.loop: AbstractEventLoop | None = None
+        self.plain = 0
         self._expected: deque[Callable[[Any], Any] | None] = deque()
         self._queued: list[Callable[[Any], Any] | None] | None = None
         self._subscribed = False
 
-    def expect(self, expected: Iterable[Expected]) -> None:
+    def expect(self, expected: Sequence[Expected]) -> None:
         """Note the commands that were sent."""
+        is_plain = not (self._expected or self._subscribed or any(expected))
+        if is_plain and self._queued is None:
+            self.plain += len(expected)
+            return
         for item in expected:
-            if item is None and self._queued is None:  # nearly all of them
-                self._expected.append(None)
-            else:
-                self._expect_in_context(item)
+            self._expect_in_context(item)
 
     def read(self, reply: Any) -> Any:
         """Return a reply, or a frame of publish and subscribe, without the prefix."""
+        if self.plain:
+            self.plain -= 1
+            return reply
         if self._subscribed:
             if replies.is_message(reply):
                 return replies.message(self.guard.namespace, reply)
@@ -62,13 +68,18 @@ class Link:
 
     def skip(self) -> None:
         """Note that the reply was an error, which redis-py raised."""
-        if self._expected:
+        if self.plain:
+            self.plain -= 1
+        elif self._expected:
             self._expected.popleft()
 
     def _expect_in_context(self, item: Expected) -> None:
         """Note a command whose reply is read, one of a transaction, or one with a mark."""
         if item is Mark.SUBSCRIBE:
             self._subscribed = True
+            # Frames may come before these.
+            self._expected.extendleft([None] * self.plain)
+            self.plain = 0
             return
         reader: Callable[[Any], Any] | None = None
         if item is Mark.BEGIN:

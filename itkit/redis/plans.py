@@ -115,7 +115,10 @@ def _marked(mark: Mark, _: Namespace, args: Arguments) -> Rewritten:
 def _first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
     if len(args) < 2:
         return args, None
-    return (args[0], namespace.add(args[1]), *args[2:]), None
+    key = args[1]
+    # Nearly all commands and keys: a call less.
+    key = namespace.text + key if type(key) is str else namespace.add(key)
+    return (args[0], key, *args[2:]), None
 
 
 def _names_at(place: str, reader: replies.Reader | None) -> Plan:

@@ -189,7 +189,7 @@ def names_under(url: str, root: str) -> list[bytes]:
         ServiceUnavailableError: the server does not answer.
     """
     found: set[bytes] = set()
-    for number in databases_in_use(url):
+    for number in _databases_of(url):
         made = client(url, database=number, decode_responses=False)
         with failures_explained(url), made:
             found.update(made.scan_iter(match=f"{root}*", count=_SCANNED))
@@ -198,19 +198,19 @@ def names_under(url: str, root: str) -> list[bytes]:
 
 def _databases(url: str) -> Iterator[redis.Redis]:
     """Yield a client of each database that has any key."""
-    for number in databases_in_use(url):
+    for number in _databases_of(url):
         with connected(url, database=number) as client:
             yield client
 
 
-def databases_in_use(url: str) -> list[int]:
-    """Return the numbers of the databases that have any key.
+def databases_in_use(client: redis.Redis) -> list[int]:
+    """Return the numbers of the databases that have any key."""
+    return [int(name.removeprefix("db")) for name in client.info("keyspace")]
 
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
+
+def _databases_of(url: str) -> list[int]:
     with connected(url) as client:
-        return [int(name.removeprefix("db")) for name in client.info("keyspace")]
+        return databases_in_use(client)
 
 
 def _remove_here(client: redis.Redis, root: str) -> int:

@@ -40,6 +40,7 @@ class Tracking:
         self._releases = contextlib.ExitStack()
         self._pid = os.getpid()
         self._asking: Any = None
+        self._asking_id = 0
         self._told: Any = None
         self.is_on = False
 
@@ -51,8 +52,10 @@ class Tracking:
             self._told.execute_command("CLIENT", "ID")
             told_id = self._told.parse_response()
             self._told.subscribe(_CHANNEL)
-            pool = self._opened(servers.client(self._server, **_RAW)).connection_pool
-            self._asking = redis.Redis(connection_pool=pool, single_connection_client=True)
+            self._told.get_message(timeout=_PATIENCE)
+            # Its pool has one connection, as nothing is done at once.
+            self._asking = self._opened(servers.client(self._server, **_RAW))
+            self._asking_id = self._asking.client_id()
             # Not what this connection itself writes: it removes keys.
             options = ("REDIRECT", told_id, "BCAST", "PREFIX", self._root, "NOLOOP")
             self._asking.execute_command("CLIENT", "TRACKING", "ON", *options)
@@ -72,12 +75,17 @@ class Tracking:
         """
         removed = 0
         with self._lost_if_it_fails():
-            for number in servers.databases_in_use(self._server) if names else ():
-                self._asking.execute_command("SELECT", number)
-                for start in range(0, len(names), _BATCH):
-                    removed += self._asking.unlink(*names[start : start + _BATCH])
+            for number in servers.databases_in_use(self._asking) if names else ():
+                removed += self._remove_from(number, names)
             self._names.difference_update(names)
         return removed
+
+    def _remove_from(self, database: int, names: Sequence[bytes]) -> int:
+        with self._asking.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("SELECT", database)
+            for start in range(0, len(names), _BATCH):
+                pipeline.unlink(*names[start : start + _BATCH])
+            return sum(pipeline.execute()[1:])
 
     def stop(self) -> None:
         """Stop tracking."""
@@ -87,19 +95,21 @@ class Tracking:
     def _read(self) -> None:
         """Read what the server has told.
 
-        It tells what was written before it answers the first ``PING``, so that stands before the
-        answer to the second.
+        It tells what was written before it answers the one connection, so that stands before its
+        answer to the other.
         """
         if not self.is_on:
             return
-        self._asking.ping()
+        if self._asking.client_id() != self._asking_id:
+            raise redis.ConnectionError("redis-py has connected anew, which nobody is told of")
         self._told.ping()
-        while (message := self._told.get_message(timeout=_PATIENCE)) is None or (
-            message["type"] != "pong"
-        ):
-            if message is None:
-                raise redis.TimeoutError("the server has stopped telling what is written")
-            if message["type"] == "message" and message["data"]:
+        kind = ""
+        while kind != "pong":
+            message = self._told.get_message(timeout=_PATIENCE)
+            kind = message["type"] if message else ""
+            if kind not in {"message", "pong"}:  # nothing, or subscribed anew by redis-py
+                raise redis.ConnectionError("the server has stopped telling what is written")
+            if kind == "message" and message["data"]:
                 self._names.update(message["data"])
 
     def _opened(self, client: redis.Redis) -> redis.Redis:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import redis
@@ -107,7 +107,12 @@ def unreachable(error: OSError) -> redis.ConnectionError:
 
 
 def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:
-    """Return what takes the place of a connection's methods that pack commands."""
+    """Return what takes the place of a connection's methods that pack commands.
+
+    Args:
+        pack_command: redis-py's own.
+        pack_commands: one that does not call the connection's ``pack_command``.
+    """
 
     @functools.wraps(pack_command)
     def pack_one(self: Any, *args: Any) -> Any:
@@ -120,14 +125,14 @@ def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method
     def pack_many(self: Any, commands: Iterable[Any]) -> Any:
         if not _is_isolated(self):
             return pack_commands(self, commands)
-        rewritten = [current().rewrite(args) for args in commands]
-        chunks = [chunk for args, _ in rewritten for chunk in pack_command(self, *args)]
-        return Packed([b"".join(chunks)], [expected for _, expected in rewritten])
+        rewritten = list(map(current().rewrite, commands))
+        packed = pack_commands(self, [sent for sent, _ in rewritten])
+        return Packed(packed, [expected for _, expected in rewritten])
 
     return pack_one, pack_many
 
 
-def expected_of(connection: Any, packed: Any) -> Iterable[Expected]:
+def expected_of(connection: Any, packed: Any) -> Sequence[Expected]:
     """Return how the replies to packed commands are read.
 
     Raises:
@@ -143,7 +148,7 @@ def expected_of(connection: Any, packed: Any) -> Iterable[Expected]:
     return ()
 
 
-def expect(connection: Any, expected: Iterable[Expected]) -> None:
+def expect(connection: Any, expected: Sequence[Expected]) -> None:
     """Note which replies a connection owes for the commands that it has sent."""
     link = link_of(connection)
     if link is not None and link.isolated:
