@@ -270,7 +270,18 @@ def test_a_place_that_tests_have_altered_is_not_kept(
     assert not has_migrated(third)
 
 
+# One that is done early would hand its schema to one that begins late.
+MEETING = """
+            import os, time
+            open(str(os.getpid()), "x").close()
+            for _ in range(1200):
+                if len([name for name in os.listdir(".") if name.isdigit()]) < 4:
+                    time.sleep(0.05)
+"""
+
+
 def test_of_runs_that_start_at_once_one_migrates(shop: Project, server: dict[str, str]) -> None:
+    shop.write("shop/tests.py", TESTS + MEETING)
     with ThreadPoolExecutor(4) as pool:
         runs = [pool.submit(passed, shop, **server) for _ in range(4)]
         results = [run.result() for run in runs]

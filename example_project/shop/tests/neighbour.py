@@ -2,13 +2,15 @@
 
 import socket
 from contextlib import contextmanager
+from uuid import uuid4
 
 from django_redis import get_redis_connection
 
 
 @contextmanager
-def neighbours_key(name, value):
+def neighbours_key(value):
     """Yield a function that reads a key which does not belong to the tests."""
+    name = f"neighbour-{uuid4()}"  # each run of the example has its own: several may go on at once
     address, family, database = _where_the_shop_is_connected()
     with socket.socket(family) as connection, connection.makefile("rw", newline="\r\n") as stream:
         connection.connect(address)

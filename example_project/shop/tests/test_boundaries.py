@@ -100,7 +100,7 @@ class PostgresTests(IntegrationTestCase):
 
 class RedisTests(IntegrationTestCase):
     def test_clear_leaves_the_keys_of_others(self):
-        with neighbours_key("shop-example-neighbour", "theirs") as read:
+        with neighbours_key("theirs") as read:
             cache.set("ours", 1)
             cache.clear()
 
