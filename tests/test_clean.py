@@ -17,6 +17,8 @@ from filelock import FileLock
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 from itkit.test import IntegrationTestCase
 from shop.models import Customer

@@ -12,6 +12,8 @@ import pytest
 from tests.doors import SERIAL, TESTS, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     "door", ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]
@@ -129,7 +131,6 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
         assert found.fetchall() == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -19,6 +19,8 @@ from itkit.postgres.template import evict
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.slow
+
 MIGRATION = """
     from django.db import migrations
 
