@@ -1,6 +1,10 @@
-"""The app: it registers the system checks and does nothing else."""
+"""The app: it registers the system checks, and joins a test that has started this process."""
+
+import os
 
 from django.apps import AppConfig
+
+from itkit import names
 
 
 class ItkitConfig(AppConfig):
@@ -10,7 +14,11 @@ class ItkitConfig(AppConfig):
     verbose_name = "Integration tests"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, and join the test that has started this process, if one has."""
         from itkit import checks
 
         checks.register()
+        if names.INVITATION_VARIABLE in os.environ:
+            from itkit import joined
+
+            joined.join()

@@ -25,7 +25,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import conf, names
+from itkit import conf, joined, names
 from itkit.data import TestDataManager
 from itkit.exceptions import (
     ConfigurationError,
@@ -34,12 +34,13 @@ from itkit.exceptions import (
     LeftKeysError,
     ServiceUnavailableError,
 )
+from itkit.payload import Invitation, Payload
 from itkit.registry import Registry
 from itkit.urls import redact
 
 if TYPE_CHECKING:
     from itkit import redis
-    from itkit.run import Payload, Run
+    from itkit.run import Run
 
 _PARENT_POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
@@ -64,7 +65,7 @@ class Environment:
         worker: id of this worker.
     """
 
-    def __init__(self, payload: "Payload", worker: str, *, run: "Run | None" = None) -> None:
+    def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
         from itkit import postgres
 
         self.payload = payload
@@ -93,6 +94,7 @@ class Environment:
             self._routing.install()
             self._releases.callback(self._release_redis)
             self._redis.install()
+            self._releases.callback(Invitation.withdraw)
             self._releases.callback(self.backends.restore)
             self.backends.swap()
             undo.pop_all()
@@ -127,6 +129,7 @@ class Environment:
         if name != self._class and conf.get().redis.scope == "class":
             self._redis.new_generation()
         self._class = name
+        self._invite()
 
     def begin_test(self, test: str) -> None:
         """Give the next test, by its name, a Redis without keys and fakes without memory."""
@@ -134,6 +137,7 @@ class Environment:
         self._tests += 1
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
+        self._invite()
         self.backends.reset()
 
     def end_test(self) -> None:
@@ -192,6 +196,15 @@ class Environment:
         ):
             if url is not None:
                 _probe(kind, url, probe)
+
+    def _invite(self) -> None:
+        """Let processes that are started from now on join the tests of this one."""
+        Invitation(
+            worker=self.worker,
+            process=os.getpid(),
+            generation=self._redis.generation,
+            generations=self._redis.generations,
+        ).export()
 
     def _keep_flush(self) -> None:
         """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
@@ -256,6 +269,7 @@ def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
             f"This process is in the run {_current.payload.run} already. A test that runs tests"
             " with --integration starts them in a process of their own."
         )
+    joined.leave()
     _check_settings()
     from itkit.run import Run
 
@@ -273,8 +287,6 @@ def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
 def attach(worker: str) -> Environment:
     """Attach a process that the main process has started to its run."""
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
-    from itkit.run import Payload
-
     environment = Environment(Payload.from_environment(), worker)
     environment.attach()
     _die_with_parent()

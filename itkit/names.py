@@ -18,6 +18,7 @@ REBUILD_HELP: Final = (
     "With --integration: migrate anew, although nothing that itkit knows of has changed since."
 )
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
+INVITATION_VARIABLE: Final = "ITKIT_TEST"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 SEEDS_SCHEMA: Final = "itkit_seeds"
 KEY_ROOT: Final = "itkit:"

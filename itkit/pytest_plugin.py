@@ -36,6 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Add the fixtures, the marker and the scopes, in projects that use itkit."""
     obstacle = _obstacle(config)
     if obstacle is None:
+        from itkit import joined
+
+        joined.leave()
         config.pluginmanager.register(IntegrationPlugin(config), "itkit-integration")
     elif config.getoption("integration"):
         raise pytest.UsageError(f"--integration needs {obstacle}")

@@ -1,71 +1,19 @@
-"""The run scope: what one command provides for all of its workers. Main process only.
+"""The run scope: what one command provides for all of its workers. Main process only."""
 
-``Payload`` is what a worker needs to know of it.
-"""
-
-import json
 import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
 
 from django.db import connections
 
 from itkit import conf, names, postgres
-from itkit.exceptions import IsolationError, ItkitError
-from itkit.names import PAYLOAD_VARIABLE
+from itkit.exceptions import IsolationError
+from itkit.payload import Payload
 from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
-
-
-@dataclass(frozen=True, kw_only=True)
-class Payload:
-    """What a worker needs to know of the run; it travels in the environment as JSON.
-
-    Set before a pool starts, it reaches workers by fork, spawn, forkserver and xdist alike.
-    """
-
-    run: str
-    databases: dict[str, str] = field(default_factory=dict)
-    databases_owned: bool = False
-    migrate: bool = True
-    redis: str | None = None
-    redis_secret: str = field(default="", repr=False)
-    redis_owned: bool = False
-    redis_project: list[tuple[str, str]] = field(default_factory=list)
-    summary: str = ""
-
-    @contextmanager
-    def exported(self) -> Iterator[None]:
-        """Put the payload where processes started within a block will find it."""
-        outer = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
-        os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
-        try:
-            yield
-        finally:
-            os.environ.pop(PAYLOAD_VARIABLE)
-            if outer is not None:
-                os.environ[PAYLOAD_VARIABLE] = outer
-
-    @classmethod
-    def from_environment(cls) -> "Payload":
-        """Read what the main process has exported.
-
-        Raises:
-            ItkitError: it has not; this process is no worker of a run.
-        """
-        try:
-            raw = json.loads(os.environ[PAYLOAD_VARIABLE])
-        except (KeyError, ValueError) as error:
-            raise ItkitError(
-                f"This worker finds no valid {PAYLOAD_VARIABLE} in its environment: it was not"
-                " started by a run with --integration."
-            ) from error
-        raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
-        return cls(**raw)
 
 
 class Run:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
-from itkit import environment, names
+from itkit import environment, joined, names
 from itkit.exceptions import ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
@@ -53,6 +53,7 @@ class IntegrationRunnerMixin(_Runner):
 
     def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
         """Run the tests, inside of an environment where ``--integration`` asks for one."""
+        joined.leave()
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild)

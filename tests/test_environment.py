@@ -9,7 +9,7 @@ from django.test import override_settings
 from itkit import environment
 from itkit.exceptions import ConfigurationError, ItkitError
 from itkit.names import PAYLOAD_VARIABLE
-from itkit.run import Payload
+from itkit.payload import Payload
 from tests import fakes_app
 
 BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}

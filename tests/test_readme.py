@@ -187,7 +187,7 @@ def test_the_first_shell_block_is_the_two_commands() -> None:
     lines = first.splitlines()
     assert len(lines) == 2
     assert lines[0].endswith("manage.py test --integration")
-    assert lines[1].endswith("pytest")
+    assert lines[1].endswith("pytest -n logical")
 
 
 def settings_in(kind: type, prefix: str = "") -> list[str]:

@@ -5,16 +5,20 @@ The only package that knows redis-py and django-redis.
 
 from itkit.redis.acl import grant
 from itkit.redis.denials import are_told
+from itkit.redis.installed import Installed
 from itkit.redis.isolation import Isolation
+from itkit.redis.joined import joined
 from itkit.redis.lease import RunLease, sweep
 from itkit.redis.project import mistakes, project_servers
 from itkit.redis.server import probe
 
 __all__ = [
+    "Installed",
     "Isolation",
     "RunLease",
     "are_told",
     "grant",
+    "joined",
     "mistakes",
     "probe",
     "project_servers",

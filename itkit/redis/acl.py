@@ -63,8 +63,20 @@ def grant(
         ):
             return None
         _add(client, user, more)
-    url = urls.parse(server, urls.REDIS_SCHEMES)
-    return str(replace(url, user=user, password=password))
+    return logged_in(server, run, worker, secret=secret)
+
+
+def logged_in(server: str, run: str, worker: str, *, secret: str) -> str:
+    """Return the URL of a server with the login of a worker's user.
+
+    Args:
+        server: as of ``grant``.
+        run: as of ``grant``.
+        worker: as of ``grant``.
+        secret: as of ``grant``.
+    """
+    user, password = names.redis_user(run, worker), _password(secret, worker)
+    return str(replace(urls.parse(server, urls.REDIS_SCHEMES), user=user, password=password))
 
 
 def revoke(client: redis.Redis, run: str) -> None:

@@ -1,16 +1,14 @@
 """Redis for one worker: everything that redis-py sends lands under the worker's prefix."""
 
 import contextlib
-import itertools
-import os
 from collections.abc import Sequence
 
 from itkit import conf, names
-from itkit.exceptions import IsolationError
-from itkit.redis import acl, patch, policy, project
+from itkit.redis import acl, policy
 from itkit.redis import server as servers
+from itkit.redis.counter import Counter
 from itkit.redis.denials import Denials
-from itkit.redis.guard import Guard
+from itkit.redis.installed import Installed
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
 from itkit.redis.tracking import Tracking
@@ -18,10 +16,8 @@ from itkit.redis.tracking import Tracking
 _GENERATIONS = 64
 """So many tests leave their keys before they are removed, in one go."""
 
-_installed: "Isolation | None" = None
 
-
-class Isolation:
+class Isolation(Installed):
     """The isolation of one worker's Redis.
 
     Args:
@@ -49,62 +45,30 @@ class Isolation:
     ) -> None:
         self._server = server
         listed = conf.get().redis.allow_commands
-        self._limited = None
+        reached = server
         self._denials = None
         if server is not None and secret:
             allowed = policy.allowed(listed, owned=owned)
-            self._limited = acl.grant(
-                server, run, worker, secret=secret, owned=owned, allowed=allowed
-            )
+            limited = acl.grant(server, run, worker, secret=secret, owned=owned, allowed=allowed)
+            reached = limited or server
             self._denials = Denials(server, names.redis_user(run, worker))
         self._run = run
         self._worker = worker
-        self._project = [url for _, url in project]
-        self._generations = itertools.count(1)
+        self._counter = Counter()
         self._tracking = self._new_tracking(owned=owned)
-        login = servers.login(self._reached) if self._reached else None
-        self._rewrite = Rewriter(self._next_namespace(), owned=owned, login=login, listed=listed)
-        self._undo = contextlib.ExitStack()
-        self._pid = 0
+        login = servers.login(reached) if reached else None
+        rewrite = Rewriter(self._next_namespace(), owned=owned, login=login, listed=listed)
+        super().__init__(reached, [url for _, url in project], rewrite)
 
     @property
-    def prefix(self) -> str:
-        """The prefix of the current generation."""
-        return self._rewrite.namespace.text
+    def generation(self) -> int:
+        """The number of the current generation."""
+        return self._rewrite.namespace.generation
 
-    def install(self) -> None:
-        """Isolate all of redis-py in this process, and point the named settings at the server.
-
-        A connection that is open already changes over before its next command. In a forked
-        process the isolation of its parent is replaced.
-
-        Raises:
-            IsolationError: another isolation is installed in this process.
-        """
-        global _installed  # noqa: PLW0603 - as global as redis-py, which it patches
-        if _installed is not None:
-            _installed._make_way(self)
-        allowed = conf.get().redis.allow_addresses
-        guard = Guard(self._reached, self._project, allowed, self._rewrite)
-        with contextlib.ExitStack() as stack:
-            if self._tracking is not None:
-                self._tracking.start()
-                stack.callback(self._tracking.stop)
-            if self._denials is not None:
-                stack.callback(self._denials.close)
-            stack.enter_context(patch.under(guard))
-            if self._reached is not None:
-                stack.enter_context(project.pointed_at(self._reached))
-            self._undo = stack.pop_all()
-        self._pid = os.getpid()
-        _installed = self
-
-    def uninstall(self) -> None:
-        """Undo all that :meth:`install` did; does nothing the second time."""
-        global _installed  # noqa: PLW0603 - as global as redis-py, which it patches
-        if _installed is self:
-            _installed = None
-        self._undo.close()
+    @property
+    def generations(self) -> str:
+        """Path of the memory that tells that number to other processes, or an empty text."""
+        return self._counter.path
 
     def new_generation(self) -> None:
         """Begin with no keys: one assignment, which all threads and connections see at once.
@@ -162,28 +126,21 @@ class Isolation:
                 return self._tracking.remove(names)
         return servers.remove(self._server, self._rewrite.namespace.root)
 
+    def _begin(self, releases: contextlib.ExitStack) -> None:
+        if self._tracking is not None:
+            self._tracking.start()
+            releases.callback(self._tracking.stop)
+        if self._denials is not None:
+            releases.callback(self._denials.close)
+
     def _new_tracking(self, *, owned: bool) -> Tracking | None:
         """Return what knows the keys to remove or to tell of, where there is need for it."""
         if self._server is None or (owned and conf.get().redis.leaks == "off"):
             return None
         return Tracking(self._server, names.key_prefix(self._run, self._worker))
 
-    @property
-    def _reached(self) -> str | None:
-        """URL of the server with the login that the application has."""
-        return self._limited or self._server
-
     def _next_namespace(self) -> Namespace:
-        return Namespace(self._run, self._worker, next(self._generations))
-
-    def _make_way(self, other: "Isolation") -> None:
-        """Leave redis-py to another isolation, in a process that was forked from this one's."""
-        if self._pid == os.getpid():
-            raise IsolationError(
-                f"Redis is isolated under {self.prefix} already, so it cannot be under "
-                f"{other.prefix}: uninstall() the first one before."
-            )
-        self.uninstall()
+        return Namespace(self._run, self._worker, self._counter.next())
 
 
 def _line(key: servers.Left, prefix: int) -> str:

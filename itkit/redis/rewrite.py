@@ -1,6 +1,7 @@
 """Rewrite commands for the current namespace, or refuse them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from itkit.exceptions import EscapeError
 from itkit.redis import plans, policy
@@ -65,3 +66,27 @@ class Rewriter:
         if plan is None:
             raise EscapeError(policy.refusal(name, self._listed))
         return plan, args
+
+
+class FollowingRewriter(Rewriter):
+    """A rewriter in a process that a test has started: its namespace is always the test's.
+
+    Args:
+        namespace_of: returns the namespace of a generation.
+        now: returns the generation of the test that is running.
+        options: as of ``Rewriter``.
+    """
+
+    def __init__(
+        self, namespace_of: Callable[[int], Namespace], now: Callable[[], int], **options: Any
+    ) -> None:
+        super().__init__(namespace_of(now()), **options)
+        self._namespace_of = namespace_of
+        self._now = now
+
+    def __call__(self, args: plans.Arguments) -> plans.Rewritten:
+        """Return the arguments to send and how to read the reply, as ``Rewriter`` does."""
+        now = self._now()
+        if now != self.namespace.generation:
+            self.namespace = self._namespace_of(now)
+        return super().__call__(args)

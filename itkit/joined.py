@@ -1,0 +1,104 @@
+"""A process that a test starts, such as a worker of Celery, joins that test.
+
+It uses the databases and keys of the test's worker, and follows it from test to test. Its external
+backends are faked too, so that it reaches none, but by fakes of its own: what a test programs does
+not get there, nor do the calls come back.
+"""
+
+import os
+import select
+import threading
+import time
+from contextlib import ExitStack
+
+from itkit.payload import Invitation, Payload
+
+_POLL_SECONDS = 0.2
+
+_releases: ExitStack | None = None
+
+
+def join() -> None:
+    """Attach this process to the test that has started it, if one has.
+
+    To be called when the apps are loaded. The process ends when that of the test does.
+
+    Raises:
+        ServiceUnavailableError: the test's servers do not answer any more.
+    """
+    global _releases  # noqa: PLW0603 - as global as what is attached
+    invitation = Invitation.from_environment()
+    if invitation is None or _releases is not None:
+        return
+    with ExitStack() as undo:
+        _attach(Payload.from_environment(), invitation, undo)
+        _releases = undo.pop_all()
+    _end_with(invitation.process)
+
+
+def leave() -> None:
+    """Give a process back what it had before it joined a test; does nothing in any other.
+
+    A process that runs tests itself has to: they are a run of their own, or of none.
+    """
+    global _releases
+    releases, _releases = _releases, None
+    if releases is not None:
+        Invitation.withdraw()
+        releases.close()
+
+
+def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
+    from itkit import postgres, redis
+    from itkit.registry import Registry
+
+    routing = postgres.Routing(
+        payload.databases,
+        run=payload.run,
+        worker=invitation.worker,
+        owned=payload.databases_owned,
+        migrate=payload.migrate,
+    )
+    releases.callback(routing.uninstall)
+    routing.install()
+    os.register_at_fork(after_in_child=routing.forget_connections)
+    isolation = redis.joined(
+        invitation,
+        server=payload.redis,
+        run=payload.run,
+        owned=payload.redis_owned,
+        project=payload.redis_project,
+        secret=payload.redis_secret,
+    )
+    releases.callback(isolation.uninstall)
+    isolation.install()
+    backends = Registry.from_settings()
+    releases.callback(backends.restore)
+    backends.swap()
+
+
+def _end_with(process: int) -> None:
+    """End this process when the test's is gone, with which its servers and its keys go."""
+    try:
+        ended = os.pidfd_open(process)
+    except (AttributeError, OSError):  # not on macOS; or it is gone already
+        ended = None
+
+    def watch() -> None:
+        if ended is not None:
+            select.select([ended], [], [])
+        while ended is None and _is_there(process):
+            time.sleep(_POLL_SECONDS)
+        os._exit(70)
+
+    threading.Thread(target=watch, name="itkit-test-watch", daemon=True).start()
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

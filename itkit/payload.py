@@ -1,0 +1,91 @@
+"""What a process finds in its environment: of the run, and of the test that has started it."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from itkit.exceptions import ItkitError
+from itkit.names import INVITATION_VARIABLE, PAYLOAD_VARIABLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """What a worker needs to know of the run; it travels in the environment as JSON.
+
+    Set before a pool starts, it reaches workers by fork, spawn, forkserver and xdist alike.
+    """
+
+    run: str
+    databases: dict[str, str] = field(default_factory=dict)
+    databases_owned: bool = False
+    migrate: bool = True
+    redis: str | None = None
+    redis_secret: str = field(default="", repr=False)
+    redis_owned: bool = False
+    redis_project: list[tuple[str, str]] = field(default_factory=list)
+    summary: str = ""
+
+    @contextmanager
+    def exported(self) -> Iterator[None]:
+        """Put the payload where processes started within a block will find it."""
+        outer = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
+        os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
+        try:
+            yield
+        finally:
+            os.environ.pop(PAYLOAD_VARIABLE)
+            if outer is not None:
+                os.environ[PAYLOAD_VARIABLE] = outer
+
+    @classmethod
+    def from_environment(cls) -> "Payload":
+        """Read what the main process has exported.
+
+        Raises:
+            ItkitError: it has not; this process is no worker of a run.
+        """
+        try:
+            raw = json.loads(os.environ[PAYLOAD_VARIABLE])
+        except (KeyError, ValueError) as error:
+            raise ItkitError(
+                f"This worker finds no valid {PAYLOAD_VARIABLE} in its environment: it was not"
+                " started by a run with --integration."
+            ) from error
+        raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
+        return cls(**raw)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invitation:
+    """Where a process that a test starts finds this test; it travels beside the payload.
+
+    Workers of a pool are started outside of tests and find none.
+
+    Attributes:
+        worker: whose test it is.
+        process: id of the process that runs the test.
+        generation: of keys in Redis, now.
+        generations: path of the memory that tells the ones to come; empty where there is none.
+    """
+
+    worker: str
+    process: int
+    generation: int
+    generations: str
+
+    def export(self) -> None:
+        """Put the invitation where processes started from now on will find it."""
+        os.environ[INVITATION_VARIABLE] = json.dumps(asdict(self))
+
+    @staticmethod
+    def withdraw() -> None:
+        """Have processes started from now on find none."""
+        os.environ.pop(INVITATION_VARIABLE, None)
+
+    @classmethod
+    def from_environment(cls) -> "Invitation | None":
+        """Read what the test has exported; None where this process was not started by a test."""
+        found = os.environ.get(INVITATION_VARIABLE)
+        return cls(**json.loads(found)) if found else None
