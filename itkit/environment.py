@@ -47,8 +47,8 @@ _PROBE_SECONDS = 2.0
 _DENIED = (
     "The test, or what an earlier one has left running, has reached for what is not its own in"
     " Redis, and the server has denied it:\n{}\n"
-    "What a test may reach begins with {}. Keys in KEYS of a script and all that redis-py sends get"
-    " that prefix; a script that builds a key by itself has to begin with one of them. A command"
+    "What a test may reach begins with {}. All that redis-py sends and Lua scripts do gets that"
+    " prefix; what goes round them, such as a library of functions, has to put it on. A command"
     ' that may reach further can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
 )
 _LEFT = (

@@ -130,9 +130,9 @@ class Run:
             raise IsolationError(
                 f"The Redis at {service.place} lets its login create no ACL users, or not read"
                 ' ACL LOG, and ITKIT["REDIS"]["ACL"] is "require". Give itkit a login that may, or'
-                ' set "auto": then a Lua script that builds a key can reach others.'
+                ' set "auto": then only redis-py keeps the tests in.'
             )
-        self._notes.append("no ACL user to be had: Lua that builds keys is not kept in")
+        self._notes.append("no ACL user to be had: only redis-py keeps the tests in")
         return ""
 
 

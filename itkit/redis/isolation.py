@@ -45,19 +45,24 @@ class Isolation(Installed):
     ) -> None:
         self._server = server
         listed = conf.get().redis.allow_commands
-        reached = server
+        limited: str | None = None
         self._denials = None
         if server is not None and secret:
             allowed = policy.allowed(listed, owned=owned)
             limited = acl.grant(server, run, worker, secret=secret, owned=owned, allowed=allowed)
-            reached = limited or server
             self._denials = Denials(server, names.redis_user(run, worker))
         self._run = run
         self._worker = worker
         self._counter = Counter()
         self._tracking = self._new_tracking(owned=owned)
-        login = servers.login(reached) if reached else None
-        rewrite = Rewriter(self._next_namespace(), owned=owned, login=login, listed=listed)
+        reached = limited or server
+        rewrite = Rewriter(
+            self._next_namespace(),
+            owned=owned,
+            login=servers.login(reached) if reached else None,
+            limited=limited is not None,
+            listed=listed,
+        )
         super().__init__(reached, [url for _, url in project], rewrite)
 
     @property

@@ -42,6 +42,7 @@ def joined(
         _generations(invitation),
         owned=owned,
         login=servers.login(server) if server else None,
+        limited=bool(secret),
         listed=conf.get().redis.allow_commands,
     )
     return Installed(server, [url for _, url in project], rewrite)

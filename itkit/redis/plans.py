@@ -9,7 +9,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from itkit.redis import keyspecs, policy, replies
+from itkit.redis import keyspecs, policy, replies, scripts
 from itkit.redis.commands import KEYS, REDIS_KEYS
 from itkit.redis.keyspecs import word
 from itkit.redis.namespace import Namespace
@@ -57,13 +57,18 @@ _PICK = (
 
 
 def all_plans(
-    *, owned: bool, login: tuple[str, str] | None = None, allowed: Iterable[str] = ()
+    *,
+    owned: bool,
+    login: tuple[str, str] | None = None,
+    limited: bool = False,
+    allowed: Iterable[str] = (),
 ) -> dict[str, Plan]:
     """Return the plan of each command that may be sent, by its name or ``NAME|SUBCOMMAND``.
 
     Args:
         owned: whether the server is thrown away after the run, so that more is harmless.
         login: the user and the password of all connections, if they have any.
+        limited: whether that login reaches the worker's keys only.
         allowed: commands that would be refused but for the settings; no other plan gives way.
     """
     passed = policy.PASSED | (policy.OWN_SERVER_ONLY if owned else frozenset())
@@ -75,6 +80,7 @@ def all_plans(
         **{name: _names_at(place, readers.get(name)) for name, place in places.items()},
         **dict.fromkeys(_SUBSCRIBING.split(), _subscribe),
         **_SPECIAL,
+        **scripts.plans(limited=limited),
         **(_logging_in(login) if login else {}),
     }
 

@@ -17,6 +17,7 @@ class Rewriter:
             threads see at once.
         owned: whether the server is thrown away after the run.
         login: the user and the password that all connections have, whatever they ask for.
+        limited: whether that login reaches the worker's keys only.
         listed: commands that are let through although they reach further: ``ALLOW_COMMANDS``.
 
     Attributes:
@@ -29,13 +30,14 @@ class Rewriter:
         *,
         owned: bool,
         login: tuple[str, str] | None = None,
+        limited: bool = False,
         listed: Sequence[str] = (),
     ) -> None:
         self.namespace = namespace
         self.is_used = False
         self._listed = listed
         allowed = policy.allowed(listed, owned=owned)
-        self._plans = plans.all_plans(owned=owned, login=login, allowed=allowed)
+        self._plans = plans.all_plans(owned=owned, login=login, limited=limited, allowed=allowed)
         self._containers = {name.partition("|")[0] for name in self._plans if "|" in name}
         self._single_words = {
             name: plan
