@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from itkit.redis.live import place
 from tests import redis_server
 
 TARGET = Path(__file__).parent.parent / "itkit" / "redis" / "commands.py"
@@ -118,37 +119,6 @@ def walk(commands: Any) -> Iterator[tuple[str, list[Any]]]:
         if entry[8] and name not in BY_HAND | CHANNELS:
             yield name, entry[8]
         yield from walk(entry[9])
-
-
-def place(spec: dict[str, Any]) -> str:
-    """Return a key specification in the notation that the written module explains."""
-    begin, find = spec["begin_search"], spec["find_keys"]
-    match begin["type"], find["type"]:
-        case "index", "range":
-            return in_range(begin["spec"]["index"], **find["spec"])
-        case "index", "keynum":
-            return counted(begin["spec"]["index"], **find["spec"])
-        case "keyword", "range":
-            return behind_word(**begin["spec"], **find["spec"])
-    raise ValueError(f"no notation for {spec}")
-
-
-def in_range(index: int, *, lastkey: int, keystep: int, limit: int) -> str:
-    assert limit == 0
-    last = lastkey if lastkey < 0 else index + lastkey
-    if last == index:
-        return f"{index}"
-    return f"{index}:{last}" if keystep == 1 else f"{index}:{last}:{keystep}"
-
-
-def counted(index: int, *, keynumidx: int, firstkey: int, keystep: int) -> str:
-    assert (keynumidx, firstkey) == (0, 1)
-    return f"{index}#" if keystep == 1 else f"{index}#{keystep}"
-
-
-def behind_word(*, keyword: str, startfrom: int, lastkey: int, keystep: int, limit: int) -> str:
-    assert (lastkey, keystep) == (-1, 1)
-    return f"{keyword}@{startfrom}/{limit}"
 
 
 def table(places: dict[str, list[str]]) -> str:

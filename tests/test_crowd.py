@@ -173,5 +173,11 @@ def test_killed_runs_leave_nothing_once_another_has_run(crowd: Crowd, redis_url:
     assert crowd.foreign() == before
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("itkit:*") == []
+        assert client.acl_users() == ["default"]
+        own = client.client_id()
+        others = after(
+            5, lambda: [str(one) for one in client.client_list() if int(one["id"]) != own]
+        )
+        assert others == []
     assert list(crowd.data_root.iterdir()) == []
     assert after(15, lambda: processes_with(str(crowd.data_root))) == []

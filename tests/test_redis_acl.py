@@ -83,6 +83,13 @@ def test_what_is_not_ours_is_denied(
         assert client.get("foreign") == "kept"
 
 
+def test_what_only_reads_is_allowed_as_the_client_guard_allows_it(limited: redis.Redis) -> None:
+    for command in ("MODULE LIST", "SLOWLOG GET", "MEMORY DOCTOR", "LATENCY LATEST", "ACL WHOAMI"):
+        limited.execute_command(*command.split())
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        limited.acl_list()
+
+
 def test_patterns_and_sort_work_for_what_is_ours(limited: redis.Redis) -> None:
     with limited.pubsub() as heard:
         heard.psubscribe(f"{ROOT}w0:1:news.*")

@@ -115,6 +115,23 @@ def test_each_escape_fails_its_own_test(hostile: Project, server: Server) -> Non
         assert client.acl_users() == ["default"]
 
 
+def test_two_hostile_runs_at_once_among_many_keys_of_others(hostile: Project) -> None:
+    foreign = {f"foreign:{number}": str(number) for number in range(100_000)} | {"foreign": "kept"}
+    with on_socket() as server, server.client() as client, client.pubsub() as heard:
+        client.mset(foreign)
+        heard.subscribe("news", "foreign_news")
+        assert [heard.get_message(timeout=5)["type"] for _ in range(2)] == ["subscribe"] * 2
+        command = ["manage.py", "test", "--integration", "--parallel", "2"]
+        runs = [hostile.start(*command, ITKIT_REDIS_URL=server.url) for _ in range(2)]
+        outputs = [run.communicate(timeout=180)[0] for run in runs]
+        for output in outputs:
+            assert failed(output) == set(TOLD), output
+        assert heard.get_message(timeout=0.1) is None
+        assert client.dbsize() == len(foreign)
+        assert client.mget(list(foreign)) == list(foreign.values())
+        assert client.acl_users() == ["default"]
+
+
 def test_the_embedded_server_denies_as_well(hostile: Project) -> None:
     result = hostile.test("--integration")
     assert failed(result.output) == set(TOLD), result.output

@@ -203,6 +203,28 @@ def test_a_discarded_transaction_leaves_replies_in_order(server, isolation):
     line.close()
 
 
+def test_one_call_of_scan_finds_all_among_the_keys_of_others(client, server):
+    with connected(server.url) as other:
+        other.mset({f"foreign:{number}": 1 for number in range(1000)})
+    client.mset({"a:1": 1, "a:2": 2})
+    client.rpush("a:l", 1)
+    cursor, names = client.scan()
+    assert (cursor, sorted(text(names))) == (0, ["a:1", "a:2", "a:l"])
+    assert sorted(text(client.scan(match="*:[12]")[1])) == ["a:1", "a:2"]
+    assert text(client.scan(0, count=1, _type="LIST")) == [0, ["a:l"]]
+    assert text(client.scan(7)) == [0, []]
+    assert text(list(client.scan_iter(match=b"a:l"))) == ["a:l"]
+    pipe = client.pipeline()
+    pipe.set("b", 1)
+    pipe.scan(match="b")
+    assert text(pipe.execute()) == [True, [0, ["b"]]]
+    for words in ((), ("0", "MATCH"), ("0", "NONSENSE", "1")):
+        with pytest.raises(redis.ResponseError):
+            client.execute_command("SCAN", *words)
+    with connected(server.url) as other:
+        other.delete(*(f"foreign:{number}" for number in range(1000)))
+
+
 def test_scripts_get_their_keys_under_the_prefix(client, server, isolation):
     client.eval("redis.call('SET', KEYS[1], ARGV[1])", 1, "a", "v")
     script = client.register_script("return redis.call('GET', KEYS[1])")
@@ -373,7 +395,6 @@ def test_asyncio_clients_are_isolated_alike(server, isolation, protocol, decoded
         ["CONFIG", "SET", "maxmemory", "1"],
         ["SCRIPT", "FLUSH"],
         ["SHUTDOWN", "NOSAVE"],
-        ["NOSUCH", "foreign"],
     ],
 )
 def test_refused_commands_leave_the_connection_usable(client, line):

@@ -15,15 +15,9 @@ from itkit import names, urls
 from itkit.redis import policy
 from itkit.redis import server as servers
 
-# Of what an administrator may do, the client guard lets these pass: they only read, or concern
-# the connection that sends them.
-_HARMLESS = frozenset(
-    {
-        *("CONFIG|GET", "ACL|WHOAMI", "SLOWLOG|GET", "SLOWLOG|LEN", "ROLE", "LASTSAVE"),
-        # All of CLIENT is an administrator's before Redis 7, and redis-py begins with SETINFO.
-        *(name for name in policy.PASSED if name.startswith("CLIENT|")),
-    }
-)
+# Of what an administrator may do: it only reads, or concerns the connection that sends it. The rest
+# tells of the users of others.
+_HARMLESS = policy.PASSED - {"ACL|GETUSER", "ACL|LIST", "ACL|USERS"}
 _REACHING = ("-flushall", "-flushdb", "-swapdb", "-move", "-migrate")
 _REACHING_SINCE_7 = (
     *("-script|flush", "-script|kill", "-function|load", "-function|delete", "-function|flush"),

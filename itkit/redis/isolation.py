@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 
 from itkit import conf, names
-from itkit.redis import acl, policy
+from itkit.redis import acl, live, policy
 from itkit.redis import server as servers
 from itkit.redis.counter import Counter
 from itkit.redis.denials import Denials
@@ -61,6 +61,7 @@ class Isolation(Installed):
             owned=owned,
             login=servers.login(reached) if reached else None,
             limited=limited is not None,
+            ask=live.asking(server) if server else None,
             listed=listed,
         )
         super().__init__(reached, [url for _, url in project], rewrite)

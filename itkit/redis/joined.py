@@ -5,7 +5,7 @@ from functools import partial
 
 from itkit import conf
 from itkit.payload import Invitation
-from itkit.redis import acl
+from itkit.redis import acl, live
 from itkit.redis import server as servers
 from itkit.redis.counter import Reader
 from itkit.redis.installed import Installed
@@ -35,6 +35,7 @@ def joined(
         project: as of ``Isolation``.
         secret: as of ``Isolation``.
     """
+    ask = live.asking(server) if server else None
     if server is not None and secret:
         server = acl.logged_in(server, run, invitation.worker, secret=secret)
     rewrite = FollowingRewriter(
@@ -43,6 +44,7 @@ def joined(
         owned=owned,
         login=servers.login(server) if server else None,
         limited=bool(secret),
+        ask=ask,
         listed=conf.get().redis.allow_commands,
     )
     return Installed(server, [url for _, url in project], rewrite)

@@ -49,6 +49,12 @@ _FORGET = (
     "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end "
     "return redis.status_reply('OK')"
 )
+_ALL_AT_ONCE = (
+    "local keys = {} for _, key in ipairs(redis.call('KEYS', ARGV[1])) do "
+    "if not ARGV[2] or redis.call('TYPE', key).ok == ARGV[2] then keys[#keys + 1] = key end end "
+    "return {'0', keys}"
+)
+_NO_MORE = "return {'0', {}}"
 _COUNT = "return #redis.call('KEYS', ARGV[1])"
 _PICK = (
     "local keys = redis.call('KEYS', ARGV[1]) "
@@ -75,9 +81,9 @@ def all_plans(
     places = {**_by_name(KEYS), **_by_name(REDIS_KEYS), **_by_name(_CHANNELS)}
     readers = _by_name(_READERS)
     return {
-        **dict.fromkeys([*allowed, *passed], _as_it_is),
+        **dict.fromkeys([*allowed, *passed], as_it_is),
         **{name: partial(_marked, mark) for name, mark in _by_name(_MARKS).items()},
-        **{name: _names_at(place, readers.get(name)) for name, place in places.items()},
+        **{name: names_at(place, readers.get(name)) for name, place in places.items()},
         **dict.fromkeys(_SUBSCRIBING.split(), _subscribe),
         **_SPECIAL,
         **scripts.plans(limited=limited),
@@ -110,7 +116,8 @@ def _greet(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
     return rewritten, None
 
 
-def _as_it_is(_: Namespace, args: Arguments) -> Rewritten:
+def as_it_is(_: Namespace, args: Arguments) -> Rewritten:
+    """The plan of a command without names."""
     return args, None
 
 
@@ -127,8 +134,13 @@ def _first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
     return (args[0], key, *args[2:]), None
 
 
-def _names_at(place: str, reader: replies.Reader | None) -> Plan:
-    """Return the plan of a command whose names are where a notation says."""
+def names_at(place: str, reader: replies.Reader | None = None) -> Plan:
+    """Return the plan of a command whose names are where a notation says.
+
+    Args:
+        place: in the notation of ``itkit.redis.commands``.
+        reader: takes the prefix off a reply that has names.
+    """
     if place == "1" and reader is None:
         return _first_argument
     find = keyspecs.parse(place)
@@ -154,13 +166,15 @@ def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritt
 
 
 def _scan(namespace: Namespace, args: Arguments) -> Rewritten:
-    rewritten = list(args)
-    matches = [at for at in range(2, len(args) - 1, 2) if word(args[at]) == "MATCH"]
-    for at in matches:
-        rewritten[at + 1] = namespace.add(args[at + 1])
-    if not matches:
-        rewritten += ["MATCH", namespace.add("*")]
-    return rewritten, partial(replies.names_after_cursor, namespace)
+    """SCAN: all names at once, as there would be a call for each ten keys of others otherwise."""
+    options = {word(args[at]): args[at + 1] for at in range(2, len(args) - 1, 2)}
+    if len(args) % 2 or not options.keys() <= _SCAN:  # for the server to refuse
+        return (*args, "MATCH", namespace.add("*")), partial(replies.names_after_cursor, namespace)
+    if word(args[1]) != "0":
+        return ("EVAL", _NO_MORE, 0), None
+    pattern = namespace.add(options.get("MATCH", "*"))
+    kind = (word(options["TYPE"]).lower(),) if "TYPE" in options else ()
+    return ("EVAL", _ALL_AT_ONCE, 0, pattern, *kind), partial(replies.names_after_cursor, namespace)
 
 
 def _names_behind(
@@ -199,6 +213,7 @@ def _pick(namespace: Namespace, _: Arguments) -> Rewritten:
     return _script(_PICK, namespace, number), partial(replies.name, namespace)
 
 
+_SCAN = {"COUNT", "MATCH", "TYPE"}
 _HELLO = {"AUTH": 2, "SETNAME": 1}
 _SORT = {"BY": 1, "GET": 1, "STORE": 1, "LIMIT": 2}
 _GEORADIUS = {"STORE": 1, "STOREDIST": 1}

@@ -82,20 +82,16 @@ local redis = (function(server, places)
     end,
     KEYS = function(call, args) return each(call('KEYS', prefix .. (args[2] or '*'))) end,
     SCAN = function(call, args)
-      local has_pattern = false
-      for i = 3, #args - 1, 2 do
-        if tostring(args[i]):upper() == 'MATCH' then
-          args[i + 1] = prefix .. args[i + 1]
-          has_pattern = true
+      local option = {MATCH = '*'}
+      for i = 3, #args - 1, 2 do option[tostring(args[i]):upper()] = args[i + 1] end
+      if tostring(args[2]) ~= '0' then return {'0', {}} end
+      local names = {}
+      for _, key in ipairs(call('KEYS', prefix .. option.MATCH)) do
+        if not option.TYPE or call('TYPE', key).ok == option.TYPE:lower() then
+          names[#names + 1] = strip(key)
         end
       end
-      if not has_pattern then
-        args[#args + 1] = 'MATCH'
-        args[#args + 1] = prefix .. '*'
-      end
-      local reply = call(unpack(args))
-      if not reply.err then each(reply[2]) end
-      return reply
+      return {'0', names}
     end,
     SORT = function(call, args)
       add_behind(args, 3, sort)

@@ -18,6 +18,8 @@ class Rewriter:
         owned: whether the server is thrown away after the run.
         login: the user and the password that all connections have, whatever they ask for.
         limited: whether that login reaches the worker's keys only.
+        ask: returns the plan of a command that is none of ours, by its name and first argument,
+            or None to refuse it.
         listed: commands that are let through although they reach further: ``ALLOW_COMMANDS``.
 
     Attributes:
@@ -31,10 +33,12 @@ class Rewriter:
         owned: bool,
         login: tuple[str, str] | None = None,
         limited: bool = False,
+        ask: Callable[[str, str], plans.Plan | None] | None = None,
         listed: Sequence[str] = (),
     ) -> None:
         self.namespace = namespace
         self.is_used = False
+        self._ask = ask
         self._listed = listed
         allowed = policy.allowed(listed, owned=owned)
         self._plans = plans.all_plans(owned=owned, login=login, limited=limited, allowed=allowed)
@@ -65,6 +69,8 @@ class Rewriter:
         if name in self._containers and len(args) > 1:
             name = f"{name}|{word(args[1])}"
         plan = self._plans.get(name)
+        if plan is None and self._ask is not None and name not in policy.REFUSED:
+            plan = self._ask(words[0] if words else "", word(args[1]) if len(args) > 1 else "")
         if plan is None:
             raise EscapeError(policy.refusal(name, self._listed))
         return plan, args
