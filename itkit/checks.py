@@ -6,7 +6,8 @@ itkit.E003  a backend that names neither or both of SETTING and TARGET, or has n
 itkit.E004  a backend whose SETTING is not in the settings
 itkit.E005  a backend whose path cannot be imported
 itkit.E006  a backend that cannot be faked, or is named twice
-itkit.E007  a name in ``ITKIT["REDIS"]`` that holds no Redis address, or one that is none
+itkit.E007  a name in ``ITKIT["REDIS"]`` that holds no Redis address, or one that is none; two
+            servers where there is to be one
 itkit.E008  a data alias whose model does not exist
 itkit.E009  a data alias with a field that its model does not have
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
@@ -36,7 +37,8 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     from itkit import data, registry
 
     found = [*registry.mistakes(), *data.mistakes()]
-    if conf.get().redis.settings or conf.get().redis.allow_addresses:
+    table = conf.get().redis
+    if table.settings or table.allow_addresses or table.per_worker_server:
         from itkit import redis  # so that runserver does not import it for nothing
 
         found += redis.mistakes()

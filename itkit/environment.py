@@ -41,6 +41,7 @@ from itkit.urls import redact
 if TYPE_CHECKING:
     from itkit import redis
     from itkit.run import Run
+    from itkit.services import Services
 
 _PARENT_POLL_SECONDS = 0.2
 _PROBE_SECONDS = 2.0
@@ -81,6 +82,7 @@ class Environment:
             owned=payload.databases_owned,
             migrate=payload.migrate,
         )
+        self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
         self._tests = 0
         self._class = ""
@@ -112,6 +114,8 @@ class Environment:
         self.process = os.getpid()
         self._routing.worker = worker
         self._redis.uninstall()
+        if self._redis_server is not None:
+            self._redis_server.stop()  # does nothing where it is that of a parent
         self._redis = self._new_isolation()
         self._redis.install()
         _die_with_parent()
@@ -189,6 +193,8 @@ class Environment:
 
         if self._run is not None:
             self._run.check()
+        if self._redis_server is not None:
+            self._redis_server.check()
         database = next(iter(self.payload.databases.values()), None)
         for kind, url, probe in (
             ("Postgres", database, postgres.probe),
@@ -204,6 +210,7 @@ class Environment:
             process=os.getpid(),
             generation=self._redis.generation,
             generations=self._redis.generations,
+            redis=self._redis.own_url,
         ).export()
 
     def _keep_flush(self) -> None:
@@ -215,13 +222,20 @@ class Environment:
 
     def _release_redis(self) -> None:
         with ExitStack() as releases:
+            if self._redis_server is not None:
+                releases.callback(self._redis_server.stop)
             releases.callback(self._redis.uninstall)
             if not self.payload.redis_owned:
                 self._redis.clear()
 
-    def _new_isolation(self) -> "redis.Isolation":
+    def _new_isolation(self) -> "redis.Isolation | redis.OwnServer":
         from itkit import redis
 
+        if self.payload.redis_per_worker:
+            from itkit.run import start_worker_redis
+
+            self._redis_server, url = start_worker_redis()
+            return redis.OwnServer(url, project=self.payload.redis_project)
         return redis.Isolation(
             server=self.payload.redis,
             run=self.payload.run,

@@ -24,6 +24,7 @@ class Payload:
     redis: str | None = None
     redis_secret: str = field(default="", repr=False)
     redis_owned: bool = False
+    redis_per_worker: bool = False
     redis_project: list[tuple[str, str]] = field(default_factory=list)
     summary: str = ""
 
@@ -68,12 +69,14 @@ class Invitation:
         process: id of the process that runs the test.
         generation: of keys in Redis, now.
         generations: path of the memory that tells the ones to come; empty where there is none.
+        redis: URL of the worker's own server, where each has one.
     """
 
     worker: str
     process: int
     generation: int
     generations: str
+    redis: str | None = None
 
     def export(self) -> None:
         """Put the invitation where processes started from now on will find it."""

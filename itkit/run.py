@@ -5,6 +5,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 from django.db import connections
 
@@ -47,6 +48,8 @@ class Run:
             databases = self._start_postgres(services.postgres, run)
             redis_url = self._start_redis(services.redis, run)
             redis_secret = self._redis_secret(services.redis, run)
+            if self._gives_each_worker_a_redis():
+                self._notes.append("a Redis server for each worker")
             milliseconds = round((time.perf_counter() - started) * 1000)
             payload = Payload(
                 run=run,
@@ -56,6 +59,7 @@ class Run:
                 redis=redis_url,
                 redis_secret=redis_secret,
                 redis_owned=bool(services.redis and services.redis.started),
+                redis_per_worker=self._gives_each_worker_a_redis(),
                 redis_project=_redis_project(),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
@@ -72,13 +76,13 @@ class Run:
         if self._services is not None:
             self._services.check()
 
+    def _gives_each_worker_a_redis(self) -> bool:
+        return conf.get().redis.per_worker_server and bool(_redis_project())
+
     def _start_services(self) -> Services:
         settings = conf.get()
-        options = Options(
-            source=settings.source,
-            start_timeout=settings.start_timeout,
-            cache_dir=settings.cache_dir,
-            data_root=settings.data_root,
+        options = replace(
+            _options(settings),
             state=postgres.project_state(migrate=self._migrate) if settings.postgres.keep else None,
             rebuild=self._rebuild,
         )
@@ -162,6 +166,29 @@ def postgres_need(settings: conf.Settings) -> Need | None:
     )
 
 
+def start_worker_redis() -> tuple[Services, str]:
+    """Start a Redis that is one worker's own; return it, for the worker to stop, and its URL.
+
+    Raises:
+        ServiceUnavailableError: none can be started here, with every source and why.
+    """
+    from itkit import redis
+
+    settings = conf.get()
+    need = Need(kind="redis", binary=settings.redis.bin, probe=redis.probe)
+    services = start_services([need], _options(settings))
+    return services, next(iter(services)).url
+
+
+def _options(settings: conf.Settings) -> Options:
+    return Options(
+        source=settings.source,
+        start_timeout=settings.start_timeout,
+        cache_dir=settings.cache_dir,
+        data_root=settings.data_root,
+    )
+
+
 def _needs(settings: conf.Settings) -> Iterator[Need]:
     """Yield the servers that this project needs: those that its settings name."""
     if (need := postgres_need(settings)) is not None:
@@ -169,6 +196,8 @@ def _needs(settings: conf.Settings) -> Iterator[Need]:
     from itkit import redis  # a tenth of a second, in which Postgres starts
 
     project = redis.project_servers()
+    if settings.redis.per_worker_server:
+        return
     if project or settings.redis.url:
         yield Need(
             kind="redis",

@@ -9,12 +9,14 @@ from itkit.redis.installed import Installed
 from itkit.redis.isolation import Isolation
 from itkit.redis.joined import joined
 from itkit.redis.lease import RunLease, sweep
+from itkit.redis.own import OwnServer
 from itkit.redis.project import mistakes, project_servers
 from itkit.redis.server import probe
 
 __all__ = [
     "Installed",
     "Isolation",
+    "OwnServer",
     "RunLease",
     "are_told",
     "grant",

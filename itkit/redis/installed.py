@@ -21,7 +21,12 @@ class Installed:
             connection is refused.
         project: URLs of the project's own servers, for which the isolated one stands.
         rewrite: puts the prefix on commands.
+
+    Attributes:
+        own_url: of a server that is one worker's own, where there is one.
     """
+
+    own_url: str | None = None
 
     def __init__(self, server: str | None, project: Sequence[str], rewrite: Rewriter) -> None:
         self._reached = server

@@ -99,7 +99,7 @@ class Isolation(Installed):
         if not self._tracking.is_on:
             names = servers.names_under(self._server, prefix)
         found = servers.left(self._server, sorted(names)) if names else ()
-        return [_line(key, len(prefix)) for key in found]
+        return [key.told(len(prefix)) for key in found]
 
     def denied(self) -> list[str]:
         """Return what the server has denied since the last call, in a line each.
@@ -147,9 +147,3 @@ class Isolation(Installed):
 
     def _next_namespace(self) -> Namespace:
         return Namespace(self._run, self._worker, self._counter.next())
-
-
-def _line(key: servers.Left, prefix: int) -> str:
-    name = key.name[prefix:].decode(errors="backslashreplace")
-    expires = "no TTL" if key.ttl is None else f"TTL {key.ttl:.0f} s"
-    return f"{name!r} ({key.kind}, {expires}) in database {key.database}"

@@ -10,7 +10,7 @@ from itkit.redis import server as servers
 from itkit.redis.counter import Reader
 from itkit.redis.installed import Installed
 from itkit.redis.namespace import Namespace
-from itkit.redis.rewrite import FollowingRewriter
+from itkit.redis.rewrite import FollowingRewriter, PassingRewriter
 
 
 def joined(
@@ -35,6 +35,9 @@ def joined(
         project: as of ``Isolation``.
         secret: as of ``Isolation``.
     """
+    urls = [url for _, url in project]
+    if invitation.redis is not None:
+        return Installed(invitation.redis, urls, PassingRewriter())
     ask = live.asking(server) if server else None
     if server is not None and secret:
         server = acl.logged_in(server, run, invitation.worker, secret=secret)
@@ -47,7 +50,7 @@ def joined(
         ask=ask,
         listed=conf.get().redis.allow_commands,
     )
-    return Installed(server, [url for _, url in project], rewrite)
+    return Installed(server, urls, rewrite)
 
 
 def _generations(invitation: Invitation) -> Callable[[], int]:

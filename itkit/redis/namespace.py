@@ -52,3 +52,18 @@ class Namespace:
         if isinstance(name, bytes) and name.startswith(self._raw_root):
             return name[name.index(b":", len(self._raw_root)) + 1 :]
         return name
+
+
+class NoNamespace(Namespace):
+    """That of a worker with a server of its own: names are as they are."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.root = self.text = ""
+        self._raw = self._raw_root = b""
+
+    def strip(self, name: Any) -> Any:
+        """Return a name as it is."""
+        return name

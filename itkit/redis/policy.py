@@ -104,7 +104,8 @@ def refusal(name: str, listed: Sequence[str] = ()) -> str:
     )
     return (
         f"{shown} was refused: {reason}. A test that needs it connects to a server of its own, "
-        f'listed in ITKIT["REDIS"]["ALLOW_ADDRESSES"], or fakes the backend that sends {shown}.'
+        f'listed in ITKIT["REDIS"]["ALLOW_ADDRESSES"], or fakes the backend that sends {shown}. '
+        'With ITKIT["REDIS"]["PER_WORKER_SERVER"] each worker has a server where all is allowed.'
         f"{_how_to_allow(name, shown, listed)}"
     )
 

@@ -39,7 +39,11 @@ def mistakes() -> list[conf.Mistake]:
     if conf.mistakes():
         return []  # reported there; the table cannot be read
     table = conf.get().redis
-    return [*_wrong_names(table.settings), *_wrong_addresses(table.allow_addresses)]
+    return [
+        *_wrong_names(table.settings),
+        *_wrong_addresses(table.allow_addresses),
+        *_two_servers(table),
+    ]
 
 
 @contextlib.contextmanager
@@ -173,3 +177,13 @@ def _wrong_addresses(texts: tuple[str, ...]) -> Iterator[conf.Mistake]:
                 f'ITKIT["REDIS"]["ALLOW_ADDRESSES"] has {text!r}, which is not an address.',
                 "Write host:port, such as localhost:6380, or the path of a socket.",
             )
+
+
+def _two_servers(table: conf.RedisSettings) -> Iterator[conf.Mistake]:
+    if table.per_worker_server and table.url is not None:
+        yield conf.Mistake(
+            _NUMBER,
+            'ITKIT["REDIS"]["PER_WORKER_SERVER"] is on, and ITKIT["REDIS"]["URL"] or'
+            " ITKIT_REDIS_URL names a server as well.",
+            "Remove the URL, as each worker starts a server of its own; or leave the other out.",
+        )

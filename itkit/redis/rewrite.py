@@ -6,7 +6,7 @@ from typing import Any
 from itkit.exceptions import EscapeError
 from itkit.redis import plans, policy
 from itkit.redis.keyspecs import word
-from itkit.redis.namespace import Namespace
+from itkit.redis.namespace import Namespace, NoNamespace
 
 
 class Rewriter:
@@ -74,6 +74,25 @@ class Rewriter:
         if plan is None:
             raise EscapeError(policy.refusal(name, self._listed))
         return plan, args
+
+
+class PassingRewriter(Rewriter):
+    """Sends all commands as they are: for a server that is one worker's own.
+
+    Attributes:
+        is_configured: whether a command has changed the server itself; set back as ``is_used`` is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NoNamespace(), owned=True)
+        self.is_configured = False
+
+    def __call__(self, args: plans.Arguments) -> plans.Rewritten:
+        """Return the arguments as they are."""
+        self.is_used = True
+        if word(args[0]).startswith("CONFIG"):
+            self.is_configured = True
+        return args, None
 
 
 class FollowingRewriter(Rewriter):

@@ -32,6 +32,12 @@ class Left(NamedTuple):
     kind: str
     ttl: float | None
 
+    def told(self, prefix: int = 0) -> str:
+        """Return a line that tells of the key, without so many bytes of its name."""
+        name = self.name[prefix:].decode(errors="backslashreplace")
+        expires = "no TTL" if self.ttl is None else f"TTL {self.ttl:.0f} s"
+        return f"{name!r} ({self.kind}, {expires}) in database {self.database}"
+
 
 class OwnConnection:
     """Marks the connections that the isolation lets through as they are."""
