@@ -38,7 +38,9 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
 
     found = [*registry.mistakes(), *data.mistakes()]
     table = conf.get().redis
-    if table.settings or table.allow_addresses or table.per_worker_server:
+    if any((*table.settings, *table.allow_addresses, *table.shared_aliases)) or (
+        table.per_worker_server
+    ):
         from itkit import redis  # so that runserver does not import it for nothing
 
         found += redis.mistakes()

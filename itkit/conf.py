@@ -133,6 +133,7 @@ class RedisSettings:
     allow_commands: tuple[str, ...] = _setting((), _strings)
     per_worker_server: bool = _setting(False, _a_flag)  # noqa: FBT003 - as above
     acl: str = _setting("auto", _one_of(ACLS), env="ITKIT_REDIS_ACL")
+    shared_aliases: tuple[str, ...] = _setting((), _strings)
     scope: str = _setting("test", _one_of(SCOPES))
     leaks: str = _setting("off", _one_of(LEAKS), env="ITKIT_REDIS_LEAKS")
 

@@ -3,7 +3,7 @@
 import os
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -16,6 +16,13 @@ from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
 
 
+class Shared(NamedTuple):
+    """The databases of the caches whose keys outlast a test, and what puts the prefix on these."""
+
+    places: frozenset[tuple[Address, int]]
+    rewrite: Rewriter
+
+
 class Guard:
     """One isolation in one process: its server, whom it lets through, and its current namespace.
 
@@ -24,12 +31,19 @@ class Guard:
         project: URLs of the project's own servers, which the isolated one stands for.
         allowed: addresses that are let through as they are.
         rewrite: puts the prefix on commands; holds the current namespace.
+        shared: does so for the databases of the caches that outlast a test.
     """
 
     def __init__(
-        self, server: str | None, project: Iterable[str], allowed: Iterable[str], rewrite: Rewriter
+        self,
+        server: str | None,
+        project: Iterable[str],
+        allowed: Iterable[str],
+        rewrite: Rewriter,
+        shared: Shared | None = None,
     ) -> None:
         self.rewrite = rewrite
+        self.shared = shared
         self.pid = os.getpid()
         self.options = servers.options(server) if server else {}
         self.connection_class = self.options.pop("connection_class", None)
@@ -42,6 +56,13 @@ class Guard:
     def namespace(self) -> Namespace:
         """The namespace of the current generation."""
         return self.rewrite.namespace
+
+    def rewrite_of(self, connection: Any) -> Rewriter:
+        """Return what puts the prefix on the commands of a connection."""
+        place = (_address_of(connection), int(connection.db or 0))
+        if self.shared is not None and place in self.shared.places:
+            return self.shared.rewrite
+        return self.rewrite
 
     def isolates(self, connection: Any) -> bool:
         """Whether a connection goes to the isolated server; False when it is let through.

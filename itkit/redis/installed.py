@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itkit import conf
 from itkit.exceptions import IsolationError
 from itkit.redis import patch, project
-from itkit.redis.guard import Guard
+from itkit.redis.guard import Guard, Shared
 from itkit.redis.rewrite import Rewriter
 
 _installed: "Installed | None" = None
@@ -21,6 +21,7 @@ class Installed:
             connection is refused.
         project: URLs of the project's own servers, for which the isolated one stands.
         rewrite: puts the prefix on commands.
+        shared: does so for the caches that outlast a test.
 
     Attributes:
         own_url: of a server that is one worker's own, where there is one.
@@ -28,10 +29,17 @@ class Installed:
 
     own_url: str | None = None
 
-    def __init__(self, server: str | None, project: Sequence[str], rewrite: Rewriter) -> None:
+    def __init__(
+        self,
+        server: str | None,
+        project: Sequence[str],
+        rewrite: Rewriter,
+        shared: Shared | None = None,
+    ) -> None:
         self._reached = server
         self._project = project
         self._rewrite = rewrite
+        self._shared = shared
         self._undo = contextlib.ExitStack()
         self._pid = 0
 
@@ -53,7 +61,7 @@ class Installed:
         if _installed is not None:
             _installed._make_way(self)
         allowed = conf.get().redis.allow_addresses
-        guard = Guard(self._reached, self._project, allowed, self._rewrite)
+        guard = Guard(self._reached, self._project, allowed, self._rewrite, self._shared)
         with contextlib.ExitStack() as stack:
             self._begin(stack)
             stack.enter_context(patch.under(guard))

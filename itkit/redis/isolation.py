@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from itkit import conf, names
 from itkit.redis import acl, live, policy
@@ -11,6 +12,7 @@ from itkit.redis.denials import Denials
 from itkit.redis.installed import Installed
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
+from itkit.redis.shared import sharing
 from itkit.redis.tracking import Tracking
 
 _GENERATIONS = 64
@@ -56,15 +58,16 @@ class Isolation(Installed):
         self._counter = Counter()
         self._tracking = self._new_tracking(owned=owned)
         reached = limited or server
-        rewrite = Rewriter(
-            self._next_namespace(),
-            owned=owned,
-            login=servers.login(reached) if reached else None,
-            limited=limited is not None,
-            ask=live.asking(server) if server else None,
-            listed=listed,
-        )
-        super().__init__(reached, [url for _, url in project], rewrite)
+        options: dict[str, Any] = {
+            "owned": owned,
+            "login": servers.login(reached) if reached else None,
+            "limited": limited is not None,
+            "ask": live.asking(server) if server else None,
+            "listed": listed,
+        }
+        rewrite = Rewriter(self._next_namespace(), **options)
+        shared = sharing(run, worker, project, options)
+        super().__init__(reached, [url for _, url in project], rewrite, shared)
 
     @property
     def generation(self) -> int:
@@ -83,7 +86,9 @@ class Isolation(Installed):
         """
         namespace = self._rewrite.namespace = self._next_namespace()
         if self._tracking is not None and namespace.generation % _GENERATIONS == 0:
-            past = [name for name in self._tracking.written() if not namespace.holds(name)]
+            kept = (namespace, self._shared.rewrite.namespace) if self._shared else (namespace,)
+            written = self._tracking.written()
+            past = [name for name in written if not any(one.holds(name) for one in kept)]
             self._tracking.remove(past)
 
     def left(self) -> list[str]:
@@ -110,9 +115,8 @@ class Isolation(Installed):
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        if self._denials is None or not self._rewrite.is_used:
+        if self._denials is None or not self._take_notice():
             return []
-        self._rewrite.is_used = False
         return self._denials.new()
 
     def clear(self) -> int:
@@ -131,6 +135,14 @@ class Isolation(Installed):
             if self._tracking.is_on:
                 return self._tracking.remove(names)
         return servers.remove(self._server, self._rewrite.namespace.root)
+
+    def _take_notice(self) -> bool:
+        """Whether this process has sent any command since the last call."""
+        rewriters = [self._rewrite, *([self._shared.rewrite] if self._shared else [])]
+        is_used = any(rewrite.is_used for rewrite in rewriters)
+        for rewrite in rewriters:
+            rewrite.is_used = False
+        return is_used
 
     def _begin(self, releases: contextlib.ExitStack) -> None:
         if self._tracking is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from itkit import conf
 from itkit.payload import Invitation
@@ -11,6 +12,7 @@ from itkit.redis.counter import Reader
 from itkit.redis.installed import Installed
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import FollowingRewriter, PassingRewriter
+from itkit.redis.shared import sharing
 
 
 def joined(
@@ -41,16 +43,17 @@ def joined(
     ask = live.asking(server) if server else None
     if server is not None and secret:
         server = acl.logged_in(server, run, invitation.worker, secret=secret)
-    rewrite = FollowingRewriter(
-        partial(Namespace, run, invitation.worker),
-        _generations(invitation),
-        owned=owned,
-        login=servers.login(server) if server else None,
-        limited=bool(secret),
-        ask=ask,
-        listed=conf.get().redis.allow_commands,
-    )
-    return Installed(server, urls, rewrite)
+    options: dict[str, Any] = {
+        "owned": owned,
+        "login": servers.login(server) if server else None,
+        "limited": bool(secret),
+        "ask": ask,
+        "listed": conf.get().redis.allow_commands,
+    }
+    namespace_of = partial(Namespace, run, invitation.worker)
+    rewrite = FollowingRewriter(namespace_of, _generations(invitation), **options)
+    shared = sharing(run, invitation.worker, project, options)
+    return Installed(server, urls, rewrite, shared)
 
 
 def _generations(invitation: Invitation) -> Callable[[], int]:

@@ -10,6 +10,7 @@ from itkit.exceptions import ServiceUnavailableError
 from itkit.redis import server as servers
 from itkit.redis.installed import Installed
 from itkit.redis.rewrite import PassingRewriter
+from itkit.redis.shared import shared_places
 
 
 class OwnServer(Installed):
@@ -31,6 +32,7 @@ class OwnServer(Installed):
         self._passing = PassingRewriter()
         super().__init__(server, [url for _, url in project], self._passing)
         self._server = self.own_url = server
+        self._kept = {number for _, number in shared_places(project)}
         self._configuration: dict[Any, Any] = {}
 
     def new_generation(self) -> None:
@@ -40,7 +42,7 @@ class OwnServer(Installed):
             contextlib.suppress(ServiceUnavailableError),
             servers.connected(self._server) as client,
         ):
-            client.flushall()
+            self._empty(client)
             if self._passing.is_configured:
                 self._passing.is_configured = False
                 self._configure(client)
@@ -66,6 +68,15 @@ class OwnServer(Installed):
         del releases
         with servers.connected(self._server) as client:
             self._configuration = client.config_get("*")
+
+    def _empty(self, client: redis.Redis) -> None:
+        """Remove all keys but those of shared caches."""
+        if not self._kept:
+            client.flushall()
+            return
+        for number in set(servers.databases_in_use(client)) - self._kept:
+            with servers.connected(self._server, database=number) as there:
+                there.flushdb()
 
     def _configure(self, client: redis.Redis) -> None:
         found = client.config_get("*")

@@ -13,7 +13,8 @@ from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from itkit import conf, urls
-from itkit.redis import addresses
+from itkit.exceptions import ConfigurationError
+from itkit.redis import addresses, shared
 
 _BACKENDS = {"django.core.cache.backends.redis", "django_redis.cache"}
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
@@ -43,6 +44,7 @@ def mistakes() -> list[conf.Mistake]:
         *_wrong_names(table.settings),
         *_wrong_addresses(table.allow_addresses),
         *_two_servers(table),
+        *_wrong_aliases(table.shared_aliases),
     ]
 
 
@@ -68,7 +70,7 @@ def _in_caches() -> Iterator[tuple[str, str]]:
     for alias, cache in caches.items():
         if _is_redis(cache["BACKEND"]) and "SENTINELS" not in cache.get("OPTIONS", {}):
             for url in _locations(cache):
-                yield f'CACHES["{alias}"]', _with_login(url, cache.get("OPTIONS", {}))
+                yield shared.label_of(alias), _with_login(url, cache.get("OPTIONS", {}))
 
 
 def _is_redis(backend: str) -> bool:
@@ -186,4 +188,17 @@ def _two_servers(table: conf.RedisSettings) -> Iterator[conf.Mistake]:
             'ITKIT["REDIS"]["PER_WORKER_SERVER"] is on, and ITKIT["REDIS"]["URL"] or'
             " ITKIT_REDIS_URL names a server as well.",
             "Remove the URL, as each worker starts a server of its own; or leave the other out.",
+        )
+
+
+def _wrong_aliases(aliases: tuple[str, ...]) -> Iterator[conf.Mistake]:
+    try:
+        servers = project_servers() if aliases else []
+    except ConfigurationError:
+        return  # told where the run starts
+    for mistake in shared.mistakes(servers):
+        yield conf.Mistake(
+            _NUMBER,
+            f'ITKIT["REDIS"]["SHARED_ALIASES"] has {mistake}.',
+            "Name aliases of CACHES whose LOCATION has a database number of its own.",
         )

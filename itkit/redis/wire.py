@@ -12,6 +12,7 @@ from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
 from itkit.redis.link import Link, Packed
 from itkit.redis.plans import Expected
+from itkit.redis.rewrite import Rewriter
 from itkit.redis.server import OwnConnection
 
 Method = Callable[..., Any]
@@ -118,14 +119,14 @@ def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method
     def pack_one(self: Any, *args: Any) -> Any:
         if not _is_isolated(self):
             return pack_command(self, *args)
-        sent, expected = current().rewrite(args)
+        sent, expected = _rewriter(self)(args)
         return Packed(pack_command(self, *sent), (expected,))
 
     @functools.wraps(pack_commands)
     def pack_many(self: Any, commands: Iterable[Any]) -> Any:
         if not _is_isolated(self):
             return pack_commands(self, commands)
-        rewritten = list(map(current().rewrite, commands))
+        rewritten = list(map(_rewriter(self), commands))
         packed = pack_commands(self, [sent for sent, _ in rewritten])
         return Packed(packed, [expected for _, expected in rewritten])
 
@@ -158,6 +159,11 @@ def expect(connection: Any, expected: Sequence[Expected]) -> None:
 def _is_isolated(connection: Any) -> bool:
     link = link_of(connection)
     return current().isolates(connection) if link is None else link.isolated
+
+
+def _rewriter(connection: Any) -> Rewriter:
+    guard = current()
+    return guard.rewrite if guard.shared is None else guard.rewrite_of(connection)
 
 
 def _assign(connection: Any, values: dict[str, Any]) -> None:
