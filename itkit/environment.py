@@ -89,6 +89,7 @@ class Environment:
 
     def attach(self) -> None:
         """Route this process to the run: its databases, its Redis, its fakes."""
+        joined.leave()
         with ExitStack() as undo:
             undo.push(self._releases.__exit__)
             self._keep_flush()
@@ -283,7 +284,6 @@ def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
             f"This process is in the run {_current.payload.run} already. A test that runs tests"
             " with --integration starts them in a process of their own."
         )
-    joined.leave()
     _check_settings()
     from itkit.run import Run
 

@@ -16,19 +16,21 @@ from itkit.payload import Invitation, Payload
 _POLL_SECONDS = 0.2
 
 _releases: ExitStack | None = None
+_may_join = True
 
 
 def join() -> None:
     """Attach this process to the test that has started it, if one has.
 
-    To be called when the apps are loaded. The process ends when that of the test does.
+    To be called when the apps are loaded, which may be again and again: a test can change
+    INSTALLED_APPS. The process ends when that of the test does.
 
     Raises:
         ServiceUnavailableError: the test's servers do not answer any more.
     """
     global _releases  # noqa: PLW0603 - as global as what is attached
     invitation = Invitation.from_environment()
-    if invitation is None or _releases is not None:
+    if invitation is None or _releases is not None or not _may_join:
         return
     with ExitStack() as undo:
         _attach(Payload.from_environment(), invitation, undo)
@@ -37,12 +39,13 @@ def join() -> None:
 
 
 def leave() -> None:
-    """Give a process back what it had before it joined a test; does nothing in any other.
+    """Give a process back what it had before it joined a test, and have it join none.
 
     A process that runs tests itself has to: they are a run of their own, or of none.
     """
-    global _releases
+    global _releases, _may_join  # noqa: PLW0603 - as global as what is attached
     releases, _releases = _releases, None
+    _may_join = False
     if releases is not None:
         Invitation.withdraw()
         releases.close()

@@ -18,6 +18,8 @@ from itkit.postgres.server import Connection, connect, value
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.zoo import zoo
 
+pytestmark = pytest.mark.slow
+
 TEMPLATE, CLONE, SECOND = "itkit_0123abcd_template", "itkit_0123abcd_w1", "itkit_0123abcd_w2"
 EXTENSIONS = ["citext", "hstore", "pg_trgm", "btree_gist"]
 

@@ -336,6 +336,31 @@ def test_a_process_that_finds_its_run_gone_says_so(project: Project) -> None:
     assert "ran" not in result.output
 
 
+APPS = """
+    from django.test import modify_settings
+
+
+    class Apps(IntegrationTestCase):
+        @modify_settings(INSTALLED_APPS={"append": "django.contrib.sessions"})
+        def test_apps_are_loaded_again_within_a_test(self):
+            Customer.objects.create(email="a@example.com")
+            cache.set("k", 1)
+            self.assertEqual((Customer.objects.count(), cache.get("k")), (1, 1))
+            pid = os.fork()
+            if not pid:
+                with modify_settings(INSTALLED_APPS={"append": "django.contrib.messages"}):
+                    os._exit(cache.get("k") - 1)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+"""
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_test_that_loads_apps_again_does_not_join_itself(door: str, project: Project) -> None:
+    write_tests(project, BASE + APPS)
+    result = enter(door, project)
+    assert result.counts == {"passed": 1}, result.output
+
+
 def test_other_processes_read_the_number_of_the_generation() -> None:
     counter = Counter()
     assert counter.next() == 1

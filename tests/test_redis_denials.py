@@ -11,6 +11,8 @@ from tests.doors import enter, write_tests
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket, programs
 
+pytestmark = pytest.mark.slow
+
 RUN = "0123abcd"
 PARALLEL = [
     "django, two forked workers",

@@ -17,6 +17,8 @@ from tests.doors import DOORS, enter, write_tests
 from tests.projects import Project, after
 from tests.redis_server import Server, on_port, on_socket, programs
 
+pytestmark = pytest.mark.slow
+
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"
 FOREIGN = 20_000

@@ -26,13 +26,18 @@ pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parent.parent
 PLUGIN = REPOSITORY / "tests" / "suites" / "itkit_suite.py"  # beside no other package "tests"
-REDIS_PY = [
-    *("test_commands.py", "test_pipeline.py", "test_pubsub.py", "test_scripting.py"),
-    *("test_lock.py", "test_encoding.py", "test_connection_pool.py", "test_function.py"),
-    *("test_multiprocessing.py", "test_asyncio/test_commands.py", "test_asyncio/test_pipeline.py"),
-    *("test_asyncio/test_scripting.py", "test_asyncio/test_lock.py"),
-    *("test_asyncio/test_encoding.py", "test_asyncio/test_connection_pool.py"),
-]
+REDIS_PY = {
+    "commands": [
+        *("test_commands.py", "test_pipeline.py", "test_scripting.py", "test_lock.py"),
+        *("test_encoding.py", "test_function.py", "test_multiprocessing.py"),
+    ],
+    "messages": ["test_pubsub.py", "test_connection_pool.py"],
+    "asyncio": [
+        *("test_asyncio/test_commands.py", "test_asyncio/test_pipeline.py"),
+        *("test_asyncio/test_scripting.py", "test_asyncio/test_lock.py"),
+        *("test_asyncio/test_encoding.py", "test_asyncio/test_connection_pool.py"),
+    ],
+}
 
 REFUSED = {
     "A connection to Redis at localhost:6380": "is another server",
@@ -151,15 +156,18 @@ def _refused(said: str) -> str | None:
     return found[1] if found else None
 
 
-def test_redis_py(interpreter: Path, server: redis_server.Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", REDIS_PY)
+def test_redis_py(
+    part: str, interpreter: Path, server: redis_server.Server, tmp_path: Path
+) -> None:
     suite = source("redis", tmp_path)
-    files = [f"tests/{name}" for name in REDIS_PY]
+    files = [f"tests/{name}" for name in REDIS_PY[part]]
     urls = [f"--redis-url={server.url}/0", f"--redis-mod-url={server.url}/0"]
     failed = run(interpreter, suite, server, *urls, "-m", "not onlycluster", *files)
     assert unexplained(failed) == []
 
 
-@pytest.mark.parametrize("settings", ["sqlite", "sqlite_herd", "sqlite_json"])
+@pytest.mark.parametrize("settings", ["sqlite", "sqlite_herd"])
 def test_django_redis(
     settings: str,
     interpreter: Path,

@@ -4,13 +4,16 @@ from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from itkit.redis import replies
 from itkit.redis.plans import Expected, Mark
 
 if TYPE_CHECKING:
     from itkit.redis.guard import Guard
+
+
+_TRANSACTION: Final = (Mark.BEGIN, Mark.EXECUTE)
 
 
 class Packed(list[Any]):
@@ -44,10 +47,12 @@ class Link:
 
     def expect(self, expected: Sequence[Expected]) -> None:
         """Note the commands that were sent."""
-        is_plain = not (self._expected or self._subscribed or any(expected))
-        if is_plain and self._queued is None:
-            self.plain += len(expected)
-            return
+        if not (self._expected or self._subscribed) and self._queued is None:
+            # Without readers between, the reply to EXEC is read as it is too.
+            is_whole = len(expected) > 1 and (expected[0], expected[-1]) == _TRANSACTION
+            if not any(expected[1:-1] if is_whole else expected):
+                self.plain += len(expected)
+                return
         for item in expected:
             self._expect_in_context(item)
 

@@ -125,7 +125,8 @@ def _marked(mark: Mark, _: Namespace, args: Arguments) -> Rewritten:
     return args, mark
 
 
-def _first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
+def first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
+    """The plan of a command with one key, which comes first."""
     if len(args) < 2:
         return args, None
     key = args[1]
@@ -142,7 +143,7 @@ def names_at(place: str, reader: replies.Reader | None = None) -> Plan:
         reader: takes the prefix off a reply that has names.
     """
     if place == "1" and reader is None:
-        return _first_argument
+        return first_argument
     find = keyspecs.parse(place)
 
     def plan(namespace: Namespace, args: Arguments) -> Rewritten:
@@ -185,7 +186,7 @@ def _names_behind(
     ``words`` has those options with the number of their arguments: if that is one, it is a name.
     The first option is at the position ``start``.
     """
-    rewritten = list(_first_argument(namespace, args)[0])
+    rewritten = list(first_argument(namespace, args)[0])
     at = start
     while at + 1 < len(args):
         option = word(args[at])

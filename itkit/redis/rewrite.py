@@ -1,6 +1,6 @@
 """Rewrite commands for the current namespace, or refuse them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from itkit.exceptions import EscapeError
@@ -61,6 +61,29 @@ class Rewriter:
             plan, args = self._look_up(args)
         return plan(self.namespace, args)
 
+    def all(
+        self, commands: Iterable[plans.Arguments]
+    ) -> tuple[list[plans.Arguments], list[plans.Expected]]:
+        """Return the arguments to send for several commands, and how to read their replies.
+
+        Raises:
+            EscapeError: one of them is unknown, or reaches beyond this namespace.
+        """
+        sent: list[plans.Arguments] = []
+        expected: list[plans.Expected] = []
+        find, prefix, first = self._single_words.get, self.namespace.text, plans.first_argument
+        for args in commands:
+            # Nearly all of a pipeline: two calls less.
+            if find(args[0]) is first and len(args) > 1 and type(args[1]) is str:
+                sent.append((args[0], prefix + args[1], *args[2:]))
+                expected.append(None)
+            else:
+                rewritten, reader = self(args)
+                sent.append(rewritten)
+                expected.append(reader)
+        self.is_used = True
+        return sent, expected
+
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
         """Find a plan however the name is spelled: bytes, small letters, two words in one."""
         words = word(args[0]).split()
@@ -94,6 +117,13 @@ class PassingRewriter(Rewriter):
             self.is_configured = True
         return args, None
 
+    def all(
+        self, commands: Iterable[plans.Arguments]
+    ) -> tuple[list[plans.Arguments], list[plans.Expected]]:
+        """Return the arguments of several commands as they are."""
+        sent = [self(args)[0] for args in commands]
+        return sent, [None] * len(sent)
+
 
 class FollowingRewriter(Rewriter):
     """A rewriter in a process that a test has started: its namespace is always the test's.
@@ -113,7 +143,17 @@ class FollowingRewriter(Rewriter):
 
     def __call__(self, args: plans.Arguments) -> plans.Rewritten:
         """Return the arguments to send and how to read the reply, as ``Rewriter`` does."""
+        self._follow()
+        return super().__call__(args)
+
+    def all(
+        self, commands: Iterable[plans.Arguments]
+    ) -> tuple[list[plans.Arguments], list[plans.Expected]]:
+        """Return the arguments to send and how to read the replies, as ``Rewriter`` does."""
+        self._follow()
+        return super().all(commands)
+
+    def _follow(self) -> None:
         now = self._now()
         if now != self.namespace.generation:
             self.namespace = self._namespace_of(now)
-        return super().__call__(args)

@@ -126,9 +126,8 @@ def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method
     def pack_many(self: Any, commands: Iterable[Any]) -> Any:
         if not _is_isolated(self):
             return pack_commands(self, commands)
-        rewritten = list(map(_rewriter(self), commands))
-        packed = pack_commands(self, [sent for sent, _ in rewritten])
-        return Packed(packed, [expected for _, expected in rewritten])
+        sent, expected = _rewriter(self).all(commands)
+        return Packed(pack_commands(self, sent), expected)
 
     return pack_one, pack_many
 
