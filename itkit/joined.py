@@ -64,7 +64,12 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     )
     releases.callback(routing.uninstall)
     routing.install()
-    os.register_at_fork(after_in_child=routing.forget_connections)
+
+    def forget_connections() -> None:
+        if _releases is not None:  # what is registered stays so, also when the process has left
+            routing.forget_connections()
+
+    os.register_at_fork(after_in_child=forget_connections)
     isolation = redis.joined(
         invitation,
         server=payload.redis,
@@ -89,7 +94,9 @@ def _end_with(process: int) -> None:
 
     def watch() -> None:
         if ended is not None:
-            select.select([ended], [], [])
+            poll = select.poll()
+            poll.register(ended)
+            poll.poll()
         while ended is None and _is_there(process):
             time.sleep(_POLL_SECONDS)
         os._exit(70)

@@ -78,7 +78,10 @@ def test_on_a_server_of_the_users_they_go_with_the_run(shop: Project, redis_url:
 
 def test_on_a_server_for_each_worker_as_well(shop: Project) -> None:
     shop.settings('ITKIT["REDIS"]["PER_WORKER_SERVER"] = True')
-    assert shop.test("--integration").counts == {"passed": 5}
+    result = shop.test("--integration", ITKIT_REDIS_LEAKS="report")
+    assert result.counts == {"passed": 5}
+    assert "cold" in result.output
+    assert "warm" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ class OwnServer(Installed):
             ServiceUnavailableError: the server does not answer.
         """
         names = servers.names_under(self._server, "")
-        return [key.told() for key in servers.left(self._server, names)] if names else []
+        found = servers.left(self._server, names) if names else ()
+        return [key.told() for key in found if key.database not in self._kept]
 
     def denied(self) -> list[str]:
         """Return nothing: all is allowed."""
