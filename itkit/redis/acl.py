@@ -98,6 +98,7 @@ def _since_7(everything: str) -> tuple[str, ...]:
     """
     return (
         *("clearselectors", f"&{everything}", "(+psubscribe allchannels)"),
+        *(f"&__keyspace@*__:{everything}", "&__keyevent@*__:*"),
         f"(+sort +sort_ro ~{everything} %R~*)",
         *_REACHING_SINCE_7,
     )

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Any
 
-from itkit.redis import keyspecs, policy, replies, scripts
+from itkit.redis import keyspecs, notifications, policy, replies, scripts
 from itkit.redis.commands import KEYS, REDIS_KEYS
 from itkit.redis.keyspecs import word
 from itkit.redis.namespace import Namespace
@@ -156,7 +156,8 @@ def names_at(place: str, reader: replies.Reader | None = None) -> Plan:
 
 
 def _subscribe(namespace: Namespace, args: Arguments) -> Rewritten:
-    return (args[0], *map(namespace.add, args[1:])), Mark.SUBSCRIBE
+    names = [notifications.add(namespace, name) for name in args[1:]]
+    return (args[0], *names), Mark.SUBSCRIBE
 
 
 def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritten:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from itkit.redis import notifications
 from itkit.redis.namespace import Namespace
 
 Reader = Callable[[Namespace, Any], Any]
@@ -54,13 +55,18 @@ def is_message(reply: Any) -> bool:
     return kind in _MESSAGES
 
 
-def message(namespace: Namespace, reply: list[Any]) -> list[Any]:
+def message(namespace: Namespace, reply: list[Any]) -> list[Any] | None:
     """A frame of publish and subscribe: its kind, the channel, and the rest.
 
     A ``pmessage`` has the pattern before the channel. The frame is changed in place, for with
-    RESP3 its type is what tells it from an answer.
+    RESP3 its type is what tells it from an answer. None stands for one that tells of a key that is
+    not ours; redis-py takes it for nothing that has come.
     """
     names_in_it: Sequence[int] = (1, 2) if len(reply) == 4 else (1,)
+    if notifications.is_event(reply[names_in_it[-1]]) and not isinstance(reply[-1], int):
+        if not notifications.is_ours(namespace, reply[-1]):
+            return None
+        reply[-1] = namespace.strip(reply[-1])
     for index in names_in_it:
-        reply[index] = namespace.strip(reply[index])
+        reply[index] = notifications.strip(namespace, reply[index])
     return reply
