@@ -361,10 +361,76 @@ def test_a_test_that_loads_apps_again_does_not_join_itself(door: str, project: P
     assert result.counts == {"passed": 1}, result.output
 
 
+WAITING = """
+    import contextlib
+    import threading
+
+    import redis
+
+    CONSUMER = '''
+    import redis
+    client = redis.Redis.from_url("redis://127.0.0.1:1/5")
+    while True:
+        found = client.blpop("queue", 0)
+        if found:
+            client.rpush("done", found[1])
+    '''
+
+
+    class Waiting(IntegrationTestCase):
+        @classmethod
+        def setUpClass(cls):
+            super().setUpClass()
+            cls.queues = redis.Redis.from_url("redis://127.0.0.1:1/5")
+            command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", CONSUMER]
+            cls.consumer = subprocess.Popen(command)
+            cls.addClassCleanup(cls.consumer.wait)
+            cls.addClassCleanup(cls.consumer.kill)
+            threading.Thread(target=cls.consume, daemon=True).start()
+
+        @classmethod
+        def consume(cls):
+            with contextlib.suppress(Exception):  # when the run ends
+                while True:
+                    found = cls.queues.blpop("thread", 0)
+                    if found:
+                        cls.queues.rpush("done", found[1])
+
+        def test_a_a_process_waits_without_end(self):
+            self.queues.rpush("queue", "job")
+            self.assertEqual(self.queues.blpop("done", 30), (b"done", b"job"))
+
+        def test_b_and_is_there_for_the_next_test(self):
+            self.test_a_a_process_waits_without_end()
+
+        def test_c_a_thread_waits_without_end(self):
+            self.queues.rpush("thread", "job")
+            self.assertEqual(self.queues.blpop("done", 30), (b"done", b"job"))
+
+        def test_d_and_is_there_for_the_next_test(self):
+            self.test_c_a_thread_waits_without_end()
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_who_waits_for_a_key_follows_as_well(door: str, project: Project) -> None:
+    project.settings(
+        """
+        QUEUE_URL = "redis://127.0.0.1:1/5"
+        ITKIT["REDIS"] = {"SETTINGS": ["QUEUE_URL"]}
+        """
+    )
+    write_tests(project, BASE + WAITING)
+    result = enter(door, project)
+    assert result.counts == {"passed": 4}, result.output
+
+
 def test_other_processes_read_the_number_of_the_generation() -> None:
     counter = Counter()
     assert counter.next() == 1
+    assert not counter.is_read
     reader = Reader(counter.path)
+    assert counter.is_read
     assert reader.now() == 1
     for number in range(2, 1000):
         assert counter.next() == number

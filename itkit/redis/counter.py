@@ -6,7 +6,9 @@ import tempfile
 import weakref
 from typing import Final
 
-_SIZE: Final = 8
+_NUMBER: Final = slice(0, 8)
+_IS_READ: Final = 8
+_SIZE: Final = 9
 
 
 class Counter:
@@ -33,8 +35,13 @@ class Counter:
     def next(self) -> int:
         """Count one on, for everybody who reads, and return the number."""
         self._last += 1
-        self._memory[:] = self._last.to_bytes(_SIZE, "little")
+        self._memory[_NUMBER] = self._last.to_bytes(8, "little")
         return self._last
+
+    @property
+    def is_read(self) -> bool:
+        """Whether another process has begun to read it."""
+        return self._memory[_IS_READ] != 0
 
 
 class Reader:
@@ -48,12 +55,13 @@ class Reader:
     """
 
     def __init__(self, path: str) -> None:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._memory = mmap.mmap(file, _SIZE, prot=mmap.PROT_READ)
+            self._memory = mmap.mmap(file, _SIZE)
         finally:
             os.close(file)
+        self._memory[_IS_READ] = 1
 
     def now(self) -> int:
         """Return the number."""
-        return int.from_bytes(self._memory, "little")
+        return int.from_bytes(self._memory[_NUMBER], "little")

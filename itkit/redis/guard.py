@@ -12,6 +12,7 @@ from itkit.exceptions import EscapeError
 from itkit.redis import addresses
 from itkit.redis import server as servers
 from itkit.redis.addresses import Address
+from itkit.redis.link import ATTRIBUTE
 from itkit.redis.namespace import Namespace
 from itkit.redis.rewrite import Rewriter
 
@@ -56,6 +57,16 @@ class Guard:
     def namespace(self) -> Namespace:
         """The namespace of the current generation."""
         return self.rewrite.namespace
+
+    @property
+    def is_waited_on(self) -> bool:
+        """Whether a connection may wait for something to come into a list or a stream."""
+        try:
+            connections = list(self.connections)
+        except RuntimeError:  # a thread has just opened one
+            return True
+        links = (vars(connection).get(ATTRIBUTE) for connection in connections)
+        return any(link is not None and link.is_waited_on for link in links)
 
     def rewrite_of(self, connection: Any) -> Rewriter:
         """Return what puts the prefix on the commands of a connection."""

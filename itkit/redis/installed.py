@@ -40,6 +40,7 @@ class Installed:
         self._project = project
         self._rewrite = rewrite
         self._shared = shared
+        self._guard: Guard | None = None
         self._undo = contextlib.ExitStack()
         self._pid = 0
 
@@ -61,7 +62,9 @@ class Installed:
         if _installed is not None:
             _installed._make_way(self)
         allowed = conf.get().redis.allow_addresses
-        guard = Guard(self._reached, self._project, allowed, self._rewrite, self._shared)
+        guard = self._guard = Guard(
+            self._reached, self._project, allowed, self._rewrite, self._shared
+        )
         with contextlib.ExitStack() as stack:
             self._begin(stack)
             stack.enter_context(patch.under(guard))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from itkit import conf, names
+from itkit.exceptions import ServiceUnavailableError
 from itkit.redis import acl, live, policy
 from itkit.redis import server as servers
 from itkit.redis.counter import Counter
@@ -82,9 +83,12 @@ class Isolation(Installed):
     def new_generation(self) -> None:
         """Begin with no keys: one assignment, which all threads and connections see at once.
 
-        The keys of those before are removed when there are many generations.
+        The keys of those before are removed when there are many generations. Who waits for one of
+        them, such as a worker of rq, is told that none has come, to wait for one of now.
         """
         namespace = self._rewrite.namespace = self._next_namespace()
+        if self._counter.is_read or (self._guard is not None and self._guard.is_waited_on):
+            self._wake()
         if self._tracking is not None and namespace.generation % _GENERATIONS == 0:
             kept = (namespace, self._shared.rewrite.namespace) if self._shared else (namespace,)
             written = self._tracking.written()
@@ -135,6 +139,23 @@ class Isolation(Installed):
             if self._tracking.is_on:
                 return self._tracking.remove(names)
         return servers.remove(self._server, self._rewrite.namespace.root)
+
+    def _wake(self) -> None:
+        """Have the server answer the clients of this worker that wait for an older generation.
+
+        Only its user tells them from those of others. A server that has died is for the tests to
+        report.
+        """
+        if self._server is None or self._denials is None:
+            return
+        user = names.redis_user(self._run, self._worker)
+        with (
+            contextlib.suppress(ServiceUnavailableError),
+            servers.connected(self._server) as client,
+        ):
+            for one in client.client_list():
+                if one["user"] == user and "b" in one["flags"]:
+                    client.client_unblock(int(one["id"]))
 
     def _take_notice(self) -> bool:
         """Whether this process has sent any command since the last call."""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from itkit.redis.guard import Guard
 
 
+ATTRIBUTE: Final = "_itkit_link"
+"""Where a connection has the link of its socket."""
+
 _TRANSACTION: Final = (Mark.BEGIN, Mark.EXECUTE)
 
 
@@ -44,6 +47,11 @@ class Link:
         self._expected: deque[Callable[[Any], Any] | None] = deque()
         self._queued: list[Callable[[Any], Any] | None] | None = None
         self._subscribed = False
+
+    @property
+    def is_waited_on(self) -> bool:
+        """Whether a reply is to come that names a key, as that of a command which blocks."""
+        return bool(self._expected)
 
     def expect(self, expected: Sequence[Expected]) -> None:
         """Note the commands that were sent."""

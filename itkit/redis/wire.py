@@ -10,14 +10,13 @@ import redis
 
 from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
-from itkit.redis.link import Link, Packed
+from itkit.redis.link import ATTRIBUTE, Link, Packed
 from itkit.redis.plans import Expected
 from itkit.redis.rewrite import Rewriter
 from itkit.redis.server import OwnConnection
 
 Method = Callable[..., Any]
 
-_LINK: Final = "_itkit_link"
 _LOGIN: Final = ("username", "password", "credential_provider")
 _TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
 
@@ -43,7 +42,7 @@ def current() -> Guard:
 
 def link_of(connection: Any) -> Link | None:
     """Return the link of the connection's socket, or None when that is from before the guard."""
-    link: Link | None = connection.__dict__.get(_LINK)
+    link: Link | None = connection.__dict__.get(ATTRIBUTE)
     return link if link is not None and link.guard is _guard else None
 
 
@@ -54,7 +53,7 @@ def is_stranger(connection: Any) -> bool:
 
 def loop_of(connection: Any) -> AbstractEventLoop | None:
     """Return the event loop in which a connection was opened; None for a sync one."""
-    link: Link = vars(connection)[_LINK]
+    link: Link = vars(connection)[ATTRIBUTE]
     return link.loop
 
 
@@ -67,7 +66,7 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
     """
     guard = current()
     link = Link(guard, isolated=guard.isolates(connection))
-    vars(connection)[_LINK] = link
+    vars(connection)[ATTRIBUTE] = link
     handshake = connection.redis_connect_func
     if link.isolated:
         guard.connections.add(connection)
