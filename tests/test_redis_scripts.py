@@ -162,6 +162,19 @@ def test_scripts_are_known_by_their_own_sha(client: redis.Redis, isolation: Isol
     assert client.evalsha(client.register_script(evaluated).sha, 0, "a") == "next"
 
 
+def test_a_script_that_others_have_sent_is_not_run_as_it_is(
+    client: redis.Redis, server: redis_server.Server
+) -> None:
+    text = f"return {{redis.call('GET', 'a'), #ARGV}} -- {random.random()}"
+    with connected(server.url) as other:
+        sha = other.script_load(text)
+        assert client.script_exists(sha) == [False]
+        with pytest.raises(redis.exceptions.NoScriptError):
+            client.evalsha(sha, 0)
+        assert client.register_script(text)() == ["1", 0]
+        assert other.evalsha(sha, 0) == [None, 0]
+
+
 def test_scripts_without_text_responses(server: redis_server.Server, isolation: Isolation) -> None:
     with redis.Redis.from_url(server.url) as client:
         source = b"return redis.call('SET', ARGV[1], '\xff')"

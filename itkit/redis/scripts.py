@@ -25,6 +25,7 @@ _SOURCE: Final = (Path(__file__).parent / "prologue.lua").read_text()
 _CHANNELS: Final = {"1": "PUBLISH SPUBLISH"}
 _BY_SHA: Final[dict[str, str]] = {}
 """SHA1 of what is sent, by that of the script itself."""
+_NOBODYS: Final = "0" * 40
 
 
 def _places() -> str:
@@ -103,8 +104,11 @@ def _prepared(source: bytes) -> bytes:
 
 
 def _sha_with_prologue(sha: Any) -> Any:
-    """Return the SHA1 of what was sent; one of a script that was not, the server does not know."""
-    return _BY_SHA.get(word(sha).lower(), sha)
+    """Return the SHA1 of what was sent, or one that no script has.
+
+    Others may have sent the script to the same server, which would then run it as it is.
+    """
+    return _BY_SHA.get(word(sha).lower(), _NOBODYS)
 
 
 def _own_sha(script: Any, reply: Any) -> Any:
