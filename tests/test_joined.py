@@ -60,6 +60,13 @@ SEES = """
 
 
     class Other(IntegrationTestCase):
+        def test_a_process_without_the_variable_stays_out(self):
+            env = {name: value for name, value in os.environ.items() if name != "ITKIT_TEST"}
+            code = "from django.db import connection; print(connection.settings_dict['PORT'])"
+            command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
+            done = subprocess.run(command, env=env, capture_output=True, text=True)
+            self.assertEqual(done.stdout, "1\\n")
+
         def test_a_process_of_another_worker_sees_its_own(self):
             Subprocess.look(self, "c@example.com")
 
@@ -78,14 +85,14 @@ def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
 ) -> None:
     write_tests(project, BASE + SEES)
     result = enter(door, project)
-    assert result.counts == {"passed": 4}, result.output
+    assert result.counts == {"passed": 5}, result.output
     assert project.leftovers() == []
 
 
 def test_a_process_is_in_the_database_of_its_test(project: Project) -> None:
     write_tests(project, BASE + SEES)
     result = project.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
-    assert result.counts == {"passed": 4}, result.output
+    assert result.counts == {"passed": 5}, result.output
 
 
 def test_on_a_server_of_the_users_nothing_of_a_process_is_left(
@@ -94,7 +101,7 @@ def test_on_a_server_of_the_users_nothing_of_a_process_is_left(
     write_tests(project, BASE + SEES)
     given = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
     result = project.test("--integration", "--parallel", "2", **given)
-    assert result.counts == {"passed": 4}, result.output
+    assert result.counts == {"passed": 5}, result.output
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
         assert client.acl_users() == ["default"]
