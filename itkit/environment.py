@@ -299,9 +299,15 @@ def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
 
 
 def attach(worker: str) -> Environment:
-    """Attach a process that the main process has started to its run."""
+    """Attach a process that the main process has started to its run.
+
+    Raises:
+        ItkitError: the run has ended meanwhile, or this process is no worker of one.
+    """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
-    environment = Environment(Payload.from_environment(), worker)
+    payload = Payload.from_environment()
+    _check_run(payload)
+    environment = Environment(payload, worker)
     environment.attach()
     _die_with_parent()
     _current = environment
@@ -321,6 +327,16 @@ def _put_flush_back(*, setting: str, **_: object) -> None:
     # Django has just forgotten all commands, in a receiver that was connected before this one.
     if setting == "INSTALLED_APPS":
         get_commands()["flush"] = "itkit"
+
+
+def _check_run(payload: Payload) -> None:
+    """Make sure that what this worker is about to make will be removed with its run."""
+    from itkit import redis
+
+    if payload.redis is None or payload.redis_owned:
+        return
+    if not redis.is_registered(payload.redis, payload.run):
+        raise ItkitError(f"The run {payload.run}, whose worker this was to be, has ended.")
 
 
 def _check_settings() -> None:

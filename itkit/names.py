@@ -32,6 +32,7 @@ _OUR_STATE = re.compile(
     rf"itkit_(?P<fingerprint>{_FINGERPRINT})_(?:template|script|kept_[0-9a-f]{{8}})"
 )
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
+_OUR_USER = re.compile(rf"itkit_(?P<run>{_RUN})_{_WORKER}")
 
 
 def new_run_id() -> str:
@@ -107,4 +108,10 @@ def fingerprint_of_schema(name: str) -> str | None:
 def run_of_key(key: str) -> str | None:
     """Return the run id in the name of a Redis key, or None when the key is not ours."""
     match = _OUR_KEY.match(key)
+    return match["run"] if match else None
+
+
+def run_of_user(name: str) -> str | None:
+    """Return the run id in the name of a Redis user, or None when the user is not ours."""
+    match = _OUR_USER.fullmatch(name)
     return match["run"] if match else None

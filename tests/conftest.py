@@ -84,3 +84,8 @@ def project(tmp_path: Path, cache_dir: Path) -> Iterator[Project]:
     data_root = _short_directory()
     yield Project(tmp_path, cache=cache_dir, data_root=data_root)
     shutil.rmtree(data_root)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no process is left to wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_suites.py")

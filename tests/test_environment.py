@@ -10,6 +10,7 @@ from itkit import environment
 from itkit.exceptions import ConfigurationError, ItkitError
 from itkit.names import PAYLOAD_VARIABLE
 from itkit.payload import Payload
+from itkit.redis.server import connected
 from tests import fakes_app
 
 BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}
@@ -56,6 +57,17 @@ def test_a_failing_start_leaves_nothing() -> None:
         environment.start()
     assert environment.current() is None
     assert PAYLOAD_VARIABLE not in os.environ
+
+
+def test_a_worker_that_outlives_its_run_makes_nothing(redis_url: str) -> None:
+    with (
+        Payload(run="0123abcd", redis=redis_url, redis_secret="s").exported(),
+        pytest.raises(ItkitError, match="The run 0123abcd, whose worker this was to be, has ended"),
+    ):
+        environment.attach("gw1")
+    assert environment.current() is None
+    with connected(redis_url) as client:
+        assert client.acl_users() == ["default"]
 
 
 def test_a_worker_without_a_run_says_so() -> None:

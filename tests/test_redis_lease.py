@@ -11,7 +11,7 @@ import redis
 
 from itkit import urls
 from itkit.exceptions import IsolationError, ServiceUnavailableError
-from itkit.redis import Isolation, RunLease, holder, probe, sweep
+from itkit.redis import Isolation, RunLease, grant, holder, is_registered, probe, sweep
 from itkit.redis.server import connected
 from tests import redis_server
 
@@ -86,6 +86,24 @@ def test_a_lease_is_renewed_and_given_back_with_all_keys_of_the_run(server):
     lease.stop()
     assert keys_on(server) == ["foreign", "itkit:0123abce:w1:1:k"]
     assert keys_on(server, 2) == []
+
+
+def test_a_user_that_a_worker_has_made_after_its_run_is_swept(server):
+    with connected(server.url) as client:
+        lease = RunLease(server.url, RUN)
+        lease.start()
+        assert is_registered(server.url, RUN)
+        assert not is_registered(server.url, DEAD)
+        for run in (RUN, DEAD):
+            assert grant(server.url, run, "w1", secret="s", owned=False)
+        client.acl_setuser("itkit_of_somebody", enabled=True)
+        assert sweep(server.url) == []
+        ours = f"itkit_{RUN}_w1"
+        assert sorted(client.acl_users()) == ["default", ours, "itkit_of_somebody"]
+        client.acl_deluser("itkit_of_somebody")
+        lease.stop()
+        assert client.acl_users() == ["default"]
+        assert not is_registered(server.url, RUN)
 
 
 def test_a_lease_that_never_began_can_be_stopped(server):

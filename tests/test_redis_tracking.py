@@ -161,9 +161,15 @@ def test_a_run_that_ends_removes_what_its_processes_have_left(server: Server) ->
 
 
 TESTS = """
+    import sys
+
     from django.core.cache import cache
     from django_redis import get_redis_connection
     from itkit.test import IntegrationTestCase
+
+
+    def tell(line):
+        sys.stdout.write(f"\\n{line}\\n")  # at once, as another worker may write too
 
 
     class Keys(IntegrationTestCase):
@@ -182,12 +188,12 @@ TESTS = """
             self.assertIsNone(cache.get("b"))
 
         def test_b(self):
-            print("SEES", cache.get("a"), cache.get("of_class"))
+            tell(f"SEES {cache.get('a')} {cache.get('of_class')}")
 
 
     class Others(IntegrationTestCase):
         def test_c(self):
-            print("AND", cache.get("a"), cache.get("of_class"))
+            tell(f"AND {cache.get('a')} {cache.get('of_class')}")
 """
 
 

@@ -86,6 +86,15 @@ def revoke(client: redis.Redis, run: str) -> None:
         return  # as in ``grant``: then there are none
 
 
+def runs_with_users(client: redis.Redis) -> set[str]:
+    """Return the ids of the runs that have users."""
+    try:
+        users = client.acl_users()
+    except redis.ResponseError:
+        return set()  # as in ``grant``: then there are none
+    return {run for user in users if (run := names.run_of_user(str(user))) is not None}
+
+
 def _password(secret: str, worker: str) -> str:
     return blake2s(worker.encode(), key=secret.encode()).hexdigest()
 

@@ -77,12 +77,14 @@ def sweep(server: str) -> list[str]:
     A run has died when its lease has expired, or at once when it was a process of this machine,
     as the server is, and is no more.
 
-    Only runs that registered here are looked at, and only keys with their ids are removed.
+    Only runs that registered here are looked at, and only keys with their ids are removed. Users of
+    a run that is not registered were made by a worker that has outlived it.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
     """
     with servers.connected(server) as client:
+        with_users = acl.runs_with_users(client)  # first: a run is registered before it has any
         runs = sorted(str(run) for run in client.smembers(_RUNS))
         leases = {run: client.get(_lease(run)) for run in runs if _is_run(run)}
     # Cloned virtual machines take each other for one, but not with a server on each of them.
@@ -94,7 +96,20 @@ def sweep(server: str) -> list[str]:
     ]
     for run in dead:
         _forget(server, run)
+    with servers.connected(server) as client:
+        for run in with_users.difference(runs):
+            acl.revoke(client, run)
     return dead
+
+
+def is_registered(server: str, run: str) -> bool:
+    """Whether a run is one of those that are alive, or have not been swept.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    with servers.connected(server) as client:
+        return bool(client.sismember(_RUNS, run))
 
 
 def _forget(server: str, run: str, tracking: Tracking | None = None) -> None:
