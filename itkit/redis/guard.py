@@ -33,6 +33,9 @@ class Guard:
         allowed: addresses that are let through as they are.
         rewrite: puts the prefix on commands; holds the current namespace.
         shared: does so for the databases of the caches that outlast a test.
+
+    Attributes:
+        may_wait: whether a command was sent that blocks, or another whose reply names a key.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Guard:
     ) -> None:
         self.rewrite = rewrite
         self.shared = shared
+        self.may_wait = False
         self.pid = os.getpid()
         self.options = servers.options(server) if server else {}
         self.connection_class = self.options.pop("connection_class", None)
@@ -58,15 +62,20 @@ class Guard:
         """The namespace of the current generation."""
         return self.rewrite.namespace
 
-    @property
     def is_waited_on(self) -> bool:
         """Whether a connection may wait for something to come into a list or a stream."""
+        if not self.may_wait:
+            return False
+        self.may_wait = False  # first: a thread may send the next command that waits
         try:
             connections = list(self.connections)
         except RuntimeError:  # a thread has just opened one
+            self.may_wait = True
             return True
         links = (vars(connection).get(ATTRIBUTE) for connection in connections)
-        return any(link is not None and link.is_waited_on for link in links)
+        if any(link is not None and link.is_waited_on for link in links):
+            self.may_wait = True
+        return self.may_wait
 
     def rewrite_of(self, connection: Any) -> Rewriter:
         """Return what puts the prefix on the commands of a connection."""

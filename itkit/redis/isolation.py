@@ -87,7 +87,7 @@ class Isolation(Installed):
         them, such as a worker of rq, is told that none has come, to wait for one of now.
         """
         namespace = self._rewrite.namespace = self._next_namespace()
-        if self._counter.is_read or (self._guard is not None and self._guard.is_waited_on):
+        if self._counter.is_read or (self._guard is not None and self._guard.is_waited_on()):
             self._wake()
         if self._tracking is not None and namespace.generation % _GENERATIONS == 0:
             kept = (namespace, self._shared.rewrite.namespace) if self._shared else (namespace,)

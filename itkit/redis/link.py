@@ -88,6 +88,7 @@ class Link:
 
     def _expect_in_context(self, item: Expected) -> None:
         """Note a command whose reply is read, one of a transaction, or one with a mark."""
+        self.guard.may_wait = True
         if item is Mark.SUBSCRIBE:
             self._subscribed = True
             # Frames may come before these.
