@@ -71,17 +71,20 @@ class Rewriter:
         """
         sent: list[plans.Arguments] = []
         expected: list[plans.Expected] = []
-        find, prefix, first = self._single_words.get, self.namespace.text, plans.first_argument
+        self.is_used = True
+        namespace = self.namespace  # one for all of them
+        find, prefix, first = self._single_words.get, namespace.text, plans.first_argument
         for args in commands:
+            plan = find(args[0])
             # Nearly all of a pipeline: two calls less.
-            if find(args[0]) is first and len(args) > 1 and type(args[1]) is str:
+            if plan is first and len(args) > 1 and type(args[1]) is str:
                 sent.append((args[0], prefix + args[1], *args[2:]))
                 expected.append(None)
-            else:
-                rewritten, reader = self(args)
-                sent.append(rewritten)
-                expected.append(reader)
-        self.is_used = True
+                continue
+            found, words = (plan, args) if plan is not None else self._look_up(args)
+            rewritten, reader = found(namespace, words)
+            sent.append(rewritten)
+            expected.append(reader)
         return sent, expected
 
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
