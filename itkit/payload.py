@@ -89,6 +89,16 @@ class Invitation:
 
     @classmethod
     def from_environment(cls) -> "Invitation | None":
-        """Read what the test has exported; None where this process was not started by a test."""
+        """Read what the test has exported; None where this process was not started by a test.
+
+        Raises:
+            ItkitError: no test has exported what is there.
+        """
         found = os.environ.get(INVITATION_VARIABLE)
-        return cls(**json.loads(found)) if found else None
+        try:
+            return cls(**json.loads(found)) if found else None
+        except (TypeError, ValueError) as error:
+            raise ItkitError(
+                f"{INVITATION_VARIABLE} in the environment is not what a test exports: start this"
+                " process without it."
+            ) from error

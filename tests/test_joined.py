@@ -7,6 +7,7 @@ import signal
 import pytest
 import redis
 
+from itkit.exceptions import ItkitError
 from itkit.payload import Invitation
 from itkit.redis.counter import Counter, Reader
 from itkit.redis.joined import joined
@@ -465,3 +466,10 @@ def test_an_invitation_is_read_as_it_was_exported(monkeypatch: pytest.MonkeyPatc
     assert Invitation.from_environment() == invitation
     Invitation.withdraw()
     assert "ITKIT_TEST" not in os.environ
+
+
+@pytest.mark.parametrize("found", ["nonsense", "[1]", "{}", '{"worker": "w1"}'])
+def test_nonsense_in_its_place_says_what_to_do(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ITKIT_TEST", found)
+    with pytest.raises(ItkitError, match="start this process without it"):
+        Invitation.from_environment()
