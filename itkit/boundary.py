@@ -1,17 +1,22 @@
 """What left the process, in order: every crossing of every boundary is one record on one timeline.
 
-A backend's call is a crossing today; SQL, Redis commands, mail and tasks are to come. All that
-observes (assertions, reports) is a reader of this spine.
+All that observes (assertions, reports) is a reader of this spine. A timeline also keeps the errors
+that fail its test whatever the application makes of them: see ``keep`` and ``itkit.verdicts``.
 """
 
 import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from types import CodeType
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+from itkit import audit
+
+Error = TypeVar("Error", bound=BaseException)
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
 
@@ -76,9 +81,17 @@ class Timeline:
 
     Recording is one append to a list, which CPython makes atomic, so that no crossing is lost
     when threads record at once; every count and number is derived from the list.
+
+    Attributes:
+        test: id of the test whose it is; empty between tests.
+        has_ended: whether the test has.
+        kept: errors that fail the test.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, test: str = "") -> None:
+        self.test = test
+        self.has_ended = False
+        self.kept: list[BaseException] = []
         self._crossings: list[Crossing] = []
         self.record = self._crossings.append
 
@@ -90,6 +103,7 @@ class Timeline:
 
 
 _current = Timeline()
+_late: list[tuple[str, BaseException]] = []
 
 
 def current() -> Timeline:
@@ -100,11 +114,76 @@ def current() -> Timeline:
     return _current
 
 
-def new_timeline() -> Timeline:
-    """Begin an empty timeline, as each test does, and return it."""
+def new_timeline(test: str = "") -> Timeline:
+    """Begin an empty timeline and return it: that of a test, by its id, or of none."""
     global _current  # noqa: PLW0603 - the one pointer that a test moves
-    _current = Timeline()
+    _current.has_ended = True
+    _current = Timeline(test)
     return _current
+
+
+def own_timeline() -> Timeline:
+    """Return the timeline of the test that this thread belongs to.
+
+    That is the running one, unless a test that has ended has started the thread.
+    """
+    return getattr(threading.current_thread(), _TAG, _current)
+
+
+def keep(error: Error) -> Error:
+    """Note that an error, which is about to be raised, fails the test; return it.
+
+    The application may swallow it: the test fails all the same.
+    """
+    timeline = own_timeline()
+    if timeline.has_ended:
+        _late.append((timeline.test, error))
+    else:
+        timeline.kept.append(error)
+    return error
+
+
+def take_late() -> list[tuple[str, BaseException]]:
+    """Return, once, the errors that were kept for tests that had ended, with the tests' ids."""
+    taken: list[tuple[str, BaseException]] = []
+    while _late:
+        taken.append(_late.pop(0))
+    return taken
+
+
+@contextmanager
+def following_threads() -> Iterator[None]:
+    """Have each thread that is started within a block belong to the test that starts it."""
+    with audit.listening(dict.fromkeys(_THREAD_EVENTS, _tag)):
+        yield
+
+
+@contextmanager
+def between_tests() -> Iterator[None]:
+    """Have the threads that are started within a block belong to no test: they outlast it."""
+    global _are_tagged  # noqa: PLW0603 - as global as the timeline
+    outer, _are_tagged = _are_tagged, False
+    try:
+        yield
+    finally:
+        _are_tagged = outer
+
+
+_TAG: Final = "_itkit_timeline"
+_THREAD_EVENTS: Final = ("_thread.start_new_thread", "_thread.start_joinable_thread")
+_SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
+"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
+
+_are_tagged = True
+
+
+def _tag(arguments: tuple[Any, ...]) -> None:
+    thread = getattr(arguments[0], "__self__", None)  # the function is Thread._bootstrap
+    if not isinstance(thread, threading.Thread) or not _current.test or not _are_tagged:
+        return
+    target = getattr(thread, "_target", None)
+    if getattr(target, "__module__", None) not in _SERVING:
+        setattr(thread, _TAG, own_timeline())
 
 
 def _line_of(code: CodeType, offset: int) -> int:

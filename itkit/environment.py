@@ -25,7 +25,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import conf, joined, names
+from itkit import boundary, conf, joined, names, verdicts
 from itkit.data import TestDataManager
 from itkit.exceptions import (
     ConfigurationError,
@@ -100,6 +100,7 @@ class Environment:
             self._releases.callback(Invitation.withdraw)
             self._releases.callback(self.backends.restore)
             self.backends.swap()
+            self._releases.enter_context(boundary.following_threads())
             undo.pop_all()
 
     def detach(self) -> None:
@@ -144,22 +145,29 @@ class Environment:
             self._redis.new_generation()
         self._invite()
         self.backends.reset()
+        boundary.new_timeline(test)
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
         self.backends.reset()
+        boundary.new_timeline()
 
-    def check_test(self) -> None:
+    def check_test(self, sources: frozenset[str]) -> None:
         """Find out whether the running test has kept to what is its own.
+
+        Args:
+            sources: paths of the files that the test is written in.
 
         Warns:
             RuntimeWarning: it has left keys in Redis, which the settings ask to be told.
 
         Raises:
+            SwallowedError: the application has swallowed an error that fails the test.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
+        verdicts.check(sources)
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))

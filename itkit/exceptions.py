@@ -11,6 +11,8 @@ ItkitError
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
+    ├── LateCallError           a backend was called by a test that had ended
+    ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
     └── DataError               the data manager does not know what it was asked for
         └── UnknownAliasError   there is no such alias
@@ -63,6 +65,14 @@ class UnknownBackendError(TestError, AttributeError):
 
 class UnprogrammedReturnError(TestError):
     """Code used the return value of a call for which the test programmed none."""
+
+
+class LateCallError(TestError):
+    """A thread that a test has started called a backend after that test had ended."""
+
+
+class SwallowedError(TestError):
+    """The application has swallowed an error that fails the test whatever becomes of it."""
 
 
 class BindingError(TestError):

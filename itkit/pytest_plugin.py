@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from itkit import names
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from itkit.data import TestDataManager
     from itkit.environment import Environment
@@ -48,6 +49,7 @@ class IntegrationPlugin:
     """Fixtures, marker and scopes of a project that uses itkit."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._is_on: bool = config.getoption("integration")
         self._rebuild: bool = config.getoption("rebuild")
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
@@ -97,10 +99,18 @@ class IntegrationPlugin:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        """End the session when the databases cannot be set up: no other test would have them."""
-        if self._environment is None or fixturedef.argname != _DATABASES:
+        """Have what several tests share belong to none.
+
+        End the session when the databases cannot be set up: no other test would have them.
+        """
+        if self._environment is None or fixturedef.scope == "function":
             return (yield)
+        from itkit import boundary
         from itkit.exceptions import ItkitError
+
+        if fixturedef.argname != _DATABASES:
+            with boundary.between_tests():
+                return (yield)
 
         try:
             return (yield)
@@ -117,15 +127,34 @@ class IntegrationPlugin:
             self._environment.begin_test(item.nodeid)
         return (yield)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
+        """Fail a test that has passed if the application has swallowed what fails it."""
+        yield
+        if self._environment is not None:
+            from itkit import verdicts
+
+            self._check(partial(verdicts.check, _sources(item)))
+
     @pytest.hookimpl(tryfirst=True, wrapper=True)
-    def pytest_runtest_teardown(self) -> Generator[None]:
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """End the scope of a test after all fixtures of its own."""
         try:
             yield
+            if self._environment is not None:
+                self._check(partial(self._environment.check_test, _sources(item)))
         finally:
             if self._environment is not None:
                 self._environment.end_test()
-        self._check_test()
+
+    def pytest_runtest_logfinish(self) -> None:
+        """Report what tests have done that had ended."""
+        self._report_late()
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Report the same of the last test."""
+        if self._report_late() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -173,15 +202,28 @@ class IntegrationPlugin:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return self._required("backends").backends
 
-    def _check_test(self) -> None:
+    def _report_late(self) -> bool:
+        """Tell whether there was anything to report."""
         if self._environment is None:
-            return
-        from itkit.exceptions import EscapeError, LeftKeysError
+            return False
+        from itkit import verdicts
+
+        found = list(verdicts.late())
+        for test, error in found:
+            path, _, name = test.partition("::")
+            report = pytest.TestReport(
+                test, (path, None, name), {}, "failed", str(error), "teardown"
+            )
+            self._config.hook.pytest_runtest_logreport(report=report)
+        return bool(found)
+
+    def _check(self, find_out: Callable[[], None]) -> None:
+        from itkit.exceptions import EscapeError, LeftKeysError, SwallowedError
 
         message = ""
         try:
-            self._environment.check_test()
-        except (EscapeError, LeftKeysError) as error:
+            find_out()
+        except (EscapeError, LeftKeysError, SwallowedError) as error:
             message = str(error)
         if message:  # not within the block, or both would be shown
             pytest.fail(message, pytrace=False)
@@ -194,6 +236,15 @@ class IntegrationPlugin:
                 pytrace=False,
             )
         return self._environment
+
+
+def _sources(item: pytest.Item) -> frozenset[str]:
+    """Return the paths of the files that a test is written in."""
+    from itkit import verdicts
+
+    cls = getattr(item, "cls", None)
+    inherited = verdicts.sources_of(cls) if cls is not None else frozenset()
+    return inherited | {str(item.path)}
 
 
 def _obstacle(config: pytest.Config) -> str | None:

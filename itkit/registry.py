@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from django.conf import settings as django_settings
 
-from itkit import boundary, conf
+from itkit import conf
 from itkit.conf import BackendSettings, Mistake, did_you_mean
 from itkit.exceptions import ConfigurationError, UnknownBackendError
 from itkit.fakes import (
@@ -133,10 +133,9 @@ class Registry:
                 self.swap()
 
     def reset(self) -> None:
-        """Begin a new test: what was programmed and called is forgotten."""
+        """Forget what a test programmed; its calls are on its timeline."""
         for backend in self._backends.values():
             backend.reset()
-        boundary.new_timeline()
 
     def __getattr__(self, name: str) -> Any:
         """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.

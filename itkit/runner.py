@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
-from itkit import environment, joined, names
+from itkit import environment, joined, names, verdicts
 from itkit.exceptions import ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
@@ -185,6 +185,20 @@ class _Skipped(unittest.TestCase):
         return self._text
 
 
+class _Ended(unittest.TestCase):
+    """Stands for a test that has ended, of which there is something to report."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("id")
+        self._id = name
+
+    def id(self) -> str:
+        return self._id
+
+    def __str__(self) -> str:
+        return self._id
+
+
 def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
     return _Skipped(test) if names.TAG in _tags(test) else test
 
@@ -223,13 +237,22 @@ class _TestScope(_ServerWatch):
         if (current := environment.current()) is not None:
             current.begin_test(test.id())
             # The first to be added is the last to run, and what it raises is the test's.
-            test.addCleanup(current.check_test)
+            test.addCleanup(current.check_test, verdicts.sources_of(type(test)))
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.end_test()
         super().stopTest(test)
+        self._report_late()
+
+    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        self._report_late()
+        super().stopTestRun()
+
+    def _report_late(self) -> None:
+        for test, error in verdicts.late():
+            self.addError(_Ended(test), (type(error), error, None))
 
 
 class _ClassScope(unittest.TestSuite):

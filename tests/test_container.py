@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 import itkit.container
+from itkit import boundary
 from itkit.container import TestContainer
 from itkit.exceptions import BindingError
 from itkit.fakes import RecordingFake
@@ -203,7 +204,7 @@ def test_asking_for_the_mock_of_something_unbound_lists_the_mocks(container):
 
 def test_a_backend_of_the_registry_has_the_same_fake_here(container):
     registry = Registry({"payments": StripeGateway, "geo": geocode})
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     try:
         assert container.get_mock(StripeGateway) is registry.payments

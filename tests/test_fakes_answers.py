@@ -6,6 +6,7 @@ import traceback
 
 import pytest
 
+from itkit import boundary
 from itkit.exceptions import UnknownMethodError, UnprogrammedReturnError
 from itkit.registry import Registry
 from tests.fakes_app import AsyncGateway, StripeGateway, geocode
@@ -14,7 +15,7 @@ from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 @pytest.fixture
 def backends():
     registry = Registry({"payments": StripeGateway, "later": AsyncGateway, "geo": geocode})
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     yield registry
     registry.restore()
@@ -173,11 +174,15 @@ def test_programming_can_be_chained(backends):
     assert charge() == "txn_1"
 
 
-def test_a_reset_forgets_answers_and_calls(backends):
-    backends.payments.charge.returns("txn_1")
+def test_a_reset_forgets_answers_and_a_new_timeline_calls(backends):
+    handle = backends.payments
+    handle.charge.returns("txn_1")
     charge()
 
     backends.reset()
+    boundary.new_timeline()
+
+    assert backends.payments is handle
 
     assert backends.payments.call_count("charge") == 0
     assert charge() is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from itkit import boundary
 from itkit.exceptions import CallMismatchError
 from itkit.registry import Registry
 from tests.fakes_app import StripeGateway, geocode
@@ -15,7 +16,7 @@ HERE = Path(__file__).relative_to(Path.cwd())
 @pytest.fixture
 def backends():
     registry = Registry({"payments": StripeGateway, "geo": geocode})
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

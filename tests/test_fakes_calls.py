@@ -16,7 +16,7 @@ from tests.fakes_app import ReallyCalledError, StripeGateway
 @pytest.fixture
 def payments():
     registry = Registry({"payments": StripeGateway})
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     yield registry.payments
     registry.restore()

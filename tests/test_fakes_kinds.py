@@ -6,6 +6,7 @@ import inspect
 import pytest
 from asgiref.sync import iscoroutinefunction
 
+from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.registry import Registry
 from tests.fakes_app import (
@@ -33,7 +34,7 @@ def backends():
             "live_pages": live_pages,
         }
     )
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

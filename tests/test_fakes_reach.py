@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from itkit import boundary
 from itkit.registry import Registry
 from tests import fakes_app
 from tests.fakes_app import (
@@ -56,7 +57,7 @@ FUNCTION_REFERENCES = {
 @pytest.fixture
 def registry():
     registry = Registry({"payments": StripeGateway, "geo": geocode, "convert": convert})
-    registry.reset()
+    boundary.new_timeline()
     yield registry
     registry.restore()
 

@@ -15,6 +15,7 @@ from django.template import Context, Engine
 from psycopg import ProgrammingError
 from psycopg.adapt import PyFormat, Transformer
 
+from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.fakes import UnprogrammedReturn
 from itkit.registry import Registry
@@ -24,7 +25,7 @@ from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 @pytest.fixture(autouse=True)
 def backends():
     registry = Registry({"payments": StripeGateway, "later": AsyncGateway, "geo": geocode})
-    registry.reset()
+    boundary.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

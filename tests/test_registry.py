@@ -5,7 +5,7 @@ import traceback
 import pytest
 from django.test import override_settings
 
-from itkit import boundary, registry
+from itkit import registry
 from itkit.conf import Mistake
 from itkit.exceptions import ConfigurationError, UnknownBackendError, UnprogrammedReturnError
 from itkit.fakes import Handle, MethodHandle
@@ -126,17 +126,6 @@ def test_a_backend_named_like_a_method_of_the_registry_is_reached_as_an_item():
 
     assert isinstance(found["reset"], Handle)
     assert str(caught.value).endswith('backends["reset"].charge.returns(...)')
-
-
-def test_a_reset_begins_a_timeline_and_keeps_the_handles():
-    found = Registry({"payments": StripeGateway})
-    handle, timeline = found.payments, boundary.current()
-
-    found.reset()
-
-    assert found.payments is handle
-    assert boundary.current() is not timeline
-    assert len(boundary.current()) == 0
 
 
 def test_a_failed_swap_leaves_nothing_swapped():

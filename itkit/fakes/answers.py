@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import Any
 
+from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
 
 Answer = Callable[..., Any]
@@ -88,9 +89,12 @@ def one_by_one(name: str, values: Iterable[Any]) -> Answer:
         for value in remaining:
             given = raising(value) if _is_raisable(value) else returning(value)
             return given(*args, **kwargs)
-        raise UnprogrammedReturnError(
-            f"{name} was called more often than its returns_each() has values ({len(listed)}).\n"
-            f"  Add a value for each call, or program the rest with returns()."
+        raise boundary.keep(
+            UnprogrammedReturnError(
+                f"{name} was called more often than its returns_each() has values"
+                f" ({len(listed)}).\n"
+                f"  Add a value for each call, or program the rest with returns()."
+            )
         )
 
     return answer

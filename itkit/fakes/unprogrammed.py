@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.fakes.calls import Call
 
@@ -15,10 +16,12 @@ def _refused(use: str) -> Callable[..., Any]:
     def refuse(self: "UnprogrammedReturn", *_args: Any, **_kwargs: Any) -> Any:
         call: Call = object.__getattribute__(self, "_call")
         advice: Advice = object.__getattribute__(self, "_advice")
-        raise UnprogrammedReturnError(
-            f"The return value of {call.name} was {use}, but the test programs none.\n"
-            f"  called at {call.site}\n"
-            f"  add to the test: {advice(call.member.name)}"
+        raise boundary.keep(
+            UnprogrammedReturnError(
+                f"The return value of {call.name} was {use}, but the test programs none.\n"
+                f"  called at {call.site}\n"
+                f"  add to the test: {advice(call.member.name)}"
+            )
         )
 
     return refuse

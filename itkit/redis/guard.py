@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 
-from itkit import conf
+from itkit import boundary, conf
 from itkit.exceptions import EscapeError
 from itkit.redis import addresses
 from itkit.redis import server as servers
@@ -97,7 +97,7 @@ class Guard:
             return True
         if address in self._allowed:
             return False
-        raise EscapeError(_refusal(address, self.address))
+        raise boundary.keep(EscapeError(_refusal(address, self.address)))
 
 
 def _address_of(connection: Any) -> Address | None:

@@ -7,6 +7,7 @@ have the key in what they tell: what is not of this generation is left out.
 import re
 from typing import Any, Final
 
+from itkit import boundary
 from itkit.exceptions import EscapeError
 from itkit.redis.namespace import Namespace
 
@@ -28,9 +29,11 @@ def add(namespace: Namespace, name: Any) -> Any:
         return name
     if found := _KEY.match(text):
         return name[: found.end()] + namespace.add(name[found.end() :])
-    raise EscapeError(
-        f"A subscription to {text!r} was refused: itkit cannot tell whether it is to keys or to"
-        " events. Subscribe to '__keyspace@*__:…' and to '__keyevent@*__:…' one by one."
+    raise boundary.keep(
+        EscapeError(
+            f"A subscription to {text!r} was refused: itkit cannot tell whether it is to keys or to"
+            " events. Subscribe to '__keyspace@*__:…' and to '__keyevent@*__:…' one by one."
+        )
     )
 
 

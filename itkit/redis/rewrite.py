@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from itkit import boundary
 from itkit.exceptions import EscapeError
 from itkit.redis import plans, policy
 from itkit.redis.keyspecs import word
@@ -98,7 +99,7 @@ class Rewriter:
         if plan is None and self._ask is not None and name not in policy.REFUSED:
             plan = self._ask(words[0] if words else "", word(args[1]) if len(args) > 1 else "")
         if plan is None:
-            raise EscapeError(policy.refusal(name, self._listed))
+            raise boundary.keep(EscapeError(policy.refusal(name, self._listed)))
         return plan, args
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import redis
 
+from itkit import boundary
 from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
 from itkit.redis.link import ATTRIBUTE, Link, Packed
@@ -140,9 +141,11 @@ def expected_of(connection: Any, packed: Any) -> Sequence[Expected]:
     if isinstance(packed, Packed):
         return packed.expected
     if _is_isolated(connection):
-        raise EscapeError(
-            "Bytes for Redis were refused: they were not packed by pack_command() or "
-            "pack_commands() of their connection, so their keys have no prefix."
+        raise boundary.keep(
+            EscapeError(
+                "Bytes for Redis were refused: they were not packed by pack_command() or "
+                "pack_commands() of their connection, so their keys have no prefix."
+            )
         )
     return ()
 

@@ -1,0 +1,44 @@
+"""Python's audit events, heard by whoever asks: PEP 578 lets no hook be removed, so there is one.
+
+An event that nobody listens to costs one look into a dict.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Listener = Callable[[tuple[Any, ...]], None]
+"""Gets the arguments of an event; what it raises, the code that caused the event gets."""
+
+_listeners: dict[str, Listener] = {}
+_has_hook = False
+
+
+@contextmanager
+def listening(listeners: dict[str, Listener]) -> Iterator[None]:
+    """Hear events, by their names, within a block; those of an outer block are put back."""
+    _add_hook()
+    outer = {event: _listeners.get(event) for event in listeners}
+    _listeners.update(listeners)
+    try:
+        yield
+    finally:
+        for event, listener in outer.items():
+            if listener is None:
+                del _listeners[event]
+            else:
+                _listeners[event] = listener
+
+
+def _add_hook() -> None:
+    global _has_hook  # noqa: PLW0603 - of the interpreter, for good
+    if not _has_hook:
+        sys.addaudithook(_hear)
+        _has_hook = True
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    listener = _listeners.get(event)
+    if listener is not None:
+        listener(arguments)
