@@ -5,13 +5,12 @@ that fail its test whatever the application makes of them: see ``keep`` and ``it
 """
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from itkit import audit
@@ -36,9 +35,7 @@ class Crossing:
     """One thing that left the process, such as a call of a backend.
 
     Args:
-        name: what assertions and reports call it, such as ``payments.charge``.
-        depth: how many frames up the search for the site begins; to skip those that are known
-            to be itkit's is a third of a record's cost.
+        frame: whose place is the site, or the first outside of itkit on the way to it.
 
     Attributes:
         at: its start, in seconds on the clock of ``time.perf_counter``.
@@ -46,21 +43,24 @@ class Crossing:
         error: the exception that it ended with, if any.
     """
 
-    __slots__ = ("_code", "_offset", "_thread", "at", "duration", "error", "name")
+    __slots__ = ("_code", "_offset", "_thread", "at", "duration", "error")
 
-    def __init__(self, name: str, depth: int = 1) -> None:
-        self.name = name
-        self.duration: float | None = None
-        self.error: BaseException | None = None
-        self._thread = threading.current_thread()
-        frame = sys._getframe(depth)
+    def __init__(self, frame: FrameType) -> None:
         while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
             frame = frame.f_back
+        self.duration: float | None = None
+        self.error: BaseException | None = None
+        self._thread = here.thread
         # The line is looked up when it is printed: reading f_lineno here would cost more than
         # the rest of the record.
         self._code = frame.f_code
         self._offset = frame.f_lasti
         self.at = perf_counter()
+
+    @property
+    def name(self) -> str:
+        """What assertions and reports call it, such as ``COMMIT``."""
+        raise NotImplementedError
 
     @property
     def site(self) -> Site:
@@ -106,6 +106,23 @@ _current = Timeline()
 _late: list[tuple[str, BaseException]] = []
 
 
+class _Here(threading.local):
+    """This thread and the test that it belongs to, found once for each thread.
+
+    Attributes:
+        timeline: of the test that has started the thread; None where no test has.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.timeline: Timeline | None = getattr(self.thread, _TAG, None)
+
+
+_TAG: Final = "_itkit_timeline"
+here = _Here()
+"""This thread, as a record needs it."""
+
+
 def current() -> Timeline:
     """Return the timeline of the running test.
 
@@ -127,7 +144,7 @@ def own_timeline() -> Timeline:
 
     That is the running one, unless a test that has ended has started the thread.
     """
-    return getattr(threading.current_thread(), _TAG, _current)
+    return here.timeline or _current
 
 
 def keep(error: Error) -> Error:
@@ -169,7 +186,6 @@ def between_tests() -> Iterator[None]:
         _are_tagged = outer
 
 
-_TAG: Final = "_itkit_timeline"
 _THREAD_EVENTS: Final = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""

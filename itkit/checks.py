@@ -2,8 +2,9 @@
 
 itkit.E001  an unknown key in ``ITKIT``
 itkit.E002  a value of the wrong type or shape
-itkit.E003  a backend that names neither or both of SETTING and TARGET, or has no usable name
-itkit.E004  a backend whose SETTING is not in the settings
+itkit.E003  a backend that names neither or both of SETTING and TARGET, has an ALIAS without a
+            SETTING, or no usable name
+itkit.E004  a backend whose SETTING, or ALIAS in it, is not in the settings
 itkit.E005  a backend whose path cannot be imported
 itkit.E006  a backend that cannot be faked, or is named twice
 itkit.E007  a name in ``ITKIT["REDIS"]`` that holds no Redis address, or one that is none; two
@@ -34,9 +35,9 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     wrong_table = conf.mistakes()
     if wrong_table:
         return _errors(wrong_table)  # the others read the table, so they can wait
-    from itkit import data, registry
+    from itkit import data, locators
 
-    found = [*registry.mistakes(), *data.mistakes()]
+    found = [*locators.mistakes(), *data.mistakes()]
     table = conf.get().redis
     if any((*table.settings, *table.allow_addresses, *table.shared_aliases)) or (
         table.per_worker_server

@@ -103,6 +103,13 @@ LEAKS = ("off", "report", "fail")
 ACLS = ("auto", "require", "off")
 """Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
 
+MODES = ("fake", "spy", "real")
+"""Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
+
+UNPROGRAMMED = ("lazy", "lenient", "strict")
+"""What calls get for which nothing is programmed: a value that fails when it is used, an empty
+value by the annotation, or an error."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresSettings:
@@ -140,10 +147,13 @@ class RedisSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BackendSettings:
-    """One entry of ``ITKIT["BACKENDS"]``: where the real backend is named."""
+    """One entry of ``ITKIT["BACKENDS"]``: where the real backend is named, and who answers."""
 
     setting: str | None = _setting(None, _a_string)
+    alias: str | None = _setting(None, _a_string)
     target: str | None = _setting(None, _a_string)
+    mode: str = _setting("fake", _one_of(MODES))
+    unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
 
 
 @dataclass(frozen=True, kw_only=True)

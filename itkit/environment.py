@@ -163,11 +163,13 @@ class Environment:
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            CallMismatchError: it has not called a backend that it said it would.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
         verdicts.check(sources)
+        self.backends.check()
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))

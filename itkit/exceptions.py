@@ -11,6 +11,8 @@ ItkitError
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
+    ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
+    ├── ImpossibleReturnError   a fake is to return what the real method cannot
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -65,6 +67,14 @@ class UnknownBackendError(TestError, AttributeError):
 
 class UnprogrammedReturnError(TestError):
     """Code used the return value of a call for which the test programmed none."""
+
+
+class UnexpectedCallError(TestError):
+    """A strict fake was called, and the test programs nothing for the call."""
+
+
+class ImpossibleReturnError(TestError):
+    """A fake is to return what the real method, by its annotation, cannot."""
 
 
 class LateCallError(TestError):

@@ -218,12 +218,12 @@ class IntegrationPlugin:
         return bool(found)
 
     def _check(self, find_out: Callable[[], None]) -> None:
-        from itkit.exceptions import EscapeError, LeftKeysError, SwallowedError
+        from itkit.exceptions import EscapeError, TestError
 
         message = ""
         try:
             find_out()
-        except (EscapeError, LeftKeysError, SwallowedError) as error:
+        except (EscapeError, TestError) as error:
             message = str(error)
         if message:  # not within the block, or both would be shown
             pytest.fail(message, pytrace=False)

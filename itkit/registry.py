@@ -1,18 +1,13 @@
 """``ITKIT["BACKENDS"]``: each name a real backend, swapped for its fake during a run."""
 
-import difflib
-import importlib
-import keyword
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from types import FunctionType
-from typing import Any, overload
+from typing import Any, Final, overload
 
-from django.conf import settings as django_settings
-
-from itkit import conf
-from itkit.conf import BackendSettings, Mistake, did_you_mean
-from itkit.exceptions import ConfigurationError, UnknownBackendError
+from itkit import locators
+from itkit.conf import BackendSettings, did_you_mean
+from itkit.exceptions import UnknownBackendError
 from itkit.fakes import (
     ClassSwap,
     Fake,
@@ -21,9 +16,10 @@ from itkit.fakes import (
     MethodHandle,
     function_member,
     members_of,
-    obstacle,
     programming_line,
 )
+
+_AS_DEFAULT: Final = BackendSettings()
 
 
 class Backend:
@@ -32,11 +28,17 @@ class Backend:
     Args:
         name: its key in ``ITKIT["BACKENDS"]``.
         real: a class or function for which ``fakes.obstacle`` finds none.
+        settings: its entry.
+
+    Attributes:
+        is_real: whether it stays real, for all tests of the run.
     """
 
-    def __init__(self, name: str, real: Any) -> None:
+    def __init__(self, name: str, real: Any, settings: BackendSettings = _AS_DEFAULT) -> None:
         self.name = name
         self.real = real
+        self.is_real = settings.mode == "real"
+        self._settings = settings
         self.handle: Handle | MethodHandle
         self._swap: ClassSwap | FunctionSwap
         if isinstance(real, FunctionType):
@@ -56,10 +58,21 @@ class Backend:
         """Forget what a test programmed."""
         self._fake.reset()
 
+    def check(self) -> None:
+        """Find out whether the test has called what it said that it would.
+
+        Raises:
+            CallMismatchError: it has not.
+        """
+        self._fake.check_required()
+
     def _fake_class(self, real: type) -> None:
         address = _address(self.name)
         self._fake = Fake(
-            self.name, members_of(real), lambda method: programming_line(address, method)
+            self.name,
+            members_of(real),
+            lambda method: programming_line(address, method),
+            **self._behaviour(),
         )
         self.handle = Handle(self._fake)
         self._swap = ClassSwap(real, self._fake)
@@ -67,9 +80,17 @@ class Backend:
     def _fake_function(self, real: FunctionType) -> None:
         member = function_member(real)
         line = f"{_address(self.name)}.returns(...)"
-        self._fake = Fake(self.name, {member.name: member}, lambda _: line, is_function=True)
-        self.handle = MethodHandle(self._fake, member)
+        self._fake = Fake(
+            self.name, {member.name: member}, lambda _: line, is_function=True, **self._behaviour()
+        )
+        self.handle = MethodHandle(self._fake, self._fake.methods[member.name])
         self._swap = FunctionSwap(real, self._fake)
+
+    def _behaviour(self) -> dict[str, Any]:
+        return {
+            "is_spy": self._settings.mode == "spy",
+            "unprogrammed": self._settings.unprogrammed,
+        }
 
 
 class Registry:
@@ -81,10 +102,20 @@ class Registry:
 
     They are swapped once per run; between tests only what was programmed is forgotten. A test of
     the real backends themselves puts them back for a while: ``with backends.restored(): ...``
+
+    Args:
+        backends: the real ones by name.
+        settings: their entries, of those that have one.
     """
 
-    def __init__(self, backends: Mapping[str, Any]) -> None:
-        self._backends = {name: Backend(name, real) for name, real in backends.items()}
+    def __init__(
+        self, backends: Mapping[str, Any], settings: Mapping[str, BackendSettings] | None = None
+    ) -> None:
+        entries = settings or {}
+        self._backends = {
+            name: Backend(name, real, entries.get(name, _AS_DEFAULT))
+            for name, real in backends.items()
+        }
         self._by_real = {id(backend.real): backend for backend in self._backends.values()}
         self._swapped: ExitStack | None = None
 
@@ -95,11 +126,11 @@ class Registry:
         Raises:
             ConfigurationError: anything is wrong with it; the message lists all of it.
         """
-        found = _resolve(conf.get().backends)
-        if found.mistakes:
-            lines = [f"  {mistake.message} {mistake.hint}" for mistake in found.mistakes]
-            raise ConfigurationError("\n".join(['ITKIT["BACKENDS"] has mistakes:', *lines]))
-        return cls(found.backends)
+        located = locators.locate()
+        return cls(
+            {name: found.real for name, found in located.items()},
+            {name: found.settings for name, found in located.items()},
+        )
 
     def swap(self) -> None:
         """Put the fakes in the place of all backends; a second call does nothing."""
@@ -107,8 +138,9 @@ class Registry:
             with ExitStack() as stack:
                 self._make_current(stack)
                 for backend in self._backends.values():
-                    stack.callback(backend.restore)
-                    backend.swap()
+                    if not backend.is_real:
+                        stack.callback(backend.restore)
+                        backend.swap()
                 self._swapped = stack.pop_all()
 
     def restore(self) -> None:
@@ -137,6 +169,15 @@ class Registry:
         for backend in self._backends.values():
             backend.reset()
 
+    def check(self) -> None:
+        """Find out whether the test has called what it said that it would.
+
+        Raises:
+            CallMismatchError: it has not.
+        """
+        for backend in self._backends.values():
+            backend.check()
+
     def __getattr__(self, name: str) -> Any:
         """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.
 
@@ -161,6 +202,11 @@ class Registry:
             error = UnknownBackendError(self._unknown(key))
             error.obj = self  # without it, Python 3.12 and later add a suggestion of their own
             raise error
+        if backend.is_real:
+            raise UnknownBackendError(
+                f'ITKIT["BACKENDS"]["{backend.name}"] has the MODE "real", so there is nothing to'
+                ' program or to ask. Set it to "spy" to record the calls of the real one.'
+            )
         return backend.handle
 
     def __contains__(self, key: object) -> bool:
@@ -215,126 +261,3 @@ def _address(name: str) -> str:
 
 def _path_of(real: object) -> str:
     return f"{getattr(real, '__module__', '...')}.{getattr(real, '__qualname__', '...')}"
-
-
-def mistakes() -> list[Mistake]:
-    """Return everything that is wrong with ``ITKIT["BACKENDS"]``, for the system checks.
-
-    Mistakes in the shape of ``ITKIT`` are those of ``conf.mistakes``; while there are any, none
-    are looked for here.
-    """
-    if conf.mistakes():
-        return []
-    return _resolve(conf.get().backends).mistakes
-
-
-def _resolve(entries: Mapping[str, BackendSettings]) -> "_Resolver":
-    resolver = _Resolver()
-    for name, entry in entries.items():
-        resolver.add(name, entry)
-    return resolver
-
-
-class _Resolver:
-    """Finds the class or function of each entry and collects what is wrong on the way."""
-
-    def __init__(self) -> None:
-        self.backends: dict[str, Any] = {}
-        self.mistakes: list[Mistake] = []
-
-    def add(self, name: str, entry: BackendSettings) -> None:
-        place = f'ITKIT["BACKENDS"]["{name}"]'
-        found = self._path(place, entry)
-        if self._is_attribute(place, name) and found is not None:
-            source, path = found
-            real = self._imported(source, path)
-            if real is not None and self._is_usable(source, path, real, place):
-                self.backends[name] = real
-
-    def _is_attribute(self, place: str, name: str) -> bool:
-        if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
-            return True
-        message = f"{place} has a name that tests cannot write: backends.{name}."
-        self._report(3, message, "Use letters, digits and underscores, and no keyword of Python.")
-        return False
-
-    def _path(self, place: str, entry: BackendSettings) -> tuple[str, str] | None:
-        """Return what holds the dotted path, for messages, and the path."""
-        if (entry.setting is None) == (entry.target is None):
-            stated = "neither" if entry.setting is None else "both"
-            self._report(
-                3,
-                f"{place} has {stated} of SETTING and TARGET, expected one.",
-                "Name the Django setting that holds the dotted path, or give the path as TARGET.",
-            )
-            return None
-        if entry.target is not None:
-            return f'{place}["TARGET"]', entry.target
-        return self._path_in_setting(place, str(entry.setting))
-
-    def _path_in_setting(self, place: str, setting: str) -> tuple[str, str] | None:
-        path = getattr(django_settings, setting, None)
-        if path is None and not hasattr(django_settings, setting):
-            own = [name for name in dir(django_settings) if name.isupper()]
-            mend = f'Define it, or correct {place}["SETTING"].'
-            hint = did_you_mean(setting, own) if _has_near(setting, own) else mend
-            self._report(4, f'{place}["SETTING"] names no setting: {setting!r}.', hint)
-        elif not isinstance(path, str):
-            message = f"The setting {setting} is {_kind_of(path)}, expected a dotted path."
-            self._report(5, message, f"Put the path there, or give it as TARGET in {place}.")
-        else:
-            return f"The setting {setting}", path
-        return None
-
-    def _imported(self, source: str, path: str) -> Any:
-        module_name, _, attribute = path.rpartition(".")
-        try:
-            module = importlib.import_module(module_name)
-        except Exception as error:  # noqa: BLE001 - a project's module may fail in any way
-            reason = f"{type(error).__name__}: {error}" if module_name else "it has no module"
-            message = f"{source} is {path!r}, which cannot be imported ({reason})."
-            self._report(5, message, _hint_below(module_name))
-            return None
-        if not hasattr(module, attribute):
-            message = f"{source} is {path!r}, but {module_name} has no {attribute!r}."
-            public = [name for name in dir(module) if not name.startswith("_")]
-            self._report(5, message, did_you_mean(attribute, public))
-            return None
-        return getattr(module, attribute)
-
-    def _is_usable(self, source: str, path: str, real: Any, place: str) -> bool:
-        reason = obstacle(real)
-        same = [name for name, other in self.backends.items() if other is real]
-        if reason is not None:
-            message = f"{source} is {path!r}, which cannot be swapped: {reason}."
-            hint = "Name the project's own class or function that uses it."
-        elif same:
-            message = f'{place} names {path!r}, and so does ITKIT["BACKENDS"]["{same[0]}"].'
-            hint = "Remove one of the two."
-        else:
-            return True
-        self._report(6, message, hint)
-        return False
-
-    def _report(self, number: int, message: str, hint: str) -> None:
-        self.mistakes.append(Mistake(number, message, hint))
-
-
-def _kind_of(value: object) -> str:
-    if value is None:
-        return "None"
-    kind = type(value).__qualname__
-    return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
-
-
-def _hint_below(path: str) -> str:
-    """Return how to mend a dotted path that goes on below ``path``, which is no module."""
-    module, _, name = path.rpartition(".")
-    with suppress(Exception):  # a project's module may fail in any way
-        if isinstance(getattr(importlib.import_module(module), name), type):
-            return f"Name the class, {path}: all its methods are swapped."
-    return "Correct the path: package.module.Name."
-
-
-def _has_near(name: str, available: list[str]) -> bool:
-    return bool(difflib.get_close_matches(name, available, n=1, cutoff=0.5))

@@ -125,11 +125,11 @@ class SlottedGateway:
         raise ReallyCalledError
 
 
-def geocode(address: str, *, country: str = "AT") -> str:
+def geocode(address: str, *, country: str = "AT") -> tuple[float, float]:
     raise ReallyCalledError
 
 
-async def locate(address: str) -> str:
+async def locate(address: str) -> tuple[float, float]:
     raise ReallyCalledError
 
 

@@ -155,11 +155,11 @@ def test_a_nested_registry_answers_alone_until_it_is_restored(registry):
     inner.swap()
     inner.payments.charge.returns("inner")
     inner.payments.payouts.returns(["inner"])
-    inner.geo.returns("inner")
+    inner.geo.returns((48.2, 16.4))
 
     assert SINGLETON.charge(1, "t") == "inner"
     assert list(SINGLETON.payouts(1)) == ["inner"]
-    assert geocode("Graben 1") == "inner"
+    assert geocode("Graben 1") == (48.2, 16.4)
     inner.restore()
 
     assert SINGLETON.charge(1, "t") == "outer"

@@ -6,6 +6,7 @@ from django.contrib.auth.models import User
 
 from itkit import TestDataManager
 from itkit.fakes import Call, Handle, MethodHandle
+from itkit.fakes.programming import Programming, Rule
 from itkit.registry import Registry
 from itkit.runner import IntegrationRunner
 from itkit.test import IntegrationTestCase
@@ -29,6 +30,12 @@ class Checkout(IntegrationTestCase):
         assert_type(self.backends[Gateway].call_count("charge"), int)
         assert_type(self.backends[Gateway].was_called_with("charge", 1, token="t"), bool)
         assert_type(self.backends[Gateway].get_calls("charge"), list[Call])
+        assert_type(self.backends[Gateway].strict(), Handle)
+        charge = self.backends[Gateway].charge
+        assert_type(charge.returns(1).delays(0.1, virtual=True), MethodHandle)
+        assert_type(charge.loses_reply(TimeoutError).required(), MethodHandle)
+        assert_type(charge.when(amount=1).returns("txn"), Rule)
+        assert_type(charge.on_call(2).raises(TimeoutError), Programming)
 
 
 runner: type[IntegrationRunner] = IntegrationRunner

@@ -2,66 +2,159 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
-from typing import Any
+from itertools import count, repeat
+from typing import Any, Generic, TypeVar
 
 from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
+from itkit.fakes.delays import Delay
 
 Answer = Callable[..., Any]
 """Called with the arguments as the application passed them; returns or raises."""
 
 Raisable = BaseException | type[BaseException]
 
+Condition = Callable[[tuple[Any, ...], dict[str, Any]], bool]
+"""Tells of the arguments of a call, as they were passed, whether an answer is for it."""
+
+Item = TypeVar("Item")
+
 
 class Program:
-    """The answers of one method.
+    """What is programmed for one method.
 
-    Limited answers come first, in the order in which they were programmed; when they are used
-    up the lasting one answers, which is the one programmed last. Both live in one deque and one
-    attribute, whose single operations are atomic, so threads need no lock.
+    The first of these that has an answer gives it: the answers for the number of a call, the
+    limited ones in the order in which they were programmed, the conditional ones, the last of
+    these first, the lasting one, which is the one programmed last, and the outer program. Threads
+    need no lock, as each change is one operation on a deque or one assignment.
+
+    Args:
+        outer: what is programmed outside of an override.
+
+    Attributes:
+        constant: what answers every call, where nothing else is programmed.
+        is_required: whether the test is to call the method.
     """
 
-    __slots__ = ("_lasting", "_limited", "delay")
+    __slots__ = ("_conditional", "_delay", "_losses", "_number", "_numbered", "_outer", "_turns",
+                 "constant", "is_required")  # fmt: skip
+
+    def __init__(self, outer: "Program | None" = None) -> None:
+        self.constant: Returning | None = None
+        self.is_required = False
+        self._delay: Delay | None = None
+        self._outer = outer
+        self._number = count(1)
+        self._numbered: dict[int, Answer] = {}
+        self._conditional: tuple[tuple[Condition, Turns[Answer]], ...] = ()
+        self._turns: Turns[Answer] = Turns()
+        self._losses: Turns[Raisable] = Turns()
+
+    def answer(self, answer: Answer, times: int | None = None) -> None:
+        """Answer like this from now on, or for a number of calls ahead of all else."""
+        self._turns.add(answer, times)
+        self._find_constant()
+
+    def answers_when(self, condition: Condition) -> "Turns[Answer]":
+        """Return the answers for calls for which the condition holds, to be added to."""
+        turns: Turns[Answer] = Turns()
+        self._conditional = ((condition, turns), *self._conditional)
+        self._find_constant()
+        return turns
+
+    def answer_call(self, number: int, answer: Answer, made: int) -> None:
+        """Answer one call like this, by its number in the test, in which there were some before."""
+        self._numbered[checked_times(number, "on_call()")] = answer
+        self._number = count(made + 1)
+        self._find_constant()
+
+    def lose(self, error: Raisable, times: int | None = None) -> None:
+        """Have callers get the error in place of the reply, always or for a number of calls."""
+        self._losses.add(error, times)
+        self._find_constant()
+
+    def wait(self, delay: Delay) -> None:
+        """Have each call take so long before it is answered."""
+        self._delay = delay
+        self._find_constant()
+
+    @property
+    def delay(self) -> Delay | None:
+        """What each call takes before it is answered."""
+        if self._delay is None and self._outer is not None:
+            return self._outer.delay
+        return self._delay
+
+    def next(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
+        """Take the next answer; None where nothing is programmed."""
+        if self._numbered and (numbered := self._numbered.pop(next(self._number), None)):
+            return numbered
+        if self._turns.limited and (limited := self._turns.next_limited()):
+            return limited
+        for condition, turns in self._conditional:
+            if not turns.is_empty and condition(args, kwargs) and (answer := turns.next()):
+                return answer
+        if self._turns.lasting is None and self._outer is not None:
+            return self._outer.next(args, kwargs)
+        return self._turns.lasting
+
+    def next_loss(self) -> Raisable | None:
+        """Take the next error that is to come in place of a reply."""
+        loss = self._losses.next()
+        return self._outer.next_loss() if loss is None and self._outer is not None else loss
+
+    def _find_constant(self) -> None:
+        """Find out whether all calls have the same answer: a fake is to be fast then."""
+        lasting = self._turns.lasting
+        is_alone = not (self._turns.limited or self._conditional or self._numbered)
+        is_plain = self._delay is None and self._losses.is_empty and self._outer is None
+        self.constant = lasting if is_alone and is_plain and type(lasting) is Returning else None
+
+
+class Turns(Generic[Item]):
+    """Items that come once each, and one that comes when they are used up."""
+
+    __slots__ = ("lasting", "limited")
 
     def __init__(self) -> None:
-        self.delay = 0.0
-        self._limited: deque[Answer] = deque()
-        self._lasting: Answer | None = None
+        self.limited: deque[Item] = deque()
+        self.lasting: Item | None = None
 
-    def always(self, answer: Answer) -> None:
-        """Answer like this from now on."""
-        self._lasting = answer
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing comes."""
+        return self.lasting is None and not self.limited
 
-    def limited(self, answer: Answer, times: int) -> None:
-        """Answer like this for a number of calls, then as programmed otherwise."""
-        self._limited.extend(repeat(answer, _checked_times(times)))
+    def add(self, item: Item, times: int | None) -> None:
+        """Have an item come for a number of times, or ever after."""
+        if times is None:
+            self.lasting = item
+        else:
+            self.limited.extend(repeat(item, checked_times(times)))
 
-    def next(self) -> Answer | None:
-        """Take the next answer; None where nothing is programmed."""
+    def next(self) -> Item | None:
+        """Take the next item; None where there is none."""
+        return self.next_limited() or self.lasting
+
+    def next_limited(self) -> Item | None:
+        """Take the next of those that come once."""
         try:
-            return self._limited.popleft()
-        except IndexError:
-            return self._lasting
+            return self.limited.popleft()
+        except IndexError:  # also where another thread has just taken the last
+            return None
 
 
-def checked_delay(seconds: Any) -> float:
-    """Return a delay in seconds.
+class Returning:
+    """An answer that is a value."""
 
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is below 0.
-    """
-    if not isinstance(seconds, int | float):
-        raise TypeError(f"A delay is {seconds!r}, expected a number of seconds.")
-    if seconds < 0:
-        raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
-    return seconds
+    __slots__ = ("value",)
 
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
-def returning(value: Any) -> Answer:
-    """Return an answer that returns the value."""
-    return lambda *_args, **_kwargs: value
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Return the value."""
+        return self.value
 
 
 def raising(error: Any) -> Answer:
@@ -70,14 +163,20 @@ def raising(error: Any) -> Answer:
     Raises:
         TypeError: it is no exception.
     """
-    if not _is_raisable(error):
-        raise TypeError(f"{error!r} is no exception. Pass an instance or a class of one.")
+    checked_raisable(error)
 
     def answer(*_args: Any, **_kwargs: Any) -> Any:
-        # One instance may be raised many times; each time begins with a traceback of its own.
-        raise error.with_traceback(None) if isinstance(error, BaseException) else error
+        raise fresh(error)
 
     return answer
+
+
+def fresh(error: Raisable) -> Raisable:
+    """Return an exception to be raised: one instance may be, many times.
+
+    Each time begins with a traceback of its own.
+    """
+    return error.with_traceback(None) if isinstance(error, BaseException) else error
 
 
 def one_by_one(name: str, values: Iterable[Any]) -> Answer:
@@ -87,7 +186,7 @@ def one_by_one(name: str, values: Iterable[Any]) -> Answer:
 
     def answer(*args: Any, **kwargs: Any) -> Any:
         for value in remaining:
-            given = raising(value) if _is_raisable(value) else returning(value)
+            given = raising(value) if is_raisable(value) else Returning(value)
             return given(*args, **kwargs)
         raise boundary.keep(
             UnprogrammedReturnError(
@@ -100,8 +199,14 @@ def one_by_one(name: str, values: Iterable[Any]) -> Answer:
     return answer
 
 
-def _checked_times(times: Any) -> int:
-    message = f"times is {times!r}, expected a whole number above 0."
+def checked_times(times: Any, place: str = "times") -> int:
+    """Return a number of calls.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 1.
+    """
+    message = f"{place} is {times!r}, expected a whole number above 0."
     if not isinstance(times, int):
         raise TypeError(message)
     if times < 1:
@@ -109,7 +214,19 @@ def _checked_times(times: Any) -> int:
     return times
 
 
-def _is_raisable(value: Any) -> bool:
+def checked_raisable(error: Any) -> Raisable:
+    """Return an exception, given as an instance or as a class.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not is_raisable(error):
+        raise TypeError(f"{error!r} is no exception. Pass an instance or a class of one.")
+    return error  # type: ignore[no-any-return]  # as was just checked
+
+
+def is_raisable(value: Any) -> bool:
+    """Tell whether a value is an exception or a class of one."""
     if isinstance(value, type):
         return issubclass(value, BaseException)
     return isinstance(value, BaseException)

@@ -1,30 +1,34 @@
-"""The fake itself: records each call of a backend and answers as the test programmed."""
+"""The fake itself: the methods of one backend, and what answers where nothing is programmed."""
 
-import asyncio
-import time
 from collections.abc import Iterator, Mapping
-from time import perf_counter
+from contextlib import contextmanager
 from typing import Any
 
 from itkit import boundary
+from itkit.exceptions import CallMismatchError, UnexpectedCallError
+from itkit.fakes import messages, returned
 from itkit.fakes.answers import Program
 from itkit.fakes.calls import Call
-from itkit.fakes.members import Member
-from itkit.fakes.snapshots import are_immutable, snapshot
+from itkit.fakes.members import Kind, Member
+from itkit.fakes.methods import Arguments, Method, Otherwise
 from itkit.fakes.unprogrammed import Advice, UnprogrammedReturn
 
 
 class Fake:
     """Records the calls of one backend and answers them.
 
-    It lives as long as the run; what a test programmed is one pointer, which ``reset`` moves.
-    The calls themselves lie on the timeline of the test.
-
     Args:
         name: what the backend is called in assertions and reports.
         members: what of it is faked, by name.
         advice: the line to add to a test that programs nothing.
         is_function: whether its one member is the backend itself, called by the backend's name.
+        is_spy: whether the real methods answer calls for which nothing is programmed.
+        unprogrammed: what else such calls return: ``lazy``, a value that fails when it is used;
+            ``lenient``, an empty value by the annotation; ``strict``, nothing, as they fail.
+
+    Attributes:
+        methods: of the fake, by their names.
+        otherwise: answers calls for which nothing is programmed.
     """
 
     def __init__(
@@ -34,94 +38,97 @@ class Fake:
         advice: Advice,
         *,
         is_function: bool = False,
+        is_spy: bool = False,
+        unprogrammed: str = "lazy",
     ) -> None:
         self.name = name
-        self.members = members
         self.advice = advice
         self.is_function = is_function
-        self._names = {member: name if is_function else f"{name}.{member}" for member in members}
-        self._programs: dict[str, Program] = {}
+        self.methods = {
+            key: Method(name if is_function else f"{name}.{key}", member, self)
+            for key, member in members.items()
+        }
+        self._usually: Otherwise = self._real if is_spy else self._ways[unprogrammed]
+        self.otherwise = self._usually
 
     def reset(self) -> None:
-        """Forget what was programmed."""
-        self._programs = {}
+        """Forget what a test has programmed."""
+        self.otherwise = self._usually
+        for method in self.methods.values():
+            method.program = None
 
-    def program(self, member: Member) -> Program:
-        """Return what is programmed for a member, to be changed by the test."""
-        return self._programs.setdefault(member.name, Program())
-
-    def name_of(self, member: Member) -> str:
-        """Return what a member is called in assertions and reports."""
-        return self._names[member.name]
-
-    def calls(self, member: Member) -> Iterator[Call]:
-        """Yield the calls of a member in this test, in the order in which they began."""
-        for crossing in boundary.current():
-            if isinstance(crossing, Call) and crossing.fake is self and crossing.member is member:
-                yield crossing
-
-    def begin(
-        self, member: Member, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Call:
-        """Return the record of a call that has just been made; it is not on the timeline yet.
+    def check_required(self) -> None:
+        """Find out whether each method was called that the test requires to be.
 
         Raises:
-            TypeError: the real method does not take these arguments. Such a call never leaves
-                the process, so it is not recorded.
+            CallMismatchError: one was not.
         """
-        if member.has_owner:
-            member.check(owner, *args, **kwargs)
-        else:
-            member.check(*args, **kwargs)
-        if not (are_immutable(args) and are_immutable(kwargs.values())):
-            args, kwargs = snapshot(args), snapshot(kwargs)
-        return Call(self._names[member.name], self, member, args, kwargs)
+        for method in self.methods.values():
+            if method.program and method.program.is_required and not any(method.calls()):
+                raise CallMismatchError(
+                    messages.wrong_count(method.name, "a call, as required() says", [])
+                )
 
-    def perform(self, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Record a call and answer it; the arguments are those passed, not their copies."""
-        program = self._programs.get(call.member.name)
-        boundary.current().record(call)
+    def answer_unprogrammed(self, way: str) -> None:
+        """Answer calls for which nothing is programmed in one of the ``conf.UNPROGRAMMED`` ways."""
+        self.otherwise = self._ways[way]
+
+    def spy(self) -> None:
+        """Have the real methods answer calls for which nothing is programmed."""
+        self.otherwise = self._real
+
+    @contextmanager
+    def overridden(self) -> Iterator[None]:
+        """Let what is programmed within a block come first, and be forgotten at its end."""
+        outer, programs = self.otherwise, [method.program for method in self.methods.values()]
+        for method in self.methods.values():
+            if method.program is not None:
+                method.program = Program(method.program)
         try:
-            if program is not None and program.delay:
-                time.sleep(program.delay)
-            call.result = self._answer(call, program, owner, args, kwargs)
-        except BaseException as error:
-            call.error = error
-            raise
+            yield
         finally:
-            call.duration = perf_counter() - call.at
-        return call.result
+            self.otherwise = outer
+            for method, program in zip(self.methods.values(), programs, strict=True):
+                method.program = program
 
-    async def perform_async(
-        self, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Record a call and answer it; sleeps and awaits as a coroutine does."""
-        program = self._programs.get(call.member.name)
-        call.at = perf_counter()  # a coroutine may have waited long for its turn
-        boundary.current().record(call)
-        try:
-            if program is not None and program.delay:
-                await asyncio.sleep(program.delay)
-            result = self._answer(call, program, owner, args, kwargs)
-            call.result = await result if asyncio.iscoroutine(result) else result
-        except BaseException as error:
-            call.error = error
-            raise
-        finally:
-            call.duration = perf_counter() - call.at
-        return call.result
+    @property
+    def _ways(self) -> dict[str, Otherwise]:
+        return {"lazy": self._lazy, "lenient": self._lenient, "strict": self._strict}
 
-    def _answer(
-        self,
-        call: Call,
-        program: Program | None,
-        owner: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        answer = program.next() if program is not None else None
-        if answer is not None:
-            return answer(*args, **kwargs)
-        if call.member.otherwise is not None:
-            return call.member.otherwise(owner)
+    def _real(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        member = call.method.member
+        given = (owner, *args) if member.has_owner else args
+        answer = member.function(*given, **kwargs)
+        return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
+
+    def _lazy(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
+        member = call.method.member
+        if member.otherwise is not None:
+            return member.otherwise(owner)
         return UnprogrammedReturn(call, self.advice)
+
+    def _lenient(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        value = returned.neutral(call.method.member)
+        return self._lazy(call, owner, args, kwargs) if value is returned.UNKNOWN else value
+
+    def _strict(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
+        member = call.method.member
+        if member.kind is Kind.PROPERTY and member.otherwise is not None:
+            return member.otherwise(owner)  # it reads what the real constructor has stored
+        raise boundary.keep(
+            UnexpectedCallError(
+                f"{call!r} was not expected: the test programs nothing for it.\n"
+                f"  called at {call.site}\n"
+                f"  add to the test: {self.advice(member.name)}"
+            )
+        )
+
+
+class Entered:
+    """A context manager that a real method has returned, to be entered where a fake's would be."""
+
+    def __init__(self, manager: Any) -> None:
+        self.manager = manager
+
+    def __repr__(self) -> str:
+        return repr(self.manager)

@@ -4,75 +4,90 @@ The application never sees a handle; it has plain objects of the real class.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 from itkit.exceptions import CallMismatchError, UnknownMethodError
-from itkit.fakes import habits, messages
-from itkit.fakes.answers import (
-    Answer,
-    Program,
-    Raisable,
-    checked_delay,
-    one_by_one,
-    raising,
-    returning,
-)
+from itkit.fakes import habits, matching, messages
+from itkit.fakes.answers import Answer, Raisable, checked_raisable
 from itkit.fakes.calls import Call
+from itkit.fakes.delays import Clock, Delay
 from itkit.fakes.fake import Fake
-from itkit.fakes.members import Member
+from itkit.fakes.methods import Method
+from itkit.fakes.programming import Programming, Rule
 
 
-class MethodHandle:
+class MethodHandle(Programming):
     """One method of a fake, or a fake function: ``backends.payments.charge``."""
 
-    __slots__ = ("_fake", "_member")
+    __slots__ = ("_fake", "_of")
 
-    def __init__(self, fake: Fake, member: Member) -> None:
+    def __init__(self, fake: Fake, method: Method) -> None:
         self._fake = fake
-        self._member = member
+        self._of = method
 
-    def returns(self, value: Any) -> "MethodHandle":
-        """Return the value from every call from now on; of an ``async`` method, when awaited."""
-        self._program.always(returning(value))
-        return self
+    def when(self, *args: Any, **kwargs: Any) -> Rule:
+        """Return what programs calls with these arguments, whatever their others are.
 
-    def returns_each(self, *values: Any) -> "MethodHandle":
-        """Return one value a call, in order; an exception among them is raised.
-
-        A call beyond the last value fails with an ``UnprogrammedReturnError``.
-        """
-        self._program.always(one_by_one(self._name, values))
-        return self
-
-    def raises(self, error: Raisable, times: int | None = None) -> "MethodHandle":
-        """Raise the exception, given as an instance or a class, from every call from now on.
+        The condition that was made last comes first.
 
         Args:
-            error: what to raise.
-            times: raise from so many calls only, ahead of everything programmed otherwise.
+            args: what the first arguments are.
+            kwargs: what others are, by name. Each is a value, an object that knows what it
+                equals, such as those of dirty-equals, or a function that tells of an argument
+                whether it will do.
+
+        Raises:
+            CallMismatchError: the real method does not take these arguments.
         """
-        self._answer_with(raising(error), times)
+        holds = matching.condition(self._name, self._of.member, args, kwargs)
+        return Rule(self._of, self._of.programmed().answers_when(holds).add)
+
+    def on_call(self, number: int) -> Programming:
+        """Return what programs one call of this test, by its number from 1, ahead of all else."""
+
+        def add(answer: Answer, times: int | None) -> None:
+            if times is not None:
+                raise ValueError("on_call() is for one call, which has no times.")
+            self._of.programmed().answer_call(number, answer, self.call_count)
+
+        return Rule(self._of, add)
+
+    def delays(self, seconds: float, *, virtual: bool | Clock = False) -> Self:
+        """Let every call take so many seconds, before it answers as programmed.
+
+        A call that is given a smaller ``timeout`` gets a ``TimeoutError`` after that.
+
+        Args:
+            seconds: how many.
+            virtual: whether nobody sleeps and only the record says so; or what moves a clock
+                that the test has stopped, such as ``shift`` of time-machine.
+        """
+        self._of.programmed().wait(Delay(seconds, virtual=virtual))
         return self
 
-    def does(self, function: Callable[..., Any]) -> "MethodHandle":
-        """Call the function with each call's arguments and answer with what it returns.
+    def loses_reply(self, error: Raisable, times: int | None = None) -> Self:
+        """Answer as programmed, and have the caller get the error in place of the reply.
 
-        The arguments are as the application passed them, without ``self``. An ``async`` method
-        may have an ``async`` function.
+        That is what a time-out looks like after which the other end has done its work.
+
+        Args:
+            error: what to raise, an instance or a class.
+            times: for so many calls only.
         """
-        self._program.always(function)
+        self._of.programmed().lose(checked_raisable(error), times)
         return self
 
-    def delays(self, seconds: float) -> "MethodHandle":
-        """Let every call take so many seconds, really, before it answers as programmed."""
-        self._program.delay = checked_delay(seconds)
+    def required(self) -> Self:
+        """Fail the test at its end if there was no call."""
+        self._of.programmed().is_required = True
         return self
 
     @property
     def calls(self) -> list[Call]:
         """The calls in this test, in the order in which they began."""
-        return list(self._fake.calls(self._member))
+        return list(self._of.calls())
 
     @property
     def call_count(self) -> int:
@@ -86,13 +101,13 @@ class MethodHandle:
             CallMismatchError: the real method does not take these arguments.
         """
         expected = self._expected(args, kwargs)
-        return any(call.arguments == expected for call in self.calls)
+        return any(matching.all_match(expected, call.arguments) for call in self.calls)
 
     def assert_called_with(self, *args: Any, **kwargs: Any) -> None:
         """Fail unless at least one call had these arguments; which one does not matter."""
         expected = self._expected(args, kwargs)
         calls = self.calls
-        if not any(call.arguments == expected for call in calls):
+        if not any(matching.all_match(expected, call.arguments) for call in calls):
             raise CallMismatchError(messages.no_such_call(self._name, expected, calls))
 
     def assert_called_once_with(self, *args: Any, **kwargs: Any) -> None:
@@ -132,21 +147,18 @@ class MethodHandle:
 
     @property
     def _name(self) -> str:
-        return self._fake.name_of(self._member)
+        return self._of.name
 
     @property
-    def _program(self) -> Program:
-        return self._fake.program(self._member)
+    def _method(self) -> Method:
+        return self._of
 
-    def _answer_with(self, answer: Answer, times: int | None) -> None:
-        if times is None:
-            self._program.always(answer)
-        else:
-            self._program.limited(answer, times)
+    def _program(self, answer: Answer, times: int | None = None) -> None:
+        self._of.programmed().answer(answer, times)
 
     def _expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._member.arguments(args, kwargs)
+            return self._of.member.arguments(args, kwargs)
         except TypeError as error:
             raise CallMismatchError(
                 f"{self._name} can never be called like this: {error}\n"
@@ -228,8 +240,29 @@ class Handle(Controls):
                 raise _refusal(message, self)
             super().__setattr__(name, value)
 
+    def spy(self) -> Self:
+        """Have the real methods answer from now on, and record; what is programmed comes first."""
+        self._fake.spy()
+        return self
+
+    def strict(self) -> Self:
+        """Fail from now on each call for which nothing is programmed."""
+        self._fake.answer_unprogrammed("strict")
+        return self
+
+    def lenient(self) -> Self:
+        """Answer from now on, where nothing is programmed, with an empty value by annotation."""
+        self._fake.answer_unprogrammed("lenient")
+        return self
+
+    @contextmanager
+    def override(self) -> Iterator[Self]:
+        """Let what is programmed within a block come first, and be forgotten at its end."""
+        with self._fake.overridden():
+            yield self
+
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._fake.members})
+        return sorted({*super().__dir__(), *self._fake.methods})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._fake.name}>"
@@ -244,9 +277,9 @@ def method_handle(fake: Fake, name: str) -> MethodHandle:
     Raises:
         UnknownMethodError: the real class has no such method.
     """
-    if name not in fake.members:
-        raise _refusal(habits.unknown_method(fake.name, name, list(fake.members)), fake)
-    return MethodHandle(fake, fake.members[name])
+    if name not in fake.methods:
+        raise _refusal(habits.unknown_method(fake.name, name, list(fake.methods)), fake)
+    return MethodHandle(fake, fake.methods[name])
 
 
 def _refusal(message: str, asked: object) -> UnknownMethodError:

@@ -2,11 +2,14 @@
 
 import contextlib
 import enum
+import functools
 import inspect
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import Signature
+from types import FunctionType
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
@@ -65,14 +68,25 @@ class Member:
         return compile_binder(self._full_name, self.signature, has_owner=self.has_owner)
 
     @cached_property
-    def check(self) -> Callable[..., None]:
-        """Takes what the real method takes, ``self`` included, and raises TypeError otherwise."""
-        return compile_checker(self._full_name, self.signature)
+    def check(self) -> Callable[..., bool]:
+        """Takes what the real method takes, ``self`` included, and raises TypeError otherwise.
+
+        It tells whether an argument can change.
+        """
+        return compile_checker(self._full_name, self.signature, has_owner=self.has_owner)
 
     @cached_property
     def signature(self) -> Signature:
         """The signature of the real method."""
         return signature_of(self.function)
+
+    @cached_property
+    def returned(self) -> Any:
+        """The annotation of what it returns; ``Any`` where there is none that can be resolved."""
+        try:
+            return typing.get_type_hints(self.function).get("return", Any)
+        except Exception:  # noqa: BLE001 - an annotation may be anything, also a name that is gone
+            return Any
 
     @property
     def _full_name(self) -> str:
@@ -107,7 +121,22 @@ def attributes_of(interface: type) -> dict[str, Member]:
 def function_member(function: Callable[..., Any]) -> Member:
     """Return the member that a plain function is."""
     known = getattr(function, REPLACED, None)
-    return known or _method(function.__name__, function, function, has_owner=False)
+    return known or _method(function.__name__, _copied(function), function, has_owner=False)
+
+
+def _copied(function: Any) -> Any:
+    """Return a function that stays real when the code of the first is replaced."""
+    if not isinstance(function, FunctionType):
+        return function
+    copied = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return functools.update_wrapper(copied, function, updated=("__dict__",))
 
 
 def _attributes(real: type) -> Iterator[tuple[str, Any]]:

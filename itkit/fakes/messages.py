@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from itkit.fakes import matching
 from itkit.fakes.calls import Call
 
 _MOST_SHOWN = 10
@@ -69,7 +70,7 @@ def _differences(expected: Mapping[str, Any], call: Call) -> list[tuple[str, Any
 
 
 def _compare(path: str, expected: Any, got: Any) -> Iterator[tuple[str, Any, Any]]:
-    if expected == got:
+    if matching.matches(expected, got):
         return
     if isinstance(expected, dict) and isinstance(got, dict):
         for key in [*expected, *(key for key in got if key not in expected)]:

@@ -10,6 +10,7 @@ from itkit.exceptions import ConfigurationError
 from itkit.fakes.fake import Fake
 from itkit.fakes.handles import Controls, Handle, MethodHandle, method_handle, programming_line
 from itkit.fakes.members import Kind, Member, attributes_of, members_of
+from itkit.fakes.methods import Method
 from itkit.fakes.replacements import mock_replacement
 
 Interface = TypeVar("Interface")
@@ -110,7 +111,7 @@ def _mock_class(interface: Any, base: Any) -> Any:
             f"{interface.__name__}.{hidden[0]} has the name of a control of RecordingFake. "
             f"Use TestContainer.bind_mock({interface.__name__}), whose handle is apart."
         )
-    namespace = {name: mock_replacement(member, _fake_of) for name, member in members.items()}
+    namespace = {name: mock_replacement(member, _finder(name)) for name, member in members.items()}
     namespace |= {"_itkit_members": members, "__module__": interface.__module__}
     name = f"Mock{interface.__name__}"
     return new_class(name, (base, interface), {}, lambda body: body.update(namespace))
@@ -125,5 +126,5 @@ def _members_of(interface: type) -> dict[str, Member]:
     return members
 
 
-def _fake_of(mock: _Mock) -> Fake:
-    return mock._itkit_fake
+def _finder(name: str) -> Callable[[_Mock], Method]:
+    return lambda mock: mock._itkit_fake.methods[name]

@@ -8,67 +8,57 @@ from typing import Any
 from asgiref.sync import markcoroutinefunction
 
 from itkit.fakes.calls import Call
-from itkit.fakes.fake import Fake
+from itkit.fakes.fake import Entered
 from itkit.fakes.members import REPLACED, Kind, Member
+from itkit.fakes.methods import Method
 
-FakeOf = Callable[[Any], Fake]
-"""Gives the fake that answers for an object: one for a swapped class, its own for a mock."""
-
-_Performer = Callable[[Fake, Call, Any, tuple[Any, ...], dict[str, Any]], Any]
+Performer = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Answers a call of an object, None for what takes none, given its arguments unopened."""
 
 
-def replacement(member: Member, fake_of: FakeOf) -> Any:
-    """Return what replaces a member in the ``__dict__`` of its class."""
+def replacement(method: Method) -> Any:
+    """Return what replaces a method's real one in the ``__dict__`` of its class."""
+    member, perform = method.member, performer(method)
+    if not member.has_owner:
+        return staticmethod(_unowned(member, perform))
+
+    def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return perform(owner, args, kwargs)
+
+    alike = _like(member, function)
     if member.kind is Kind.PROPERTY:
-        return _property(member, fake_of)
-    if isinstance(member.raw, classmethod):
-        return classmethod(_owned(member, fake_of))
-    if member.has_owner:
-        return _owned(member, fake_of)
-    return staticmethod(_unowned(member, fake_of))
+        return _property(member, alike)
+    return classmethod(alike) if isinstance(member.raw, classmethod) else alike
 
 
-def mock_replacement(member: Member, fake_of: FakeOf) -> Any:
+def mock_replacement(member: Member, method_of: Callable[[Any], Method]) -> Any:
     """Return what stands for a member in the class of a mock.
 
     It always takes the object, for each has a fake of its own: static methods too.
     """
-    function = _owned(member, fake_of)
-    return property(function) if member.kind is Kind.PROPERTY else function
-
-
-def _owned(member: Member, fake_of: FakeOf) -> Callable[..., Any]:
-    """Return a function for a member that takes ``self`` or ``cls``, or is to take it."""
-    perform = _PERFORMERS[member.kind]
+    perform_on = _PERFORMERS[member.kind]
 
     def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
-        fake = fake_of(owner)
-        return perform(fake, fake.begin(member, owner, args, kwargs), owner, args, kwargs)
+        return perform_on(method_of(owner), owner, args, kwargs)
 
-    return _like(member, function)
-
-
-def answerer(member: Member, fake: Fake) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """Return what answers the calls of a function, given its arguments unopened."""
-    perform = _PERFORMERS[member.kind]
-
-    def answer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return perform(fake, fake.begin(member, None, args, kwargs), None, args, kwargs)
-
-    return answer
+    alike = _like(member, function)
+    return property(alike) if member.kind is Kind.PROPERTY else alike
 
 
-def _unowned(member: Member, fake_of: FakeOf) -> Callable[..., Any]:
-    answer = answerer(member, fake_of(None))
+def performer(method: Method) -> Performer:
+    """Return what answers the calls of a method, to be called by what stands for the real one."""
+    perform = _PERFORMERS[method.member.kind]
+    return perform.__get__(method, Method)  # type: ignore[no-any-return]  # bound, as fast as can be
 
+
+def _unowned(member: Member, perform: Performer) -> Callable[..., Any]:
     def function(*args: Any, **kwargs: Any) -> Any:
-        return answer(args, kwargs)
+        return perform(None, args, kwargs)
 
     return _like(member, function)
 
 
-def _property(member: Member, fake_of: FakeOf) -> property:
-    get = _owned(member, fake_of)
+def _property(member: Member, get: Callable[..., Any]) -> property:
     if isinstance(member.raw, property):
         return property(get, member.raw.fset, member.raw.fdel, member.raw.__doc__)
     return property(get)
@@ -85,26 +75,39 @@ def _like(member: Member, function: Callable[..., Any]) -> Callable[..., Any]:
 # Coroutines and generators run their first line when they are first awaited or iterated, not
 # when they are called; so they are recorded then. Arguments are checked at once, as in the real.
 
+_UP_TO_THE_CALLER = 2  # the frames of the functions below and of what stands for the real one
 
-def _coroutine(
-    fake: Fake, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    coroutine: Any = fake.perform_async(call, owner, args, kwargs)
+
+def _coroutine(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    coroutine: Any = method.reply_async(call, owner, args, kwargs)
     # Python's warning about a forgotten await shows this name.
-    coroutine.__qualname__ = call.member.function.__qualname__
+    coroutine.__qualname__ = method.member.function.__qualname__
     return coroutine
 
 
-def _generator(
-    fake: Fake, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _generator(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    return _generated(method, call, owner, args, kwargs)
+
+
+def _generated(
+    method: Method, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Iterator[Any]:
-    yield from fake.perform(call, owner, args, kwargs)
+    yield from method.reply(call, owner, args, kwargs)
 
 
-async def _async_generator(
-    fake: Fake, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _async_generator(
+    method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    return _generated_async(method, call, owner, args, kwargs)
+
+
+async def _generated_async(
+    method: Method, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncIterator[Any]:
-    values = await fake.perform_async(call, owner, args, kwargs)
+    values = await method.reply_async(call, owner, args, kwargs)
     if hasattr(values, "__aiter__"):
         async for value in values:
             yield value
@@ -113,23 +116,45 @@ async def _async_generator(
             yield value
 
 
+def _context(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    return _entered(method, call, owner, args, kwargs)
+
+
 @contextmanager
-def _context(
-    fake: Fake, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+def _entered(
+    method: Method, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Iterator[Any]:
-    yield fake.perform(call, owner, args, kwargs)
+    value = method.reply(call, owner, args, kwargs)
+    if isinstance(value, Entered):
+        with value.manager as entered:
+            yield entered
+    else:
+        yield value
+
+
+def _async_context(
+    method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    return _entered_async(method, call, owner, args, kwargs)
 
 
 @asynccontextmanager
-async def _async_context(
-    fake: Fake, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+async def _entered_async(
+    method: Method, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> AsyncIterator[Any]:
-    yield await fake.perform_async(call, owner, args, kwargs)
+    value = await method.reply_async(call, owner, args, kwargs)
+    if isinstance(value, Entered):
+        async with value.manager as entered:
+            yield entered
+    else:
+        yield value
 
 
-_PERFORMERS: dict[Kind, _Performer] = {
-    Kind.PLAIN: Fake.perform,
-    Kind.PROPERTY: Fake.perform,
+_PERFORMERS: dict[Kind, Any] = {
+    Kind.PLAIN: Method.perform,
+    Kind.PROPERTY: Method.perform,
     Kind.COROUTINE: _coroutine,
     Kind.GENERATOR: _generator,
     Kind.ASYNC_GENERATOR: _async_generator,

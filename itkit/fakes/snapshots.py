@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-_IMMUTABLE: frozenset[type] = frozenset(
+IMMUTABLE: frozenset[type] = frozenset(
     {
         bool,
         bytes,
@@ -29,6 +29,8 @@ _IMMUTABLE: frozenset[type] = frozenset(
         uuid.UUID,
     }
 )
+"""Types of values that cannot change."""
+
 _SEQUENCES = (list, set, tuple, frozenset)
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 
@@ -36,7 +38,7 @@ _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 def are_immutable(values: Iterable[Any]) -> bool:
     """Tell whether none of the values can change, which is so for most arguments."""
     for value in values:  # noqa: SIM110 - a generator would double the cost of every call
-        if type(value) not in _IMMUTABLE:
+        if type(value) not in IMMUTABLE:
             return False
     return True
 
@@ -54,7 +56,7 @@ class _Copier:
 
     def copy(self, value: Any) -> Any:
         kind = type(value)
-        if kind in _IMMUTABLE:
+        if kind in IMMUTABLE:
             return value
         if id(value) not in self._copies:
             self._copies[id(value)] = value

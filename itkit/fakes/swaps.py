@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 from asgiref.sync import markcoroutinefunction
 
 from itkit.fakes.fake import Fake
-from itkit.fakes.members import REPLACED, Kind, Member, members_of
-from itkit.fakes.replacements import answerer, replacement
+from itkit.fakes.members import REPLACED, Kind, members_of
+from itkit.fakes.methods import Method
+from itkit.fakes.replacements import performer, replacement
 
 _ABSENT: Final = object()
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
@@ -44,9 +45,7 @@ class ClassSwap:
 
     def __init__(self, real: type, fake: Fake) -> None:
         self._real = real
-        self._fakes = {
-            name: replacement(member, lambda _owner: fake) for name, member in fake.members.items()
-        }
+        self._fakes = {name: replacement(method) for name, method in fake.methods.items()}
         self._originals: dict[str, Any] | None = None
 
     def swap(self) -> None:
@@ -72,10 +71,9 @@ class FunctionSwap:
     """One function and the code that stands for its own."""
 
     def __init__(self, real: FunctionType, fake: Fake) -> None:
-        (member,) = fake.members.values()
-        member.signature  # noqa: B018 - to be read while the function still has it
+        (method,) = fake.methods.values()
         self._real = real
-        self._fake_state = self._state_for(member, fake)
+        self._fake_state = self._state_for(method)
         self._real_state: _FunctionState | None = None
 
     def swap(self) -> None:
@@ -90,13 +88,14 @@ class FunctionSwap:
         if state is not None:
             state.put_into(self._real)
 
-    def _state_for(self, member: Member, fake: Fake) -> "_FunctionState":
+    def _state_for(self, method: Method) -> "_FunctionState":
         # The closure stays with the function, so the new code must claim as many variables.
+        member = method.member
         code = _stub_for(self._real).__code__.replace(co_freevars=self._real.__code__.co_freevars)
         attributes = {**vars(self._real), "__signature__": member.signature, REPLACED: member}
         if member.kind is Kind.COROUTINE:
             attributes.update(vars(markcoroutinefunction(lambda: None)))
-        return _FunctionState(code, None, {"_itkit_answer": answerer(member, fake)}, attributes)
+        return _FunctionState(code, None, {"_itkit_perform": performer(method)}, attributes)
 
 
 class _FunctionState(NamedTuple):
@@ -139,20 +138,20 @@ def _stub_for(function: FunctionType) -> Any:
     return _stub
 
 
-def _stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
-    return _itkit_answer(args, kwargs)
+def _stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+    return _itkit_perform(None, args, kwargs)
 
 
-def _generator_stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
-    yield from _itkit_answer(args, kwargs)
+def _generator_stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+    yield from _itkit_perform(None, args, kwargs)
 
 
-async def _coroutine_stub(*args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any) -> Any:
-    return await _itkit_answer(args, kwargs)
+async def _coroutine_stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+    return await _itkit_perform(None, args, kwargs)
 
 
 async def _async_generator_stub(
-    *args: Any, _itkit_answer: Callable[..., Any], **kwargs: Any
+    *args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any
 ) -> Any:
-    async for value in _itkit_answer(args, kwargs):
+    async for value in _itkit_perform(None, args, kwargs):
         yield value

@@ -20,7 +20,7 @@ def _refused(use: str) -> Callable[..., Any]:
             UnprogrammedReturnError(
                 f"The return value of {call.name} was {use}, but the test programs none.\n"
                 f"  called at {call.site}\n"
-                f"  add to the test: {advice(call.member.name)}"
+                f"  add to the test: {advice(call.method.member.name)}"
             )
         )
 
@@ -40,7 +40,7 @@ class UnprogrammedReturn:
 
     def __new__(cls, call: Call, advice: Advice) -> "UnprogrammedReturn":
         """Make a value whose class is named after the call and the line to add."""
-        return super().__new__(_named(call.name, advice(call.member.name)))
+        return super().__new__(_named(call.name, advice(call.method.member.name)))
 
     def __init__(self, call: Call, advice: Advice) -> None:
         # Assignment is refused like every other use.

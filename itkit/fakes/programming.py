@@ -1,0 +1,95 @@
+"""How a test programs answers: of a method, of some of its calls, of one of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Self
+
+from itkit.exceptions import ImpossibleReturnError
+from itkit.fakes import returned
+from itkit.fakes.answers import Answer, Raisable, Returning, is_raisable, one_by_one, raising
+from itkit.fakes.methods import Method
+
+
+class Programming(ABC):
+    """The ways to say what calls are answered with."""
+
+    __slots__ = ()
+
+    def returns(self, value: Any) -> Self:
+        """Return the value from every call from now on; of an ``async`` method, when awaited.
+
+        Raises:
+            ImpossibleReturnError: the real method can return no such value, by its annotation.
+        """
+        self._check_return(value)
+        self._program(Returning(value))
+        return self
+
+    def returns_each(self, *values: Any) -> Self:
+        """Return one value a call, in order; an exception among them is raised.
+
+        A call beyond the last value fails with an ``UnprogrammedReturnError``.
+
+        Raises:
+            ImpossibleReturnError: as with ``returns``.
+        """
+        for value in values:
+            if not is_raisable(value):
+                self._check_return(value)
+        self._program(one_by_one(self._method.name, values))
+        return self
+
+    def raises(self, error: Raisable, times: int | None = None) -> Self:
+        """Raise the exception, given as an instance or a class, from every call from now on.
+
+        Args:
+            error: what to raise.
+            times: raise from so many calls only, ahead of everything programmed otherwise.
+        """
+        self._program(raising(error), times)
+        return self
+
+    def does(self, function: Callable[..., Any]) -> Self:
+        """Call the function with each call's arguments and answer with what it returns.
+
+        The arguments are as the application passed them, without ``self``. An ``async`` method
+        may have an ``async`` function.
+        """
+        self._program(function)
+        return self
+
+    @property
+    @abstractmethod
+    def _method(self) -> Method:
+        """The method whose calls are answered."""
+
+    @abstractmethod
+    def _program(self, answer: Answer, times: int | None = None) -> None:
+        """Answer like this from now on, or for a number of calls ahead of all else."""
+
+    def _check_return(self, value: Any) -> None:
+        member = self._method.member
+        if not returned.can_return(member, value):
+            raise ImpossibleReturnError(
+                f"{self._method.name} is to return {value!r} ({type(value).__qualname__}), but the"
+                f" real one returns {returned.shown(member)}.\n"
+                "  Return what it can return, or correct its annotation. What does(function)"
+                " returns is not checked."
+            )
+
+
+class Rule(Programming):
+    """Some calls of a method, whose answers are programmed apart from those of the others."""
+
+    __slots__ = ("_add", "_of")
+
+    def __init__(self, method: Method, add: Callable[[Answer, int | None], None]) -> None:
+        self._of = method
+        self._add = add
+
+    @property
+    def _method(self) -> Method:
+        return self._of
+
+    def _program(self, answer: Answer, times: int | None = None) -> None:
+        self._add(answer, times)

@@ -1,0 +1,189 @@
+"""Where the real backends of ``ITKIT["BACKENDS"]`` are: the class or function that each names."""
+
+import difflib
+import importlib
+import keyword
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from django.conf import settings as django_settings
+
+from itkit import conf
+from itkit.conf import BackendSettings, Mistake, did_you_mean
+from itkit.exceptions import ConfigurationError
+from itkit.fakes import obstacle
+
+
+class Located(NamedTuple):
+    """One real backend, and what the settings say of it."""
+
+    real: Any
+    settings: BackendSettings
+
+
+def locate() -> dict[str, Located]:
+    """Return what ``ITKIT["BACKENDS"]`` names, by the names of the backends.
+
+    Raises:
+        ConfigurationError: anything is wrong with it; the message lists all of it.
+    """
+    found = _resolve(conf.get().backends)
+    if found.mistakes:
+        lines = [f"  {mistake.message} {mistake.hint}" for mistake in found.mistakes]
+        raise ConfigurationError("\n".join(['ITKIT["BACKENDS"] has mistakes:', *lines]))
+    return found.backends
+
+
+def mistakes() -> list[Mistake]:
+    """Return everything that is wrong with ``ITKIT["BACKENDS"]``, for the system checks.
+
+    Mistakes in the shape of ``ITKIT`` are those of ``conf.mistakes``; while there are any, none
+    are looked for here.
+    """
+    if conf.mistakes():
+        return []
+    return _resolve(conf.get().backends).mistakes
+
+
+def _resolve(entries: Mapping[str, BackendSettings]) -> "_Resolver":
+    resolver = _Resolver()
+    for name, entry in entries.items():
+        resolver.add(name, entry)
+    return resolver
+
+
+class _Resolver:
+    """Finds the class or function of each entry and collects what is wrong on the way."""
+
+    def __init__(self) -> None:
+        self.backends: dict[str, Located] = {}
+        self.mistakes: list[Mistake] = []
+
+    def add(self, name: str, entry: BackendSettings) -> None:
+        place = f'ITKIT["BACKENDS"]["{name}"]'
+        found = self._path(place, entry)
+        if self._is_attribute(place, name) and found is not None:
+            source, path = found
+            real = self._imported(source, path)
+            if real is not None and self._is_usable(source, path, real, place):
+                self.backends[name] = Located(real, entry)
+
+    def _is_attribute(self, place: str, name: str) -> bool:
+        if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
+            return True
+        message = f"{place} has a name that tests cannot write: backends.{name}."
+        self._report(3, message, "Use letters, digits and underscores, and no keyword of Python.")
+        return False
+
+    def _path(self, place: str, entry: BackendSettings) -> tuple[str, str] | None:
+        """Return what holds the dotted path, for messages, and the path."""
+        if (entry.setting is None) == (entry.target is None):
+            stated = "neither" if entry.setting is None else "both"
+            self._report(
+                3,
+                f"{place} has {stated} of SETTING and TARGET, expected one.",
+                "Name the Django setting that holds the dotted path, or give the path as TARGET.",
+            )
+            return None
+        if entry.target is None:
+            return self._path_in_setting(place, str(entry.setting), entry.alias)
+        if entry.alias is None:
+            return f'{place}["TARGET"]', entry.target
+        message = f"{place} has an ALIAS, which is that of a SETTING, and a TARGET."
+        self._report(3, message, "Remove one of the two.")
+        return None
+
+    def _path_in_setting(
+        self, place: str, setting: str, alias: str | None
+    ) -> tuple[str, str] | None:
+        path = getattr(django_settings, setting, None)
+        if alias is not None and hasattr(django_settings, setting):
+            return self._path_of_alias(place, setting, path, alias)
+        if path is None and not hasattr(django_settings, setting):
+            own = [name for name in dir(django_settings) if name.isupper()]
+            mend = f'Define it, or correct {place}["SETTING"].'
+            hint = did_you_mean(setting, own) if _has_near(setting, own) else mend
+            self._report(4, f'{place}["SETTING"] names no setting: {setting!r}.', hint)
+        elif not isinstance(path, str):
+            message = f"The setting {setting} is {_kind_of(path)}, expected a dotted path."
+            is_table = isinstance(path, Mapping)
+            mend = f"Put the path there, or give it as TARGET in {place}."
+            hint = f'Name one of its entries: {place}["ALIAS"].' if is_table else mend
+            self._report(5, message, hint)
+        else:
+            return f"The setting {setting}", path
+        return None
+
+    def _path_of_alias(
+        self, place: str, setting: str, table: Any, alias: str
+    ) -> tuple[str, str] | None:
+        """Return the path in a setting of the kind of CACHES, STORAGES, TASKS or MAILERS."""
+        source = f'{setting}["{alias}"]'
+        if not isinstance(table, Mapping):
+            message = f"The setting {setting} is {_kind_of(table)}, expected a dict of aliases."
+            self._report(5, message, f'Remove {place}["ALIAS"].')
+        elif alias not in table:
+            message = f"The setting {setting} has no {alias!r}."
+            self._report(4, message, did_you_mean(alias, [str(name) for name in table]))
+        else:
+            entry = table[alias]
+            path = entry.get("BACKEND") if isinstance(entry, Mapping) else entry
+            if isinstance(path, str):
+                return source, path
+            message = f"{source} has no dotted path as its BACKEND."
+            self._report(5, message, f"Put the path there, or give it as TARGET in {place}.")
+        return None
+
+    def _imported(self, source: str, path: str) -> Any:
+        module_name, _, attribute = path.rpartition(".")
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # noqa: BLE001 - a project's module may fail in any way
+            reason = f"{type(error).__name__}: {error}" if module_name else "it has no module"
+            message = f"{source} is {path!r}, which cannot be imported ({reason})."
+            self._report(5, message, _hint_below(module_name))
+            return None
+        if not hasattr(module, attribute):
+            message = f"{source} is {path!r}, but {module_name} has no {attribute!r}."
+            public = [name for name in dir(module) if not name.startswith("_")]
+            self._report(5, message, did_you_mean(attribute, public))
+            return None
+        return getattr(module, attribute)
+
+    def _is_usable(self, source: str, path: str, real: Any, place: str) -> bool:
+        reason = obstacle(real)
+        same = [name for name, other in self.backends.items() if other.real is real]
+        if reason is not None:
+            message = f"{source} is {path!r}, which cannot be swapped: {reason}."
+            hint = "Name the project's own class or function that uses it."
+        elif same:
+            message = f'{place} names {path!r}, and so does ITKIT["BACKENDS"]["{same[0]}"].'
+            hint = "Remove one of the two."
+        else:
+            return True
+        self._report(6, message, hint)
+        return False
+
+    def _report(self, number: int, message: str, hint: str) -> None:
+        self.mistakes.append(Mistake(number, message, hint))
+
+
+def _kind_of(value: object) -> str:
+    if value is None:
+        return "None"
+    kind = type(value).__qualname__
+    return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+
+
+def _hint_below(path: str) -> str:
+    """Return how to mend a dotted path that goes on below ``path``, which is no module."""
+    module, _, name = path.rpartition(".")
+    with suppress(Exception):  # a project's module may fail in any way
+        if isinstance(getattr(importlib.import_module(module), name), type):
+            return f"Name the class, {path}: all its methods are swapped."
+    return "Correct the path: package.module.Name."
+
+
+def _has_near(name: str, available: list[str]) -> bool:
+    return bool(difflib.get_close_matches(name, available, n=1, cutoff=0.5))
