@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import redis, reset, services, startup
+from benchmarks import fakes, redis, reset, services, startup
 
 BENCHMARKS = {
     "services": services.measure,
     "startup": startup.measure,
     "reset": reset.measure,
     "redis": redis.measure,
+    "fakes": fakes.measure,
 }
 
 

@@ -46,6 +46,11 @@ SHOP = {
             def charge(self, amount: int, token: str) -> str:
                 raise RuntimeError("the real gateway was called")
     """,
+    "shop/carriers.py": """
+        class Dhl:
+            def label(self, order: int) -> str:
+                raise RuntimeError("the real carrier was called")
+    """,
     "shop/sms.py": """
         def send_sms(number: str, text: str) -> None:
             raise RuntimeError("the real SMS gateway was called")
@@ -129,7 +134,7 @@ def test_the_tests_of_the_first_thirty_seconds_pass(shop: Project) -> None:
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda text: text.splitlines()[0])
 def test_every_fragment_runs(fragment: str, shop: Project) -> None:
     if fragment.startswith("ITKIT"):
-        shop.settings(fragment)
+        shop.settings(f"CARRIERS = {{'dhl': 'shop.carriers.Dhl'}}\n{fragment}")
         assert shop.manage("check").code == 0
         return
     shop.settings('ITKIT = {"BACKENDS": {"payments": {"SETTING": "PAYMENT_GATEWAY"}}}')
