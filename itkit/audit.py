@@ -39,6 +39,5 @@ def _add_hook() -> None:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    listener = _listeners.get(event)
-    if listener is not None:
-        listener(arguments)
+    if event in _listeners:
+        _listeners[event](arguments)

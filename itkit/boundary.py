@@ -4,38 +4,24 @@ All that observes (assertions, reports) is a reader of this spine. A timeline al
 that fail its test whatever the application makes of them: see ``keep`` and ``itkit.verdicts``.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
-from types import CodeType, FrameType
-from typing import Any, Final, NamedTuple, TypeVar
+from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
 
-from itkit import audit
+from itkit import audit, sites
+from itkit.sites import Site
 
 Error = TypeVar("Error", bound=BaseException)
-
-_PACKAGE = str(Path(__file__).parent) + os.sep
-
-
-class Site(NamedTuple):
-    """A place in the source from which a boundary was crossed."""
-
-    path: str
-    line: int
-    function: str
-
-    def __str__(self) -> str:
-        return f"{_relative(self.path)}:{self.line} in {self.function}"
 
 
 class Crossing:
     """One thing that left the process, such as a call of a backend.
 
     Args:
-        frame: whose place is the site, or the first outside of itkit on the way to it.
+        frame: whose place is the site.
 
     Attributes:
         at: its start, in seconds on the clock of ``time.perf_counter``.
@@ -43,18 +29,14 @@ class Crossing:
         error: the exception that it ended with, if any.
     """
 
-    __slots__ = ("_code", "_offset", "_thread", "at", "duration", "error")
+    __slots__ = ("_line", "_namespace", "_strand", "at", "duration", "error")
 
     def __init__(self, frame: FrameType) -> None:
-        while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-            frame = frame.f_back
         self.duration: float | None = None
         self.error: BaseException | None = None
-        self._thread = here.thread
-        # The line is looked up when it is printed: reading f_lineno here would cost more than
-        # the rest of the record.
-        self._code = frame.f_code
-        self._offset = frame.f_lasti
+        self._namespace: dict[str, Any] = frame.f_globals
+        self._line: int = frame.f_lineno
+        self._strand = here.strand
         self.at = perf_counter()
 
     @property
@@ -64,23 +46,32 @@ class Crossing:
 
     @property
     def site(self) -> Site:
-        """The first place outside of itkit on the way to this crossing."""
-        return Site(self._code.co_filename, _line_of(self._code, self._offset), self._code.co_name)
+        """The place in the source that it came from."""
+        return sites.site(self._namespace, self._line)
 
     @property
     def thread(self) -> str:
         """The name of the thread that crossed."""
-        return self._thread.name
+        return self._strand.thread.name
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+
+class Maker(Protocol):
+    """Makes the crossing of which a tuple, whose first item it is, is the record."""
+
+    def crossing(self, record: tuple[Any, ...]) -> Crossing:
+        """Return the crossing that a record is of."""
 
 
 class Timeline:
     """The crossings of one test, in the order in which they began.
 
     Recording is one append to a list, which CPython makes atomic, so that no crossing is lost
-    when threads record at once; every count and number is derived from the list.
+    when threads record at once; every count and number is derived from the list. A crossing that
+    is over at once may be recorded as a tuple, at a third of the cost of an object: the first item
+    makes the crossing of it when it is read.
 
     Attributes:
         test: id of the test whose it is; empty between tests.
@@ -92,30 +83,47 @@ class Timeline:
         self.test = test
         self.has_ended = False
         self.kept: list[BaseException] = []
-        self._crossings: list[Crossing] = []
-        self.record = self._crossings.append
+        self._records: list[Crossing | tuple[Any, ...]] = []
+        self.record = self._records.append
 
     def __iter__(self) -> Iterator[Crossing]:
-        return iter(self._crossings.copy())
+        for number, record in enumerate(self._records.copy()):
+            if isinstance(record, tuple):
+                maker: Maker = record[0]
+                self._records[number] = made = maker.crossing(record)
+                yield made
+            else:
+                yield record
 
     def __len__(self) -> int:
-        return len(self._crossings)
+        return len(self._records)
 
 
-_current = Timeline()
+running = Timeline()
+"""The timeline of the running test, for reading on a hot path; else ``current()``."""
+
 _late: list[tuple[str, BaseException]] = []
 
 
-class _Here(threading.local):
-    """This thread and the test that it belongs to, found once for each thread.
+class Strand:
+    """A thread and the test that it belongs to.
 
     Attributes:
         timeline: of the test that has started the thread; None where no test has.
     """
 
+    __slots__ = ("thread", "timeline")
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self.thread = thread
+        self.timeline: Timeline | None = getattr(thread, _TAG, None)
+
+
+class _Here(threading.local):
+    """The strand of this thread, found once."""
+
     def __init__(self) -> None:
-        self.thread = threading.current_thread()
-        self.timeline: Timeline | None = getattr(self.thread, _TAG, None)
+        self.strand = Strand(threading.current_thread())
 
 
 _TAG: Final = "_itkit_timeline"
@@ -128,15 +136,15 @@ def current() -> Timeline:
 
     It is one for the process, not one for a context: threads and live servers must see it too.
     """
-    return _current
+    return running
 
 
 def new_timeline(test: str = "") -> Timeline:
     """Begin an empty timeline and return it: that of a test, by its id, or of none."""
-    global _current  # noqa: PLW0603 - the one pointer that a test moves
-    _current.has_ended = True
-    _current = Timeline(test)
-    return _current
+    global running  # noqa: PLW0603 - the one pointer that a test moves
+    running.has_ended = True
+    running = Timeline(test)
+    return running
 
 
 def own_timeline() -> Timeline:
@@ -144,7 +152,7 @@ def own_timeline() -> Timeline:
 
     That is the running one, unless a test that has ended has started the thread.
     """
-    return here.timeline or _current
+    return here.strand.timeline or running
 
 
 def keep(error: Error) -> Error:
@@ -195,20 +203,8 @@ _are_tagged = True
 
 def _tag(arguments: tuple[Any, ...]) -> None:
     thread = getattr(arguments[0], "__self__", None)  # the function is Thread._bootstrap
-    if not isinstance(thread, threading.Thread) or not _current.test or not _are_tagged:
+    if not isinstance(thread, threading.Thread) or not running.test or not _are_tagged:
         return
     target = getattr(thread, "_target", None)
     if getattr(target, "__module__", None) not in _SERVING:
         setattr(thread, _TAG, own_timeline())
-
-
-def _line_of(code: CodeType, offset: int) -> int:
-    for start, end, line in code.co_lines():
-        if start <= offset < end and line is not None:
-            return line
-    return code.co_firstlineno
-
-
-def _relative(path: str) -> str:
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from itkit import boundary
-from itkit.boundary import Site
 from itkit.exceptions import SwallowedError
+from itkit.sites import Site
 
 _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
 

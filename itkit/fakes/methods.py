@@ -4,12 +4,13 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from time import perf_counter
+from types import FrameType
 from typing import Any, Protocol
 
 from itkit import boundary
 from itkit.exceptions import LateCallError
 from itkit.fakes.answers import Program, fresh
-from itkit.fakes.calls import Call
+from itkit.fakes.calls import Call, Record
 from itkit.fakes.members import Member
 from itkit.fakes.snapshots import snapshot
 
@@ -37,14 +38,13 @@ class Method:
         fake: that it belongs to.
     """
 
-    __slots__ = ("_check", "_fake", "_has_owner", "member", "name", "program")
+    __slots__ = ("_check", "_fake", "member", "name", "program")
 
     def __init__(self, name: str, member: Member, fake: Answering) -> None:
         self.name = name
         self.member = member
         self.program: Program | None = None
         self._check = member.check
-        self._has_owner = member.has_owner
         self._fake = fake
 
     def calls(self) -> Iterator[Call]:
@@ -58,6 +58,45 @@ class Method:
         if self.program is None:
             self.program = Program()
         return self.program
+
+    def crossing(self, record: Record) -> Call:
+        """Return the call that a record on the timeline is of."""
+        return Call.of(record)
+
+    def recording(self) -> Callable[..., Any]:
+        """Return a function of an object and its arguments that records a call and answers it.
+
+        This is the hot path of all fakes. Where one value answers all calls and no argument can
+        change, nothing is called in it but the check of the arguments; what is looked up here is
+        a twentieth of its cost each.
+        """
+        check, frame_at, here = self._check, sys._getframe, boundary.here
+
+        def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
+            can_change = check(owner, *args, **kwargs)
+            program = self.program
+            if can_change or program is None or (constant := program.constant) is None:
+                call = self._begun(can_change, args, kwargs, frame_at(1))
+                return self.reply(call, owner, args, kwargs)
+            strand = here.strand
+            timeline = strand.timeline or boundary.running
+            frame = frame_at(1)
+            record = (
+                self,
+                args,
+                kwargs,
+                constant.value,
+                frame.f_globals,
+                frame.f_lineno,
+                strand,
+                perf_counter(),
+            )
+            timeline.record(record)
+            if timeline.has_ended:
+                raise self._late(Call.of(record))
+            return constant.value
+
+        return function
 
     def perform(self, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         """Record a call and answer it.
@@ -74,25 +113,7 @@ class Method:
                 the process, so it is not recorded.
             LateCallError: the test that has started this thread has ended.
         """
-        # The hot path of all fakes: what is called from here is a tenth of its cost each.
-        if self._has_owner:
-            can_change = self._check(owner, *args, **kwargs)
-        else:
-            can_change = self._check(*args, **kwargs)
-        if can_change:
-            call = Call(self, snapshot(args), snapshot(kwargs), sys._getframe(2))
-        else:
-            call = Call(self, args, kwargs, sys._getframe(2))
-        timeline = boundary.here.timeline or boundary.current()
-        timeline.record(call)
-        if timeline.has_ended:
-            raise self._late(call)
-        program = self.program
-        if program is not None and program.constant is not None:
-            call.duration = 0.0
-            call.result = result = program.constant.value
-            return result
-        return self._reply(call, program, owner, args, kwargs)
+        return self.reply(self.begin(owner, args, kwargs, 2), owner, args, kwargs)
 
     def begin(self, owner: Any, args: Arguments, kwargs: dict[str, Any], depth: int) -> Call:
         """Return the record of a call that has just been made; it is not on the timeline yet.
@@ -106,18 +127,25 @@ class Method:
         Raises:
             TypeError: the real method does not take these arguments.
         """
-        if self._has_owner:
-            can_change = self._check(owner, *args, **kwargs)
-        else:
-            can_change = self._check(*args, **kwargs)
-        if can_change:
-            return Call(self, snapshot(args), snapshot(kwargs), sys._getframe(depth + 1))
-        return Call(self, args, kwargs, sys._getframe(depth + 1))
+        given = (owner, *args) if self.member.has_owner else args
+        can_change = self._check(*given, **kwargs)
+        return self._begun(can_change, args, kwargs, sys._getframe(depth + 1))
 
     def reply(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         """Record a call that has begun and answer it; the arguments are not their copies."""
         self._record(call)
-        return self._reply(call, self.program, owner, args, kwargs)
+        program, unslept = self.program, 0.0
+        try:
+            if program is not None and program.delay is not None:
+                unslept = program.delay.wait(call.arguments)
+            call.result = self._answer(call, program, owner, args, kwargs)
+            _lose(program)
+        except BaseException as error:
+            call.error = error
+            raise
+        finally:
+            call.duration = perf_counter() - call.at + unslept
+        return call.result
 
     async def reply_async(
         self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]
@@ -139,32 +167,19 @@ class Method:
             call.duration = perf_counter() - call.at + unslept
         return call.result
 
+    def _begun(
+        self, has_mutable: object, args: Arguments, kwargs: dict[str, Any], frame: FrameType
+    ) -> Call:
+        if has_mutable:
+            return Call(self, snapshot(args), snapshot(kwargs), frame)
+        return Call(self, args, kwargs, frame)
+
     def _record(self, call: Call) -> None:
         timeline = boundary.own_timeline()
         timeline.record(call)
         if timeline.has_ended:
-            raise self._late(call)
-
-    def _reply(
-        self,
-        call: Call,
-        program: Program | None,
-        owner: Any,
-        args: Arguments,
-        kwargs: dict[str, Any],
-    ) -> Any:
-        unslept = 0.0
-        try:
-            if program is not None and program.delay is not None:
-                unslept = program.delay.wait(call.arguments)
-            call.result = self._answer(call, program, owner, args, kwargs)
-            _lose(program)
-        except BaseException as error:
-            call.error = error
-            raise
-        finally:
-            call.duration = perf_counter() - call.at + unslept
-        return call.result
+            call.error = self._late(call)
+            raise call.error
 
     def _answer(
         self,
@@ -180,17 +195,15 @@ class Method:
         return self._fake.otherwise(call, owner, args, kwargs)
 
     def _late(self, call: Call) -> LateCallError:
-        test = boundary.own_timeline().test
-        call.error = boundary.keep(
+        return boundary.keep(
             LateCallError(
                 f"{self.name} was called after the test that started the thread"
-                f" {call.thread!r} had ended: {test}\n"
+                f" {call.thread!r} had ended: {boundary.own_timeline().test}\n"
                 f"  called at {call.site}\n"
                 "  Have the test wait for its threads; start those that outlast it in setUpClass or"
                 " in a fixture of a wider scope."
             )
         )
-        return call.error
 
 
 def _lose(program: Program | None) -> None:

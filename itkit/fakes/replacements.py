@@ -25,7 +25,7 @@ def replacement(method: Method) -> Any:
     def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
         return perform(owner, args, kwargs)
 
-    alike = _like(member, function)
+    alike = _like(member, method.recording() if member.kind is Kind.PLAIN else function)
     if member.kind is Kind.PROPERTY:
         return _property(member, alike)
     return classmethod(alike) if isinstance(member.raw, classmethod) else alike

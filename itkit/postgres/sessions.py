@@ -1,29 +1,18 @@
 """Who has opened which session of the database, to name those that a test has left behind."""
 
-import os
 import re
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import django
-import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from itkit.boundary import Site
+from itkit import sites
+from itkit.sites import Site
 
-_LIBRARIES: Final = (
-    f"{Path(__file__).parents[1]}{os.sep}",
-    *(
-        f"{Path(module.__file__).parent}{os.sep}"
-        for module in (django, psycopg, threading)
-        if module.__file__ is not None
-    ),
-)
 _ROOM: Final = 1000
 # A name follows these directly; what follows other words may be a value.
 _FIRST_WORDS: Final = re.compile(
@@ -94,9 +83,6 @@ class Sessions:
             del self._openers[next(iter(self._openers))]
 
 
-def _site(frame: FrameType | None) -> Site | None:
-    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
-        frame = frame.f_back
-    if frame is None:
-        return None
-    return Site(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+def _site(frame: FrameType) -> Site | None:
+    found = sites.outside_of_libraries(frame)
+    return sites.site(found.f_globals, found.f_lineno) if found is not None else None

@@ -1,0 +1,93 @@
+"""Where in the source something happened.
+
+What is recorded on a hot path is a module's namespace and a line. The code object would tell the
+function as well, but reading it from a frame is an audit event, which costs as much as the rest of
+the record while anybody listens: so the function is found in the source, when it is printed.
+"""
+
+import ast
+import linecache
+import sysconfig
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NamedTuple
+
+_PACKAGE: Final = __package__
+_LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
+
+
+class Site(NamedTuple):
+    """A place in the source.
+
+    Attributes:
+        path: of the file.
+        line: from 1.
+        function: that it is in; empty where it is in none, or the source is not at hand.
+    """
+
+    path: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        place = f"{_relative(self.path)}:{self.line}"
+        return f"{place} in {self.function}" if self.function else place
+
+
+def site(namespace: Mapping[str, Any], line: int) -> Site:
+    """Return a place by the globals of its module and its line."""
+    path = str(namespace.get("__file__") or f"<{namespace.get('__name__', 'unknown')}>")
+    return Site(path, line, _function_at(path, line))
+
+
+def outside_of_itkit(frame: FrameType) -> FrameType:
+    """Return the first frame, on the way to its caller, that is none of itkit; else the last."""
+    while frame.f_back is not None and _is_ours(frame):
+        frame = frame.f_back
+    return frame
+
+
+def outside_of_libraries(frame: FrameType) -> FrameType | None:
+    """Return the first frame, on the way to its caller, that is in a user's own code.
+
+    That is neither itkit nor what is installed; None where there is no such frame.
+    """
+    found: FrameType | None = frame
+    while found is not None and (_is_ours(found) or _is_installed(found.f_globals.get("__file__"))):
+        found = found.f_back
+    return found
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE
+
+
+@lru_cache(maxsize=4096)
+def _is_installed(path: str | None) -> bool:
+    return path is None or path.startswith(_LIBRARIES)
+
+
+def _function_at(path: str, line: int) -> str:
+    inside = [(first, name) for first, last, name in _functions(path) if first <= line <= last]
+    return max(inside)[1] if inside else ""
+
+
+@lru_cache(maxsize=256)
+def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
+    """Return the first and the last line of each function in a file, and its name."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(path)))
+    except (SyntaxError, ValueError):  # no Python, such as a template, or none that this one reads
+        return ()
+    return tuple(
+        (node.lineno, node.end_lineno or node.lineno, node.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def _relative(path: str) -> str:
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
