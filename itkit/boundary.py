@@ -7,11 +7,12 @@ that fail its test whatever the application makes of them: see ``keep`` and ``it
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from time import perf_counter
 from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
-from itkit import audit, sites
+from itkit import sites
 from itkit.sites import Site
 
 Error = TypeVar("Error", bound=BaseException)
@@ -152,7 +153,8 @@ def own_timeline() -> Timeline:
 
     That is the running one, unless a test that has ended has started the thread.
     """
-    return here.strand.timeline or running
+    timeline = here.strand.timeline  # which is false while it is empty
+    return running if timeline is None else timeline
 
 
 def keep(error: Error) -> Error:
@@ -178,9 +180,24 @@ def take_late() -> list[tuple[str, BaseException]]:
 
 @contextmanager
 def following_threads() -> Iterator[None]:
-    """Have each thread that is started within a block belong to the test that starts it."""
-    with audit.listening(dict.fromkeys(_THREAD_EVENTS, _tag)):
+    """Have each thread that is started within a block belong to the test that starts it.
+
+    Python 3.11 has no audit event for that, so ``Thread.start`` is wrapped.
+    """
+    start = threading.Thread.start
+
+    @wraps(start)
+    def tag_and_start(thread: threading.Thread) -> None:
+        _tag(thread)
+        start(thread)
+
+    threading.Thread.start = tag_and_start  # type: ignore[method-assign]  # see above
+    try:
         yield
+    finally:
+        # Who has wrapped it meanwhile keeps ours, which tags nothing where there is no test.
+        if threading.Thread.start is tag_and_start:
+            threading.Thread.start = start  # type: ignore[method-assign]  # as it was
 
 
 @contextmanager
@@ -194,16 +211,14 @@ def between_tests() -> Iterator[None]:
         _are_tagged = outer
 
 
-_THREAD_EVENTS: Final = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""
 
 _are_tagged = True
 
 
-def _tag(arguments: tuple[Any, ...]) -> None:
-    thread = getattr(arguments[0], "__self__", None)  # the function is Thread._bootstrap
-    if not isinstance(thread, threading.Thread) or not running.test or not _are_tagged:
+def _tag(thread: threading.Thread) -> None:
+    if not running.test or not _are_tagged:
         return
     target = getattr(thread, "_target", None)
     if getattr(target, "__module__", None) not in _SERVING:

@@ -152,8 +152,21 @@ class Environment:
         self.backends.reset()
         boundary.new_timeline()
 
+    def check_calls(self, sources: frozenset[str]) -> None:
+        """Find out whether the backends were called as the running test says.
+
+        Args:
+            sources: paths of the files that the test is written in.
+
+        Raises:
+            SwallowedError: the application has swallowed an error that fails the test.
+            CallMismatchError: a required call did not come.
+        """
+        verdicts.check(sources)
+        self.backends.check()
+
     def check_test(self, sources: frozenset[str]) -> None:
-        """Find out whether the running test has kept to what is its own.
+        """Find out whether the running test, all clean-up included, has kept to what is its own.
 
         Args:
             sources: paths of the files that the test is written in.
@@ -163,13 +176,11 @@ class Environment:
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
-            CallMismatchError: it has not called a backend that it said it would.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
         verdicts.check(sources)
-        self.backends.check()
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))

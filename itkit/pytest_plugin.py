@@ -129,12 +129,10 @@ class IntegrationPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
-        """Fail a test that has passed if the application has swallowed what fails it."""
+        """Fail a test that has passed if the backends were not called as it says."""
         yield
         if self._environment is not None:
-            from itkit import verdicts
-
-            self._check(partial(verdicts.check, _sources(item)))
+            self._check(partial(self._environment.check_calls, _sources(item)))
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
@@ -147,13 +145,13 @@ class IntegrationPlugin:
             if self._environment is not None:
                 self._environment.end_test()
 
-    def pytest_runtest_logfinish(self) -> None:
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done that had ended."""
-        self._report_late()
+        self._report_late(nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report the same of the last test."""
-        if self._report_late() and session.exitstatus == pytest.ExitCode.OK:
+        if self._report_late("") and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
@@ -202,8 +200,12 @@ class IntegrationPlugin:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return self._required("backends").backends
 
-    def _report_late(self) -> bool:
-        """Tell whether there was anything to report."""
+    def _report_late(self, running: str) -> bool:
+        """Tell whether there was anything to report.
+
+        Args:
+            running: id of the test that is running, of which pytest-xdist expects a report.
+        """
         if self._environment is None:
             return False
         from itkit import verdicts
@@ -211,8 +213,9 @@ class IntegrationPlugin:
         found = list(verdicts.late())
         for test, error in found:
             path, _, name = test.partition("::")
+            reported = running if self._is_worker else test
             report = pytest.TestReport(
-                test, (path, None, name), {}, "failed", str(error), "teardown"
+                reported, (path, None, name), {}, "failed", str(error), "teardown"
             )
             self._config.hook.pytest_runtest_logreport(report=report)
         return bool(found)

@@ -236,8 +236,10 @@ class _TestScope(_ServerWatch):
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.begin_test(test.id())
-            # The first to be added is the last to run, and what it raises is the test's.
-            test.addCleanup(current.check_test, verdicts.sources_of(type(test)))
+            # The first to be added is the last to run, and what they raise is the test's.
+            sources = verdicts.sources_of(type(test))
+            test.addCleanup(current.check_test, sources)
+            test.addCleanup(current.check_calls, sources)
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name

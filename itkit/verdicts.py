@@ -36,7 +36,7 @@ def check(sources: frozenset[str]) -> None:
 def late() -> Iterator[tuple[str, SwallowedError]]:
     """Yield, once, a test that has ended and what it has done since, for each time."""
     for test, error in boundary.take_late():
-        yield test, SwallowedError(_described(error))
+        yield test, SwallowedError(_described(error).removeprefix("  "))
 
 
 def sources_of(test: type) -> frozenset[str]:

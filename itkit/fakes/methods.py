@@ -79,7 +79,9 @@ class Method:
                 call = self._begun(can_change, args, kwargs, frame_at(1))
                 return self.reply(call, owner, args, kwargs)
             strand = here.strand
-            timeline = strand.timeline or boundary.running
+            timeline = strand.timeline
+            if timeline is None:  # and not while it is empty
+                timeline = boundary.running
             frame = frame_at(1)
             record = (
                 self,
