@@ -217,7 +217,7 @@ def _section(output: str, test: str) -> str:
     """Return what a runner prints of a failed test."""
     kind, _, name = test.rpartition(".")
     of_pytest = rf"^_+ {re.escape(test)} _+\n"
-    of_django = rf"^(?:FAIL|ERROR): {name} \(.*{kind}.*\)\n"
+    of_django = rf"^(?:FAIL|ERROR): {name} \([^\n]*{kind}[^\n]*\)\n"
     found = re.search(f"(?:{of_pytest}|{of_django})(.*?)(?=^(?:_+ |=====|-+\nRan))", output,
                       re.MULTILINE | re.DOTALL)  # fmt: skip
     assert found, f"{test} has not failed:\n{output}"
