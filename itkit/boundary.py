@@ -191,7 +191,7 @@ def following_threads() -> Iterator[None]:
         _tag(thread)
         start(thread)
 
-    threading.Thread.start = tag_and_start  # type: ignore[method-assign]  # see above
+    threading.Thread.start = tag_and_start  # type: ignore[assignment, method-assign]  # see above
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ the environment wins: a CI job should not have to edit settings.
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
@@ -19,6 +20,9 @@ from itkit import urls
 from itkit.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
+
+_HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?")
+"""A name or a pattern of names with or without a port, an address, a network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ def _a_count(value: Any) -> str | None:
 def _strings(value: Any) -> str | None:
     is_list = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
     return None if is_list else "a list of strings"
+
+
+def _hosts(value: Any) -> str | None:
+    expected = _strings(value)
+    if expected is None and all(_HOST.fullmatch(item) for item in value):
+        return None
+    return (
+        "a list of hosts: 'api.example.com', '*.example.com', 'api.example.com:443', '10.0.0.0/8'"
+    )
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[Any], str | None]:
@@ -157,6 +170,14 @@ class BackendSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """``ITKIT["NETWORK"]``."""
+
+    block: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
+    allow: tuple[str, ...] = _setting((), _hosts)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AliasSettings:
     """One entry of ``ITKIT["DATA"]["ALIASES"]``: what ``create_<alias>()`` creates."""
 
@@ -191,6 +212,9 @@ class Settings:
     redis: RedisSettings = field(default_factory=RedisSettings, metadata={"table": RedisSettings})
     backends: Mapping[str, BackendSettings] = field(
         default_factory=dict, metadata={"entries": BackendSettings}
+    )
+    network: NetworkSettings = field(
+        default_factory=NetworkSettings, metadata={"table": NetworkSettings}
     )
     data: DataSettings = field(default_factory=DataSettings, metadata={"table": DataSettings})
 

@@ -52,7 +52,7 @@ def leave() -> None:
 
 
 def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
-    from itkit import postgres, redis
+    from itkit import network, postgres, redis
     from itkit.registry import Registry
 
     routing = postgres.Routing(
@@ -83,6 +83,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     backends = Registry.from_settings()
     releases.callback(backends.restore)
     backends.swap()
+    releases.enter_context(network.guarded(payload.hosts))
 
 
 def _end_with(process: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
+from itkit import urls
 from itkit.exceptions import ItkitError
 from itkit.names import INVITATION_VARIABLE, PAYLOAD_VARIABLE
 
@@ -27,6 +28,15 @@ class Payload:
     redis_per_worker: bool = False
     redis_project: list[tuple[str, str]] = field(default_factory=list)
     summary: str = ""
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts of the servers, those on sockets excepted."""
+        addresses = [*self.databases.values(), *([self.redis] if self.redis else [])]
+        parsed = [
+            urls.parse(url, (*urls.POSTGRES_SCHEMES, *urls.REDIS_SCHEMES)) for url in addresses
+        ]
+        return [server.host for server in parsed if server.host and not server.is_local]
 
     @contextmanager
     def exported(self) -> Iterator[None]:
