@@ -7,6 +7,7 @@ itkit hears Python's audit events, of which each call causes one. The time is CP
 the rounds, as all of it is Python.
 """
 
+import statistics
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from unittest.mock import MagicMock, create_autospec  # noqa: TID251 - the peer
 
 from benchmarks.rows import Row
-from itkit import boundary
+from itkit import boundary, postgres, services, sql, urls
 from itkit.registry import Registry
 
 METHODS = 60
@@ -29,13 +30,14 @@ IN_THREADS = 1_000_000
 TESTS = 1_000
 BACKENDS = 10
 BUDGET_MICROSECONDS = 60
+BUDGET_OF_SQL = 8
 
 Call = Callable[[], object]
 
 
 def measure() -> list[Row]:
-    """Measure single calls, fresh fakes, memory and threads."""
-    return [*_calls(), _fresh(), _memory(), _lost(), _overhead()]
+    """Measure single calls, fresh fakes, memory, threads, and SQL on the timeline."""
+    return [*_calls(), _fresh(), _memory(), _lost(), _overhead(), _statements()]
 
 
 def _gateway(number: int = 0) -> type:
@@ -114,6 +116,47 @@ def _overhead() -> Row:
         ours = min(_seconds(lambda: _tests(registry)) for _ in range(ROUNDS)) / TESTS
     return Row(name=f"{BACKENDS} backends, for each test, against the budget", ours=ours * 1e6,
                peer=BUDGET_MICROSECONDS, unit="us", bound="max", target=1)  # fmt: skip
+
+
+def _statements() -> Row:
+    need = services.Need(kind="postgres", probe=postgres.probe)
+    started = services.start([need], services.Options(source="embedded"))
+    assert started.postgres is not None
+    server = urls.parse(started.postgres.url, urls.POSTGRES_SCHEMES)
+    try:
+        _configure(server)
+        from django.db import connection
+
+        with_record, without = [], []
+        with connection.cursor() as cursor:
+            for _ in range(ROUNDS):
+                without.append(_seconds(lambda: _queries(cursor)))
+                with sql.recorded():
+                    boundary.new_timeline("benchmark")
+                    with_record.append(_seconds(lambda: _queries(cursor)))
+                    boundary.new_timeline()
+        connection.close()
+    finally:
+        started.stop()
+    more = [recorded - plain for recorded, plain in zip(with_record, without, strict=True)]
+    return Row(name="SQL on the timeline, for each statement, against the budget",
+               ours=statistics.median(more) / CALLS * 1e6, peer=BUDGET_OF_SQL, unit="us", bound="max",
+               target=1)  # fmt: skip
+
+
+def _configure(server: urls.ServerURL) -> None:
+    import django
+    from django.conf import settings
+
+    database = {"ENGINE": "django.db.backends.postgresql", "NAME": server.name}
+    address = {"HOST": server.host, "PORT": server.port, "USER": server.user}
+    settings.configure(DATABASES={"default": {**database, **address}}, ITKIT={})
+    django.setup()
+
+
+def _queries(cursor: Any) -> None:
+    for _ in range(CALLS):
+        cursor.execute('SELECT 1 AS "id" FROM (SELECT 1) "shop_order" WHERE 1 = %s', [1])
 
 
 def _calling(gateway: Any, calls: int = CALLS) -> Call:

@@ -25,7 +25,7 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from benchmarks.rows import Row
-from itkit import services
+from itkit import boundary, services
 from itkit.redis import Isolation, probe
 
 RUN, SECRET = "0123abcd", "of the benchmark"
@@ -150,9 +150,11 @@ def _plain(url: str) -> Iterator[Any]:
 def _isolated(url: str, *, secret: str = "") -> Iterator[Isolation]:
     isolation = Isolation(server=url, run=RUN, worker="w0", owned=False, project=[], secret=secret)
     isolation.install()
+    boundary.new_timeline("benchmark")  # commands of a test are recorded on it
     try:
         yield isolation
     finally:
+        boundary.new_timeline()
         isolation.clear()
         isolation.uninstall()
 

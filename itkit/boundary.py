@@ -46,8 +46,19 @@ class Crossing:
         raise NotImplementedError
 
     @property
-    def site(self) -> Site:
-        """The place in the source that it came from."""
+    def is_noted(self) -> bool:
+        """Whether it is on the timeline that a test reads, and that is printed."""
+        return True
+
+    @property
+    def shown(self) -> str:
+        """How it is printed in a line of the timeline."""
+        failed = f" !! {self.error!r}" if self.error is not None else ""
+        return f"{self.name}{failed}"
+
+    @property
+    def site(self) -> Site | None:
+        """The place in the source that it came from; None where that was not recorded."""
         return sites.site(self._namespace, self._line)
 
     @property

@@ -25,7 +25,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, verdicts
+from itkit import boundary, conf, joined, names, network, sql, verdicts
 from itkit.data import TestDataManager
 from itkit.exceptions import (
     ConfigurationError,
@@ -101,6 +101,7 @@ class Environment:
             self._releases.callback(self.backends.restore)
             self.backends.swap()
             self._releases.enter_context(boundary.following_threads())
+            self._releases.enter_context(sql.recorded())
             self._releases.enter_context(network.guarded(self.payload.hosts))
             undo.pop_all()
 

@@ -8,6 +8,7 @@ ItkitError
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
     ├── CallMismatchError       a backend was not called as the test says
+    ├── OrderError              things did not happen in the order that the test says
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
@@ -55,6 +56,10 @@ class LeftKeysError(TestError):
 
 class CallMismatchError(TestError):
     """A backend was not called as the test says."""
+
+
+class OrderError(TestError):
+    """Things did not happen in the order that the test says."""
 
 
 class UnknownMethodError(TestError, AttributeError):

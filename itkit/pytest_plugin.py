@@ -19,9 +19,11 @@ from itkit import names
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
+    from itkit.boundary import Timeline
     from itkit.data import TestDataManager
     from itkit.environment import Environment
     from itkit.registry import Registry
+    from itkit.timeline import TimelineReader
 
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 
@@ -56,6 +58,7 @@ class IntegrationPlugin:
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
         self._environment: Environment | None = None
+        self._ended: Timeline | None = None  # of the test that has
         config.addinivalue_line(
             "markers",
             f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
@@ -143,6 +146,9 @@ class IntegrationPlugin:
                 self._check(partial(self._environment.check_test, _sources(item)))
         finally:
             if self._environment is not None:
+                from itkit import boundary
+
+                self._ended = boundary.current()
                 self._environment.end_test()
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -158,8 +164,17 @@ class IntegrationPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """End the session when a test fails because a server has died: all others would too."""
+        """Show what has left the process before a failure.
+
+        End the session when a test fails because a server has died: all others would too.
+        """
         report = yield
+        if report.failed and self._environment is not None:
+            from itkit import boundary, timeline
+
+            of_test = self._ended if report.when == "teardown" else None
+            if shown := timeline.report(boundary.current() if of_test is None else of_test):
+                report.sections.append(("itkit", shown))
         if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError
 
@@ -199,6 +214,14 @@ class IntegrationPlugin:
     def backends(self) -> Registry:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return self._required("backends").backends
+
+    @pytest.fixture
+    def timeline(self) -> TimelineReader:
+        """What has left the process in this test, in order."""
+        self._required("timeline")
+        from itkit.timeline import TimelineReader
+
+        return TimelineReader()
 
     def _report_late(self, running: str) -> bool:
         """Tell whether there was anything to report.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
-from itkit import environment, joined, names, verdicts
+from itkit import boundary, environment, joined, names, timeline, verdicts
 from itkit.exceptions import ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
@@ -233,6 +233,18 @@ class _ServerWatch(unittest.TestResult):
 class _TestScope(_ServerWatch):
     """Begins and ends the scope of each test in the environment."""
 
+    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
+        _note_timeline(err)
+        super().addError(test, err)
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
+        _note_timeline(err)
+        super().addFailure(test, err)
+
+    def addSubTest(self, test: unittest.TestCase, subtest: Any, err: Any) -> None:  # noqa: N802 - unittest's name
+        _note_timeline(err)
+        super().addSubTest(test, subtest, err)
+
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.begin_test(test.id())
@@ -255,6 +267,14 @@ class _TestScope(_ServerWatch):
     def _report_late(self) -> None:
         for test, error in verdicts.late():
             self.addError(_Ended(test), (type(error), error, None))
+
+
+def _note_timeline(err: Any) -> None:
+    """Have an error print what has left the process before it."""
+    error = err[1] if err is not None else None
+    noted = timeline.report(boundary.current())
+    if error is not None and noted and noted not in getattr(error, "__notes__", ()):
+        error.add_note(noted)
 
 
 class _ClassScope(unittest.TestSuite):

@@ -8,6 +8,7 @@ from django.test import LiveServerTestCase, SimpleTestCase, TransactionTestCase,
 from itkit import environment, names
 from itkit.data import TestDataManager
 from itkit.registry import Registry
+from itkit.timeline import TimelineReader
 
 __all__ = ["IntegrationLiveServerTestCase", "IntegrationMixin", "IntegrationTestCase"]
 
@@ -26,8 +27,9 @@ else:
 
 @tag(names.TAG)
 class IntegrationMixin(_TestCase):
-    """Gives a Django test case ``self.backends`` and ``self.data``; list it first in the bases.
+    """Gives a Django test case ``self.backends``, ``self.data`` and ``self.timeline``.
 
+    List it first in the bases.
     With ``TestCase`` it makes an integration test that is rolled back instead of committed.
     """
 
@@ -43,6 +45,11 @@ class IntegrationMixin(_TestCase):
     def backends(self) -> Registry:
         """The external backends of ``ITKIT["BACKENDS"]``, faked and recording."""
         return _environment().backends
+
+    @property
+    def timeline(self) -> TimelineReader:
+        """What has left the process in this test, in order."""
+        return TimelineReader()
 
     @property
     def data(self) -> TestDataManager:

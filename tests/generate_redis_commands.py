@@ -71,6 +71,8 @@ REDIS_ONLY = {
     "2": ["HIMPORT|SET"],
 }
 
+TELLING = ("EVAL", "EVALSHA", "FCALL", "PUBLISH", "SPUBLISH")
+
 TEMPLATE = '''"""Where the keys of each command are, as Valkey {version} says.
 
 Written by ``python -m tests.generate_redis_commands``; never edited by hand.
@@ -97,6 +99,9 @@ KEYS: Final = {{
 
 REDIS_KEYS: Final = {{  # what Redis knows and Valkey does not
 {redis_keys}}}
+
+WRITES: Final = (  # what changes data, or tells others
+{writes})
 '''
 
 
@@ -108,8 +113,27 @@ def main() -> None:
     for name, specs in sorted(walk(commands)):
         places[" ".join(map(place, specs))].append(name)
     TARGET.write_text(
-        TEMPLATE.format(version=version, keys=table(places), redis_keys=table(REDIS_ONLY))
+        TEMPLATE.format(
+            version=version,
+            keys=table(places),
+            redis_keys=table(REDIS_ONLY),
+            writes=lines(sorted({*writes(commands), *TELLING})),
+        )
     )
+
+
+def writes(commands: Any) -> Iterator[str]:
+    """Yield the name of each command that the server says to write."""
+    for entry in commands:
+        if "write" in entry[2]:
+            yield entry[0].upper()
+        yield from writes(entry[9])
+
+
+def lines(names: list[str]) -> str:
+    text = textwrap.fill(" ".join(names), 88, break_on_hyphens=False).splitlines()
+    quoted = "".join(f'    "{line} "\n' for line in text[:-1])
+    return f'{quoted}    "{text[-1]}"\n'
 
 
 def walk(commands: Any) -> Iterator[tuple[str, list[Any]]]:
@@ -122,15 +146,15 @@ def walk(commands: Any) -> Iterator[tuple[str, list[Any]]]:
 
 
 def table(places: dict[str, list[str]]) -> str:
-    lines = ""
+    rows = ""
     for where, names in sorted(places.items()):
         text = textwrap.fill(" ".join(names), 84, break_on_hyphens=False).splitlines()
         if len(text) == 1:
-            lines += f'    "{where}": "{text[0]}",\n'
+            rows += f'    "{where}": "{text[0]}",\n'
             continue
         quoted = "\n".join(f'        "{line} "' for line in text[:-1])
-        lines += f'    "{where}": (\n{quoted}\n        "{text[-1]}"\n    ),\n'
-    return lines
+        rows += f'    "{where}": (\n{quoted}\n        "{text[-1]}"\n    ),\n'
+    return rows
 
 
 if __name__ == "__main__":

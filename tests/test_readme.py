@@ -74,6 +74,7 @@ SHOP = {
 FRAGMENT = """
 import pytest
 
+from shop.checkout import checkout
 from shop.gateways import StripeGateway
 from shop.models import Customer, Order
 
@@ -102,7 +103,7 @@ def place_order(customer):
 
 
 @pytest.mark.integration
-def test_fragment(data, backends):
+def test_fragment(data, backends, timeline):
     {body}
 """
 
@@ -139,6 +140,7 @@ def test_every_fragment_runs(fragment: str, shop: Project) -> None:
         return
     shop.settings('ITKIT = {"BACKENDS": {"payments": {"SETTING": "PAYMENT_GATEWAY"}}}')
     body = fragment.replace("customer=user", "customer=data.create(Customer)")
+    body = body.replace("checkout(customer", "checkout(data.create(Customer)")
     body = body.replace("place_order(user)", "place_order(data.create(Customer))")
     shop.write("test_fragment.py", FRAGMENT.format(body=body.replace("\n", "\n    ")))
     result = shop.pytest("--integration")

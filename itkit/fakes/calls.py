@@ -62,6 +62,11 @@ class Call(Crossing):
         return self.method.name
 
     @property
+    def shown(self) -> str:
+        """How it is printed in a line of the timeline."""
+        return repr(self)
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """All arguments by name, however they were passed, with defaults filled in."""
         return self.method.member.arguments(self.args, self.kwargs)

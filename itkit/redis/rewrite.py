@@ -1,11 +1,13 @@
 """Rewrite commands for the current namespace, or refuse them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any
 
 from itkit import boundary
 from itkit.exceptions import EscapeError
 from itkit.redis import plans, policy
+from itkit.redis.crossings import WRITES, Command, Record
 from itkit.redis.keyspecs import word
 from itkit.redis.namespace import Namespace, NoNamespace
 
@@ -57,7 +59,10 @@ class Rewriter:
             EscapeError: the command is unknown, or reaches beyond this namespace.
         """
         self.is_used = True
-        plan = self._single_words.get(args[0])
+        name = args[0]
+        plan = self._single_words.get(name)
+        if name in WRITES or plan is None:
+            self._recorder()((self, args[:2], boundary.here.strand, perf_counter()))
         if plan is None:
             plan, args = self._look_up(args)
         return plan(self.namespace, args)
@@ -75,8 +80,12 @@ class Rewriter:
         self.is_used = True
         namespace = self.namespace  # one for all of them
         find, prefix, first = self._single_words.get, namespace.text, plans.first_argument
+        strand, record, at = boundary.here.strand, self._recorder(), perf_counter()
         for args in commands:
-            plan = find(args[0])
+            name = args[0]
+            plan = find(name)
+            if name in WRITES or plan is None:
+                record((self, args[:2], strand, at))
             # Nearly all of a pipeline: two calls less.
             if plan is first and len(args) > 1 and type(args[1]) is str:
                 sent.append((args[0], prefix + args[1], *args[2:]))
@@ -87,6 +96,16 @@ class Rewriter:
             sent.append(rewritten)
             expected.append(reader)
         return sent, expected
+
+    def crossing(self, record: Record) -> Command:
+        """Return the command that a record on the timeline is of."""
+        return Command(record)
+
+    def _recorder(self) -> Callable[[Record], None]:
+        timeline = boundary.here.strand.timeline
+        if timeline is None:  # and not while it is empty
+            timeline = boundary.running
+        return timeline.record if timeline.test else _nowhere
 
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
         """Find a plan however the name is spelled: bytes, small letters, two words in one."""
@@ -103,6 +122,10 @@ class Rewriter:
         return plan, args
 
 
+def _nowhere(_record: Record) -> None:
+    """Record nothing: no test is running."""
+
+
 class PassingRewriter(Rewriter):
     """Sends all commands as they are: for a server that is one worker's own.
 
@@ -117,6 +140,7 @@ class PassingRewriter(Rewriter):
     def __call__(self, args: plans.Arguments) -> plans.Rewritten:
         """Return the arguments as they are."""
         self.is_used = True
+        self._recorder()((self, args[:2], boundary.here.strand, perf_counter()))
         if word(args[0]).startswith("CONFIG"):
             self.is_configured = True
         return args, None

@@ -1,0 +1,187 @@
+"""SQL on the timeline: each statement of Django's connections, COMMIT, ROLLBACK and on_commit."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from time import perf_counter
+from types import FrameType
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import DEFAULT_DB_ALIAS
+
+from itkit import boundary, sites
+from itkit.boundary import Crossing
+
+_TABLE: Final = r'(?:ONLY\s+)?(?:["`\w]+\.)?["`]?(?P<table>[^\s"`(,;]+)'
+_READING: Final = re.compile(rf"\bFROM\s+{_TABLE}", re.IGNORECASE)
+_WRITING: Final = re.compile(
+    rf"\s*(?:INSERT\s+INTO|DELETE\s+FROM|UPDATE|TRUNCATE(?:\s+TABLE)?|COPY)\s+{_TABLE}",
+    re.IGNORECASE,
+)
+_SAVEPOINTS: Final = ("SAVEPOINT", "RELEASE")
+
+
+class Statement(Crossing):
+    """One statement that was sent to a database.
+
+    Attributes:
+        sql: as it was sent, with placeholders.
+        alias: of the database.
+        rows: how many sets of parameters it was sent with.
+    """
+
+    __slots__ = ("alias", "rows", "sql")
+
+    def __init__(self, frame: FrameType, sql: str, alias: str, rows: int) -> None:
+        super().__init__(frame)
+        self.sql = sql
+        self.alias = alias
+        self.rows = rows
+
+    @property
+    def name(self) -> str:
+        """Its first word and its first table, such as ``INSERT shop_order``."""
+        return _with_alias(_short(self.sql), self.alias)
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether it says something: savepoints that nobody rolls back to do not."""
+        return not self.sql.startswith(_SAVEPOINTS)
+
+
+class Ending(Crossing):
+    """The end of a transaction, or a hook that has waited for it.
+
+    Attributes:
+        what: ``COMMIT``, ``ROLLBACK`` or ``on_commit`` with the name of the function.
+        alias: of the database.
+    """
+
+    __slots__ = ("alias", "what")
+
+    def __init__(self, frame: FrameType, what: str, alias: str) -> None:
+        super().__init__(frame)
+        self.what = what
+        self.alias = alias
+
+    @property
+    def name(self) -> str:
+        """What it is, and the database if that is not the default one."""
+        return _with_alias(self.what, self.alias)
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Record, within a block, what Django's connections send while a test runs."""
+    with ExitStack() as releases:
+        releases.callback(connection_created.disconnect, _listen)
+        connection_created.connect(_listen)
+        for connection in connections.all(initialized_only=True):
+            _listen(connection)
+        for method, what in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK")):
+            releases.enter_context(_replaced(method, _ending(what)))
+        releases.enter_context(_replaced("on_commit", _hooking))
+        yield
+    for connection in connections.all(initialized_only=True):
+        if _record in connection.execute_wrappers:
+            connection.execute_wrappers.remove(_record)
+
+
+def _listen(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    # The first of them: execute_wrapper() takes the last away when it ends, whoever's that is.
+    if _record not in connection.execute_wrappers:
+        connection.execute_wrappers.insert(0, _record)
+
+
+def _record(
+    execute: Callable[..., Any],
+    sql: Any,
+    params: Any,
+    many: bool,  # noqa: FBT001 - as Django calls it
+    context: dict[str, Any],
+) -> Any:
+    """Record a statement: one of Django's ``execute_wrappers``."""
+    timeline = boundary.own_timeline()
+    if not timeline.test:
+        return execute(sql, params, many, context)
+    alias = context["connection"].alias
+    rows = len(params) if many and hasattr(params, "__len__") else 1
+    statement = Statement(_caller(), sql if isinstance(sql, str) else str(sql), alias, rows)
+    timeline.record(statement)
+    try:
+        return execute(sql, params, many, context)
+    except BaseException as error:
+        statement.error = error
+        raise
+    finally:
+        statement.duration = perf_counter() - statement.at
+
+
+def _ending(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def decorated(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def end(self: BaseDatabaseWrapper) -> Any:
+            if self.connection is not None:
+                _note(what, self.alias)
+            return method(self)
+
+        return end
+
+    return decorated
+
+
+def _hooking(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def on_commit(self: BaseDatabaseWrapper, func: Any, robust: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's
+        if not callable(func):
+            return method(self, func, robust)
+
+        @wraps(func)
+        def hook() -> Any:
+            _note(f"on_commit {getattr(func, '__qualname__', func)}", self.alias)
+            return func()
+
+        return method(self, hook, robust)
+
+    return on_commit
+
+
+def _note(what: str, alias: str) -> None:
+    timeline = boundary.own_timeline()
+    if timeline.test:
+        ending = Ending(_caller(), what, alias)
+        ending.duration = 0.0
+        timeline.record(ending)
+
+
+def _caller() -> FrameType:
+    frame = sys._getframe(2)
+    return sites.outside_of_libraries(frame) or sites.outside_of_itkit(frame)
+
+
+@contextmanager
+def _replaced(name: str, decorated: Callable[[Callable[..., Any]], Any]) -> Iterator[None]:
+    original = getattr(BaseDatabaseWrapper, name)
+    setattr(BaseDatabaseWrapper, name, decorated(original))
+    try:
+        yield
+    finally:
+        setattr(BaseDatabaseWrapper, name, original)
+
+
+def _short(sql: str) -> str:
+    words = sql.split(None, 1)
+    first = words[0].upper().rstrip(";") if words else ""
+    found = _WRITING.match(sql) or _READING.search(sql)
+    if first == "ROLLBACK" and len(words) > 1:
+        return "ROLLBACK TO SAVEPOINT"
+    return f"{first} {found['table']}" if found else first
+
+
+def _with_alias(name: str, alias: str) -> str:
+    return name if alias == DEFAULT_DB_ALIAS else f"{name} ({alias})"
