@@ -17,6 +17,7 @@ from itkit.exceptions import (
     ItkitError,
     LateCallError,
     LeftKeysError,
+    ObservationError,
     OrderError,
     ServiceUnavailableError,
     SwallowedError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from itkit.container import TestContainer
     from itkit.data import TestDataManager
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
+    from itkit.observation import Observation, observe
 
 __all__ = [
     "BindingError",
@@ -47,6 +49,8 @@ __all__ = [
     "LateCallError",
     "LeftKeysError",
     "MethodHandle",
+    "Observation",
+    "ObservationError",
     "OrderError",
     "RecordingFake",
     "ServiceUnavailableError",
@@ -59,6 +63,7 @@ __all__ = [
     "UnknownBackendError",
     "UnknownMethodError",
     "UnprogrammedReturnError",
+    "observe",
 ]
 
 # Every pytest of the machine imports this package for its plugin; these would load the ORM.
@@ -66,9 +71,11 @@ _LAZY = {
     "Call": "itkit.fakes",
     "Handle": "itkit.fakes",
     "MethodHandle": "itkit.fakes",
+    "Observation": "itkit.observation",
     "RecordingFake": "itkit.fakes",
     "TestContainer": "itkit.container",
     "TestDataManager": "itkit.data",
+    "observe": "itkit.observation",
 }
 
 

@@ -9,6 +9,7 @@ ItkitError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
     ├── CallMismatchError       a backend was not called as the test says
     ├── OrderError              things did not happen in the order that the test says
+    ├── ObservationError        what was observed is not what the test says
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
@@ -60,6 +61,10 @@ class CallMismatchError(TestError):
 
 class OrderError(TestError):
     """Things did not happen in the order that the test says."""
+
+
+class ObservationError(TestError):
+    """What was observed is not what the test says."""
 
 
 class UnknownMethodError(TestError, AttributeError):

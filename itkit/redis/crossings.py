@@ -1,34 +1,51 @@
-"""Commands of Redis on the timeline.
+"""Commands of Redis on the timeline: those that write, and all of them while a test observes.
 
-Where they come from is not recorded: to find that would cost more than the prefix does.
+Where they come from is recorded only then: to find that costs more than the prefix does.
 """
 
-from collections.abc import Sequence
-from typing import Final
+import sys
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
+from itkit import boundary, sites
 from itkit.boundary import Crossing, Strand
 from itkit.redis import commands
 from itkit.redis.keyspecs import word
+from itkit.sites import Site
 
 WRITES: Final = frozenset(commands.WRITES.split())
-"""What is on the timeline: what changes data, or tells others."""
+"""What changes data, or tells others."""
+
+_LOOK_UPS: Final = frozenset({"GET", "GETEX", "MGET"})
+_QUIET: Final = frozenset({"AUTH", "CLIENT", "HELLO", "PING", "SELECT"})
+
+recorded: Container[object] = WRITES
+"""The commands that are on the timeline."""
 
 Record = tuple[object, Sequence[object], Strand, float]
 """What is recorded of a command: who did it, the first two words, the thread, the time."""
+
+
+class _All:
+    def __contains__(self, name: object) -> bool:
+        return True
 
 
 class Command(Crossing):
     """One command that was sent to Redis.
 
     Attributes:
-        words: the first two, the second of which is the key, if there is one.
+        words: the command and its key; of a look-up all keys.
+        found: for each key of a look-up, whether it was there; empty until the reply is read.
     """
 
-    __slots__ = ("words",)
+    __slots__ = ("found", "words")
 
     def __init__(self, record: Record) -> None:
         _, words, self._strand, self.at = record
         self.words = tuple(map(_text, words))
+        self.found: tuple[bool, ...] = ()
         self.duration, self.error = None, None
 
     @property
@@ -39,13 +56,87 @@ class Command(Crossing):
     @property
     def is_noted(self) -> bool:
         """Whether it writes."""
-        command = word(self.words[0])
-        return command in WRITES or "|".join(map(word, self.words)) in WRITES
+        return _writes(self.words)
 
     @property
-    def site(self) -> None:
-        """Not recorded."""
+    def site(self) -> Site | None:
+        """Not recorded, as it is not observed."""
         return None
+
+
+class Observed(Command):
+    """A command that a test observes: its place is recorded, and what a look-up has found."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, record: Record, read: Callable[[Any], Any] | None) -> None:
+        super().__init__(record)
+        self._read = read
+        frame = sys._getframe(1)
+        place = sites.outside_of_libraries(frame) or sites.outside_of_itkit(frame)
+        self._namespace, self._line = place.f_globals, place.f_lineno
+        if self.is_look_up:  # until a reply says otherwise: nobody is called for one that is nil
+            self.found = (False,) * len(self.words[1:])
+
+    @property
+    def is_look_up(self) -> bool:
+        """Whether it asks for values by their keys."""
+        return word(self.words[0]) in _LOOK_UPS
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it belongs to the connection, and not to what is done with it."""
+        return word(self.words[0]) in _QUIET
+
+    @property
+    def site(self) -> Site | None:
+        """The place in the source that it came from."""
+        return sites.site(self._namespace, self._line)
+
+    def __call__(self, reply: Any) -> Any:
+        """Read the reply, as the command's own reader does."""
+        if self.is_look_up:
+            values = reply if isinstance(reply, list) else [reply]
+            self.found = tuple(value is not None for value in values)
+        return reply if self._read is None else self._read(reply)
+
+
+@contextmanager
+def observing() -> Iterator[None]:
+    """Have all commands on the timeline within a block, with what they have found."""
+    global recorded  # noqa: PLW0603 - as global as the timeline
+    outer, recorded = recorded, _All()
+    try:
+        yield
+    finally:
+        recorded = outer
+
+
+def is_observing() -> bool:
+    """Tell whether a test observes."""
+    return recorded is not WRITES
+
+
+def note(record: Record, expected: Any) -> Any:
+    """Record a command that a test may observe, and return how its reply is to be read."""
+    timeline = boundary.own_timeline()
+    if not timeline.test:
+        return expected
+    maker, words, strand, at = record
+    if not is_observing() or not (expected is None or callable(expected)):
+        if words[0] in WRITES or _writes(words[:2]):
+            timeline.record((maker, words[:2], strand, at))
+        return expected
+    kept = words if word(words[0]) == "MGET" else words[:2]
+    command = Observed((maker, kept, strand, at), expected)
+    timeline.record(command)
+    return command
+
+
+def _writes(words: Sequence[object]) -> bool:
+    """Tell whether a command writes, however it is spelled: bytes, small letters, two in one."""
+    name = word(words[0]).replace(" ", "|")
+    return name in WRITES or (len(words) > 1 and f"{name}|{word(words[1])}" in WRITES)
 
 
 def _text(word: object) -> str:

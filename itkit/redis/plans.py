@@ -62,6 +62,13 @@ _PICK = (
 )
 
 
+def mark(name: str) -> Mark | None:
+    """Return what a command, which is sent as it is, does to the order of the replies."""
+    if name in _SUBSCRIBING.split():
+        return Mark.SUBSCRIBE
+    return next((mark for mark, marked in _MARKS.items() if marked == name), None)
+
+
 def all_plans(
     *,
     owned: bool,

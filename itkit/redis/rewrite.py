@@ -6,7 +6,7 @@ from typing import Any
 
 from itkit import boundary
 from itkit.exceptions import EscapeError
-from itkit.redis import plans, policy
+from itkit.redis import crossings, plans, policy
 from itkit.redis.crossings import WRITES, Command, Record
 from itkit.redis.keyspecs import word
 from itkit.redis.namespace import Namespace, NoNamespace
@@ -61,10 +61,8 @@ class Rewriter:
         self.is_used = True
         name = args[0]
         plan = self._single_words.get(name)
-        if name in WRITES or plan is None:
-            self._recorder()((self, args[:2], boundary.here.strand, perf_counter()))
-        if plan is None:
-            plan, args = self._look_up(args)
+        if plan is None or name in crossings.recorded:
+            return self._noted(plan, self.namespace, args)
         return plan(self.namespace, args)
 
     def all(
@@ -80,19 +78,18 @@ class Rewriter:
         self.is_used = True
         namespace = self.namespace  # one for all of them
         find, prefix, first = self._single_words.get, namespace.text, plans.first_argument
-        strand, record, at = boundary.here.strand, self._recorder(), perf_counter()
+        record, strand, at = self._recorder(), boundary.here.strand, perf_counter()
+        is_observed = crossings.is_observing()
         for args in commands:
-            name = args[0]
-            plan = find(name)
-            if name in WRITES or plan is None:
-                record((self, args[:2], strand, at))
-            # Nearly all of a pipeline: two calls less.
-            if plan is first and len(args) > 1 and type(args[1]) is str:
+            plan = find(args[0])
+            # Nearly all of a pipeline: three calls less.
+            if plan is first and not is_observed and len(args) > 1 and type(args[1]) is str:
+                if args[0] in WRITES:
+                    record((self, args[:2], strand, at))
                 sent.append((args[0], prefix + args[1], *args[2:]))
                 expected.append(None)
                 continue
-            found, words = (plan, args) if plan is not None else self._look_up(args)
-            rewritten, reader = found(namespace, words)
+            rewritten, reader = self._noted(plan, namespace, args)
             sent.append(rewritten)
             expected.append(reader)
         return sent, expected
@@ -100,6 +97,16 @@ class Rewriter:
     def crossing(self, record: Record) -> Command:
         """Return the command that a record on the timeline is of."""
         return Command(record)
+
+    def _noted(
+        self, plan: plans.Plan | None, namespace: Namespace, args: plans.Arguments
+    ) -> plans.Rewritten:
+        """Record a command, whose plan may have to be looked up, and rewrite it."""
+        record = (self, args, boundary.here.strand, perf_counter())
+        if plan is None:
+            plan, args = self._look_up(args)
+        rewritten, expected = plan(namespace, args)
+        return rewritten, crossings.note(record, expected)
 
     def _recorder(self) -> Callable[[Record], None]:
         timeline = boundary.here.strand.timeline
@@ -140,17 +147,18 @@ class PassingRewriter(Rewriter):
     def __call__(self, args: plans.Arguments) -> plans.Rewritten:
         """Return the arguments as they are."""
         self.is_used = True
-        self._recorder()((self, args[:2], boundary.here.strand, perf_counter()))
-        if word(args[0]).startswith("CONFIG"):
+        name = word(args[0])
+        if name.startswith("CONFIG"):
             self.is_configured = True
-        return args, None
+        record = (self, args, boundary.here.strand, perf_counter())
+        return args, crossings.note(record, plans.mark(name))
 
     def all(
         self, commands: Iterable[plans.Arguments]
     ) -> tuple[list[plans.Arguments], list[plans.Expected]]:
         """Return the arguments of several commands as they are."""
-        sent = [self(args)[0] for args in commands]
-        return sent, [None] * len(sent)
+        rewritten = [self(args) for args in commands]
+        return [sent for sent, _ in rewritten], [expected for _, expected in rewritten]
 
 
 class FollowingRewriter(Rewriter):
