@@ -11,6 +11,7 @@ itkit.E007  a name in ``ITKIT["REDIS"]`` that holds no Redis address, or one tha
             servers where there is to be one
 itkit.E008  a data alias whose model does not exist
 itkit.E009  a data alias with a field that its model does not have
+itkit.E010  a FAKE that is written by hand and cannot stand for the real backend
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
 """
 

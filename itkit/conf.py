@@ -165,6 +165,10 @@ class BackendSettings:
     setting: str | None = _setting(None, _a_string)
     alias: str | None = _setting(None, _a_string)
     target: str | None = _setting(None, _a_string)
+    fake: str | None = _setting(None, _a_string)
+    options: Mapping[str, Any] = field(
+        default_factory=dict, metadata={"check": _a_mapping, "env": None}
+    )
     mode: str = _setting("fake", _one_of(MODES))
     unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
 

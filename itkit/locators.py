@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import inspect
 import keyword
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,14 +13,15 @@ from django.conf import settings as django_settings
 from itkit import conf
 from itkit.conf import BackendSettings, Mistake, did_you_mean
 from itkit.exceptions import ConfigurationError
-from itkit.fakes import obstacle
+from itkit.fakes import differences, obstacle
 
 
 class Located(NamedTuple):
-    """One real backend, and what the settings say of it."""
+    """One real backend, what the settings say of it, and its fake, if that is written by hand."""
 
     real: Any
     settings: BackendSettings
+    fake: Any = None
 
 
 def locate() -> dict[str, Located]:
@@ -67,7 +69,7 @@ class _Resolver:
             source, path = found
             real = self._imported(source, path)
             if real is not None and self._is_usable(source, path, real, place):
-                self.backends[name] = Located(real, entry)
+                self.backends[name] = Located(real, entry, self._fake(place, entry, real))
 
     def _is_attribute(self, place: str, name: str) -> bool:
         if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
@@ -165,8 +167,37 @@ class _Resolver:
         self._report(6, message, hint)
         return False
 
+    def _fake(self, place: str, entry: BackendSettings, real: Any) -> Any:
+        """Return the fake that is written by hand, made sure that it can stand for the real one."""
+        if entry.fake is None:
+            if entry.options:
+                message = f"{place} has OPTIONS, which are those of a FAKE, and none."
+                self._report(3, message, "Name the class that takes them as FAKE, or remove them.")
+            return None
+        source = f'{place}["FAKE"]'
+        fake = self._imported(source, entry.fake)
+        if fake is None:
+            return None
+        for difference in differences(real, fake):
+            message = f"{source} is {entry.fake!r}, which differs from the real one: {difference}."
+            self._report(10, message, "Correct the fake.")
+        if isinstance(fake, type) and (wrong := _cannot_be_made(fake, entry.options)):
+            message = f"{source} is {entry.fake!r}, which cannot be made: {wrong}."
+            self._report(10, message, f'Give what it takes: {place}["OPTIONS"].')
+        return fake
+
     def _report(self, number: int, message: str, hint: str) -> None:
         self.mistakes.append(Mistake(number, message, hint))
+
+
+def _cannot_be_made(kind: type, options: Mapping[str, Any]) -> str | None:
+    try:
+        inspect.signature(kind).bind(**options)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # a class that does not tell what it takes
+        return None
+    return None
 
 
 def _kind_of(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import FunctionType
 from typing import Any, Final, overload
 
@@ -18,6 +19,7 @@ from itkit.fakes import (
     members_of,
     programming_line,
 )
+from itkit.locators import Located
 
 _AS_DEFAULT: Final = BackendSettings()
 
@@ -29,16 +31,20 @@ class Backend:
         name: its key in ``ITKIT["BACKENDS"]``.
         real: a class or function for which ``fakes.obstacle`` finds none.
         settings: its entry.
+        fake: a class or function, written by hand, that answers what is not programmed.
 
     Attributes:
         is_real: whether it stays real, for all tests of the run.
     """
 
-    def __init__(self, name: str, real: Any, settings: BackendSettings = _AS_DEFAULT) -> None:
+    def __init__(
+        self, name: str, real: Any, settings: BackendSettings = _AS_DEFAULT, fake: Any = None
+    ) -> None:
         self.name = name
         self.real = real
         self.is_real = settings.mode == "real"
         self._settings = settings
+        self._stand_in = _maker(fake, settings.options) if fake is not None else None
         self.handle: Handle | MethodHandle
         self._swap: ClassSwap | FunctionSwap
         if isinstance(real, FunctionType):
@@ -89,6 +95,7 @@ class Backend:
     def _behaviour(self) -> dict[str, Any]:
         return {
             "is_spy": self._settings.mode == "spy",
+            "stand_in": self._stand_in,
             "unprogrammed": self._settings.unprogrammed,
         }
 
@@ -104,16 +111,12 @@ class Registry:
     the real backends themselves puts them back for a while: ``with backends.restored(): ...``
 
     Args:
-        backends: the real ones by name.
-        settings: their entries, of those that have one.
+        backends: the real ones by name, alone or with what the settings say of them.
     """
 
-    def __init__(
-        self, backends: Mapping[str, Any], settings: Mapping[str, BackendSettings] | None = None
-    ) -> None:
-        entries = settings or {}
+    def __init__(self, backends: Mapping[str, Any]) -> None:
         self._backends = {
-            name: Backend(name, real, entries.get(name, _AS_DEFAULT))
+            name: Backend(name, *(real if isinstance(real, Located) else (real,)))
             for name, real in backends.items()
         }
         self._by_real = {id(backend.real): backend for backend in self._backends.values()}
@@ -126,11 +129,7 @@ class Registry:
         Raises:
             ConfigurationError: anything is wrong with it; the message lists all of it.
         """
-        located = locators.locate()
-        return cls(
-            {name: found.real for name, found in located.items()},
-            {name: found.settings for name, found in located.items()},
-        )
+        return cls(locators.locate())
 
     def swap(self) -> None:
         """Put the fakes in the place of all backends; a second call does nothing."""
@@ -253,6 +252,10 @@ def current() -> Registry | None:
 def _set_current(registry: Registry | None) -> None:
     global _current  # noqa: PLW0603 - see Registry._make_current
     _current = registry
+
+
+def _maker(fake: Any, options: Mapping[str, Any]) -> Callable[[], Any]:
+    return partial(fake, **options) if isinstance(fake, type) else lambda: fake
 
 
 def _address(name: str) -> str:

@@ -20,6 +20,7 @@ from itkit.exceptions import (
     UnknownBackendError,
     UnprogrammedReturnError,
 )
+from itkit.locators import Located
 from itkit.registry import Registry
 from tests.fakes_app import AsyncGateway, ReallyCalledError, StripeGateway, geocode
 
@@ -321,7 +322,7 @@ def test_a_spy_passes_on_an_error_and_records_it(backends):
 
 
 def test_a_spy_of_a_function_calls_the_real_one_and_not_itself(backends):
-    registry = Registry({"twice": twice}, {"twice": BackendSettings(mode="spy")})
+    registry = Registry({"twice": Located(twice, BackendSettings(mode="spy"))})
     registry.swap()
     try:
         assert twice(4) == 8
@@ -336,8 +337,10 @@ def twice(number: int) -> int:
 
 def test_the_settings_say_who_answers_and_each_test_begins_so():
     registry = Registry(
-        {"ledger": Ledger, "payments": StripeGateway},
-        {"ledger": BackendSettings(mode="spy"), "payments": BackendSettings(unprogrammed="strict")},
+        {
+            "ledger": Located(Ledger, BackendSettings(mode="spy")),
+            "payments": Located(StripeGateway, BackendSettings(unprogrammed="strict")),
+        }
     )
     boundary.new_timeline()
     registry.swap()
@@ -355,7 +358,7 @@ def test_the_settings_say_who_answers_and_each_test_begins_so():
 
 
 def test_a_backend_that_stays_real_has_no_handle():
-    registry = Registry({"ledger": Ledger}, {"ledger": BackendSettings(mode="real")})
+    registry = Registry({"ledger": Located(Ledger, BackendSettings(mode="real"))})
     registry.swap()
     try:
         assert Ledger(1).add(1) == 2

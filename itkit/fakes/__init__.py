@@ -6,6 +6,7 @@ way a ``Fake`` records and answers, and the test holds a ``Handle`` of it.
 """
 
 from itkit.fakes.calls import Call
+from itkit.fakes.drift import differences
 from itkit.fakes.fake import Fake
 from itkit.fakes.handles import Handle, MethodHandle, programming_line
 from itkit.fakes.members import function_member, members_of
@@ -22,6 +23,7 @@ __all__ = [
     "MethodHandle",
     "RecordingFake",
     "UnprogrammedReturn",
+    "differences",
     "function_member",
     "handle_of",
     "is_mock",

@@ -1,6 +1,7 @@
 """The fake itself: the methods of one backend, and what answers where nothing is programmed."""
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +24,8 @@ class Fake:
         advice: the line to add to a test that programs nothing.
         is_function: whether its one member is the backend itself, called by the backend's name.
         is_spy: whether the real methods answer calls for which nothing is programmed.
+        stand_in: makes what answers such calls, anew for each test: an object with methods of the
+            same names, or a function.
         unprogrammed: what else such calls return: ``lazy``, a value that fails when it is used;
             ``lenient``, an empty value by the annotation; ``strict``, nothing, as they fail.
 
@@ -39,6 +42,7 @@ class Fake:
         *,
         is_function: bool = False,
         is_spy: bool = False,
+        stand_in: Callable[[], Any] | None = None,
         unprogrammed: str = "lazy",
     ) -> None:
         self.name = name
@@ -48,14 +52,28 @@ class Fake:
             key: Method(name if is_function else f"{name}.{key}", member, self)
             for key, member in members.items()
         }
-        self._usually: Otherwise = self._real if is_spy else self._ways[unprogrammed]
+        self._make_stand_in = stand_in
+        self._stand_in: Any = None
+        self._making = threading.Lock()
+        usually = self._stood_in if stand_in is not None else self._ways[unprogrammed]
+        self._usually: Otherwise = self._real if is_spy else usually
         self.otherwise = self._usually
 
     def reset(self) -> None:
-        """Forget what a test has programmed."""
+        """Forget what a test has programmed, and what stands in."""
         self.otherwise = self._usually
+        self._stand_in = None
         for method in self.methods.values():
             method.program = None
+
+    @property
+    def stand_in(self) -> Any:
+        """What answers calls for which nothing is programmed, where it was written by hand."""
+        if self._make_stand_in is not None:
+            with self._making:  # two threads may be the first to ask
+                if self._stand_in is None:
+                    self._stand_in = self._make_stand_in()
+        return self._stand_in
 
     def check_required(self) -> None:
         """Find out whether each method was called that the test requires to be.
@@ -99,6 +117,14 @@ class Fake:
         member = call.method.member
         given = (owner, *args) if member.has_owner else args
         answer = member.function(*given, **kwargs)
+        return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
+
+    def _stood_in(self, call: Call, _owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        member = call.method.member
+        if self.is_function:
+            return self.stand_in(*args, **kwargs)
+        found = getattr(self.stand_in, member.name)
+        answer = found if member.kind is Kind.PROPERTY else found(*args, **kwargs)
         return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
 
     def _lazy(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:

@@ -240,6 +240,11 @@ class Handle(Controls):
                 raise _refusal(message, self)
             super().__setattr__(name, value)
 
+    @property
+    def stand_in(self) -> Any:
+        """The object of ``FAKE`` that answers in this test what is not programmed; else None."""
+        return self._fake.stand_in
+
     def spy(self) -> Self:
         """Have the real methods answer from now on, and record; what is programmed comes first."""
         self._fake.spy()
