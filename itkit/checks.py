@@ -12,6 +12,7 @@ itkit.E007  a name in ``ITKIT["REDIS"]`` that holds no Redis address, or one tha
 itkit.E008  a data alias whose model does not exist
 itkit.E009  a data alias with a field that its model does not have
 itkit.E010  a FAKE that is written by hand and cannot stand for the real backend
+itkit.E011  a BUILTIN whose framework is not there, or that has a wrong option
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
 """
 

@@ -116,6 +116,9 @@ LEAKS = ("off", "report", "fail")
 ACLS = ("auto", "require", "off")
 """Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
 
+BUILTINS = ("celery", "mail", "storage", "tasks")
+"""The backends that itkit knows by itself."""
+
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
 
@@ -165,6 +168,7 @@ class BackendSettings:
     setting: str | None = _setting(None, _a_string)
     alias: str | None = _setting(None, _a_string)
     target: str | None = _setting(None, _a_string)
+    builtin: str | None = _setting(None, _one_of(BUILTINS))
     fake: str | None = _setting(None, _a_string)
     options: Mapping[str, Any] = field(
         default_factory=dict, metadata={"check": _a_mapping, "env": None}

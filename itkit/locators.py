@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
 
-from itkit import conf
+from itkit import builtins, conf
+from itkit.builtins import Builtin
 from itkit.conf import BackendSettings, Mistake, did_you_mean
 from itkit.exceptions import ConfigurationError
 from itkit.fakes import differences, obstacle
@@ -22,6 +23,7 @@ class Located(NamedTuple):
     real: Any
     settings: BackendSettings
     fake: Any = None
+    builtin: Builtin | None = None
 
 
 def locate() -> dict[str, Located]:
@@ -64,12 +66,34 @@ class _Resolver:
 
     def add(self, name: str, entry: BackendSettings) -> None:
         place = f'ITKIT["BACKENDS"]["{name}"]'
+        if entry.builtin is not None:
+            self._add_builtin(place, name, entry)
+            return
         found = self._path(place, entry)
         if self._is_attribute(place, name) and found is not None:
             source, path = found
             real = self._imported(source, path)
             if real is not None and self._is_usable(source, path, real, place):
                 self.backends[name] = Located(real, entry, self._fake(place, entry, real))
+
+    def _add_builtin(self, place: str, name: str, entry: BackendSettings) -> None:
+        others = {"SETTING": entry.setting, "TARGET": entry.target, "FAKE": entry.fake}
+        beside = [key for key, value in others.items() if value is not None]
+        if beside:
+            message = f"{place} has a BUILTIN and {beside[0]}, expected one of them."
+            self._report(3, message, "Remove one of the two.")
+            return
+        try:
+            builtin = builtins.make(str(entry.builtin), entry.options)
+        except ConfigurationError as error:
+            message = f"{place} is the BUILTIN {entry.builtin!r}: {error}"
+            self._report(11, message, f"Correct {place}.")
+            return
+        source = f'{place}["BUILTIN"]'
+        if self._is_attribute(place, name) and self._is_usable(
+            source, str(entry.builtin), builtin.real, place
+        ):
+            self.backends[name] = Located(builtin.real, entry, None, builtin)
 
     def _is_attribute(self, place: str, name: str) -> bool:
         if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
@@ -85,7 +109,8 @@ class _Resolver:
             self._report(
                 3,
                 f"{place} has {stated} of SETTING and TARGET, expected one.",
-                "Name the Django setting that holds the dotted path, or give the path as TARGET.",
+                "Name the Django setting that holds the dotted path, or give the path as TARGET; a"
+                f" BUILTIN is one of {', '.join(conf.BUILTINS)}.",
             )
             return None
         if entry.target is None:

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any, Final, overload
 
 from itkit import locators
+from itkit.builtins import Builtin
 from itkit.conf import BackendSettings, did_you_mean
 from itkit.exceptions import UnknownBackendError
 from itkit.fakes import (
@@ -14,6 +15,7 @@ from itkit.fakes import (
     Fake,
     FunctionSwap,
     Handle,
+    Member,
     MethodHandle,
     function_member,
     members_of,
@@ -32,18 +34,26 @@ class Backend:
         real: a class or function for which ``fakes.obstacle`` finds none.
         settings: its entry.
         fake: a class or function, written by hand, that answers what is not programmed.
+        builtin: what leads here what is faked, where that is not the class itself.
 
     Attributes:
         is_real: whether it stays real, for all tests of the run.
     """
 
     def __init__(
-        self, name: str, real: Any, settings: BackendSettings = _AS_DEFAULT, fake: Any = None
+        self,
+        name: str,
+        real: Any,
+        settings: BackendSettings = _AS_DEFAULT,
+        fake: Any = None,
+        builtin: Builtin | None = None,
     ) -> None:
         self.name = name
         self.real = real
         self.is_real = settings.mode == "real"
         self._settings = settings
+        self._builtin = builtin
+        self._swapped: ExitStack | None = None
         self._stand_in = _maker(fake, settings.options) if fake is not None else None
         self.handle: Handle | MethodHandle
         self._swap: ClassSwap | FunctionSwap
@@ -53,16 +63,26 @@ class Backend:
             self._fake_class(real)
 
     def swap(self) -> None:
-        """Put the fake in the place of the real backend."""
-        self._swap.swap()
+        """Put the fake in the place of the real backend; a second call does nothing."""
+        if self._swapped is None:
+            with ExitStack() as stack:
+                stack.callback(self._swap.restore)
+                self._swap.swap()
+                if self._builtin is not None:
+                    stack.enter_context(self._builtin.installed())
+                self._swapped = stack.pop_all()
 
     def restore(self) -> None:
-        """Put the real backend back."""
-        self._swap.restore()
+        """Put the real backend back; a second call does nothing."""
+        stack, self._swapped = self._swapped, None
+        if stack is not None:
+            stack.close()
 
     def reset(self) -> None:
-        """Forget what a test programmed."""
+        """Forget what a test programmed, and what it has left."""
         self._fake.reset()
+        if self._builtin is not None:
+            self._builtin.reset()
 
     def check(self) -> None:
         """Find out whether the test has called what it said that it would.
@@ -76,11 +96,12 @@ class Backend:
         address = _address(self.name)
         self._fake = Fake(
             self.name,
-            members_of(real),
+            self._members(real),
             lambda method: programming_line(address, method),
             **self._behaviour(),
         )
-        self.handle = Handle(self._fake)
+        builtin = self._builtin
+        self.handle = Handle(self._fake) if builtin is None else builtin.handle(self._fake, builtin)
         self._swap = ClassSwap(real, self._fake)
 
     def _fake_function(self, real: FunctionType) -> None:
@@ -92,9 +113,15 @@ class Backend:
         self.handle = MethodHandle(self._fake, self._fake.methods[member.name])
         self._swap = FunctionSwap(real, self._fake)
 
+    def _members(self, real: type) -> dict[str, Member]:
+        members = members_of(real)
+        builtin = self._builtin
+        return members if builtin is None else {name: members[name] for name in builtin.calls}
+
     def _behaviour(self) -> dict[str, Any]:
         return {
-            "is_spy": self._settings.mode == "spy",
+            "is_led": self._builtin is not None,
+            "is_spy": self._settings.mode == "spy" or self._builtin is not None,
             "stand_in": self._stand_in,
             "unprogrammed": self._settings.unprogrammed,
         }

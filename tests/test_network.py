@@ -326,3 +326,38 @@ def test_a_process_that_joins_a_test_is_guarded_too(project: Project):
     result = enter("pytest", project)
 
     assert result.counts == {"passed": 1}, result.output
+
+
+def test_what_responses_and_respx_answer_does_not_go_out(project: Project):
+    write_tests(
+        project,
+        """
+        import httpx
+        import requests
+        import responses
+        import respx
+
+        from itkit import EscapeError
+        from itkit.test import IntegrationTestCase
+
+
+        class Http(IntegrationTestCase):
+            @responses.activate
+            def test_requests(self):
+                responses.get("https://api.example.com/rates", json={"usd": 1.1})
+                self.assertEqual(requests.get("https://api.example.com/rates").json(), {"usd": 1.1})
+
+            @respx.mock
+            def test_httpx(self):
+                respx.get("https://api.example.com/rates").respond(json={"usd": 1.1})
+                self.assertEqual(httpx.get("https://api.example.com/rates").json(), {"usd": 1.1})
+
+            def test_without_them_both_are_refused(self):
+                for client in (requests, httpx):
+                    with self.assertRaisesRegex(EscapeError, "api.example.com:443 was refused"):
+                        client.get("https://api.example.com/rates")
+    """,
+    )
+    for door in SERIAL:
+        result = enter(door, project)
+        assert result.counts == {"passed": 3}, result.output

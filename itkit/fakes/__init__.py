@@ -9,7 +9,7 @@ from itkit.fakes.calls import Call
 from itkit.fakes.drift import differences
 from itkit.fakes.fake import Fake
 from itkit.fakes.handles import Handle, MethodHandle, programming_line
-from itkit.fakes.members import function_member, members_of
+from itkit.fakes.members import Member, function_member, members_of
 from itkit.fakes.mocks import RecordingFake, handle_of, is_mock, mock_object
 from itkit.fakes.swaps import ClassSwap, FunctionSwap, obstacle
 from itkit.fakes.unprogrammed import UnprogrammedReturn
@@ -20,6 +20,7 @@ __all__ = [
     "Fake",
     "FunctionSwap",
     "Handle",
+    "Member",
     "MethodHandle",
     "RecordingFake",
     "UnprogrammedReturn",

@@ -23,6 +23,7 @@ class Fake:
         members: what of it is faked, by name.
         advice: the line to add to a test that programs nothing.
         is_function: whether its one member is the backend itself, called by the backend's name.
+        is_led: whether libraries call it, on behalf of the application.
         is_spy: whether the real methods answer calls for which nothing is programmed.
         stand_in: makes what answers such calls, anew for each test: an object with methods of the
             same names, or a function.
@@ -41,6 +42,7 @@ class Fake:
         advice: Advice,
         *,
         is_function: bool = False,
+        is_led: bool = False,
         is_spy: bool = False,
         stand_in: Callable[[], Any] | None = None,
         unprogrammed: str = "lazy",
@@ -49,7 +51,7 @@ class Fake:
         self.advice = advice
         self.is_function = is_function
         self.methods = {
-            key: Method(name if is_function else f"{name}.{key}", member, self)
+            key: Method(name if is_function else f"{name}.{key}", member, self, is_led=is_led)
             for key, member in members.items()
         }
         self._make_stand_in = stand_in

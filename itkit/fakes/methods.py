@@ -7,7 +7,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
-from itkit import boundary
+from itkit import boundary, sites
 from itkit.exceptions import LateCallError
 from itkit.fakes.answers import Program, fresh
 from itkit.fakes.calls import Call, Record
@@ -36,13 +36,15 @@ class Method:
         name: what it is called in assertions and reports, such as ``payments.charge``.
         member: the real one.
         fake: that it belongs to.
+        is_led: whether libraries call it, so that the site is farther up than the caller.
     """
 
-    __slots__ = ("_check", "_fake", "member", "name", "program")
+    __slots__ = ("_check", "_fake", "is_led", "member", "name", "program")
 
-    def __init__(self, name: str, member: Member, fake: Answering) -> None:
+    def __init__(self, name: str, member: Member, fake: Answering, *, is_led: bool = False) -> None:
         self.name = name
         self.member = member
+        self.is_led = is_led
         self.program: Program | None = None
         self._check = member.check
         self._fake = fake
@@ -131,7 +133,10 @@ class Method:
         """
         given = (owner, *args) if self.member.has_owner else args
         can_change = self._check(*given, **kwargs)
-        return self._begun(can_change, args, kwargs, sys._getframe(depth + 1))
+        frame = sys._getframe(depth + 1)
+        if self.is_led:
+            frame = sites.outside_of_libraries(frame) or frame
+        return self._begun(can_change, args, kwargs, frame)
 
     def reply(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         """Record a call that has begun and answer it; the arguments are not their copies."""

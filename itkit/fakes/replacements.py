@@ -25,7 +25,8 @@ def replacement(method: Method) -> Any:
     def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
         return perform(owner, args, kwargs)
 
-    alike = _like(member, method.recording() if member.kind is Kind.PLAIN else function)
+    is_plain = member.kind is Kind.PLAIN and not method.is_led
+    alike = _like(member, method.recording() if is_plain else function)
     if member.kind is Kind.PROPERTY:
         return _property(member, alike)
     return classmethod(alike) if isinstance(member.raw, classmethod) else alike

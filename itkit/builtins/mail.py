@@ -1,0 +1,79 @@
+"""Django's mail: each message that is sent is a call, and lies in the outbox."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.core import mail
+from django.core.mail import EmailMessage
+from django.core.mail.backends import locmem
+
+from itkit.builtins.base import Builtin, BuiltinHandle
+
+
+class Outgoing:
+    """What messages go through."""
+
+    def send(self, message: EmailMessage) -> int:
+        """Put a copy of a message into the outbox; return how many were sent."""
+        message.message()  # it refuses headers with line breaks
+        sent = copy.deepcopy(message)
+        mail.outbox.append(sent)
+        return 1
+
+
+class MailHandle(BuiltinHandle):
+    """The handle of mail: ``backends.email.send.calls``, ``backends.email.outbox``."""
+
+    __slots__ = ()
+
+    @property
+    def outbox(self) -> list[EmailMessage]:
+        """The messages that were sent in this test: ``django.core.mail.outbox``."""
+        found: list[EmailMessage] = mail.outbox
+        return found
+
+
+class Mail(Builtin):
+    """Mail that goes through Django, by whichever setting: EMAIL_BACKEND or MAILERS.
+
+    The test runners put Django's backend in memory in the place of all others; that one is led
+    here.
+    """
+
+    calls = ("send",)
+    handle = MailHandle
+    real = Outgoing
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Lead Django's backend in memory here, within a block."""
+        original = locmem.EmailBackend.send_messages
+        locmem.EmailBackend.send_messages = _send  # type: ignore[method-assign]  # for the run
+        try:
+            yield
+        finally:
+            locmem.EmailBackend.send_messages = original  # type: ignore[method-assign]  # as it was
+
+    def reset(self) -> None:
+        """Empty the outbox."""
+        if hasattr(mail, "outbox"):
+            mail.outbox.clear()
+
+
+def _send(self: Any, messages: Sequence[EmailMessage]) -> int:
+    """Send messages one by one, as a connection to a server does."""
+    outgoing, count = Outgoing(), 0
+    for message in messages:
+        try:
+            sent = outgoing.send(message)
+        except OSError:  # as that of SMTP; a ValueError of a message is never silent
+            if not getattr(self, "fail_silently", False):
+                raise
+        else:
+            count += sent
+            if sent and hasattr(self, "alias") and mail.outbox:
+                last: Any = mail.outbox[-1]
+                last.sent_using = self.alias
+    return count
