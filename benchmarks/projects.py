@@ -244,7 +244,9 @@ class Project:
     def check_migrations(self) -> None:
         """Make sure that the migrations make what the models say."""
         environment = self._environment("settings", "peer")
-        self._run(["manage.py", "makemigrations", "--check", "--dry-run"], environment)
+        # Django 6.1 asks the database for its version in a check, and there is none yet.
+        command = ["manage.py", "makemigrations", "--check", "--dry-run", "--skip-checks"]
+        self._run(command, environment)
 
     def seconds_of_trivial_tests(self, *, integration: bool) -> float:
         """Run 1,000 trivial tests by ``manage.py test``; return its own count of the seconds."""

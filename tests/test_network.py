@@ -291,6 +291,7 @@ A connection to 192.0.2.1:8080 was refused: no fake answers it.
 
 @pytest.mark.parametrize("door", SERIAL)
 def test_a_way_out_fails_its_test_with_the_lines_to_add(door, project: Project):
+    project.settings('MAILERS = {"default": {}}')  # without, Django 6.1 warns
     project.write("shop/app.py", APP)
     write_tests(project, TESTS)
     result = enter(door, project)

@@ -69,7 +69,7 @@ def _send(self: Any, messages: Sequence[EmailMessage]) -> int:
         try:
             sent = outgoing.send(message)
         except OSError:  # as that of SMTP; a ValueError of a message is never silent
-            if not getattr(self, "fail_silently", False):
+            if not _fails_silently(self):
                 raise
         else:
             count += sent
@@ -77,3 +77,8 @@ def _send(self: Any, messages: Sequence[EmailMessage]) -> int:
                 last: Any = mail.outbox[-1]
                 last.sent_using = self.alias
     return count
+
+
+def _fails_silently(backend: Any) -> bool:
+    own = vars(backend)  # Django 6.1 warns who reads the attribute of a backend that has none
+    return bool(own.get("fail_silently", own.get("_fail_silently", False)))
