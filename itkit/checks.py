@@ -2,8 +2,8 @@
 
 itkit.E001  an unknown key in ``ITKIT``
 itkit.E002  a value of the wrong type or shape
-itkit.E003  a backend that names neither or both of SETTING and TARGET, has an ALIAS without a
-            SETTING, or no usable name
+itkit.E003  a backend that does not say in one way where the real one is (SETTING, TARGET, CONTAINER
+            or BUILTIN), or has no usable name
 itkit.E004  a backend whose SETTING, or ALIAS in it, is not in the settings
 itkit.E005  a backend whose path cannot be imported
 itkit.E006  a backend that cannot be faked, or is named twice
@@ -13,6 +13,7 @@ itkit.E008  a data alias whose model does not exist
 itkit.E009  a data alias with a field that its model does not have
 itkit.E010  a FAKE that is written by hand and cannot stand for the real backend
 itkit.E011  a BUILTIN whose framework is not there, or that has a wrong option
+itkit.E012  a CONTAINER that is of no known package, or has nothing for its KEY
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
 """
 

@@ -168,6 +168,8 @@ class BackendSettings:
     setting: str | None = _setting(None, _a_string)
     alias: str | None = _setting(None, _a_string)
     target: str | None = _setting(None, _a_string)
+    container: str | None = _setting(None, _a_string)
+    key: str | None = _setting(None, _a_string)
     builtin: str | None = _setting(None, _one_of(BUILTINS))
     fake: str | None = _setting(None, _a_string)
     options: Mapping[str, Any] = field(

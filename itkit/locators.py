@@ -2,19 +2,23 @@
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import keyword
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings as django_settings
 
-from itkit import builtins, conf
+from itkit import builtins, conf, containers
 from itkit.builtins import Builtin
 from itkit.conf import BackendSettings, Mistake, did_you_mean
 from itkit.exceptions import ConfigurationError
 from itkit.fakes import differences, obstacle
+
+_WAYS: Final = ("SETTING", "TARGET", "CONTAINER", "BUILTIN")
+_BESIDE: Final = {"ALIAS": "SETTING", "KEY": "CONTAINER"}
 
 
 class Located(NamedTuple):
@@ -66,34 +70,73 @@ class _Resolver:
 
     def add(self, name: str, entry: BackendSettings) -> None:
         place = f'ITKIT["BACKENDS"]["{name}"]'
-        if entry.builtin is not None:
-            self._add_builtin(place, name, entry)
+        if not (self._is_attribute(place, name) & self._is_complete(place, entry)):
             return
-        found = self._path(place, entry)
-        if self._is_attribute(place, name) and found is not None:
-            source, path = found
-            real = self._imported(source, path)
-            if real is not None and self._is_usable(source, path, real, place):
-                self.backends[name] = Located(real, entry, self._fake(place, entry, real))
+        builtin = self._builtin(place, entry) if entry.builtin is not None else None
+        found = self._real(place, entry) if builtin is None else None
+        if builtin is not None:
+            found = (f'{place}["BUILTIN"]', str(entry.builtin), builtin.real)
+        if found is not None and self._is_usable(*found, place):
+            real = found[2]
+            fake = self._fake(place, entry, real) if builtin is None else None
+            self.backends[name] = Located(real, entry, fake, builtin)
 
-    def _add_builtin(self, place: str, name: str, entry: BackendSettings) -> None:
-        others = {"SETTING": entry.setting, "TARGET": entry.target, "FAKE": entry.fake}
-        beside = [key for key, value in others.items() if value is not None]
-        if beside:
-            message = f"{place} has a BUILTIN and {beside[0]}, expected one of them."
+    def _is_complete(self, place: str, entry: BackendSettings) -> bool:
+        """Tell whether an entry says in one way where the real backend is."""
+        stated = [key for key in _WAYS if getattr(entry, key.lower()) is not None]
+        if len(stated) != 1:
+            listed = f"{', '.join(_WAYS[:-1])} and {_WAYS[-1]}"
+            message = f"{place} has {' and '.join(stated) or 'none'} of {listed}, expected one."
+            hint = (
+                "Name the Django setting that holds the dotted path, or give the path as TARGET; a"
+                f" BUILTIN is one of {', '.join(conf.BUILTINS)}."
+            )
+            self._report(3, message, hint)
+            return False
+        for key, way in _BESIDE.items():
+            if (value := getattr(entry, key.lower())) is not None and way not in stated:
+                message = f"{place} has {key} = {value!r}, which goes with a {way}."
+                self._report(3, message, f"Remove {key}, or name the {way}.")
+                return False
+        if entry.builtin is not None and entry.fake is not None:
+            message = f"{place} has a BUILTIN and a FAKE, expected one of them."
             self._report(3, message, "Remove one of the two.")
-            return
+            return False
+        if entry.container is not None and entry.key is None:
+            message = f"{place} has a CONTAINER and no KEY."
+            self._report(3, message, "Name what the container is asked for as KEY.")
+            return False
+        return True
+
+    def _builtin(self, place: str, entry: BackendSettings) -> Builtin | None:
         try:
-            builtin = builtins.make(str(entry.builtin), entry.options)
+            return builtins.make(str(entry.builtin), entry.options)
         except ConfigurationError as error:
             message = f"{place} is the BUILTIN {entry.builtin!r}: {error}"
             self._report(11, message, f"Correct {place}.")
-            return
-        source = f'{place}["BUILTIN"]'
-        if self._is_attribute(place, name) and self._is_usable(
-            source, str(entry.builtin), builtin.real, place
-        ):
-            self.backends[name] = Located(builtin.real, entry, None, builtin)
+            return None
+
+    def _real(self, place: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
+        """Return what holds the path of the real backend, for messages, the path, and it."""
+        if entry.builtin is not None:
+            return None  # it was reported
+        if entry.container is not None:
+            return self._in_container(place, entry.container, str(entry.key))
+        found = self._path(place, entry)
+        real = self._imported(*found) if found is not None else None
+        return (*found, real) if found is not None and real is not None else None
+
+    def _in_container(self, place: str, path: str, key: str) -> tuple[str, str, Any] | None:
+        source = f'{place}["CONTAINER"]'
+        is_module = "." not in path and importlib.util.find_spec(path) is not None
+        container = importlib.import_module(path) if is_module else self._imported(source, path)
+        if container is None:
+            return None
+        try:
+            return f'{place}["KEY"]', key, containers.implementation(container, key)
+        except ConfigurationError as error:
+            self._report(12, f"{source} is {path!r}: {error}", f"Correct {place}.")
+            return None
 
     def _is_attribute(self, place: str, name: str) -> bool:
         if name.isidentifier() and not name.startswith("_") and not keyword.iskeyword(name):
@@ -104,22 +147,9 @@ class _Resolver:
 
     def _path(self, place: str, entry: BackendSettings) -> tuple[str, str] | None:
         """Return what holds the dotted path, for messages, and the path."""
-        if (entry.setting is None) == (entry.target is None):
-            stated = "neither" if entry.setting is None else "both"
-            self._report(
-                3,
-                f"{place} has {stated} of SETTING and TARGET, expected one.",
-                "Name the Django setting that holds the dotted path, or give the path as TARGET; a"
-                f" BUILTIN is one of {', '.join(conf.BUILTINS)}.",
-            )
-            return None
-        if entry.target is None:
-            return self._path_in_setting(place, str(entry.setting), entry.alias)
-        if entry.alias is None:
+        if entry.target is not None:
             return f'{place}["TARGET"]', entry.target
-        message = f"{place} has an ALIAS, which is that of a SETTING, and a TARGET."
-        self._report(3, message, "Remove one of the two.")
-        return None
+        return self._path_in_setting(place, str(entry.setting), entry.alias)
 
     def _path_in_setting(
         self, place: str, setting: str, alias: str | None

@@ -474,7 +474,10 @@ def test_a_storage(door, project: Project):
         ),
         (
             {"BUILTIN": "mail", "TARGET": "a.b"},
-            'itkit.E003 ITKIT["BACKENDS"]["b"] has a BUILTIN and TARGET, expected one of them.',
+            (
+                'itkit.E003 ITKIT["BACKENDS"]["b"] has TARGET and BUILTIN of SETTING, TARGET, CONTAINER'
+                " and BUILTIN, expected one."
+            ),
         ),
         (
             {"BUILTIN": "celery", "OPTIONS": {"RUN": "later"}},

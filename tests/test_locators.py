@@ -39,14 +39,21 @@ def test_a_name_that_cannot_be_an_attribute_is_a_mistake(name):
 
 
 @pytest.mark.parametrize(
-    ("entry", "stated"), [({}, "neither"), ({"SETTING": "A", "TARGET": "b.c"}, "both")]
+    ("entry", "stated"),
+    [
+        ({}, "none"),
+        ({"SETTING": "A", "TARGET": "b.c"}, "SETTING and TARGET"),
+        ({"BUILTIN": "mail", "TARGET": "b.c"}, "TARGET and BUILTIN"),
+        ({"CONTAINER": "a.b", "KEY": "c", "SETTING": "A"}, "SETTING and CONTAINER"),
+    ],
 )
 def test_an_entry_has_one_of_setting_and_target(entry, stated):
     (mistake,) = mistakes_of(entry)
 
     assert mistake.id == "itkit.E003"
     assert mistake.message == (
-        f'ITKIT["BACKENDS"]["payments"] has {stated} of SETTING and TARGET, expected one.'
+        f'ITKIT["BACKENDS"]["payments"] has {stated} of SETTING, TARGET, CONTAINER and BUILTIN,'
+        " expected one."
     )
 
 
@@ -184,9 +191,8 @@ def test_an_alias_is_found_in_a_dict_of_paths_and_in_one_of_entries(entry):
             {},
             Mistake(
                 3,
-                'ITKIT["BACKENDS"]["payments"] has an ALIAS, which is that of a SETTING, and a'
-                " TARGET.",
-                "Remove one of the two.",
+                'ITKIT["BACKENDS"]["payments"] has ALIAS = \'live\', which goes with a SETTING.',
+                "Remove ALIAS, or name the SETTING.",
             ),
         ),
         (

@@ -46,6 +46,22 @@ SHOP = {
             def charge(self, amount: int, token: str) -> str:
                 raise RuntimeError("the real gateway was called")
     """,
+    "shop/di.py": """
+        import svcs
+
+        from shop.taxes import ITaxes, Taxes
+
+        container = svcs.Registry()
+        container.register_factory(ITaxes, Taxes)
+    """,
+    "shop/taxes.py": """
+        class ITaxes:
+            def rate(self) -> float: ...
+
+        class Taxes(ITaxes):
+            def rate(self) -> float:
+                raise RuntimeError("the real taxes were asked")
+    """,
     "shop/carriers.py": """
         class Dhl:
             def label(self, order: int) -> str:
