@@ -3,6 +3,7 @@
 An event that nobody listens to costs one look into a dict.
 """
 
+import atexit
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,25 +20,31 @@ _has_hook = False
 def listening(listeners: dict[str, Listener]) -> Iterator[None]:
     """Hear events, by their names, within a block; those of an outer block are put back."""
     _add_hook()
-    outer = {event: _listeners.get(event) for event in listeners}
-    _listeners.update(listeners)
+    heard = _listeners  # the name may be gone, where the interpreter's end is that of the block
+    outer = {event: heard.get(event) for event in listeners}
+    heard.update(listeners)
     try:
         yield
     finally:
         for event, listener in outer.items():
             if listener is None:
-                del _listeners[event]
+                heard.pop(event, None)
             else:
-                _listeners[event] = listener
+                heard[event] = listener
 
 
 def _add_hook() -> None:
     global _has_hook  # noqa: PLW0603 - of the interpreter, for good
     if not _has_hook:
-        sys.addaudithook(_hear)
+        sys.addaudithook(_hearing(_listeners))
+        # While the interpreter ends, the globals of the listeners' modules go one by one.
+        atexit.register(_listeners.clear)
         _has_hook = True
 
 
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _listeners:
-        _listeners[event](arguments)
+def _hearing(listeners: dict[str, Listener]) -> Callable[[str, tuple[Any, ...]], None]:
+    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in listeners:
+            listeners[event](arguments)
+
+    return hear

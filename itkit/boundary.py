@@ -5,11 +5,10 @@ that fail its test whatever the application makes of them: see ``keep`` and ``it
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from time import perf_counter
-from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
 from itkit import sites
@@ -18,26 +17,39 @@ from itkit.sites import Site
 Error = TypeVar("Error", bound=BaseException)
 
 
+class Caller(Protocol):
+    """What a crossing needs to know of who has caused it: a frame is one."""
+
+    @property
+    def f_globals(self) -> dict[str, Any]:
+        """The globals of its module."""
+
+    @property
+    def f_lineno(self) -> int:
+        """Its line."""
+
+
 class Crossing:
     """One thing that left the process, such as a call of a backend.
 
     Args:
-        frame: whose place is the site.
+        caller: whose place is the site, such as a frame.
 
     Attributes:
         at: its start, in seconds on the clock of ``time.perf_counter``.
         duration: how long it took, in seconds; None while it is under way.
         error: the exception that it ended with, if any.
+        strand: the thread that it was in.
     """
 
-    __slots__ = ("_line", "_namespace", "_strand", "at", "duration", "error")
+    __slots__ = ("_line", "_namespace", "at", "duration", "error", "strand")
 
-    def __init__(self, frame: FrameType) -> None:
+    def __init__(self, caller: Caller) -> None:
         self.duration: float | None = None
         self.error: BaseException | None = None
-        self._namespace: dict[str, Any] = frame.f_globals
-        self._line: int = frame.f_lineno
-        self._strand = here.strand
+        self._namespace: dict[str, Any] = caller.f_globals
+        self._line: int = caller.f_lineno
+        self.strand = here.strand
         self.at = perf_counter()
 
     @property
@@ -64,7 +76,7 @@ class Crossing:
     @property
     def thread(self) -> str:
         """The name of the thread that crossed."""
-        return self._strand.thread.name
+        return str(self.strand.thread.name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -96,7 +108,7 @@ class Timeline:
         self.has_ended = False
         self.kept: list[BaseException] = []
         self._records: list[Crossing | tuple[Any, ...]] = []
-        self.record = self._records.append
+        self.record: Callable[[Any], None] = self._records.append
 
     def __iter__(self) -> Iterator[Crossing]:
         for number, record in enumerate(self._records.copy()):
@@ -115,18 +127,20 @@ running = Timeline()
 """The timeline of the running test, for reading on a hot path; else ``current()``."""
 
 _late: list[tuple[str, BaseException]] = []
+_told: Callable[[BaseException], None] | None = None
 
 
 class Strand:
-    """A thread and the test that it belongs to.
+    """A thread, of this process or of another, and the test that it belongs to.
 
     Attributes:
+        thread: it, or what has its name.
         timeline: of the test that has started the thread; None where no test has.
     """
 
     __slots__ = ("thread", "timeline")
 
-    def __init__(self, thread: threading.Thread) -> None:
+    def __init__(self, thread: Any) -> None:
         self.thread = thread
         self.timeline: Timeline | None = getattr(thread, _TAG, None)
 
@@ -174,11 +188,31 @@ def keep(error: Error) -> Error:
     The application may swallow it: the test fails all the same.
     """
     timeline = own_timeline()
-    if timeline.has_ended:
+    if _told is not None:
+        _told(error)
+    elif timeline.has_ended:
         _late.append((timeline.test, error))
     else:
         timeline.kept.append(error)
     return error
+
+
+def tell(told: Callable[[BaseException], None] | None) -> None:
+    """Have somebody else keep the errors of this process, in which no test is running.
+
+    Nothing is recorded either: the timeline of such a process is that of no test.
+
+    Args:
+        told: gets each error; None ends that.
+    """
+    global _told  # noqa: PLW0603 - as global as the timeline
+    _told = told
+    if told is not None:
+        running.record = _forget
+
+
+def _forget(_crossing: object) -> None:
+    """Record nothing."""
 
 
 def take_late() -> list[tuple[str, BaseException]]:

@@ -36,6 +36,7 @@ from itkit.exceptions import (
 )
 from itkit.payload import Invitation, Payload
 from itkit.registry import Registry
+from itkit.relay import Relay
 from itkit.urls import redact
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Environment:
             owned=payload.databases_owned,
             migrate=payload.migrate,
         )
+        self._relay: Relay | None = None
         self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
         self._tests = 0
@@ -100,6 +102,7 @@ class Environment:
             self._releases.callback(Invitation.withdraw)
             self._releases.callback(self.backends.restore)
             self.backends.swap()
+            self._listen()
             self._releases.enter_context(boundary.following_threads())
             self._releases.enter_context(sql.recorded())
             self._releases.enter_context(network.guarded(self.payload.hosts))
@@ -122,6 +125,7 @@ class Environment:
             self._redis_server.stop()  # does nothing where it is that of a parent
         self._redis = self._new_isolation()
         self._redis.install()
+        self._listen()
         _die_with_parent()
 
     def forget_connections(self) -> None:
@@ -235,7 +239,15 @@ class Environment:
             generation=self._redis.generation,
             generations=self._redis.generations,
             redis=self._redis.own_url,
+            relay=self._relay.address if self._relay is not None else None,
         ).export()
+
+    def _listen(self) -> None:
+        """Answer the calls of backends in processes that tests start."""
+        fakes = self.backends.fakes()
+        if fakes:
+            self._relay = Relay(fakes)
+            self._releases.enter_context(self._relay.listening())
 
     def _keep_flush(self) -> None:
         """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""

@@ -3,6 +3,7 @@
 ItkitError
 ├── ConfigurationError          a setting is wrong; also an ImproperlyConfigured
 ├── ServiceUnavailableError     no server can be found, or ours has died
+├── RelayError                  a process that a test has started cannot reach the test
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
 └── TestError                   a mistake of the test's author; also an AssertionError
@@ -15,6 +16,7 @@ ItkitError
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
+    ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -35,6 +37,10 @@ class ConfigurationError(ItkitError, ImproperlyConfigured):
 
 class ServiceUnavailableError(ItkitError):
     """No Postgres or Redis can be found or started, or one that was started has died."""
+
+
+class RelayError(ItkitError):
+    """A process that a test has started cannot reach the test, or what it sends cannot be read."""
 
 
 class IsolationError(ItkitError):
@@ -85,6 +91,10 @@ class UnexpectedCallError(TestError):
 
 class ImpossibleReturnError(TestError):
     """A fake is to return what the real method, by its annotation, cannot."""
+
+
+class ElsewhereError(TestError):
+    """An error that fails the test was raised in a process that the test has started."""
 
 
 class LateCallError(TestError):

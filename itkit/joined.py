@@ -1,8 +1,8 @@
 """A process that a test starts, such as a worker of Celery, joins that test.
 
 It uses the databases and keys of the test's worker, and follows it from test to test. Its external
-backends are faked too, so that it reaches none, but by fakes of its own: what a test programs does
-not get there, nor do the calls come back.
+backends are faked too, and the test's process answers their calls: what a test programs holds here,
+and the calls are on its timeline.
 """
 
 import os
@@ -52,8 +52,9 @@ def leave() -> None:
 
 
 def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
-    from itkit import network, postgres, redis
+    from itkit import boundary, network, postgres, redis
     from itkit.registry import Registry
+    from itkit.relay import Address, Client
 
     routing = postgres.Routing(
         payload.databases,
@@ -83,6 +84,11 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     backends = Registry.from_settings()
     releases.callback(backends.restore)
     backends.swap()
+    if invitation.relay is not None:
+        client = Client(Address(*invitation.relay))
+        client.use_for(backends.fakes())
+        releases.callback(boundary.tell, None)
+        boundary.tell(client.keep)
     releases.enter_context(network.guarded(payload.hosts))
 
 

@@ -80,6 +80,7 @@ class Invitation:
         generation: of keys in Redis, now.
         generations: path of the memory that tells the ones to come; empty where there is none.
         redis: URL of the worker's own server, where each has one.
+        relay: where the calls of backends are answered, and the secret for it.
     """
 
     worker: str
@@ -87,6 +88,7 @@ class Invitation:
     generation: int
     generations: str
     redis: str | None = None
+    relay: tuple[str, str] | None = field(default=None, repr=False)
 
     def export(self) -> None:
         """Put the invitation where processes started from now on will find it."""

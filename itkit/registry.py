@@ -55,6 +55,7 @@ class Backend:
         self._builtin = builtin
         self._swapped: ExitStack | None = None
         self._stand_in = _maker(fake, settings.options) if fake is not None else None
+        self.fake: Fake
         self.handle: Handle | MethodHandle
         self._swap: ClassSwap | FunctionSwap
         if isinstance(real, FunctionType):
@@ -80,7 +81,7 @@ class Backend:
 
     def reset(self) -> None:
         """Forget what a test programmed, and what it has left."""
-        self._fake.reset()
+        self.fake.reset()
         if self._builtin is not None:
             self._builtin.reset()
 
@@ -90,28 +91,28 @@ class Backend:
         Raises:
             CallMismatchError: it has not.
         """
-        self._fake.check_required()
+        self.fake.check_required()
 
     def _fake_class(self, real: type) -> None:
         address = _address(self.name)
-        self._fake = Fake(
+        self.fake = Fake(
             self.name,
             self._members(real),
             lambda method: programming_line(address, method),
             **self._behaviour(),
         )
         builtin = self._builtin
-        self.handle = Handle(self._fake) if builtin is None else builtin.handle(self._fake, builtin)
-        self._swap = ClassSwap(real, self._fake)
+        self.handle = Handle(self.fake) if builtin is None else builtin.handle(self.fake, builtin)
+        self._swap = ClassSwap(real, self.fake)
 
     def _fake_function(self, real: FunctionType) -> None:
         member = function_member(real)
         line = f"{_address(self.name)}.returns(...)"
-        self._fake = Fake(
+        self.fake = Fake(
             self.name, {member.name: member}, lambda _: line, is_function=True, **self._behaviour()
         )
-        self.handle = MethodHandle(self._fake, self._fake.methods[member.name])
-        self._swap = FunctionSwap(real, self._fake)
+        self.handle = MethodHandle(self.fake, self.fake.methods[member.name])
+        self._swap = FunctionSwap(real, self.fake)
 
     def _members(self, real: type) -> dict[str, Member]:
         members = members_of(real)
@@ -194,6 +195,11 @@ class Registry:
         """Forget what a test programmed; its calls are on its timeline."""
         for backend in self._backends.values():
             backend.reset()
+
+    def fakes(self) -> dict[str, Fake]:
+        """Return the fakes by the names of their backends, without those that stay real."""
+        found = self._backends.items()
+        return {name: backend.fake for name, backend in found if not backend.is_real}
 
     def check(self) -> None:
         """Find out whether the test has called what it said that it would.

@@ -4,14 +4,17 @@ An error that was kept (``boundary.keep``) counts unless the test has seen it it
 passed a frame of the test's own source, or ``assertRaises`` has taken its traceback away.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 
 from itkit import boundary
-from itkit.exceptions import SwallowedError
+from itkit.exceptions import ElsewhereError, SwallowedError
 from itkit.sites import Site
 
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
 
 
@@ -48,6 +51,8 @@ def sources_of(test: type) -> frozenset[str]:
 
 def _was_seen(error: BaseException, sources: frozenset[str]) -> bool:
     passed = [frame.path for frame in _frames(error.__traceback__)]
+    if isinstance(error, ElsewhereError):
+        return False
     return not passed or not sources.isdisjoint(passed)
 
 
@@ -59,7 +64,9 @@ def _message(swallowed: Iterable[BaseException]) -> str:
 
 def _described(error: BaseException) -> str:
     text = "\n".join(f"  {line}" for line in str(error).splitlines())
-    frames = list(_frames(error.__traceback__))
+    frames = [
+        frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
+    ]
     caught = f"\n  caught at {frames[0]}" if frames else ""
     return f"{text}{caught}"
 

@@ -7,7 +7,7 @@ way a ``Fake`` records and answers, and the test holds a ``Handle`` of it.
 
 from itkit.fakes.calls import Call
 from itkit.fakes.drift import differences
-from itkit.fakes.fake import Fake
+from itkit.fakes.fake import ELSEWHERE, Fake, NotHereError
 from itkit.fakes.handles import Handle, MethodHandle, programming_line
 from itkit.fakes.members import Member, function_member, members_of
 from itkit.fakes.mocks import RecordingFake, handle_of, is_mock, mock_object
@@ -15,6 +15,7 @@ from itkit.fakes.swaps import ClassSwap, FunctionSwap, obstacle
 from itkit.fakes.unprogrammed import UnprogrammedReturn
 
 __all__ = [
+    "ELSEWHERE",
     "Call",
     "ClassSwap",
     "Fake",
@@ -22,6 +23,7 @@ __all__ = [
     "Handle",
     "Member",
     "MethodHandle",
+    "NotHereError",
     "RecordingFake",
     "UnprogrammedReturn",
     "differences",

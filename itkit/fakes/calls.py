@@ -1,9 +1,8 @@
 """The record of one call of a backend."""
 
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from itkit.boundary import Crossing, Strand
+from itkit.boundary import Caller, Crossing, Strand
 from itkit.conf import did_you_mean
 
 if TYPE_CHECKING:
@@ -31,9 +30,9 @@ class Call(Crossing):
     __slots__ = ("args", "kwargs", "method", "result")
 
     def __init__(
-        self, method: "Method", args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
+        self, method: "Method", args: tuple[Any, ...], kwargs: dict[str, Any], caller: Caller
     ) -> None:
-        super().__init__(frame)
+        super().__init__(caller)
         self.method = method
         self.args = args
         self.kwargs = kwargs
@@ -50,7 +49,7 @@ class Call(Crossing):
             call.result,
             call._namespace,
             call._line,
-            call._strand,
+            call.strand,
             call.at,
         ) = record
         call.duration, call.error = 0.0, None

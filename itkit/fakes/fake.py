@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from itkit import boundary
 from itkit.exceptions import CallMismatchError, UnexpectedCallError
@@ -13,6 +13,13 @@ from itkit.fakes.calls import Call
 from itkit.fakes.members import Kind, Member
 from itkit.fakes.methods import Arguments, Method, Otherwise
 from itkit.fakes.unprogrammed import Advice, UnprogrammedReturn
+
+ELSEWHERE: Final = object()
+"""In place of the object that was called, where that is in another process."""
+
+
+class NotHereError(Exception):
+    """A call can only be answered in the process in which it was made."""
 
 
 class Fake:
@@ -89,6 +96,10 @@ class Fake:
                     messages.wrong_count(method.name, "a call, as required() says", [])
                 )
 
+    def answer_by(self, otherwise: Otherwise) -> None:
+        """Answer calls for which nothing is programmed like this, in all tests."""
+        self._usually = self.otherwise = otherwise
+
     def answer_unprogrammed(self, way: str) -> None:
         """Answer calls for which nothing is programmed in one of the ``conf.UNPROGRAMMED`` ways."""
         self.otherwise = self._ways[way]
@@ -117,6 +128,8 @@ class Fake:
 
     def _real(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         member = call.method.member
+        if owner is ELSEWHERE:
+            raise NotHereError
         given = (owner, *args) if member.has_owner else args
         answer = member.function(*given, **kwargs)
         return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
@@ -131,6 +144,8 @@ class Fake:
 
     def _lazy(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
+        if owner is ELSEWHERE:
+            raise NotHereError
         if member.otherwise is not None:
             return member.otherwise(owner)
         return UnprogrammedReturn(call, self.advice)
@@ -141,6 +156,8 @@ class Fake:
 
     def _strict(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
+        if owner is ELSEWHERE and member.kind is Kind.PROPERTY:
+            raise NotHereError
         if member.kind is Kind.PROPERTY and member.otherwise is not None:
             return member.otherwise(owner)  # it reads what the real constructor has stored
         raise boundary.keep(

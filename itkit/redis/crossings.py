@@ -43,7 +43,7 @@ class Command(Crossing):
     __slots__ = ("found", "words")
 
     def __init__(self, record: Record) -> None:
-        _, words, self._strand, self.at = record
+        _, words, self.strand, self.at = record
         self.words = tuple(map(_text, words))
         self.found: tuple[bool, ...] = ()
         self.duration, self.error = None, None

@@ -1,0 +1,307 @@
+"""Calls of backends in processes that a test has started: answered and recorded by the test's own.
+
+The test's process listens; a process that joins it asks it for each call of a fake. So what a test
+programs holds in a worker of Celery as well, and the worker's calls are on the test's timeline.
+
+Nobody is listened to before a process is started: a thread more would make Python warn whoever
+forks.
+"""
+
+import os
+import pickle
+import secrets
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
+from multiprocessing import AuthenticationError
+from multiprocessing import connection as channels
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+from itkit import audit, boundary
+from itkit.boundary import Strand
+from itkit.exceptions import ElsewhereError, RelayError
+from itkit.fakes import ELSEWHERE, Call, Fake, NotHereError
+
+_STARTING: Final = ("subprocess.Popen", "os.posix_spawn", "os.system")
+_PATIENCE_SECONDS: Final = 5.0
+
+
+class Address(NamedTuple):
+    """Where a test's process listens, and the secret that it asks for."""
+
+    place: str
+    secret: str
+
+
+class Request(NamedTuple):
+    """One call, as it travels."""
+
+    backend: str
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    site: tuple[str, int]
+    thread: str
+
+
+class Reply(NamedTuple):
+    """What becomes of a call: a value, an error to raise, or that the asking process answers."""
+
+    kind: str
+    value: Any = None
+
+
+class Unsendable:
+    """Stands for an argument that cannot be sent to another process."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class Relay:
+    """The end in the test's process.
+
+    Args:
+        fakes: those that answer, by the names of their backends.
+    """
+
+    def __init__(self, fakes: Mapping[str, Fake]) -> None:
+        self._fakes = fakes
+        self._process = os.getpid()
+        self._secret = secrets.token_hex(16)
+        self._listener = channels.Listener(_new_place(), backlog=64)
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> Address:
+        """Where this listens."""
+        place: Any = self._listener.address
+        text = place.decode() if isinstance(place, bytes) else place
+        return Address(text if isinstance(text, str) else f"{text[0]}:{text[1]}", self._secret)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen, within a block, as soon as a process is started."""
+        with ExitStack() as releases:
+            releases.callback(self._close)
+            releases.enter_context(
+                audit.listening(dict.fromkeys(_STARTING, lambda _arguments: self._start()))
+            )
+            releases.enter_context(_before_start(self._start))
+            yield
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and self._process == os.getpid():
+                self._thread = _thread(self._accept)
+
+    def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._thread is not None and self._process == os.getpid():
+            with suppress(OSError):
+                _dial_place(self.address.place).close()  # who waits for a call hears of one
+            self._thread.join(_PATIENCE_SECONDS)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            with suppress(OSError):  # who has called may have died meanwhile
+                channel = self._listener.accept()
+                if self._is_closed:
+                    channel.close()
+                    return
+                _thread(self._serve, channel)
+
+    def _serve(self, channel: Any) -> None:
+        key = self._secret.encode()
+        with channel, suppress(OSError, EOFError, AuthenticationError):
+            channels.deliver_challenge(channel, key)
+            channels.answer_challenge(channel, key)
+            while True:
+                _send(channel, self._answer(_received(channel)))
+
+    def _answer(self, request: Request | str | Exception) -> Reply:
+        if isinstance(request, Exception):
+            return Reply("error", RelayError(f"The test's process cannot read a call: {request}"))
+        if isinstance(request, str):
+            boundary.keep(ElsewhereError(request))
+            return Reply("kept")
+        method = self._fakes[request.backend].methods[request.method]
+        call = Call(method, request.args, request.kwargs, _Frame(*request.site))
+        call.strand = Strand(SimpleNamespace(name=request.thread))
+        try:
+            return Reply("value", method.reply(call, ELSEWHERE, request.args, request.kwargs))
+        except NotHereError:
+            call.error = None
+            return Reply("here")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            return Reply("error", error)
+
+
+class _Frame(NamedTuple):
+    """What a call needs of the frame of its caller."""
+
+    path: str
+    f_lineno: int
+
+    @property
+    def f_globals(self) -> dict[str, Any]:
+        return {"__file__": self.path}
+
+
+class Client:
+    """The end in a process that a test has started.
+
+    Args:
+        address: of the test's process.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._local = threading.local()
+
+    def use_for(self, fakes: Mapping[str, Fake]) -> None:
+        """Have the test's process answer the calls of fakes, given by the names of backends."""
+        for name, fake in fakes.items():
+            fake.answer_by(self._answering(name, fake))
+
+    def keep(self, error: BaseException) -> None:
+        """Tell the test of an error that fails it."""
+        with suppress(RelayError):
+            self._ask(f"{type(error).__name__}: {error}")
+
+    def _answering(self, name: str, fake: Fake) -> Callable[..., Any]:
+        otherwise = fake.otherwise
+
+        def answer(call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            site = (call.site.path, call.site.line) if call.site is not None else ("", 0)
+            request = Request(
+                name, call.method.member.name, args, kwargs, site, f"{call.thread} of {_title()}"
+            )
+            reply = self._reply_to(request)
+            if reply.kind == "error":
+                raise reply.value
+            return otherwise(call, owner, args, kwargs) if reply.kind == "here" else reply.value
+
+        return answer
+
+    def _reply_to(self, request: Request) -> Reply:
+        try:
+            return self._ask(request)
+        except RelayError as error:
+            warnings.warn(f"{error} Calls are on no timeline.", RuntimeWarning, stacklevel=2)
+            return Reply("here")
+
+    def _ask(self, request: Any) -> Reply:
+        try:
+            channel = self._channel()
+            _send(channel, request)
+            reply: Reply = channel.recv()
+        except (OSError, EOFError, AuthenticationError) as error:
+            self._local.process = None
+            raise RelayError(f"The test's process does not answer: {error!r}.") from error
+        return reply
+
+    def _channel(self) -> Any:
+        if getattr(self._local, "process", None) != os.getpid():  # not that of who has forked it
+            self._local.channel = self._dial()
+            self._local.process = os.getpid()
+        return self._local.channel
+
+    def _dial(self) -> Any:
+        channel = _dial_place(self._address.place)
+        key = self._address.secret.encode()
+        if not channel.poll(_PATIENCE_SECONDS):
+            raise TimeoutError(f"nothing heard for {_PATIENCE_SECONDS:g} s")
+        channels.answer_challenge(channel, key)
+        channels.deliver_challenge(channel, key)
+        return channel
+
+
+def _new_place() -> Any:
+    """Return where to listen: on Linux a socket without a file, which dies with the process."""
+    return f"\0itkit-{secrets.token_hex(8)}" if sys.platform == "linux" else ("127.0.0.1", 0)
+
+
+def _dial_place(place: str) -> Any:
+    if place.startswith("\0"):
+        return channels.Client(place)
+    host, _, port = place.rpartition(":")
+    return channels.Client((host, int(port)))
+
+
+def _send(channel: Any, message: Any) -> None:
+    channel.send_bytes(_pickled(message))
+
+
+def _pickled(message: Any) -> bytes:
+    try:
+        return pickle.dumps(message)
+    except Exception as error:  # noqa: BLE001 - what is pickled may raise anything
+        if isinstance(message, Request):
+            args = tuple(map(_sendable, message.args))
+            kwargs = {name: _sendable(value) for name, value in message.kwargs.items()}
+            return pickle.dumps(message._replace(args=args, kwargs=kwargs))
+        text = f"The answer {message.value!r} cannot be sent to another process: {error}"
+        return pickle.dumps(Reply("error", RelayError(text)))
+
+
+def _sendable(value: Any) -> Any:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - as above
+        return Unsendable(repr(value))
+    return value
+
+
+def _received(channel: Any) -> Any:
+    data = channel.recv_bytes()
+    try:
+        return pickle.loads(data)  # noqa: S301 - of a process that knows the secret
+    except Exception as error:  # noqa: BLE001 - a class may be unknown here
+        return error
+
+
+def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, name="itkit-relay", daemon=True)
+    with boundary.between_tests():
+        thread.start()
+    return thread
+
+
+@contextmanager
+def _before_start(action: Callable[[], None]) -> Iterator[None]:
+    """Do something before each process of multiprocessing is started: there is no event for it."""
+    start = BaseProcess.start
+
+    @wraps(start)
+    def act_and_start(process: BaseProcess) -> None:
+        if getattr(process, "_start_method", None) != "fork":
+            action()
+        start(process)
+
+    BaseProcess.start = act_and_start  # type: ignore[method-assign, assignment]  # see above
+    try:
+        yield
+    finally:
+        if BaseProcess.start is act_and_start:
+            BaseProcess.start = start  # type: ignore[method-assign]  # as it was
+
+
+def _title() -> str:
+    path = Path(sys.argv[0] if sys.argv else "")
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return f"{name or 'a process'} ({os.getpid()})"
