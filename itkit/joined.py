@@ -5,6 +5,7 @@ backends are faked too, and the test's process answers their calls: what a test 
 and the calls are on its timeline.
 """
 
+import ctypes
 import os
 import select
 import threading
@@ -35,6 +36,7 @@ def join() -> None:
     with ExitStack() as undo:
         _attach(Payload.from_environment(), invitation, undo)
         _releases = undo.pop_all()
+    _stay_to_the_end(_releases)
     _end_with(invitation.process)
 
 
@@ -90,6 +92,14 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
         releases.callback(boundary.tell, None)
         boundary.tell(client.keep)
     releases.enter_context(network.guarded(payload.hosts))
+
+
+def _stay_to_the_end(releases: ExitStack) -> None:
+    """Have the interpreter's end release nothing: threads may still call backends in it.
+
+    Python would release when it collects the stack, by functions whose modules are gone by then.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(releases))
 
 
 def _end_with(process: int) -> None:

@@ -123,6 +123,7 @@ class Backend:
         return {
             "is_led": self._builtin is not None,
             "is_spy": self._settings.mode == "spy" or self._builtin is not None,
+            "shared_by": self.real if self._builtin and self._builtin.is_shared else None,
             "stand_in": self._stand_in,
             "unprogrammed": self._settings.unprogrammed,
         }

@@ -225,6 +225,66 @@ def test_a_worker_of_celery_that_outlasts_a_test(door, project: Project):
     assert result.counts == {"passed": 2}, result.output
 
 
+SHARED = f"""{BASE}
+
+    SEND = '''
+    from django.core import mail
+    print(mail.send_mail("s", "b", "a@b.example", ["c@d.example"]))
+    '''
+
+
+    class Shared(IntegrationTestCase):
+        def test_mail_is_in_the_outbox_of_the_test(self):
+            self.assertEqual(run(SEND), "1")
+            self.assertEqual([one.subject for one in self.backends.email.outbox], ["s"])
+            self.assertEqual(self.backends.email.send.call_count, 1)
+
+        def test_a_fake_with_a_memory_is_that_of_the_test(self):
+            from shop.bank import Bank
+
+            Bank().pay(5)
+            self.assertEqual(run("from shop.bank import Bank; print(Bank().pay(10))"), "15")
+            self.assertEqual(self.backends.bank.stand_in.paid, 15)
+
+        def test_a_spy_is_real_there_and_its_call_is_here(self):
+            code = "from shop import gateways; gateways.send_sms('1', 'x')"
+            self.assertIn("the real SMS gateway", run(code))
+            self.backends.sms.assert_called_once_with("1", "x")
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_process_shares_what_can_be_shared(door, project: Project):
+    project.settings("""
+        MAILERS = {"default": {}}  # without, Django 6.1 warns
+        ITKIT["BACKENDS"] = {
+            "email": {"BUILTIN": "mail"},
+            "sms": {"TARGET": "shop.gateways.send_sms", "MODE": "spy"},
+            "bank": {"TARGET": "shop.bank.Bank", "FAKE": "shop.bank.FakeBank"},
+        }
+    """)
+    project.write(
+        "shop/bank.py",
+        """
+        class Bank:
+            def pay(self, amount: int) -> int:
+                raise RuntimeError
+
+        class FakeBank:
+            def __init__(self):
+                self.paid = 0
+
+            def pay(self, amount):
+                self.paid += amount
+                return self.paid
+    """,
+    )
+    write_tests(project, SHARED)
+    result = enter(door, project)
+
+    assert result.counts == {"passed": 3}, result.output
+
+
 @pytest.fixture
 def relay():
     registry = Registry({"payments": StripeGateway})

@@ -22,6 +22,8 @@ class Builtin(ABC):
     Attributes:
         takes: its options, and the values that each may have; the first is the default. Empty for
             any text.
+        is_shared: whether any object of ``real`` may answer a call that another one got, in another
+            process.
         calls: the methods of ``real`` that are recorded.
         handle: what a test holds of it.
         real: the class whose calls are recorded, and answered by itself where a test programs
@@ -29,6 +31,7 @@ class Builtin(ABC):
     """
 
     takes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    is_shared: ClassVar[bool] = False
     calls: ClassVar[tuple[str, ...]]
     handle: ClassVar[type["BuiltinHandle"]]
     real: type

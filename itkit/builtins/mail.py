@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import django
+from django.conf import settings
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.core.mail.backends import locmem
+from django.test import override_settings
 
 from itkit.builtins.base import Builtin, BuiltinHandle
 
@@ -38,21 +41,23 @@ class MailHandle(BuiltinHandle):
 class Mail(Builtin):
     """Mail that goes through Django, by whichever setting: EMAIL_BACKEND or MAILERS.
 
-    The test runners put Django's backend in memory in the place of all others; that one is led
-    here.
+    Django's backend in memory is put in the place of all others, as the test runners do, and that
+    one is led here.
     """
 
+    is_shared = True  # what a process sends that a test has started is in the test's outbox
     calls = ("send",)
     handle = MailHandle
     real = Outgoing
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Lead Django's backend in memory here, within a block."""
+        """Lead all backends here, within a block."""
         original = locmem.EmailBackend.send_messages
         locmem.EmailBackend.send_messages = _send  # type: ignore[method-assign]  # for the run
         try:
-            yield
+            with override_settings(**_in_memory()):
+                yield
         finally:
             locmem.EmailBackend.send_messages = original  # type: ignore[method-assign]  # as it was
 
@@ -60,6 +65,15 @@ class Mail(Builtin):
         """Empty the outbox."""
         if hasattr(mail, "outbox"):
             mail.outbox.clear()
+
+
+def _in_memory() -> dict[str, Any]:
+    """Return the settings that the test runners make."""
+    path = f"{locmem.__name__}.{locmem.EmailBackend.__name__}"
+    mailers = getattr(settings, "MAILERS", None) if django.VERSION >= (6, 1) else None
+    if mailers is None:
+        return {"EMAIL_BACKEND": path}
+    return {"MAILERS": {alias: {"BACKEND": path} for alias in mailers}}
 
 
 def _send(self: Any, messages: Sequence[EmailMessage]) -> int:

@@ -32,6 +32,8 @@ class Fake:
         is_function: whether its one member is the backend itself, called by the backend's name.
         is_led: whether libraries call it, on behalf of the application.
         is_spy: whether the real methods answer calls for which nothing is programmed.
+        shared_by: makes an object of the real class that answers in the place of one in another
+            process; None where the real answer is to be given there.
         stand_in: makes what answers such calls, anew for each test: an object with methods of the
             same names, or a function.
         unprogrammed: what else such calls return: ``lazy``, a value that fails when it is used;
@@ -51,6 +53,7 @@ class Fake:
         is_function: bool = False,
         is_led: bool = False,
         is_spy: bool = False,
+        shared_by: Callable[[], Any] | None = None,
         stand_in: Callable[[], Any] | None = None,
         unprogrammed: str = "lazy",
     ) -> None:
@@ -61,6 +64,7 @@ class Fake:
             key: Method(name if is_function else f"{name}.{key}", member, self, is_led=is_led)
             for key, member in members.items()
         }
+        self._shared_by = shared_by
         self._make_stand_in = stand_in
         self._stand_in: Any = None
         self._making = threading.Lock()
@@ -129,7 +133,7 @@ class Fake:
     def _real(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         member = call.method.member
         if owner is ELSEWHERE:
-            raise NotHereError
+            owner = self._shared()
         given = (owner, *args) if member.has_owner else args
         answer = member.function(*given, **kwargs)
         return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
@@ -141,6 +145,12 @@ class Fake:
         found = getattr(self.stand_in, member.name)
         answer = found if member.kind is Kind.PROPERTY else found(*args, **kwargs)
         return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
+
+    def _shared(self) -> Any:
+        """Return an object that answers in the place of one in another process."""
+        if self._shared_by is None:
+            raise NotHereError
+        return self._shared_by()
 
     def _lazy(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
