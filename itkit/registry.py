@@ -112,7 +112,7 @@ class Backend:
             self.name, {member.name: member}, lambda _: line, is_function=True, **self._behaviour()
         )
         self.handle = MethodHandle(self.fake, self.fake.methods[member.name])
-        self._swap = FunctionSwap(real, self.fake)
+        self._swap = FunctionSwap(real, self.fake.methods[member.name])
 
     def _members(self, real: type) -> dict[str, Member]:
         members = members_of(real)

@@ -53,6 +53,7 @@ class Member:
         has_owner: whether it takes ``self`` or ``cls``.
         raw: as it lies in the class's ``__dict__``.
         otherwise: answers calls that are not programmed; None where only the test can know.
+        is_own: whether the class itself defines it, and has not inherited it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Member:
     has_owner: bool
     raw: Any
     otherwise: Otherwise | None
+    is_own: bool = False
 
     @cached_property
     def bind(self) -> Binder:
@@ -156,16 +158,17 @@ def _member(name: str, raw: Any, real: type) -> Member | None:
         return known
     if isinstance(raw, property):
         return _property(name, raw)
+    is_own = name in vars(real)
     if isinstance(raw, staticmethod):
-        return _method(name, raw.__func__, raw, has_owner=False)
+        return _method(name, _copied(raw.__func__), raw, has_owner=False, is_own=is_own)
     if isinstance(raw, classmethod):
-        return _method(name, raw.__func__, raw, has_owner=True)
+        return _method(name, _copied(raw.__func__), raw, has_owner=True, is_own=is_own)
     # Whatever binds itself to an instance is a method: functools.lru_cache and partialmethod
     # make such objects, and so do many decorators.
     function = _bound_to_class(raw, real)
     if function is None or isinstance(function, type) or not callable(function):
         return None
-    return _method(name, function, raw, has_owner=True)
+    return _method(name, _copied(function), raw, has_owner=True, is_own=is_own)
 
 
 def _bound_to_class(raw: Any, real: type) -> Any:
@@ -182,9 +185,11 @@ def _property(name: str, raw: property | None) -> Member:
     return Member(name, Kind.PROPERTY, getter, has_owner=True, raw=raw, otherwise=otherwise)
 
 
-def _method(name: str, function: Callable[..., Any], raw: Any, *, has_owner: bool) -> Member:
+def _method(
+    name: str, function: Callable[..., Any], raw: Any, *, has_owner: bool, is_own: bool = False
+) -> Member:
     otherwise = _otherwise(name, function)
-    return Member(name, _kind(function), function, has_owner, raw, otherwise)
+    return Member(name, _kind(function), function, has_owner, raw, otherwise, is_own)
 
 
 def _kind(function: Callable[..., Any]) -> Kind:

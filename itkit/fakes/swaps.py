@@ -1,22 +1,22 @@
 """Swap a real class or function for its fake, in place: every reference to it is reached.
 
 Nothing is patched by name. The methods are replaced on the class itself, so that instances made
-before, ``from x import Y`` and ``super()`` get them; of a function the code is replaced. Out of
-reach is only what was taken out of the class before the swap, such as a bound method. The
-arguments of an ``async`` function or a generator function are checked when it first runs.
+before, ``from x import Y`` and ``super()`` get them. Of a function the code is replaced; so is that
+of the class's own methods, for what was taken out of it before the swap, such as a bound method or
+a partial of one. Out of reach is only such a one of an inherited method. The arguments of an
+``async`` function or a generator function are checked when it first runs.
 """
 
 import inspect
-from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 from asgiref.sync import markcoroutinefunction
 
 from itkit.fakes.fake import Fake
-from itkit.fakes.members import REPLACED, Kind, members_of
+from itkit.fakes.members import REPLACED, Kind, Member, members_of
 from itkit.fakes.methods import Method
-from itkit.fakes.replacements import performer, replacement
+from itkit.fakes.replacements import Performer, performer, replacement
 
 _ABSENT: Final = object()
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
@@ -46,6 +46,11 @@ class ClassSwap:
     def __init__(self, real: type, fake: Fake) -> None:
         self._real = real
         self._fakes = {name: replacement(method) for name, method in fake.methods.items()}
+        self._taken = [
+            FunctionSwap(function, method)
+            for method in fake.methods.values()
+            if (function := _own_function(method.member)) is not None
+        ]
         self._originals: dict[str, Any] | None = None
 
     def swap(self) -> None:
@@ -56,10 +61,14 @@ class ClassSwap:
             for name, method in self._fakes.items():
                 # A metaclass may refuse plain assignment, or make something of it.
                 type.__setattr__(self._real, name, method)
+            for taken in self._taken:
+                taken.swap()
 
     def restore(self) -> None:
         """Put the real methods back; the class is then as it was."""
         originals, self._originals = self._originals, None
+        for taken in reversed(self._taken):
+            taken.restore()
         for name, method in reversed((originals or {}).items()):
             if method is _ABSENT:
                 type.__delattr__(self._real, name)
@@ -68,10 +77,14 @@ class ClassSwap:
 
 
 class FunctionSwap:
-    """One function and the code that stands for its own."""
+    """One function and the code that stands for its own.
 
-    def __init__(self, real: FunctionType, fake: Fake) -> None:
-        (method,) = fake.methods.values()
+    Args:
+        real: the function, which may be that of a method.
+        method: records its calls and answers them.
+    """
+
+    def __init__(self, real: FunctionType, method: Method) -> None:
         self._real = real
         self._fake_state = self._state_for(method)
         self._real_state: _FunctionState | None = None
@@ -91,7 +104,8 @@ class FunctionSwap:
     def _state_for(self, method: Method) -> "_FunctionState":
         # The closure stays with the function, so the new code must claim as many variables.
         member = method.member
-        code = _stub_for(self._real).__code__.replace(co_freevars=self._real.__code__.co_freevars)
+        stub = _stub_for(self._real, has_owner=member.has_owner)
+        code = stub.__code__.replace(co_freevars=self._real.__code__.co_freevars)
         attributes = {**vars(self._real), "__signature__": member.signature, REPLACED: member}
         if member.kind is Kind.COROUTINE:
             attributes.update(vars(markcoroutinefunction(lambda: None)))
@@ -128,30 +142,58 @@ class _FunctionState(NamedTuple):
 # A function keeps its kind for life: CPython warns when it gets code of another one.
 
 
-def _stub_for(function: FunctionType) -> Any:
+def _stub_for(function: FunctionType, *, has_owner: bool) -> Any:
     if inspect.iscoroutinefunction(function):
-        return _coroutine_stub
+        return _coroutine_method_stub if has_owner else _coroutine_stub
     if inspect.isasyncgenfunction(function):
-        return _async_generator_stub
+        return _async_generator_method_stub if has_owner else _async_generator_stub
     if inspect.isgeneratorfunction(function):
-        return _generator_stub
-    return _stub
+        return _generator_method_stub if has_owner else _generator_stub
+    return _method_stub if has_owner else _stub
 
 
-def _stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+def _own_function(member: Member) -> FunctionType | None:
+    """Return the function of a method that the class itself defines, as it is in the class."""
+    raw = member.raw
+    function = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
+    return function if member.is_own and isinstance(function, FunctionType) else None
+
+
+def _stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
     return _itkit_perform(None, args, kwargs)
 
 
-def _generator_stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+def _method_stub(owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    return _itkit_perform(owner, args, kwargs)
+
+
+def _generator_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
     yield from _itkit_perform(None, args, kwargs)
 
 
-async def _coroutine_stub(*args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any) -> Any:
+def _generator_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
+) -> Any:
+    yield from _itkit_perform(owner, args, kwargs)
+
+
+async def _coroutine_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
     return await _itkit_perform(None, args, kwargs)
 
 
-async def _async_generator_stub(
-    *args: Any, _itkit_perform: Callable[..., Any], **kwargs: Any
+async def _coroutine_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
 ) -> Any:
+    return await _itkit_perform(owner, args, kwargs)
+
+
+async def _async_generator_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
     async for value in _itkit_perform(None, args, kwargs):
+        yield value
+
+
+async def _async_generator_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
+) -> Any:
+    async for value in _itkit_perform(owner, args, kwargs):
         yield value
