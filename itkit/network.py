@@ -17,6 +17,8 @@ from functools import cache
 from types import FrameType
 from typing import Any, Final, NamedTuple, NoReturn
 
+from django.conf import settings as django_settings
+
 from itkit import audit, boundary, conf, sites
 from itkit.exceptions import EscapeError
 
@@ -45,9 +47,17 @@ def guarded(servers: Iterable[str] = ()) -> Iterator[None]:
     if not settings.block:
         yield
         return
-    guard = _Guard([*settings.allow, *servers])
+    guard = _Guard([*settings.allow, *servers, *_other_databases()])
     with audit.listening(guard.listeners()):
         yield
+
+
+def _other_databases() -> Iterator[str]:
+    """Yield the hosts of databases that are left to Django, whose test databases these are."""
+    for database in django_settings.DATABASES.values():
+        host, engine = database.get("HOST", ""), database.get("ENGINE", "")
+        if host and not host.startswith("/") and "postgresql" not in engine:
+            yield host
 
 
 class _Guard:

@@ -6,9 +6,10 @@ import http.client
 import socket
 import threading
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
+from django.conf import settings
 from django.test import override_settings
 
 from itkit import boundary, conf, network
@@ -185,6 +186,26 @@ def test_the_addresses_of_an_allowed_name_are_let_through(monkeypatch):
 def test_hosts_of_the_tests_own_servers_are_let_through():
     with override_settings(ITKIT={}), network.guarded([NOWHERE]):
         assert _reaches_the_network()
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_reached"),
+    [("django.db.backends.mysql", True), ("django.db.backends.postgresql", False)],
+)
+def test_a_database_that_is_left_to_django_is_let_through(engine, is_reached):
+    databases = {"default": {"ENGINE": engine, "HOST": NOWHERE}}
+    with patched_databases(databases), override_settings(ITKIT={}), network.guarded():
+        assert _reaches_the_network() is is_reached
+
+
+@contextmanager
+def patched_databases(databases):
+    # override_settings() would warn of DATABASES, which Django reads once.
+    original, settings.DATABASES = settings.DATABASES, databases
+    try:
+        yield
+    finally:
+        settings.DATABASES = original
 
 
 def test_the_guard_can_be_switched_off_and_ends_with_its_block():

@@ -23,6 +23,7 @@ class PostgresTests(IntegrationTestCase):
             self.assertEqual(self.backends.email.call_count("send_welcome_email"), 0)
 
         self.assertEqual(self.backends.email.call_count("send_welcome_email"), 1)
+        self.timeline.assert_order("INSERT shop_user", "COMMIT", "email.send_welcome_email")
 
     def test_rows_are_seen_across_threads(self):
         self.data.create("shop.User", email="here@example.com")

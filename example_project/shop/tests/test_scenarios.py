@@ -15,7 +15,7 @@ from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import DiscountPolicy, PriceCalculator, TaxCalculator
-from itkit import TestContainer
+from itkit import TestContainer, observe
 from itkit.test import IntegrationTestCase
 
 
@@ -79,11 +79,15 @@ class ServiceTests(IntegrationTestCase):
     def test_cache_database_integration(self):
         user = users.create_user("john@example.com", "password")
 
-        with self.assertNumQueries(1):
+        with observe() as first:
             self.assertEqual(users.get_user(user.id).email, "john@example.com")
-        with self.assertNumQueries(0):
+        with observe() as second:
             self.assertEqual(users.get_user(user.id).email, "john@example.com")
 
+        first.assert_queries(1, "shop_user")
+        first.assert_cache_miss(f"user:{user.id}")
+        second.assert_queries(0)
+        second.assert_cache_hit(f"user:{user.id}")
         self.assertEqual(cache.get(f"user:{user.id}")["email"], "john@example.com")
 
     def test_real_service_integration(self):

@@ -16,12 +16,13 @@ from example_project.shop.tests.threads import in_threads
 
 
 @pytest.mark.integration
-def test_mail_waits_for_the_commit(backends):
+def test_mail_waits_for_the_commit(backends, timeline):
     with transaction.atomic():
         users.register_user("john@example.com", "password")
         assert backends.email.call_count("send_welcome_email") == 0
 
     assert backends.email.call_count("send_welcome_email") == 1
+    timeline.assert_order("INSERT shop_user", "COMMIT", "email.send_welcome_email")
 
 
 @pytest.mark.integration

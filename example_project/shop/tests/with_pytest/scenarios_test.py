@@ -15,7 +15,7 @@ from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import DiscountPolicy, PriceCalculator, TaxCalculator
-from itkit import TestContainer
+from itkit import TestContainer, observe
 
 pytestmark = pytest.mark.integration
 
@@ -75,14 +75,18 @@ def test_user_order_integration(data, backends):
     assert backends.email.get_calls("send_order_confirmation")[0]["args"][0] == user.email
 
 
-def test_cache_database_integration(django_assert_num_queries):
+def test_cache_database_integration():
     user = users.create_user("john@example.com", "password")
 
-    with django_assert_num_queries(1):
+    with observe() as first:
         assert users.get_user(user.id).email == "john@example.com"
-    with django_assert_num_queries(0):
+    with observe() as second:
         assert users.get_user(user.id).email == "john@example.com"
 
+    first.assert_queries(1, "shop_user")
+    first.assert_cache_miss(f"user:{user.id}")
+    second.assert_queries(0)
+    second.assert_cache_hit(f"user:{user.id}")
     assert cache.get(f"user:{user.id}")["email"] == "john@example.com"
 
 
