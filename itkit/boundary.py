@@ -246,7 +246,7 @@ def following_threads() -> Iterator[None]:
 
 
 @contextmanager
-def between_tests() -> Iterator[None]:
+def unowned_threads() -> Iterator[None]:
     """Have the threads that are started within a block belong to no test: they outlast it."""
     global _are_tagged  # noqa: PLW0603 - as global as the timeline
     outer, _are_tagged = _are_tagged, False
@@ -254,6 +254,22 @@ def between_tests() -> Iterator[None]:
         yield
     finally:
         _are_tagged = outer
+
+
+@contextmanager
+def between_tests() -> Iterator[None]:
+    """Have what happens within a block be nobody's: it sets up what several tests share.
+
+    Errors are kept for the running test all the same, as it would not run without the rest.
+    """
+    global running  # noqa: PLW0603 - as global as ever
+    outer, running = running, Timeline()
+    running.kept = outer.kept
+    try:
+        with unowned_threads():
+            yield
+    finally:
+        running = outer
 
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})

@@ -111,13 +111,12 @@ class IntegrationPlugin:
         from itkit import boundary
         from itkit.exceptions import ItkitError
 
-        if fixturedef.argname != _DATABASES:
+        try:
             with boundary.between_tests():
                 return (yield)
-
-        try:
-            return (yield)
         except ItkitError as error:
+            if fixturedef.argname != _DATABASES:
+                raise
             message = f"itkit: {error}"
             request.session.shouldfail = message
             pytest.fail(message, pytrace=False)

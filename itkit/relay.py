@@ -277,7 +277,7 @@ def _received(channel: Any) -> Any:
 
 def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, name="itkit-relay", daemon=True)
-    with boundary.between_tests():
+    with boundary.unowned_threads():
         thread.start()
     return thread
 

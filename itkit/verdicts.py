@@ -63,12 +63,13 @@ def _message(swallowed: Iterable[BaseException]) -> str:
 
 
 def _described(error: BaseException) -> str:
+    where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
     text = "\n".join(f"  {line}" for line in str(error).splitlines())
     frames = [
         frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
     ]
     caught = f"\n  caught at {frames[0]}" if frames else ""
-    return f"{text}{caught}"
+    return f"{where}{text}{caught}"
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[Site]:

@@ -347,7 +347,10 @@ def test_a_process_that_joins_a_test_is_guarded_too(project: Project):
     )
     result = enter("pytest", project)
 
-    assert result.counts == {"passed": 1}, result.output
+    assert result.counts == {"failed": 1}, result.output
+    assert "in a process that the test has started:" in result.output
+    assert "EscapeError: A connection to 192.0.2.1:8080 was refused" in result.output
+    assert "timeline of the test" not in result.output  # nor what set the databases up
 
 
 def test_what_responses_and_respx_answer_does_not_go_out(project: Project):
