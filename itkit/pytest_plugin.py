@@ -172,7 +172,8 @@ class IntegrationPlugin:
             from itkit import boundary, timeline
 
             of_test = self._ended if report.when == "teardown" else None
-            if shown := timeline.report(boundary.current() if of_test is None else of_test):
+            shown = timeline.report(boundary.current() if of_test is None else of_test)
+            if shown and not timeline.is_shown(report.longreprtext):
                 report.sections.append(("itkit", shown))
         if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
-from multiprocessing import AuthenticationError
+from multiprocessing import AuthenticationError, get_start_method
 from multiprocessing import connection as channels
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -289,7 +289,8 @@ def _before_start(action: Callable[[], None]) -> Iterator[None]:
 
     @wraps(start)
     def act_and_start(process: BaseProcess) -> None:
-        if getattr(process, "_start_method", None) != "fork":
+        # A thread more would make Python warn of the fork; and who is forked has no relay to ask.
+        if (getattr(process, "_start_method", None) or get_start_method()) != "fork":
             action()
         start(process)
 

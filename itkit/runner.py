@@ -272,8 +272,11 @@ class _TestScope(_ServerWatch):
 def _note_timeline(err: Any) -> None:
     """Have an error print what has left the process before it."""
     error = err[1] if err is not None else None
+    if error is None:
+        return
     noted = timeline.report(boundary.current())
-    if error is not None and noted and noted not in getattr(error, "__notes__", ()):
+    shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    if noted and not timeline.is_shown(shown):
         error.add_note(noted)
 
 

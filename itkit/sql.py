@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from time import perf_counter
 from types import FrameType
 from typing import Any, Final
@@ -85,7 +85,7 @@ def recorded() -> Iterator[None]:
             _listen(connection)
         for method, what in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK")):
             releases.enter_context(_replaced(method, _ending(what)))
-        releases.enter_context(_replaced("on_commit", _hooking))
+        releases.enter_context(_replaced("run_and_clear_commit_hooks", _hooking))
         yield
     for connection in connections.all(initialized_only=True):
         if _record in connection.execute_wrappers:
@@ -111,7 +111,9 @@ def _record(
         return execute(sql, params, many, context)
     alias = context["connection"].alias
     rows = len(params) if many and hasattr(params, "__len__") else 1
-    statement = Statement(_caller(), sql if isinstance(sql, str) else str(sql), alias, rows)
+    # Django makes the same text anew for each query; a test may send very many.
+    text = sys.intern(sql) if type(sql) is str else str(sql)
+    statement = Statement(_caller(), text, alias, rows)
     timeline.record(statement)
     try:
         return execute(sql, params, many, context)
@@ -136,19 +138,34 @@ def _ending(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _hooking(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what notes each hook as it is run.
+
+    Not before: who captures hooks (``captureOnCommitCallbacks``) gets those that were registered.
+    """
+
     @wraps(method)
-    def on_commit(self: BaseDatabaseWrapper, func: Any, robust: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's
-        if not callable(func):
-            return method(self, func, robust)
+    def run_and_clear_commit_hooks(self: Any) -> Any:
+        self.run_on_commit = [
+            (sids, _noting(hook, self.alias), *rest) for sids, hook, *rest in self.run_on_commit
+        ]
+        return method(self)
 
-        @wraps(func)
-        def hook() -> Any:
-            _note(f"on_commit {getattr(func, '__qualname__', func)}", self.alias)
-            return func()
+    return run_and_clear_commit_hooks
 
-        return method(self, hook, robust)
 
-    return on_commit
+def _noting(hook: Callable[[], object], alias: str) -> Callable[[], object]:
+    @wraps(hook)
+    def noted() -> object:
+        _note(f"on_commit {_name_of(hook)}", alias)
+        return hook()
+
+    return noted
+
+
+def _name_of(hook: Any) -> str:
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__qualname__", type(hook).__qualname__))
 
 
 def _note(what: str, alias: str) -> None:

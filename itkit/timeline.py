@@ -9,6 +9,7 @@ from itkit.boundary import Crossing
 from itkit.conf import did_you_mean
 from itkit.exceptions import OrderError
 
+_HEADING: Final = "timeline of the test:"
 _MOST_SHOWN: Final = 40
 _WIDTH: Final = 88
 
@@ -69,7 +70,12 @@ def shown(crossings: Iterable[Crossing]) -> str:
 def report(timeline: boundary.Timeline) -> str:
     """Return what is printed of a timeline when its test has failed; empty if it is."""
     table = shown(_noted(timeline))
-    return f"timeline of the test:\n{table}" if table else ""
+    return f"{_HEADING}\n{table}" if table else ""
+
+
+def is_shown(message: str) -> bool:
+    """Tell whether a message shows a timeline already."""
+    return _HEADING in message
 
 
 def _noted(timeline: boundary.Timeline) -> Iterator[Crossing]:
@@ -107,4 +113,4 @@ def _out_of_order(
     lines = [f"The timeline has no {name!r}{after}.", f"  expected order: {', '.join(names)}"]
     if not any(_is(crossing, name) for crossing in crossings):
         lines.append(f"  {did_you_mean(name, sorted({crossing.name for crossing in crossings}))}")
-    return "\n".join([*lines, "timeline of the test:", shown(crossings) or "  empty"])
+    return "\n".join([*lines, _HEADING, shown(crossings) or "  empty"])

@@ -153,6 +153,7 @@ CHECKOUT = """
 """
 
 TESTS = """
+    import functools
     import threading
 
     from django.db import connection, transaction
@@ -161,6 +162,10 @@ TESTS = """
     from itkit.test import IntegrationMixin, IntegrationTestCase
     from shop.checkout import checkout, fail_within, raw
     from shop.models import Customer
+
+
+    def count():
+        Customer.objects.count()
 
 
     class Orders(IntegrationTestCase):
@@ -200,21 +205,29 @@ TESTS = """
             thread.join()
             self.assertEqual([crossing.name for crossing in self.timeline], ["SELECT shop_customer"])
 
+        def test_hooks_are_noted_as_they_are_run(self):
+            with transaction.atomic():
+                transaction.on_commit(count)
+                transaction.on_commit(functools.partial(count), robust=True)
+            self.timeline.assert_order(
+                "COMMIT", "on_commit count", "SELECT", "on_commit count", "SELECT"
+            )
+
         def test_the_timeline_of_another_test_is_not_there(self):
             self.assertEqual(list(self.timeline), [])
 
 
     class RolledBack(IntegrationMixin, TestCase):
-        def test_savepoints_are_not_told_but_hooks_that_are_run_are(self):
+        def test_savepoints_are_not_told_and_captured_hooks_are_what_they_were(self):
             with self.captureOnCommitCallbacks(execute=True) as callbacks:
                 with transaction.atomic():
                     Customer.objects.create(email="a@example.com")
-                    transaction.on_commit(lambda: None)
-            self.assertEqual(len(callbacks), 1)
-            names = [crossing.name for crossing in self.timeline]
-            self.assertEqual(names[0], "INSERT shop_customer")
-            self.assertTrue(names[1].startswith("on_commit "), names)
-            self.assertEqual(len(names), 2, names)
+                    transaction.on_commit(count)
+            self.assertEqual(callbacks, [count])
+            self.assertEqual(
+                [crossing.name for crossing in self.timeline],
+                ["INSERT shop_customer", "SELECT shop_customer"],
+            )
 """
 
 
@@ -224,7 +237,7 @@ def test_the_timeline_of_a_project(door, project: Project):
     write_tests(project, TESTS)
     result = enter(door, project)
 
-    assert result.counts == {"passed": 6}, result.output
+    assert result.counts == {"passed": 7}, result.output
 
 
 FAILING = """
@@ -248,6 +261,10 @@ FAILING = """
 
         def test_nothing_left_the_process(self):
             self.fail("alone")
+
+        def test_an_order_that_is_shown_by_its_own_error(self):
+            checkout("a@example.com")
+            self.timeline.assert_order("sms", "payments.charge")
 """
 
 PRINTED = """\
@@ -267,10 +284,10 @@ def test_a_failure_shows_the_timeline(door, project: Project):
     write_tests(project, FAILING)
     result = enter(door, project)
 
-    assert result.counts["failed"] == 4, result.output
-    assert result.output.count("timeline of the test:") == 3, result.output
+    assert result.counts["failed"] == 5, result.output
+    assert result.output.count("timeline of the test:") == 4, result.output
     shown = _squeezed(result.output)
-    assert shown.count(_squeezed(PRINTED)) == 3, result.output
+    assert shown.count(_squeezed(PRINTED)) == 4, result.output
 
 
 def _squeezed(text: str) -> str:
