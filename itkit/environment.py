@@ -343,6 +343,7 @@ def attach(worker: str) -> Environment:
     payload = Payload.from_environment()
     _check_run(payload)
     environment = Environment(payload, worker)
+    _check_run(payload)  # again: it may have been swept before this worker had made its user
     environment.attach()
     _die_with_parent()
     _current = environment
@@ -371,6 +372,7 @@ def _check_run(payload: Payload) -> None:
     if payload.redis is None or payload.redis_owned:
         return
     if not redis.is_registered(payload.redis, payload.run):
+        redis.revoke(payload.redis, payload.run)
         raise ItkitError(f"The run {payload.run}, whose worker this was to be, has ended.")
 
 

@@ -8,7 +8,7 @@ from itkit.redis.denials import are_told
 from itkit.redis.installed import Installed
 from itkit.redis.isolation import Isolation
 from itkit.redis.joined import joined
-from itkit.redis.lease import RunLease, is_registered, sweep
+from itkit.redis.lease import RunLease, is_registered, revoke, sweep
 from itkit.redis.own import OwnServer
 from itkit.redis.project import mistakes, project_servers
 from itkit.redis.server import probe
@@ -25,5 +25,6 @@ __all__ = [
     "mistakes",
     "probe",
     "project_servers",
+    "revoke",
     "sweep",
 ]

@@ -112,6 +112,16 @@ def is_registered(server: str, run: str) -> bool:
         return bool(client.sismember(_RUNS, run))
 
 
+def revoke(server: str, run: str) -> None:
+    """Delete the users of a run, which is registered no more.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    with servers.connected(server) as client:
+        acl.revoke(client, run)
+
+
 def _forget(server: str, run: str, tracking: Tracking | None = None) -> None:
     with servers.connected(server) as client:
         acl.revoke(client, run)  # first: what a process of the run still writes would stay
@@ -122,6 +132,7 @@ def _forget(server: str, run: str, tracking: Tracking | None = None) -> None:
         else:
             servers.remove(server, _root(run))
         client.srem(_RUNS, run)
+        acl.revoke(client, run)  # again: a worker that outlives its run may just have made one
 
 
 def _is_run(text: str) -> bool:
