@@ -72,14 +72,12 @@ class _Resolver:
         place = f'ITKIT["BACKENDS"]["{name}"]'
         if not (self._is_attribute(place, name) & self._is_complete(place, entry)):
             return
-        builtin = self._builtin(place, entry) if entry.builtin is not None else None
-        found = self._real(place, entry) if builtin is None else None
-        if builtin is not None:
-            found = (f'{place}["BUILTIN"]', str(entry.builtin), builtin.real)
-        if found is not None and self._is_usable(*found, place):
-            real = found[2]
-            fake = self._fake(place, entry, real) if builtin is None else None
-            self.backends[name] = Located(real, entry, fake, builtin)
+        if entry.builtin is not None:
+            located = self._builtin(place, entry)
+        else:
+            located = self._real(place, entry)
+        if located is not None:
+            self.backends[name] = located
 
     def _is_complete(self, place: str, entry: BackendSettings) -> bool:
         """Tell whether an entry says in one way where the real backend is."""
@@ -108,20 +106,29 @@ class _Resolver:
             return False
         return True
 
-    def _builtin(self, place: str, entry: BackendSettings) -> Builtin | None:
+    def _builtin(self, place: str, entry: BackendSettings) -> Located | None:
         try:
-            return builtins.make(str(entry.builtin), entry.options)
+            builtin = builtins.make(str(entry.builtin), entry.options)
         except ConfigurationError as error:
             message = f"{place} is the BUILTIN {entry.builtin!r}: {error}"
             self._report(11, message, f"Correct {place}.")
             return None
+        if self._is_usable(f'{place}["BUILTIN"]', str(entry.builtin), builtin.real, place):
+            return Located(builtin.real, entry, None, builtin)
+        return None
 
-    def _real(self, place: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
-        """Return what holds the path of the real backend, for messages, the path, and it."""
-        if entry.builtin is not None:
-            return None  # it was reported
+    def _real(self, place: str, entry: BackendSettings) -> Located | None:
         if entry.container is not None:
-            return self._in_container(place, entry.container, str(entry.key))
+            found = self._in_container(place, entry.container, str(entry.key))
+        else:
+            found = self._by_path(place, entry)
+        if found is not None and self._is_usable(*found, place):
+            real = found[2]
+            return Located(real, entry, self._fake(place, entry, real))
+        return None
+
+    def _by_path(self, place: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
+        """Return what holds the path of the real backend, for messages, the path, and it."""
         found = self._path(place, entry)
         real = self._imported(*found) if found is not None else None
         return (*found, real) if found is not None and real is not None else None

@@ -139,6 +139,12 @@ class Relay:
         if isinstance(request, str):
             boundary.keep(ElsewhereError(request))
             return Reply("kept")
+        try:
+            return self._answer_call(request)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            return Reply("error", error)
+
+    def _answer_call(self, request: Request) -> Reply:
         method = self._fakes[request.backend].methods[request.method]
         call = Call(method, request.args, request.kwargs, _Frame(*request.site))
         call.strand = Strand(SimpleNamespace(name=request.thread))
@@ -147,8 +153,6 @@ class Relay:
         except NotHereError:
             call.error = None
             return Reply("here")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            return Reply("error", error)
 
 
 class _Frame(NamedTuple):
@@ -209,10 +213,12 @@ class Client:
         try:
             channel = self._channel()
             _send(channel, request)
-            reply: Reply = channel.recv()
+            reply: Reply | Exception = _received(channel)
         except (OSError, EOFError, AuthenticationError) as error:
             self._local.process = None
             raise RelayError(f"The test's process does not answer: {error!r}.") from error
+        if isinstance(reply, Exception):
+            return Reply("error", RelayError(f"The test's answer cannot be read here: {reply!r}"))
         return reply
 
     def _channel(self) -> Any:

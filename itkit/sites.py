@@ -5,13 +5,14 @@ function as well, but reading it from a frame is an audit event, which costs as 
 the record while anybody listens: so the function is found in the source, when it is printed.
 """
 
-import ast
 import linecache
 import sysconfig
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from inspect import CO_NEWLOCALS
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __package__
@@ -76,16 +77,30 @@ def _function_at(path: str, line: int) -> str:
 
 @lru_cache(maxsize=256)
 def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
-    """Return the first and the last line of each function in a file, and its name."""
+    """Return the first and the last line of each function in a file, and its name.
+
+    By compiling it: Python 3.11 fails when two threads make syntax trees at once.
+    """
+    source = "".join(linecache.getlines(path))
     try:
-        tree = ast.parse("".join(linecache.getlines(path)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the import has told of them
+            module = compile(source, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):  # no Python, such as a template, or none that this one reads
         return ()
-    return tuple(
-        (node.lineno, node.end_lineno or node.lineno, node.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
+    return tuple(_functions_in(module))
+
+
+def _functions_in(code: CodeType) -> Iterator[tuple[int, int, str]]:
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            found = list(_functions_in(inner))
+            own = [line for _, _, line in inner.co_lines() if line is not None]
+            last = max([*own, *(last for _, last, _ in found)], default=inner.co_firstlineno)
+            # Classes are code as well, and so are lambdas and comprehensions.
+            if inner.co_flags & CO_NEWLOCALS and not inner.co_name.startswith("<"):
+                yield inner.co_firstlineno, last, inner.co_name
+            yield from found
 
 
 def _relative(path: str) -> str:

@@ -350,6 +350,23 @@ def test_nonsense_and_a_process_that_dies_in_between_harm_nobody(relay):
     assert child(made.address, "print(client._ask(request).value)") == "txn"
 
 
+def test_an_answer_that_cannot_be_read_is_told(relay):
+    made, registry = relay
+    # Of a class that pickle calls with the message alone, which is one argument too few.
+    registry.payments.charge.raises(UnicodeDecodeError("ascii", b"x", 0, 1, "odd"))
+    told = child(made.address, "print(client._ask(request))")
+
+    assert "RelayError(" in told
+    assert "The test's answer cannot be read here: TypeError" in told
+
+
+def test_a_backend_that_the_test_does_not_know_is_told(relay):
+    made, _ = relay
+    told = child(made.address, "print(client._ask(request._replace(backend='nothing')))")
+
+    assert "KeyError('nothing')" in told
+
+
 def test_where_nobody_listens_a_fake_answers_by_itself(relay):
     made, _ = relay
     subprocess.run([sys.executable, "-c", ""], check=True)

@@ -4,14 +4,12 @@ import re
 import sys
 import threading
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
 from itkit import sites
-from itkit.sites import Site
 
 _ROOM: Final = 1000
 # A name follows these directly; what follows other words may be a value.
@@ -29,15 +27,19 @@ class Opener:
     Attributes:
         test: that was running.
         thread: name of the thread.
-        site: the first place outside of libraries.
+        namespace: the globals of the first module outside of libraries; None where there is none.
+        line: of that module.
     """
 
     test: str
     thread: str
-    site: Site | None
+    namespace: dict[str, Any] | None
+    line: int
 
     def __str__(self) -> str:
-        place = f" at {self.site}" if self.site is not None else ""
+        place = ""
+        if self.namespace is not None:
+            place = f" at {sites.site(self.namespace, self.line)}"
         return f"opened by the thread {self.thread!r}{place}, during {self.test or 'no test'}"
 
 
@@ -77,12 +79,9 @@ class Sessions:
         if connection.vendor != "postgresql":
             return
         thread = threading.current_thread().name
-        opener = Opener(self.test, thread, _site(sys._getframe(1)))
+        frame = sites.outside_of_libraries(sys._getframe(1))
+        namespace, line = (frame.f_globals, frame.f_lineno) if frame is not None else (None, 0)
+        opener = Opener(self.test, thread, namespace, line)
         self._openers[connection.connection.info.backend_pid] = opener
         if len(self._openers) > _ROOM:
             del self._openers[next(iter(self._openers))]
-
-
-def _site(frame: FrameType) -> Site | None:
-    found = sites.outside_of_libraries(frame)
-    return sites.site(found.f_globals, found.f_lineno) if found is not None else None
