@@ -57,6 +57,26 @@ class Reply(NamedTuple):
     value: Any = None
 
 
+class Raised(NamedTuple):
+    """An error, as it travels: not by its constructor, which may take something else."""
+
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Raised":
+        """Take an error apart; what of it cannot be sent is shown."""
+        state = {name: _sendable(value) for name, value in vars(error).items()}
+        return cls(type(error), tuple(map(_sendable, error.args)), state)
+
+    def error(self) -> BaseException:
+        """Put the error together again."""
+        made: BaseException = self.kind.__new__(self.kind, *self.args)
+        vars(made).update(self.state)
+        return made
+
+
 class Unsendable:
     """Stands for an argument that cannot be sent to another process."""
 
@@ -135,14 +155,14 @@ class Relay:
 
     def _answer(self, request: Request | str | Exception) -> Reply:
         if isinstance(request, Exception):
-            return Reply("error", RelayError(f"The test's process cannot read a call: {request}"))
+            return _failed(f"The test's process cannot read a call: {request}")
         if isinstance(request, str):
             boundary.keep(ElsewhereError(request))
             return Reply("kept")
         try:
             return self._answer_call(request)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
-            return Reply("error", error)
+            return Reply("error", Raised.of(error))
 
     def _answer_call(self, request: Request) -> Reply:
         method = self._fakes[request.backend].methods[request.method]
@@ -197,7 +217,7 @@ class Client:
             )
             reply = self._reply_to(request)
             if reply.kind == "error":
-                raise reply.value
+                raise reply.value.error()
             return otherwise(call, owner, args, kwargs) if reply.kind == "here" else reply.value
 
         return answer
@@ -218,7 +238,7 @@ class Client:
             self._local.process = None
             raise RelayError(f"The test's process does not answer: {error!r}.") from error
         if isinstance(reply, Exception):
-            return Reply("error", RelayError(f"The test's answer cannot be read here: {reply!r}"))
+            return _failed(f"The test's answer cannot be read here: {reply!r}")
         return reply
 
     def _channel(self) -> Any:
@@ -235,6 +255,10 @@ class Client:
         channels.answer_challenge(channel, key)
         channels.deliver_challenge(channel, key)
         return channel
+
+
+def _failed(text: str) -> Reply:
+    return Reply("error", Raised.of(RelayError(text)))
 
 
 def _new_place() -> Any:
@@ -262,7 +286,7 @@ def _pickled(message: Any) -> bytes:
             kwargs = {name: _sendable(value) for name, value in message.kwargs.items()}
             return pickle.dumps(message._replace(args=args, kwargs=kwargs))
         text = f"The answer {message.value!r} cannot be sent to another process: {error}"
-        return pickle.dumps(Reply("error", RelayError(text)))
+        return pickle.dumps(_failed(text))
 
 
 def _sendable(value: Any) -> Any:
