@@ -4,6 +4,7 @@ import asyncio
 
 import factory
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models.signals import post_save
@@ -180,6 +181,38 @@ def test_a_row_is_recorded_by_every_manager_at_work():
 
     assert dict(inner.cleanup().removed) == {"shopdata.Tag": 1}
     assert dict(outer.cleanup().removed) == {"shopdata.Customer": 1}
+
+
+def test_what_the_tested_code_creates_is_captured_in_order_and_removed():
+    def place_order():
+        customer = Customer.objects.create(name="Ada", email="ada@example.com")
+        return Order.objects.create(customer=customer)
+
+    with TestDataManager() as data:
+        with data.capture() as made:
+            order = place_order()
+            order.save()  # again, which creates nothing
+        Customer.objects.create(name="Bob", email="bob@example.com")
+        assert made == [order.customer, order]
+        assert data.created_orders == [order]
+
+    assert [customer.name for customer in Customer.objects.all()] == ["Bob"]
+    assert not Order.objects.exists()
+
+
+def test_captures_may_be_nested_and_end_when_their_block_fails():
+    def fail_within(data):
+        with data.capture():
+            raise ZeroDivisionError
+
+    with TestDataManager() as data:
+        with data.capture() as outer:
+            with data.capture() as inner:
+                customer = Customer.objects.create(name="Ada", email="ada@example.com")
+            with pytest.raises(ZeroDivisionError):
+                fail_within(data)
+            other = Customer.objects.create(name="Bob", email="bob@example.com")
+        assert (inner, outer) == ([customer], [customer, other])
 
 
 def test_rows_made_outside_of_a_manager_are_not_taken_for_its_own():
@@ -382,6 +415,33 @@ def test_cleanup_can_be_awaited():
 
 
 @pytest.mark.django_db(transaction=True)
+def test_asyncio_code_has_twins():
+    async def use():
+        async with TestDataManager() as data:
+            order = await data.acreate(Order, "paid", customer__name="Eve")
+            customers = await data.acreate_batch(Customer, 2)
+            assert (order.status, order.customer.name, len(customers)) == ("paid", "Eve", 2)
+            assert data.created_orders == [order]
+            report = await data.acleanup()
+            assert report.removed["shopdata.Order"] == 1
+            await data.acreate(Customer)
+
+    async_to_sync(use)()
+    assert not Order.objects.exists()
+    assert not Customer.objects.exists()
+
+
+def test_an_async_block_that_fails_cleans_up_and_keeps_its_failure():
+    async def fail():
+        async with TestDataManager() as data:
+            await data.acreate(Customer)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async_to_sync(fail)()
+    assert not Customer.objects.exists()
+
+
 def test_cleanup_removes_rows_that_were_committed():
     with TestDataManager() as data:
         data.create(OrderLine)

@@ -297,3 +297,19 @@ def test_rows_that_another_thread_saves_meanwhile_are_not_taken_for_ours(data):
     data.cleanup()
 
     assert rows(Customer).filter(pk=strangers[1].pk).delete()[0] == 1
+
+
+def test_what_threads_create_is_captured(database):
+    def create(number):
+        Customer.objects.using(ALIAS).create(name=f"n{number}", email=f"{number}@example.com")
+        connections[ALIAS].close()
+
+    with TestDataManager(using=ALIAS) as data:
+        with data.capture() as made:
+            threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert sorted(customer.name for customer in made) == [f"n{number}" for number in range(8)]
+    assert not Customer.objects.using(ALIAS).filter(name__startswith="n").exists()

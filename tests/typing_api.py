@@ -3,13 +3,16 @@
 from typing import assert_type
 
 from django.contrib.auth.models import User
+from django.db.models import Model
 
-from itkit import TestDataManager
+from itkit import Observation, TestDataManager, observe
+from itkit.data.report import CleanupReport
 from itkit.fakes import Call, Handle, MethodHandle
 from itkit.fakes.programming import Programming, Rule
 from itkit.registry import Registry
 from itkit.runner import IntegrationRunner
 from itkit.test import IntegrationTestCase
+from itkit.timeline import TimelineReader
 
 
 class Gateway:
@@ -26,6 +29,7 @@ class Checkout(IntegrationTestCase):
         assert_type(self.data.create_batch(User, 2), list[User])
         assert_type(self.data.build(User), User)
         assert_type(self.backends[Gateway], Handle)
+        assert_type(self.timeline, TimelineReader)
         assert_type(self.backends[Gateway].charge, MethodHandle)
         assert_type(self.backends[Gateway].call_count("charge"), int)
         assert_type(self.backends[Gateway].was_called_with("charge", 1, token="t"), bool)
@@ -36,6 +40,17 @@ class Checkout(IntegrationTestCase):
         assert_type(charge.loses_reply(TimeoutError).required(), MethodHandle)
         assert_type(charge.when(amount=1).returns("txn"), Rule)
         assert_type(charge.on_call(2).raises(TimeoutError), Programming)
+
+
+async def create_in_asyncio(data: TestDataManager) -> None:
+    """The twins for asyncio code."""
+    assert_type(await data.acreate(User), User)
+    assert_type(await data.acreate_batch(User, 2), list[User])
+    assert_type(await data.acleanup(), CleanupReport)
+    with data.capture() as made:
+        assert_type(made, list[Model])
+    with observe() as seen:
+        assert_type(seen, Observation)
 
 
 runner: type[IntegrationRunner] = IntegrationRunner

@@ -1,11 +1,13 @@
 """TestDataManager: creates what a test needs, knows all of it, and removes it again."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeGuard, TypeVar, overload
 
+from asgiref.sync import sync_to_async
 from django.db import models
 
 from itkit.data import aliases, deletion, factories, login, lookup
@@ -124,6 +126,18 @@ class TestDataManager:
             self._tracked.add(instance)
         return rows
 
+    @contextmanager
+    def capture(self) -> Iterator[list[models.Model]]:
+        """Track all that the tested code creates within a block, in all threads.
+
+        ``bulk_create`` and raw SQL tell nobody, so what they insert is not seen.
+
+        Yields:
+            The instances, in the order in which they were created; the list grows on the way.
+        """
+        with self._tracked.capturing() as made:
+            yield made
+
     def on_cleanup(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function at clean-up, after what is created later has been removed."""
         self._tracked.add_callback(partial(function, *args))
@@ -141,6 +155,43 @@ class TestDataManager:
             return report.after(partial(self._clean_up, report))
         self._clean_up(report)
         return report
+
+    @overload
+    async def acreate(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    async def acreate(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
+    async def acreate(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
+        """Create and save one instance, as ``create()`` does, from asyncio code."""
+        return await sync_to_async(lambda: self.create(what, *states, **values))()
+
+    @overload
+    async def acreate_batch(
+        self, what: type[M], size: int, /, *states: str, **values: Any
+    ) -> list[M]: ...
+    @overload
+    async def acreate_batch(
+        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+    ) -> list[Any]: ...
+    async def acreate_batch(
+        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+    ) -> list[Any]:
+        """Create and save ``size`` instances, as ``create_batch()`` does, from asyncio code."""
+        return await sync_to_async(lambda: self.create_batch(what, size, *states, **values))()
+
+    async def acleanup(self) -> CleanupReport:
+        """Remove what was created and tracked, as ``cleanup()`` does, from asyncio code."""
+        return await self.cleanup()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await sync_to_async(self.__exit__)(kind, failure, traceback)
 
     def __enter__(self) -> Self:
         return self

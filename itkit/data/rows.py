@@ -50,6 +50,7 @@ class TrackedRows:
 
     def __init__(self) -> None:
         self._known: dict[Row, models.Model] = {}
+        self._adding = threading.Lock()  # the tested code may save in several threads
         self._steps: list[Step] = []
         # Once per process and for good: to connect for each row costs a third of its insert.
         post_save.connect(_add_to_recording)
@@ -57,14 +58,15 @@ class TrackedRows:
     def add(self, instance: models.Model) -> None:
         """Push the row of an instance; a row that is known keeps its place."""
         row = Row.of(instance)
-        if row in self._known:
-            return
-        self._known[row] = instance
-        step = self._steps[-1] if self._steps else None
-        if not isinstance(step, list):
-            step = []
-            self._steps.append(step)
-        step.append(row)
+        with self._adding:
+            if row in self._known:
+                return
+            self._known[row] = instance
+            step = self._steps[-1] if self._steps else None
+            if not isinstance(step, list):
+                step = []
+                self._steps.append(step)
+            step.append(row)
 
     def add_callback(self, callback: Callback) -> None:
         """Push something to be called."""
@@ -92,6 +94,21 @@ class TrackedRows:
         finally:
             _thread.recording.pop()
 
+    @contextmanager
+    def capturing(self) -> Iterator[list[models.Model]]:
+        """Add every row that any thread inserts through ``save()``, in here; yield them."""
+        made: list[models.Model] = []
+
+        def capture(instance: models.Model) -> None:
+            self.add(instance)
+            made.append(instance)
+
+        _capturing.append(capture)
+        try:
+            yield made
+        finally:
+            _capturing.remove(capture)
+
 
 class _Thread(threading.local):
     """Who records what the thread inserts; several where a factory uses a manager itself."""
@@ -101,9 +118,12 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+_capturing: list[Callable[[models.Model], None]] = []
 
 
 def _add_to_recording(*, instance: models.Model, created: bool, **_: object) -> None:
     if created:
         for rows in _thread.recording:
             rows.add(instance)
+        for capture in _capturing.copy():
+            capture(instance)
