@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from itkit import registry
 from itkit.conf import did_you_mean
@@ -93,7 +93,11 @@ class TestContainer:
             self._made[bound] = self._make(bound)
         return self._made[bound]  # type: ignore[no-any-return]  # made of the class above
 
-    def get_mock(self, interface: Interface[Any] | str) -> Handle:
+    @overload
+    def get_mock(self, interface: Interface[T]) -> Handle[T]: ...
+    @overload
+    def get_mock(self, interface: str) -> Handle[Any]: ...
+    def get_mock(self, interface: Interface[Any] | str) -> Handle[Any]:
         """Return the handle of the fake that stands for an interface.
 
         A backend of ``ITKIT["BACKENDS"]`` is found too, by its class or its name.
@@ -206,7 +210,9 @@ def _name(interface: object) -> str:
     return getattr(interface, "__name__", None) or repr(interface)
 
 
-def _class_handle(interface: Interface[Any] | str, handle: Handle | MethodHandle) -> Handle:
+def _class_handle(
+    interface: Interface[Any] | str, handle: Handle[Any] | MethodHandle
+) -> Handle[Any]:
     if isinstance(handle, Handle):
         return handle
     raise BindingError(

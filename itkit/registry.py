@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import FunctionType
-from typing import Any, Final, overload
+from typing import Any, Final, TypeVar, overload
 
 from itkit import locators
 from itkit.builtins import Builtin
@@ -22,6 +22,8 @@ from itkit.fakes import (
     programming_line,
 )
 from itkit.locators import Located
+
+Real = TypeVar("Real")
 
 _AS_DEFAULT: Final = BackendSettings()
 
@@ -56,7 +58,7 @@ class Backend:
         self._swapped: ExitStack | None = None
         self._stand_in = _maker(fake, settings.options) if fake is not None else None
         self.fake: Fake
-        self.handle: Handle | MethodHandle
+        self.handle: Handle[Any] | MethodHandle
         self._swap: ClassSwap | FunctionSwap
         if isinstance(real, FunctionType):
             self._fake_function(real)
@@ -226,7 +228,7 @@ class Registry:
     @overload
     def __getitem__(self, key: str) -> Any: ...
     @overload
-    def __getitem__(self, key: type) -> Handle: ...  # type: ignore[overload-overlap]  # first fit
+    def __getitem__(self, key: type[Real]) -> Handle[Real]: ...  # type: ignore[overload-overlap]  # first fit
     @overload
     def __getitem__(self, key: Callable[..., Any]) -> MethodHandle: ...
     def __getitem__(self, key: Any) -> Any:

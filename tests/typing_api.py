@@ -1,11 +1,11 @@
 """The public interface as a type checker sees it: checked by mypy, never run."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from django.contrib.auth.models import User
 from django.db.models import Model
 
-from itkit import Observation, TestDataManager, observe
+from itkit import Observation, TestContainer, TestDataManager, observe
 from itkit.data.report import CleanupReport
 from itkit.fakes import Call, Handle, MethodHandle
 from itkit.fakes.programming import Programming, Rule
@@ -18,6 +18,9 @@ from itkit.timeline import TimelineReader
 class Gateway:
     """A backend that a project registers."""
 
+    def charge(self, amount: int, token: str) -> None:
+        """A call that the project makes."""
+
 
 class Checkout(IntegrationTestCase):
     """A test case's own attributes."""
@@ -28,13 +31,13 @@ class Checkout(IntegrationTestCase):
         assert_type(self.data.create(User), User)
         assert_type(self.data.create_batch(User, 2), list[User])
         assert_type(self.data.build(User), User)
-        assert_type(self.backends[Gateway], Handle)
+        assert_type(self.backends[Gateway], Handle[Gateway])
         assert_type(self.timeline, TimelineReader)
         assert_type(self.backends[Gateway].charge, MethodHandle)
         assert_type(self.backends[Gateway].call_count("charge"), int)
         assert_type(self.backends[Gateway].was_called_with("charge", 1, token="t"), bool)
         assert_type(self.backends[Gateway].get_calls("charge"), list[Call])
-        assert_type(self.backends[Gateway].strict(), Handle)
+        assert_type(self.backends[Gateway].strict(), Handle[Gateway])
         charge = self.backends[Gateway].charge
         assert_type(charge.returns(1).delays(0.1, virtual=True), MethodHandle)
         assert_type(charge.loses_reply(TimeoutError).required(), MethodHandle)
@@ -51,6 +54,13 @@ async def create_in_asyncio(data: TestDataManager) -> None:
         assert_type(made, list[Model])
     with observe() as seen:
         assert_type(seen, Observation)
+
+
+def use_a_container(container: TestContainer) -> None:
+    """Handles of a container."""
+    assert_type(container.get_mock(Gateway), Handle[Gateway])
+    assert_type(container.get_mock("payments"), Handle[Any])
+    assert_type(container.get(Gateway), Gateway)
 
 
 runner: type[IntegrationRunner] = IntegrationRunner

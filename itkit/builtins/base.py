@@ -63,7 +63,7 @@ class Builtin(ABC):
             raise ConfigurationError(f"The option {key} is {value!r}, expected one of {expected}.")
 
 
-class BuiltinHandle(Handle):
+class BuiltinHandle(Handle[Any]):
     """The handle of a built-in backend."""
 
     __slots__ = ("_builtin",)

@@ -6,7 +6,7 @@ The application never sees a handle; it has plain objects of the real class.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itkit.exceptions import CallMismatchError, UnknownMethodError
 from itkit.fakes import habits, matching, messages
@@ -16,6 +16,9 @@ from itkit.fakes.delays import Clock, Delay
 from itkit.fakes.fake import Fake
 from itkit.fakes.methods import Method
 from itkit.fakes.programming import Programming, Rule
+
+Real = TypeVar("Real")
+"""The class that a handle is the handle of; for type checkers, see ``itkit.mypy_plugin``."""
 
 
 class MethodHandle(Programming):
@@ -210,7 +213,7 @@ class Controls(ABC):
         return self._itkit_method(method).calls
 
 
-class Handle(Controls):
+class Handle(Controls, Generic[Real]):
     """A fake as a test holds it: ``backends.payments``.
 
     ``handle.charge`` is the handle of a method; ``handle["charge"]`` is the same, and the only

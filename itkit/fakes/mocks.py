@@ -86,7 +86,7 @@ def is_mock(thing: object) -> bool:
     return isinstance(thing, _Mock)
 
 
-def handle_of(mock: object) -> Handle:
+def handle_of(mock: object) -> Handle[Any]:
     """Return the handle of an object that carries a fake of its own.
 
     Raises:

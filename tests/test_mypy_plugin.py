@@ -1,0 +1,51 @@
+"""mypy with the plugin knows the methods of a handle."""
+
+import sys
+
+from tests.projects import Project
+
+CODE = """
+    from typing import reveal_type
+
+    from itkit import TestContainer
+    from itkit.registry import Registry
+
+
+    class Base:
+        def ping(self) -> None: ...
+
+
+    class Stripe(Base):
+        key: str
+
+        def charge(self, amount: int) -> None: ...
+
+
+    def use(backends: Registry, container: TestContainer) -> None:
+        reveal_type(backends[Stripe].charge)
+        backends[Stripe].ping.returns("pong")
+        backends[Stripe].key.returns("sk")
+        backends[Stripe].get_calls("charge")
+        backends[Stripe].chrge.returns("txn")
+        container.get_mock(Stripe).refund.returns("txn")
+        backends.payments.whatever.returns("untyped")
+        container.get_mock("payments").whatever.returns("untyped")
+"""
+
+
+def test_a_method_that_the_class_lacks_is_an_error(project: Project):
+    project.write("use.py", CODE)
+    project.write("mypy.ini", "[mypy]\nplugins = itkit.mypy_plugin\nstrict = True\n")
+    result = project.run("-m", "mypy", "use.py")
+
+    lines = result.output.splitlines()
+    assert lines[:3] == [
+        'use.py:19: note: Revealed type is "itkit.fakes.handles.MethodHandle"',
+        "use.py:23: error: Stripe has no method 'chrge'. Did you mean 'charge'?  [misc]",
+        "use.py:24: error: Stripe has no method 'refund'. Available: charge, key, ping.  [misc]",
+    ], result.output
+    assert lines[3].startswith("Found 2 errors in 1 file"), result.output
+
+
+def test_the_plugin_is_imported_by_mypy_alone():
+    assert "itkit.mypy_plugin" not in sys.modules
