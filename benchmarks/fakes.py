@@ -172,6 +172,7 @@ def _tests(registry: Registry) -> None:
     for _ in range(TESTS):
         registry.reset()
         boundary.new_timeline("benchmark")
+        registry.check()
         registry.reset()
         boundary.new_timeline()
 

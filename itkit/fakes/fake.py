@@ -42,6 +42,7 @@ class Fake:
     Attributes:
         methods: of the fake, by their names.
         otherwise: answers calls for which nothing is programmed.
+        programmed: the methods for which a test has programmed something.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Fake:
             for key, member in members.items()
         }
         self._shared_by = shared_by
+        self.programmed: set[Method] = set()
         self._make_stand_in = stand_in
         self._stand_in: Any = None
         self._making = threading.Lock()
@@ -76,8 +78,8 @@ class Fake:
         """Forget what a test has programmed, and what stands in."""
         self.otherwise = self._usually
         self._stand_in = None
-        for method in self.methods.values():
-            method.program = None
+        while self.programmed:
+            self.programmed.pop().program = None
 
     @property
     def stand_in(self) -> Any:
@@ -94,7 +96,7 @@ class Fake:
         Raises:
             CallMismatchError: one was not.
         """
-        for method in self.methods.values():
+        for method in list(self.programmed):
             if method.program and method.program.is_required and not any(method.calls()):
                 raise CallMismatchError(
                     messages.wrong_count(method.name, "a call, as required() says", [])
@@ -125,6 +127,8 @@ class Fake:
             self.otherwise = outer
             for method, program in zip(self.methods.values(), programs, strict=True):
                 method.program = program
+                if program is not None:
+                    self.programmed.add(method)
 
     @property
     def _ways(self) -> dict[str, Otherwise]:

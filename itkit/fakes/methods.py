@@ -24,6 +24,7 @@ class Answering(Protocol):
     """What a method asks of the fake that it belongs to."""
 
     otherwise: Otherwise
+    programmed: set["Method"]
 
 
 class Method:
@@ -59,6 +60,7 @@ class Method:
         """Return what is programmed, to be changed by the test."""
         if self.program is None:
             self.program = Program()
+            self._fake.programmed.add(self)
         return self.program
 
     def crossing(self, record: Record) -> Call:
