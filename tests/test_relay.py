@@ -323,7 +323,7 @@ def child(address, code):
     )
     done = subprocess.run(
         [sys.executable, "-c", source, json.dumps(address)],
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path.cwd())}, check=False,
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}, check=False,
     )  # fmt: skip
     return done.stdout.strip() or done.stderr
 
