@@ -25,8 +25,8 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, sql, verdicts
-from itkit.data import TestDataManager
+from itkit import boundary, conf, joined, names, network, seed, sql, verdicts
+from itkit.data import TestDataManager, counters_from
 from itkit.exceptions import (
     ConfigurationError,
     EscapeError,
@@ -86,7 +86,9 @@ class Environment:
         self._relay: Relay | None = None
         self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
-        self._tests = 0
+        self._seed = seed.Seed.parse(payload.seed)
+        self._index: int | None = None
+        self._counters = counters_from(seed.offset_of_shared(""))
         self._class = ""
 
     def attach(self) -> None:
@@ -141,12 +143,22 @@ class Environment:
         if name != self._class and conf.get().redis.scope == "class":
             self._redis.new_generation()
         self._class = name
+        self._counters = counters_from(seed.offset_of_shared(name))
+        seed.reseed(self._seed.text, name)
         self._invite()
 
-    def begin_test(self, test: str) -> None:
-        """Give the next test, by its name, a Redis without keys and fakes without memory."""
+    def begin_test(self, test: str, index: int | None = None) -> None:
+        """Give the next test a Redis without keys, fakes without memory, and values of its own.
+
+        Args:
+            test: its name.
+            index: among the selected tests, in the order of their names, as ``seed`` counts.
+        """
         self._routing.sessions.test = test
-        self._tests += 1
+        self._index = index
+        offset = seed.offset_of_shared(test) if index is None else seed.offset_of_test(index)
+        self._counters = counters_from(offset)
+        seed.reseed(self._seed.text, test)
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
         self._invite()
@@ -205,11 +217,20 @@ class Environment:
     def new_data_manager(self) -> TestDataManager:
         """Return a manager whose unique values meet those of no other test of the run.
 
-        The values are numbered by worker and test, with room for 256 each before they run on into
-        those of the next test, which begins with clean tables.
+        All managers of one test count on together.
         """
-        offset = (names.worker_number(self.worker) % 256) << 24 | (self._tests % 65536) << 8
-        return TestDataManager(seed=self.payload.run, offset=offset)
+        return TestDataManager(seed=self._seed.text, counters=self._counters)
+
+    @property
+    def repeating(self) -> str:
+        """The option with which the running test, selected alone, gets the same values again."""
+        index = f":{self._index}" if self._index is not None else ""
+        return f"--itkit-seed={self._seed.text}{index}"
+
+    @property
+    def first_index(self) -> int:
+        """The index of the first of the selected tests."""
+        return self._seed.first
 
     def check_servers(self) -> None:
         """Find out whether a failure has a plain reason: a server that does not answer any more.
@@ -302,15 +323,17 @@ def current() -> Environment | None:
     return _current
 
 
-def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
+def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = None) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
     Args:
         migrate: whether the runner was not told to do without migrations.
         rebuild: whether what earlier runs have migrated is to be made anew.
+        seeded: what the run's random values come from, as the option ``--itkit-seed`` says.
 
     Raises:
-        ConfigurationError: a system check found mistakes in the settings; nothing was started.
+        ConfigurationError: the seed is none, or a system check found mistakes in the settings;
+            nothing was started.
         ItkitError: nothing was left running; the message says what to change.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
@@ -322,7 +345,7 @@ def start(*, migrate: bool = True, rebuild: bool = False) -> Environment:
     _check_settings()
     from itkit.run import Run
 
-    run = Run(migrate=migrate, rebuild=rebuild)
+    run = Run(migrate=migrate, rebuild=rebuild, seed=seed.Seed.parse(seeded))
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)

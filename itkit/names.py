@@ -17,6 +17,9 @@ OPTION_HELP: Final = (
 REBUILD_HELP: Final = (
     "With --integration: migrate anew, although nothing that itkit knows of has changed since."
 )
+SEED_HELP: Final = (
+    "With --integration: what random values come from, as a failure prints it, to repeat a test."
+)
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 INVITATION_VARIABLE: Final = "ITKIT_TEST"
 EXTENSION_SCHEMA: Final = "itkit_ext"

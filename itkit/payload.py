@@ -27,6 +27,7 @@ class Payload:
     redis_owned: bool = False
     redis_per_worker: bool = False
     redis_project: list[tuple[str, str]] = field(default_factory=list)
+    seed: str = ""
     summary: str = ""
 
     @property

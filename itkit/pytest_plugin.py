@@ -29,10 +29,11 @@ _DATABASES = "django_db_setup"  # pytest-django's fixture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--integration`` and ``--rebuild``."""
+    """Add ``--integration``, ``--rebuild`` and ``--itkit-seed``."""
     group = parser.getgroup("itkit", "integration tests")
     group.addoption("--integration", action="store_true", help=names.OPTION_HELP)
     group.addoption("--rebuild", action="store_true", help=names.REBUILD_HELP)
+    group.addoption("--itkit-seed", metavar="SEED", help=names.SEED_HELP)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +55,8 @@ class IntegrationPlugin:
         self._config = config
         self._is_on: bool = config.getoption("integration")
         self._rebuild: bool = config.getoption("rebuild")
+        self._seed: str | None = config.getoption("itkit_seed")
+        self._indexes: dict[str, int] = {}
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
@@ -79,7 +82,9 @@ class IntegrationPlugin:
             if self._is_worker:
                 self._environment = environment.attach(os.environ["PYTEST_XDIST_WORKER"])
             else:
-                self._environment = environment.start(migrate=self._migrate, rebuild=self._rebuild)
+                self._environment = environment.start(
+                    migrate=self._migrate, rebuild=self._rebuild, seeded=self._seed
+                )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
 
@@ -96,7 +101,12 @@ class IntegrationPlugin:
                 item.add_marker(pytest.mark.skip(reason=names.SKIP_REASON))
             elif _may_be_given_a_database(item):
                 item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
-        return (yield)
+        yield
+        if self._environment is not None:
+            from itkit import seed
+
+            first = self._environment.first_index
+            self._indexes = seed.indexes([item.nodeid for item in items], first)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -126,7 +136,7 @@ class IntegrationPlugin:
         """Begin the scope of a test before any fixture of its own."""
         if self._environment is not None:
             self._environment.begin_class(item.nodeid.rpartition("::")[0])
-            self._environment.begin_test(item.nodeid)
+            self._environment.begin_test(item.nodeid, self._indexes.get(item.nodeid))
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -169,15 +179,9 @@ class IntegrationPlugin:
         """
         report = yield
         if report.failed and self._environment is not None:
-            from itkit import boundary, timeline
-
-            of_test = self._ended if report.when == "teardown" else None
-            shown = timeline.report(boundary.current() if of_test is None else of_test)
-            if shown and not timeline.is_shown(report.longreprtext):
-                report.sections.append(("itkit", shown))
-        if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError
 
+            report.sections.append(("itkit", self._explained(report, self._environment)))
             try:
                 self._environment.check_servers()
             except ServiceUnavailableError as error:
@@ -242,6 +246,17 @@ class IntegrationPlugin:
             )
             self._config.hook.pytest_runtest_logreport(report=report)
         return bool(found)
+
+    def _explained(self, report: pytest.TestReport, current: Environment) -> str:
+        """Return what has left the process in a test that has failed, and how to repeat it."""
+        from itkit import boundary, timeline
+
+        ended = self._ended if report.when == "teardown" else None
+        shown = timeline.report(boundary.current() if ended is None else ended)
+        if timeline.is_shown(report.longreprtext):
+            shown = ""
+        repeat = f"to repeat it: pytest '{report.nodeid}' --integration {current.repeating}"
+        return f"{shown}\n{repeat}".strip()
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

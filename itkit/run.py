@@ -12,6 +12,7 @@ from django.db import connections
 from itkit import conf, names, postgres
 from itkit.exceptions import IsolationError
 from itkit.payload import Payload
+from itkit.seed import Seed
 from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
@@ -23,11 +24,15 @@ class Run:
     Args:
         migrate: whether the runner was not told to do without migrations.
         rebuild: whether what earlier runs have migrated is to be made anew.
+        seed: what the run's random values come from; by default a new one.
     """
 
-    def __init__(self, *, migrate: bool = True, rebuild: bool = False) -> None:
+    def __init__(
+        self, *, migrate: bool = True, rebuild: bool = False, seed: Seed | None = None
+    ) -> None:
         self._migrate = migrate
         self._rebuild = rebuild
+        self._seed = seed or Seed.parse(None)
         self._releases = ExitStack()
         self._services: Services | None = None
         self._notes: list[str] = []
@@ -61,6 +66,7 @@ class Run:
                 redis_owned=bool(services.redis and services.redis.started),
                 redis_per_worker=self._gives_each_worker_a_redis(),
                 redis_project=_redis_project(),
+                seed=str(self._seed),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
             self._releases.enter_context(payload.exported())

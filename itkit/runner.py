@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
-from itkit import boundary, environment, joined, names, timeline, verdicts
+from itkit import boundary, environment, joined, names, seed, timeline, verdicts
 from itkit.exceptions import ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
@@ -26,6 +26,7 @@ else:
     _Runner = object
 _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
 
+_INDEX = "_itkit_index"
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
 
@@ -34,11 +35,17 @@ class IntegrationRunnerMixin(_Runner):
     """Adds ``--integration`` to a DiscoverRunner; list it before the runner in the bases."""
 
     def __init__(
-        self, *args: Any, integration: bool = False, rebuild: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        integration: bool = False,
+        rebuild: bool = False,
+        itkit_seed: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.integration = integration
         self.rebuild = rebuild
+        self.itkit_seed = itkit_seed
         if integration:
             self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
             # Of this module, as workers get it pickled: a suite of the project's own stays.
@@ -56,7 +63,7 @@ class IntegrationRunnerMixin(_Runner):
         joined.leave()
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
-        start(self.log, rebuild=self.rebuild)
+        start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
         try:
             return super().run_tests(test_labels, **kwargs)
         finally:
@@ -73,6 +80,13 @@ class IntegrationRunnerMixin(_Runner):
         except ItkitError as error:
             sys.exit(f"itkit: {error}")
         return created
+
+    def build_suite(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the suite, and number its tests by their names."""
+        suite = super().build_suite(*args, **kwargs)
+        if (current := environment.current()) is not None:
+            _number(suite, current.first_index)
+        return suite
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
         """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
@@ -96,27 +110,29 @@ class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
 
 
 def add_integration_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--integration`` and ``--rebuild`` to a parser."""
+    """Add ``--integration``, ``--rebuild`` and ``--itkit-seed`` to a parser."""
     parser.add_argument(
         "--integration",
         action="store_true",
         help=names.OPTION_HELP,
     )
     parser.add_argument("--rebuild", action="store_true", help=names.REBUILD_HELP)
+    parser.add_argument("--itkit-seed", metavar="SEED", help=names.SEED_HELP)
 
 
-def start(log: Callable[[str], None], *, rebuild: bool = False) -> None:
+def start(log: Callable[[str], None], *, rebuild: bool = False, seeded: str | None = None) -> None:
     """Start the environment and say what the tests run on.
 
     Args:
         log: says it.
         rebuild: whether what earlier runs have migrated is to be made anew.
+        seeded: what the run's random values come from.
 
     Raises:
         SystemExit: there can be none; the message was printed.
     """
     try:
-        log(environment.start(rebuild=rebuild).payload.summary)
+        log(environment.start(rebuild=rebuild, seeded=seeded).payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
 
@@ -141,10 +157,19 @@ class _PytestRunnerMixin(_Runner):
     """Adds ``--integration`` to a runner that hands its labels to pytest: pytest-django's."""
 
     def __init__(
-        self, *args: Any, integration: bool = False, rebuild: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        integration: bool = False,
+        rebuild: bool = False,
+        itkit_seed: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        chosen = {"--integration": integration, "--rebuild": rebuild}
+        chosen = {
+            "--integration": integration,
+            "--rebuild": rebuild,
+            f"--itkit-seed={itkit_seed}": itkit_seed,
+        }
         self.options = [option for option, is_chosen in chosen.items() if is_chosen]
 
     @classmethod
@@ -199,6 +224,14 @@ class _Ended(unittest.TestCase):
         return self._id
 
 
+def _number(suite: Any, first: int) -> None:
+    """Give each test its index, which travels with it to a worker."""
+    tests = list(_iter_test_cases(getattr(suite, "subsuites", suite)))
+    found = seed.indexes([test.id() for test in tests], first)
+    for test in tests:
+        setattr(test, _INDEX, found[test.id()])
+
+
 def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
     return _Skipped(test) if names.TAG in _tags(test) else test
 
@@ -234,20 +267,20 @@ class _TestScope(_ServerWatch):
     """Begins and ends the scope of each test in the environment."""
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err)
+        _note_timeline(err, test)
         super().addError(test, err)
 
     def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err)
+        _note_timeline(err, test)
         super().addFailure(test, err)
 
     def addSubTest(self, test: unittest.TestCase, subtest: Any, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err)
+        _note_timeline(err, test)
         super().addSubTest(test, subtest, err)
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
-            current.begin_test(test.id())
+            current.begin_test(test.id(), getattr(test, _INDEX, None))
             # The first to be added is the last to run, and what they raise is the test's.
             sources = verdicts.sources_of(type(test))
             test.addCleanup(current.check_test, sources)
@@ -269,15 +302,18 @@ class _TestScope(_ServerWatch):
             self.addError(_Ended(test), (type(error), error, None))
 
 
-def _note_timeline(err: Any) -> None:
-    """Have an error print what has left the process before it."""
-    error = err[1] if err is not None else None
-    if error is None:
+def _note_timeline(err: Any, test: unittest.TestCase) -> None:
+    """Have an error print what has left the process before it, and how to repeat its test."""
+    error, current = (err[1] if err is not None else None), environment.current()
+    if error is None or current is None or not boundary.current().test:
         return
     noted = timeline.report(boundary.current())
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
     if noted and not timeline.is_shown(shown):
         error.add_note(noted)
+    repeat = f"to repeat it: manage.py test {test.id()} --integration {current.repeating}"
+    if repeat not in shown:
+        error.add_note(repeat)
 
 
 class _ClassScope(unittest.TestSuite):

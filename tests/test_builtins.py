@@ -6,7 +6,7 @@ from django.test import override_settings
 
 from itkit import builtins, conf, locators
 from itkit.exceptions import ConfigurationError
-from tests.doors import DOORS, SERIAL, enter, write_tests
+from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
 SINCE_6_0 = django.VERSION >= (6, 0)
@@ -78,7 +78,7 @@ MAIL = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", SERIAL)
 def test_mail(door, project: Project):
     project.settings('ITKIT["BACKENDS"]["email"] = {"BUILTIN": "mail"}')
     if django.VERSION >= (6, 1):  # which warns where there is none
@@ -245,7 +245,7 @@ def tasks_of(project: Project, tests: str, run: str, builtin: str, app: str) -> 
 
 
 @pytest.mark.skipif(not SINCE_6_0, reason="tasks came with Django 6.0")
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", SERIAL)
 def test_tasks_of_django(door, project: Project):
     project.settings("""
         DUMMY = "django.tasks.backends.dummy.DummyBackend"
@@ -370,7 +370,7 @@ CELERY = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", SERIAL)
 def test_tasks_of_celery(door, project: Project):
     tasks_of(project, CELERY, "never", "celery", CELERY_APP)
     result = enter(door, project)
@@ -441,7 +441,7 @@ STORAGE = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", SERIAL)
 def test_a_storage(door, project: Project):
     project.settings("""
         MEDIA_ROOT = "/nowhere/in/particular"

@@ -88,15 +88,16 @@ def test_a_payload_survives_its_journey(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ[PAYLOAD_VARIABLE] == ""
 
 
-def test_managers_of_different_tests_and_workers_share_no_values() -> None:
+def test_managers_of_different_tests_and_of_classes_share_no_values() -> None:
     started = environment.start()
     values = set()
-    for worker in ("w0", "w1", "gw3"):
-        started.worker = worker
-        for _ in range(3):
-            started.begin_test("a test")
+    for index in range(3):
+        started.begin_test(f"test {index}", index)
+        for _ in range(2):
             unique = started.new_data_manager().unique
             values |= {unique.email() for _ in range(256)}
+    started.begin_class("A class")
+    unique = started.new_data_manager().unique
+    values |= {unique.email() for _ in range(256)}
     environment.stop()
-    # w3 and gw3 would meet, but no run has both.
-    assert len(values) == 3 * 3 * 256
+    assert len(values) == 7 * 256

@@ -7,6 +7,7 @@ import sys
 import threading
 import urllib.error
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -368,13 +369,12 @@ def test_an_error_whose_constructor_takes_something_else_travels(relay):
     )
 
 
-class Local(Exception):  # noqa: N818 - its name is of no interest
-    """Of a module that the other process does not have."""
-
-
-def test_an_answer_that_cannot_be_read_is_told(relay):
+def test_an_answer_that_cannot_be_read_is_told(relay, monkeypatch):
     made, registry = relay
-    registry.payments.charge.raises(Local())
+    only_here = ModuleType("only_here")
+    only_here.OddError = type("OddError", (Exception,), {"__module__": "only_here"})
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    registry.payments.charge.raises(only_here.OddError())
     told = child(made.address, "print(client._ask(request).value.error())")
 
     assert told.startswith("The test's answer cannot be read here: ModuleNotFoundError")

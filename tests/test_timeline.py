@@ -8,7 +8,7 @@ from itkit import boundary
 from itkit.exceptions import OrderError
 from itkit.registry import Registry
 from itkit.timeline import TimelineReader, report, shown
-from tests.doors import DOORS, enter, write_tests
+from tests.doors import DOORS, SERIAL, enter, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project
 
@@ -231,7 +231,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", SERIAL)
 def test_the_timeline_of_a_project(door, project: Project):
     project.write("shop/checkout.py", CHECKOUT)
     write_tests(project, TESTS)

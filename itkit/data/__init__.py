@@ -3,6 +3,6 @@
 from itkit.data.aliases import mistakes
 from itkit.data.manager import TestDataManager
 from itkit.data.report import CleanupReport
-from itkit.data.unique import UniqueValues
+from itkit.data.unique import UniqueValues, counters_from
 
-__all__ = ["CleanupReport", "TestDataManager", "UniqueValues", "mistakes"]
+__all__ = ["CleanupReport", "TestDataManager", "UniqueValues", "counters_from", "mistakes"]

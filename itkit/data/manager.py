@@ -14,7 +14,7 @@ from itkit.data import aliases, deletion, factories, login, lookup
 from itkit.data.maker import Maker
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
-from itkit.data.unique import UniqueValues
+from itkit.data.unique import Counters, UniqueValues
 from itkit.exceptions import DataError
 
 M = TypeVar("M", bound=models.Model)
@@ -43,6 +43,7 @@ class TestDataManager:
     Args:
         seed: makes the unique values repeat; see ``UniqueValues``.
         offset: where in the seed's values to begin.
+        counters: of managers that share the seed's values from there on, in place of an offset.
         using: alias of ``DATABASES``; by default what the factory or the router says.
 
     Attributes:
@@ -52,9 +53,14 @@ class TestDataManager:
     __test__ = False  # pytest would collect the class for its name
 
     def __init__(
-        self, *, seed: str | None = None, offset: int = 0, using: str | None = None
+        self,
+        *,
+        seed: str | None = None,
+        offset: int = 0,
+        counters: Counters | None = None,
+        using: str | None = None,
     ) -> None:
-        self.unique = UniqueValues(seed, offset=offset)
+        self.unique = UniqueValues(seed, offset=offset, counters=counters)
         self._maker = Maker(self.unique, using)
         self._tracked = TrackedRows()
 

@@ -29,11 +29,15 @@ class UniqueValues:
     Args:
         seed: names the permutation; by default eight random hex digits, one for the process.
         offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
+        counters: of managers that count on together, in place of an offset.
     """
 
-    def __init__(self, seed: str | None = None, *, offset: int = 0) -> None:
+    def __init__(
+        self, seed: str | None = None, *, offset: int = 0, counters: Counters | None = None
+    ) -> None:
         self.seed = _process_seed() if seed is None else seed
-        self._counters = _process_counters if seed is None else _counters(offset)
+        own = _process_counters if seed is None else counters_from(offset)
+        self._counters = own if counters is None else counters
         self._drawn: Counter[int] = Counter()
         self._lock = threading.Lock()
 
@@ -69,11 +73,12 @@ class UniqueValues:
         return _in_digits(number, max_length)
 
 
-def _counters(offset: int) -> Counters:
+def counters_from(offset: int) -> Counters:
+    """Return counters that begin at a place in a permutation."""
     return defaultdict(lambda: itertools.count(offset))
 
 
-_process_counters = _counters(0)
+_process_counters = counters_from(0)
 
 
 @cache
