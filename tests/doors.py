@@ -1,5 +1,7 @@
 """The doors into a project's tests, and the scenarios that each of them must pass."""
 
+import pytest
+
 from tests.projects import Project, Result
 
 TESTS = """
@@ -119,6 +121,10 @@ DOORS = {
     ),
 }
 SERIAL = ["django", "pytest"]
+EVERY_DOOR = [
+    pytest.param(door, marks=pytest.mark.slow) if "workers" in door else door for door in DOORS
+]
+"""All of them; those with workers are left out with ``-m 'not slow'``."""
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:

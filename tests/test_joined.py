@@ -11,7 +11,7 @@ from itkit.exceptions import ItkitError
 from itkit.payload import Invitation
 from itkit.redis.counter import Counter, Reader
 from itkit.redis.joined import joined
-from tests.doors import DOORS, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project, after, processes_with
 
 BASE = """
@@ -80,7 +80,7 @@ SEES = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
     door: str, project: Project
 ) -> None:
@@ -362,7 +362,7 @@ APPS = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_a_test_that_loads_apps_again_does_not_join_itself(door: str, project: Project) -> None:
     write_tests(project, BASE + APPS)
     result = enter(door, project)

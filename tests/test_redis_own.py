@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doors import DOORS, enter, write_tests
+from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
 TESTS = """
@@ -89,7 +89,7 @@ def shop(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_all_commands_are_allowed_and_nothing_is_left(door: str, shop: Project) -> None:
     result = enter(door, shop)
     assert result.counts == {"passed": 20}, result.output

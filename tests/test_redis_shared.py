@@ -7,7 +7,7 @@ import pytest
 from itkit.redis import Isolation
 from itkit.redis.server import connected
 from tests import redis_server
-from tests.doors import DOORS, enter, write_tests
+from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
 TESTS = """
@@ -62,7 +62,7 @@ def shop(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_keys_outlast_a_test(door: str, shop: Project) -> None:
     result = enter(door, shop, *(["--dist", "loadscope"] if "xdist" in door else []))
     assert result.counts == {"passed": 5}, result.output

@@ -14,7 +14,7 @@ import pytest
 from itkit import boundary
 from itkit.registry import Registry
 from itkit.relay import Relay
-from tests.doors import DOORS, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project, after
 
@@ -138,7 +138,7 @@ FAILING = (
 )
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_processes_get_the_fakes_of_their_test(door, project: Project):
     project.write("shop/app.py", APP)
     write_tests(project, TESTS)

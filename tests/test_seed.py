@@ -10,7 +10,7 @@ import pytest
 from itkit import seed
 from itkit.exceptions import ConfigurationError
 from itkit.seed import Seed
-from tests.doors import DOORS, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 
 
@@ -97,7 +97,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_a_test_is_repeated_by_what_its_failure_prints(door, project: Project):
     write_tests(project, TESTS)
     whole = run(door, project, "whole")

@@ -8,7 +8,7 @@ from itkit import boundary
 from itkit.exceptions import OrderError
 from itkit.registry import Registry
 from itkit.timeline import TimelineReader, report, shown
-from tests.doors import DOORS, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project
 
@@ -278,7 +278,7 @@ timeline of the test:
 """
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_a_failure_shows_the_timeline(door, project: Project):
     project.write("shop/checkout.py", CHECKOUT)
     write_tests(project, FAILING)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.doors import DOORS, enter, write_tests
+from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
 APP = """
@@ -184,7 +184,7 @@ FAILED = {
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", EVERY_DOOR)
 def test_what_the_application_swallows_fails_its_test_under_every_door(door, project: Project):
     project.write("shop/app.py", APP)
     write_tests(project, TESTS)
