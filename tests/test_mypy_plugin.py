@@ -1,7 +1,9 @@
 """mypy with the plugin knows the methods of a handle."""
 
 import sys
+from pathlib import Path
 
+import itkit
 from tests.projects import Project
 
 CODE = """
@@ -35,7 +37,7 @@ CODE = """
 
 def test_a_method_that_the_class_lacks_is_an_error(project: Project):
     project.write("use.py", CODE)
-    project.write("mypy.ini", "[mypy]\nplugins = itkit.mypy_plugin\nstrict = True\n")
+    project.write("mypy.ini", "[mypy]\nplugins = itkit.mypy_plugin\nstrict = True\n" + found())
     result = project.run("-m", "mypy", "use.py")
 
     lines = result.output.splitlines()
@@ -45,6 +47,14 @@ def test_a_method_that_the_class_lacks_is_an_error(project: Project):
         "use.py:24: error: Stripe has no method 'refund'. Available: charge, key, ping.  [misc]",
     ], result.output
     assert lines[3].startswith("Found 2 errors in 1 file"), result.output
+
+
+def found():
+    """Have mypy find the checkout, of which it knows nothing by an editable installation."""
+    path = Path(itkit.__file__).parents[1]
+    if path.name == "site-packages":
+        return ""
+    return f"mypy_path = {path}\nfollow_imports = silent\n"
 
 
 def test_the_plugin_is_imported_by_mypy_alone():
