@@ -13,6 +13,8 @@ from tests.doors import SERIAL, enter
 from tests.pooler import pooler
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.slow
+
 ONE = """
     from itkit.test import IntegrationTestCase
     from shop.models import Customer

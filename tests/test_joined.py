@@ -14,6 +14,8 @@ from itkit.redis.joined import joined
 from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project, after, processes_with
 
+pytestmark = pytest.mark.slow
+
 BASE = """
     import os
     import subprocess
