@@ -25,7 +25,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, seed, sql, verdicts
+from itkit import boundary, conf, joined, names, network, seed, sql, timeline, verdicts
 from itkit.data import TestDataManager, counters_from
 from itkit.exceptions import (
     ConfigurationError,
@@ -140,11 +140,12 @@ class Environment:
 
     def begin_class(self, name: str) -> None:
         """Give the tests of the next class, by its name, what they share."""
-        if name != self._class and conf.get().redis.scope == "class":
-            self._redis.new_generation()
-        self._class = name
-        self._counters = counters_from(seed.offset_of_shared(name))
-        seed.reseed(self._seed.text, name)
+        if name != self._class:
+            if conf.get().redis.scope == "class":
+                self._redis.new_generation()
+            self._class = name
+            self._counters = counters_from(seed.offset_of_shared(name))
+            seed.reseed(self._seed.text, name)
         self._invite()
 
     def begin_test(self, test: str, index: int | None = None) -> None:
@@ -221,11 +222,18 @@ class Environment:
         """
         return TestDataManager(seed=self._seed.text, counters=self._counters)
 
-    @property
-    def repeating(self) -> str:
-        """The option with which the running test, selected alone, gets the same values again."""
+    def explained(self, shown: str, command: str, story: boundary.Timeline) -> str:
+        """Return what helps with a failure: what has left the process, and how to repeat the test.
+
+        Args:
+            shown: what is printed already.
+            command: that runs the test, without options.
+            story: the timeline of the test.
+        """
         index = f":{self._index}" if self._index is not None else ""
-        return f"--itkit-seed={self._seed.text}{index}"
+        repeat = f"to repeat it: {command} --integration --itkit-seed={self._seed.text}{index}"
+        table = "" if timeline.is_shown(shown) else timeline.report(story)
+        return "\n".join(part for part in (table, repeat) if part and part not in shown)
 
     @property
     def first_index(self) -> int:

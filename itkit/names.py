@@ -49,11 +49,6 @@ def worker_id(number: str | int) -> str:
     return text if re.fullmatch(_WORKER, text) else f"w{int(text)}"
 
 
-def worker_number(worker: str) -> int:
-    """Return the number in the id of a worker."""
-    return int(worker.lstrip("abcdefghijklmnopqrstuvwxyz"))
-
-
 def schema(run: str, worker: str, alias: str = "default") -> str:
     """Return the schema of one worker for one alias of ``DATABASES``.
 

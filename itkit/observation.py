@@ -24,6 +24,10 @@ from itkit.sql import Statement
 _TEXT: Final = re.compile(r"'(?:[^']|'')*'")
 _NUMBER: Final = re.compile(r"(?<![\w\"])\d+(?:\.\d+)?\b")
 _PLACEHOLDERS: Final = re.compile(r"(?:%s|\?)(?:\s*,\s*(?:%s|\?))+")
+_TABLE: Final = re.compile(
+    r'\b(?:FROM|JOIN|INTO|UPDATE|TRUNCATE|TABLE|COPY|USING)\s+(?:ONLY\s+)?(?:["`\w]+\.)?["`]?(\w+)',
+    re.IGNORECASE,
+)
 _WIDTH: Final = 240
 
 
@@ -150,12 +154,6 @@ def normalised(sql: str) -> str:
 def tables(sql: str) -> frozenset[str]:
     """Return the names of the tables that a statement names behind FROM, JOIN and the like."""
     return frozenset(_TABLE.findall(_TEXT.sub("?", sql)))
-
-
-_TABLE: Final = re.compile(
-    r'\b(?:FROM|JOIN|INTO|UPDATE|TRUNCATE|TABLE|COPY|USING)\s+(?:ONLY\s+)?(?:["`\w]+\.)?["`]?(\w+)',
-    re.IGNORECASE,
-)
 
 
 def _wrong_count(expected: int, got: int, table: str | None, queries: Sequence[Statement]) -> str:

@@ -179,9 +179,16 @@ class IntegrationPlugin:
         """
         report = yield
         if report.failed and self._environment is not None:
+            from itkit import boundary
             from itkit.exceptions import ServiceUnavailableError
 
-            report.sections.append(("itkit", self._explained(report, self._environment)))
+            ended = self._ended if report.when == "teardown" else None
+            explained = self._environment.explained(
+                report.longreprtext,
+                f"pytest '{report.nodeid}'",
+                boundary.current() if ended is None else ended,
+            )
+            report.sections.append(("itkit", explained))
             try:
                 self._environment.check_servers()
             except ServiceUnavailableError as error:
@@ -246,17 +253,6 @@ class IntegrationPlugin:
             )
             self._config.hook.pytest_runtest_logreport(report=report)
         return bool(found)
-
-    def _explained(self, report: pytest.TestReport, current: Environment) -> str:
-        """Return what has left the process in a test that has failed, and how to repeat it."""
-        from itkit import boundary, timeline
-
-        ended = self._ended if report.when == "teardown" else None
-        shown = timeline.report(boundary.current() if ended is None else ended)
-        if timeline.is_shown(report.longreprtext):
-            shown = ""
-        repeat = f"to repeat it: pytest '{report.nodeid}' --integration {current.repeating}"
-        return f"{shown}\n{repeat}".strip()
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

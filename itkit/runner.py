@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
-from itkit import boundary, environment, joined, names, seed, timeline, verdicts
+from itkit import boundary, environment, joined, names, seed, verdicts
 from itkit.exceptions import ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
@@ -307,13 +307,9 @@ def _note_timeline(err: Any, test: unittest.TestCase) -> None:
     error, current = (err[1] if err is not None else None), environment.current()
     if error is None or current is None or not boundary.current().test:
         return
-    noted = timeline.report(boundary.current())
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    if noted and not timeline.is_shown(shown):
-        error.add_note(noted)
-    repeat = f"to repeat it: manage.py test {test.id()} --integration {current.repeating}"
-    if repeat not in shown:
-        error.add_note(repeat)
+    if note := current.explained(shown, f"manage.py test {test.id()}", boundary.current()):
+        error.add_note(note)
 
 
 class _ClassScope(unittest.TestSuite):

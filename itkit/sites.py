@@ -50,6 +50,11 @@ def outside_of_itkit(frame: FrameType) -> FrameType:
     return frame
 
 
+def caller(frame: FrameType) -> FrameType:
+    """Return the first frame in a user's own code, or else the first that is none of itkit."""
+    return outside_of_libraries(frame) or outside_of_itkit(frame)
+
+
 def outside_of_libraries(frame: FrameType) -> FrameType | None:
     """Return the first frame, on the way to its caller, that is in a user's own code.
 

@@ -32,16 +32,14 @@ class Statement(Crossing):
     Attributes:
         sql: as it was sent, with placeholders.
         alias: of the database.
-        rows: how many sets of parameters it was sent with.
     """
 
-    __slots__ = ("alias", "rows", "sql")
+    __slots__ = ("alias", "sql")
 
-    def __init__(self, frame: FrameType, sql: str, alias: str, rows: int) -> None:
+    def __init__(self, frame: FrameType, sql: str, alias: str) -> None:
         super().__init__(frame)
         self.sql = sql
         self.alias = alias
-        self.rows = rows
 
     @property
     def name(self) -> str:
@@ -109,11 +107,9 @@ def _record(
     timeline = boundary.own_timeline()
     if not timeline.test:
         return execute(sql, params, many, context)
-    alias = context["connection"].alias
-    rows = len(params) if many and hasattr(params, "__len__") else 1
     # Django makes the same text anew for each query; a test may send very many.
     text = sys.intern(sql) if type(sql) is str else str(sql)
-    statement = Statement(_caller(), text, alias, rows)
+    statement = Statement(_caller(), text, context["connection"].alias)
     timeline.record(statement)
     try:
         return execute(sql, params, many, context)
@@ -177,8 +173,7 @@ def _note(what: str, alias: str) -> None:
 
 
 def _caller() -> FrameType:
-    frame = sys._getframe(2)
-    return sites.outside_of_libraries(frame) or sites.outside_of_itkit(frame)
+    return sites.caller(sys._getframe(2))
 
 
 @contextmanager

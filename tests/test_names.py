@@ -53,7 +53,3 @@ def test_other_keys_are_not_ours(key: str) -> None:
 
 def test_aliases_have_schemas_of_their_own() -> None:
     assert len({names.schema("0123abcd", "w1", alias) for alias in ("default", "a", "b")}) == 3
-
-
-def test_the_number_of_a_worker() -> None:
-    assert [names.worker_number(worker) for worker in ("w0", "w12", "gw3")] == [0, 12, 3]

@@ -3,10 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, ClassVar, Final
-
-from django.db import transaction
 
 from itkit.conf import did_you_mean
 from itkit.exceptions import ConfigurationError
@@ -91,11 +88,3 @@ class Named(str):
         self = super().__new__(cls, name)
         self.take = take
         return self
-
-
-def run_when(when: str, run: Any, *arguments: Any) -> None:
-    """Run a task at the time that the option ``RUN`` says."""
-    if when == "now":
-        run(*arguments)
-    elif when == "commit":
-        transaction.on_commit(partial(run, *arguments))

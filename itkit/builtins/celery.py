@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
-from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named, run_when
+from django.db import transaction
+
+from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named
 from itkit.exceptions import ConfigurationError
 
 try:
@@ -82,9 +84,10 @@ class CeleryTasks(Builtin):
 
         if self.option("RUN") == "now":
             return apply()
-        if self.option("RUN") == "never":
+        if self.option("RUN") == "commit":
+            transaction.on_commit(apply)
+        else:
             self._waiting.append(apply)
-        run_when(self.option("RUN"), apply)
         return AsyncResult(task_id, app=task.app)
 
     def run(self) -> Iterator[Any]:

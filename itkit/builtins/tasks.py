@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from django.conf import settings
+from django.db import transaction
 from django.test import override_settings
 
-from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named, run_when
+from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named
 from itkit.exceptions import ConfigurationError
 
 try:
@@ -86,7 +87,10 @@ class Tasks(Builtin):
     def take(self, backend: "RecordingBackend", result: Result) -> Result:
         """Keep the result of a task, run that when it is to be, and return the result."""
         self.results.append(result)
-        run_when(self.option("RUN"), backend.execute, result)
+        if self.option("RUN") == "now":
+            backend.execute(result)
+        elif self.option("RUN") == "commit":
+            transaction.on_commit(partial(backend.execute, result))
         return result
 
     def run(self) -> Iterator[Result]:

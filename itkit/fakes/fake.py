@@ -117,18 +117,17 @@ class Fake:
     @contextmanager
     def overridden(self) -> Iterator[None]:
         """Let what is programmed within a block come first, and be forgotten at its end."""
-        outer, programs = self.otherwise, [method.program for method in self.methods.values()]
-        for method in self.methods.values():
-            if method.program is not None:
-                method.program = Program(method.program)
+        outer = self.otherwise
+        programs = {item: item.program for item in self.programmed if item.program is not None}
+        for method, program in programs.items():
+            method.program = Program(program)
         try:
             yield
         finally:
             self.otherwise = outer
-            for method, program in zip(self.methods.values(), programs, strict=True):
-                method.program = program
-                if program is not None:
-                    self.programmed.add(method)
+            self.programmed |= programs.keys()
+            for method in self.programmed:
+                method.program = programs.get(method)
 
     @property
     def _ways(self) -> dict[str, Otherwise]:
@@ -139,8 +138,7 @@ class Fake:
         if owner is ELSEWHERE:
             owner = self._shared()
         given = (owner, *args) if member.has_owner else args
-        answer = member.function(*given, **kwargs)
-        return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
+        return _answered(member, member.function(*given, **kwargs))
 
     def _stood_in(self, call: Call, _owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         member = call.method.member
@@ -148,7 +146,7 @@ class Fake:
             return self.stand_in(*args, **kwargs)
         found = getattr(self.stand_in, member.name)
         answer = found if member.kind is Kind.PROPERTY else found(*args, **kwargs)
-        return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer
+        return _answered(member, answer)
 
     def _shared(self) -> Any:
         """Return an object that answers in the place of one in another process."""
@@ -191,3 +189,7 @@ class Entered:
 
     def __repr__(self) -> str:
         return repr(self.manager)
+
+
+def _answered(member: Member, answer: Any) -> Any:
+    return Entered(answer) if member.kind in (Kind.CONTEXT, Kind.ASYNC_CONTEXT) else answer

@@ -137,7 +137,7 @@ class Method:
         can_change = self._check(*given, **kwargs)
         frame = sys._getframe(depth + 1)
         if self.is_led:
-            frame = sites.outside_of_libraries(frame) or frame
+            frame = sites.caller(frame)
         return self._begun(can_change, args, kwargs, frame)
 
     def reply(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:

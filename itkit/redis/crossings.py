@@ -72,8 +72,7 @@ class Observed(Command):
     def __init__(self, record: Record, read: Callable[[Any], Any] | None) -> None:
         super().__init__(record)
         self._read = read
-        frame = sys._getframe(1)
-        place = sites.outside_of_libraries(frame) or sites.outside_of_itkit(frame)
+        place = sites.caller(sys._getframe(1))
         self._namespace, self._line = place.f_globals, place.f_lineno
         if self.is_look_up:  # until a reply says otherwise: nobody is called for one that is nil
             self.found = (False,) * len(self.words[1:])

@@ -109,9 +109,7 @@ class Rewriter:
         return rewritten, crossings.note(record, expected)
 
     def _recorder(self) -> Callable[[Record], None]:
-        timeline = boundary.here.strand.timeline
-        if timeline is None:  # and not while it is empty
-            timeline = boundary.running
+        timeline = boundary.own_timeline()
         return timeline.record if timeline.test else _nowhere
 
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
