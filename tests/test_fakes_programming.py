@@ -208,6 +208,12 @@ def test_a_virtual_delay_moves_a_clock_of_time_machine_or_freezegun(backends):
         assert datetime.datetime.now(datetime.UTC) == start + hour
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -0.1])
+def test_a_delay_that_never_ends_or_makes_no_sense_is_refused(backends, seconds):
+    with pytest.raises(ValueError, match="expected 0 or more"):
+        backends.payments.charge.delays(seconds, virtual=True)
+
+
 @pytest.mark.parametrize("virtual", [True, False])
 def test_a_delay_ends_at_the_timeout_that_the_caller_gives(backends, virtual):
     backends.ledger.add.returns(5).delays(60 if virtual else 0.2, virtual=virtual)

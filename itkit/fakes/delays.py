@@ -1,6 +1,7 @@
 """How long a fake takes to answer: really, or by a clock that the test has stopped."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,13 +24,13 @@ class Delay:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is below 0.
+        ValueError: it is below 0, or not finite.
     """
 
     def __init__(self, seconds: Any, *, virtual: bool | Clock = False) -> None:
         if not isinstance(seconds, int | float):
             raise TypeError(f"A delay is {seconds!r}, expected a number of seconds.")
-        if seconds < 0:
+        if not 0 <= seconds < math.inf:  # which is false of what is no number, too
             raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
         self._seconds = seconds
         self._virtual = virtual
