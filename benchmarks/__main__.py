@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import fakes, redis, reset, services, startup
+from benchmarks import data, fakes, redis, reset, services, startup
 
 BENCHMARKS = {
     "services": services.measure,
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "reset": reset.measure,
     "redis": redis.measure,
     "fakes": fakes.measure,
+    "data": data.measure,
 }
 
 

@@ -1,15 +1,22 @@
 """Fixtures with real parts: servers of our own, and whole small projects."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from django.core.management import call_command
+from django.db import connections
 
-from itkit import postgres, redis, services
+from itkit import postgres, redis, services, urls
 from itkit.exceptions import ServiceUnavailableError
 from tests.projects import Project
+
+ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
 
 
 def _short_directory() -> Path:
@@ -89,3 +96,33 @@ def project(tmp_path: Path, cache_dir: Path) -> Iterator[Project]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no process is left to wait for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_suites.py")
+
+
+@pytest.fixture(scope="module")
+def database(postgres_url: str, django_db_blocker: Any) -> Iterator[None]:
+    """A database of our own on the server, with the tables of all apps, as one more alias."""
+    server = urls.parse(postgres_url, urls.POSTGRES_SCHEMES)
+    name = f"data_{os.getpid()}"
+    with psycopg.connect(postgres_url, autocommit=True) as maintenance:
+        maintenance.execute(f"CREATE DATABASE {name}")
+    connections.settings[ALIAS] = connections.configure_settings(
+        {
+            "default": {},
+            ALIAS: {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": name,
+                "USER": server.user,
+                "PASSWORD": server.password,
+                "HOST": server.host,
+                "PORT": server.port or "",
+            },
+        }
+    )[ALIAS]
+    with django_db_blocker.unblock():
+        call_command("migrate", database=ALIAS, run_syncdb=True, verbosity=0)
+        yield
+        connections[ALIAS].close()
+    del connections[ALIAS]
+    del connections.settings[ALIAS]
+    with psycopg.connect(postgres_url, autocommit=True) as maintenance:
+        maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")

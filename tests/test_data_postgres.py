@@ -1,17 +1,14 @@
 """Clean-up against the constraints of a real Postgres, with rows that are committed."""
 
-import os
 import threading
 
-import psycopg
 import pytest
-from django.core.management import call_command
 from django.db import DatabaseError, connections, transaction
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 
-from itkit import urls
 from itkit.data import TestDataManager
+from tests.conftest import ALIAS
 from tests.shopdata.models import (
     AuditEntry,
     Bundle,
@@ -29,41 +26,10 @@ from tests.shopdata.models import (
     Team,
 )
 
-ALIAS = "postgres"
 MODELS = [
     Customer, Tag, Product, Bundle, Order, OrderLine, Payment, AuditEntry, Team, Member, Category,
     Coupon, Redemption,
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def database(postgres_url, django_db_blocker):
-    """A database of our own on the server, with the tables of all apps, as one more alias."""
-    server = urls.parse(postgres_url, urls.POSTGRES_SCHEMES)
-    name = f"data_{os.getpid()}"
-    with psycopg.connect(postgres_url, autocommit=True) as maintenance:
-        maintenance.execute(f"CREATE DATABASE {name}")
-    connections.settings[ALIAS] = connections.configure_settings(
-        {
-            "default": {},
-            ALIAS: {
-                "ENGINE": "django.db.backends.postgresql",
-                "NAME": name,
-                "USER": server.user,
-                "PASSWORD": server.password,
-                "HOST": server.host,
-                "PORT": server.port or "",
-            },
-        }
-    )[ALIAS]
-    with django_db_blocker.unblock():
-        call_command("migrate", database=ALIAS, run_syncdb=True, verbosity=0)
-        yield
-        connections[ALIAS].close()
-    del connections[ALIAS]
-    del connections.settings[ALIAS]
-    with psycopg.connect(postgres_url, autocommit=True) as maintenance:
-        maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

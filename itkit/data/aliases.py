@@ -39,11 +39,8 @@ class Children:
     field: str
     relation: str
 
-    def default(self, parent: models.Model) -> list[dict[str, Any]]:
-        """Return the one child that a parent gets by default; none if its factory made some."""
-        rows: models.QuerySet[Any] = models.QuerySet(self.model, using=parent._state.db)
-        if rows.filter(**{self.field: parent}).exists():
-            return []
+    def default(self) -> list[dict[str, Any]]:
+        """Return the one child that a parent gets by default, if its factory makes none."""
         names = lookup.field_names(self.model)
         return [{name: value for name, value in _ITEM_DEFAULTS.items() if name in names}]
 

@@ -41,9 +41,7 @@ def _delete_from(using: str, rows: list[Row], tracked: TrackedRows, report: Clea
         report.forgotten.update(row.model._meta.label for row in rows)
         return
     with transaction.atomic(using=using):
-        closure = _Closure(using)
-        for row in rows:
-            closure.add(row.model, {row.pk})
+        closure = _Closure(using, rows)
         closure.complete()
         counted = closure.delete(tracked)
     # Not update(): += leaves out the models of which there was nothing to remove.
@@ -70,12 +68,17 @@ def _explanation(using: str, rows: list[Row]) -> str:
 class _Closure:
     """Rows of one database that are to go, with all that cannot stay without them."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, rows: list[Row]) -> None:
         self._using = using
+        self._given: dict[Model, set[Any]] = defaultdict(set)
         self._keys: dict[Model, set[Any]] = defaultdict(set)
         self._parent_keys: dict[Model, set[Any]] = defaultdict(set)
         self._pending: dict[Model, set[Any]] = defaultdict(set)
         self._references = _references_by_target(using)
+        for row in rows:
+            self._given[row.model].add(row.pk)
+        for model, keys in self._given.items():
+            self.add(model, keys)
 
     def add(self, model: Model, keys: set[Any]) -> None:
         """Add rows of a model by their primary keys."""
@@ -91,7 +94,7 @@ class _Closure:
             self._add_parents(model, keys)
             for field in self._references[model]:
                 if field.remote_field.on_delete not in _NULLING:
-                    self.add(field.model, self._referencing(field, keys))
+                    self.add(field.model, self._staying(field, keys))
 
     def delete(self, tracked: TrackedRows) -> CleanupReport:
         """Delete the rows, those that reference others first, and return how many there were."""
@@ -110,18 +113,18 @@ class _Closure:
                 self._parent_keys[parent] |= found
                 self.add(parent, found)
 
-    def _referencing(self, field: ForeignKey, keys: set[Any]) -> set[Any]:
+    def _staying(self, field: ForeignKey, keys: set[Any]) -> set[Any]:
+        """Return the rows that reference others by a field and are not to go so far."""
         target = field.target_field
         if not target.primary_key:
             keys = self._column(target.model, target.attname, "pk", keys)
-        return self._column(field.model, "pk", field.attname, keys)
+        return self._column(field.model, "pk", field.attname, keys, self._keys.get(field.model))
 
     def _release(self, model: Model, report: CleanupReport) -> None:
         for field in self._references[model]:
             if field.remote_field.on_delete not in _NULLING:
                 continue
-            staying = self._referencing(field, self._keys[model])
-            staying -= self._keys.get(field.model, set())
+            staying = self._staying(field, self._keys[model])
             for rows in self._rows(field.model, "pk", staying):
                 report.released[field.model._meta.label] += rows.update(**{field.attname: None})
 
@@ -135,9 +138,11 @@ class _Closure:
     ) -> None:
         if model._meta.auto_created:  # the table of a ManyToManyField is a part of its owner
             return
-        known = {key for key in self._keys[model] if Row(self._using, model, key) in tracked}
-        implied = self._parent_keys[model] - known
-        beyond = self._keys[model] - known - implied
+        found = self._keys[model] - self._given[model]
+        # Some may be known but removed at another step of the clean-up.
+        unknown = {key for key in found if Row(self._using, model, key) not in tracked}
+        implied = self._parent_keys[model] & unknown
+        beyond = unknown - implied
         report.beyond[model._meta.label] += len(beyond)
         # Rows that the test has deleted itself are not counted.
         report.removed[model._meta.label] += deleted - len(beyond) - len(implied)
@@ -164,22 +169,57 @@ class _Closure:
             visit(model)
         return list(ordered)
 
-    def _column(self, model: Model, wanted: str, column: str, values: set[Any]) -> set[Any]:
+    def _column(
+        self,
+        model: Model,
+        wanted: str,
+        column: str,
+        values: set[Any],
+        except_keys: set[Any] | None = None,
+    ) -> set[Any]:
         found: set[Any] = set()
         for rows in self._rows(model, column, values):
+            if except_keys and _takes_arrays(model, "pk", self._using):
+                rows = rows.exclude(AnyOf(models.F("pk"), list(except_keys)))  # noqa: PLW2901
             found.update(rows.values_list(wanted, flat=True))
-        return found
+        return found - (except_keys or set())
 
     def _rows(self, model: Model, column: str, values: set[Any]) -> Iterator[models.QuerySet[Any]]:
         """Yield the rows that have one of the values, as many at once as the database takes."""
-        operations = connections[self._using].ops
         # No manager of the model: one that hides rows, as soft deletion does, would leave them.
         everything: models.QuerySet[Any] = models.QuerySet(model, using=self._using)
         rest = list(values)
+        if rest and _takes_arrays(model, column, self._using):
+            yield everything.filter(AnyOf(models.F(column), rest))
+            return
         while rest:
-            size = operations.bulk_batch_size([column], rest)
+            size = connections[self._using].ops.bulk_batch_size([column], rest)
             yield everything.filter(**{f"{column}__in": rest[:size]})
             rest = rest[size:]
+
+
+class AnyOf(models.Lookup):
+    """``column = ANY(array)``: one parameter, where ``column IN (…)`` has one for each value."""
+
+    lookup_name = "any_of"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return the condition and its parameters."""
+        column, parameters = self.process_lhs(compiler, connection)
+        field = self.lhs.output_field
+        if all(type(value) is int for value in self.rhs):
+            # A literal: psycopg would look at each number, twice.
+            values: Any = f"{{{','.join(map(str, self.rhs))}}}"
+        else:
+            values = [field.get_db_prep_value(value, connection) for value in self.rhs]
+        return f"{column} = ANY(%s::{field.rel_db_type(connection)}[])", (*parameters, values)
+
+
+def _takes_arrays(model: Model, column: str, using: str) -> bool:
+    field = model._meta.pk if column == "pk" else model._meta.get_field(column)
+    # A composite key has several columns.
+    return connections[using].vendor == "postgresql" and getattr(field, "column", None) is not None
 
 
 def _references_by_target(using: str) -> dict[Model, list[ForeignKey]]:

@@ -48,6 +48,12 @@ def is_factory(what: object) -> bool:
     return isinstance(what, type) and issubclass(what, DjangoModelFactory)
 
 
+def is_inherited(factory: Factory, method: str, base: Factory) -> bool:
+    """Return whether a factory has a class method from a base, and none of its own."""
+    own: object = getattr(factory, method).__func__
+    return own is getattr(base, method).__func__
+
+
 def trait_values(factory: Factory, states: tuple[str, ...]) -> dict[str, bool]:
     """Return the values that switch a factory's traits on.
 

@@ -1,5 +1,6 @@
 """Names that a test or a setting uses, looked up among the installed models and their fields."""
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -80,10 +81,11 @@ def field_names(model: Model) -> list[str]:
     return sorted({field.name for field in fields} | {field.attname for field in fields})
 
 
-def foreign_keys(model: Model) -> list[ForeignKey]:
+@cache
+def foreign_keys(model: Model) -> tuple[ForeignKey, ...]:
     """Return a model's foreign keys, without the links to its parents."""
-    return [
+    return tuple(
         field
         for field in model._meta.fields
         if isinstance(field, models.ForeignKey) and not field.remote_field.parent_link
-    ]
+    )

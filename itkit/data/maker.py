@@ -1,12 +1,14 @@
 """One instance of a model: by the project's factory where there is one, else by model_bakery."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from django.db import connections, models, router
 
-from itkit.data import factories, lookup
+from itkit.data import factories, lookup, obstacles
 from itkit.data.lookup import Field, ForeignKey
+from itkit.data.plan import BAKERY, Plan
 from itkit.data.unique import UniqueValues
 from itkit.exceptions import DataError
 
@@ -20,11 +22,13 @@ class Maker:
     Args:
         unique: gives the values of unique columns to model_bakery, which would collide.
         using: alias of ``DATABASES``; by default what the factory or the router says.
+        plan: writes what is to be saved, later; without one it is saved at once.
     """
 
-    def __init__(self, unique: UniqueValues, using: str | None) -> None:
+    def __init__(self, unique: UniqueValues, using: str | None, plan: Plan | None = None) -> None:
         self._unique = unique
         self._using = using
+        self._plan = plan
 
     def by_model(
         self,
@@ -65,7 +69,33 @@ class Maker:
             factory = factories.on_database(factory, self._using)
         if not save:
             return factory.build(**values)
-        return factory.create(**self._with_rows(factory, values))
+        values = self._with_rows(factory, values)
+        if self._plan is None:
+            return factory.create(**values)
+        return self._planned_by_factory(factory, values, self._plan)
+
+    def has_made(self, model: Model, field: str, parent: models.Model) -> bool:
+        """Return whether the making of ``parent`` made rows of a model that refer to it."""
+        if self._plan is not None and parent._state.adding:
+            waiting = self._plan.last_waiting(model)
+            if waiting is not None and getattr(waiting, field) is parent:
+                return True
+            if not self._plan.has_saved(model):
+                return False
+        rows: models.QuerySet[Any] = models.QuerySet(
+            model, using=parent._state.db or self._using or router.db_for_write(model)
+        )
+        return rows.filter(**{field: parent}).exists()
+
+    @staticmethod
+    def _planned_by_factory(factory: factories.Factory, values: Values, plan: Plan) -> Any:
+        from itkit.data import builder  # imports factory_boy
+
+        reason = obstacles.of_entry(factory)
+        if reason is None:
+            return builder.build(factory, values, plan)
+        plan.count_saved(factory._meta.get_model_class(), factory.__name__, reason)
+        return factory.create(**values)
 
     @staticmethod
     def _with_rows(factory: factories.Factory, values: Values) -> Values:
@@ -88,8 +118,23 @@ class Maker:
         related = self._related(model, values, save=save, within=(*within, model))
         given = {name: value for name, value in values.items() if not _is_nested(name, related)}
         values = dict(self._unique_values(model, given)) | related | given
+        if save and self._plan is not None:
+            return self._planned_by_bakery(model, values, self._plan)
         make = baker.make if save else baker.prepare
         return make(model, _using=self._using or "", **values)
+
+    def _planned_by_bakery(self, model: Model, values: Values, plan: Plan) -> Any:
+        from model_bakery import baker
+
+        using = self._using or router.db_for_write(model)
+        reason = plan.obstacle(model, using) or _obstacle_of_values(model, tuple(values))
+        if reason is None:
+            instance = baker.prepare(model, _using=using, **values)
+            reason = plan.add(instance, using, BAKERY)
+            if reason is None:
+                return instance
+        plan.count_saved(model, BAKERY, reason)
+        return baker.make(model, _using=using, **values)
 
     def _related(
         self, model: Model, values: Values, *, save: bool, within: tuple[Model, ...]
@@ -109,11 +154,8 @@ class Maker:
         return made
 
     def _unique_values(self, model: Model, given: Values) -> Iterator[tuple[str, Any]]:
-        together = _fields_unique_together(model)
-        for field in model._meta.fields:
-            must_differ = field.unique or field.name in together
-            must_differ = must_differ or isinstance(field, models.EmailField)
-            if must_differ and _is_empty(field) and field.name not in given:
+        for field in _fields_that_differ(model):
+            if field.name not in given:
                 draw = self._generator(field)
                 if draw is not None:
                     yield field.name, draw()
@@ -137,6 +179,18 @@ class Maker:
         return min(largest or 2**31 - 1, 2**31 - 1)
 
 
+@cache
+def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
+    """Return why model_bakery needs the row for one of the values of these names, or None."""
+    for name in names:
+        field = lookup.field_of(model, name)
+        if field is None or field.many_to_many:
+            return f"{name} is no column of it"
+        if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+            return f"{name} is set again after the row has been saved"
+    return None
+
+
 def _is_empty(field: Field) -> bool:
     return not field.null and not field.has_default() and not field.has_db_default()
 
@@ -153,6 +207,18 @@ def _is_nested(name: str, related: Values) -> bool:
 def _nested_values(name: str, values: Values) -> Values:
     prefix = f"{name}__"
     return {key.removeprefix(prefix): values[key] for key in values if key.startswith(prefix)}
+
+
+@cache
+def _fields_that_differ(model: Model) -> tuple[Field, ...]:
+    """Return the fields whose values no two rows may share, and which nothing else fills in."""
+    together = _fields_unique_together(model)
+    return tuple(
+        field
+        for field in model._meta.fields
+        if (field.unique or field.name in together or isinstance(field, models.EmailField))
+        and _is_empty(field)
+    )
 
 
 def _fields_unique_together(model: Model) -> set[str]:

@@ -1,17 +1,20 @@
 """TestDataManager: creates what a test needs, knows all of it, and removes it again."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self, TypeGuard, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, overload
 
 from asgiref.sync import sync_to_async
 from django.db import models
 
-from itkit.data import aliases, deletion, factories, login, lookup
+from itkit.data import aliases, deletion, factories, login, lookup, progress
+from itkit.data.explanation import Explanation
 from itkit.data.maker import Maker
+from itkit.data.plan import Plan
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
 from itkit.data.unique import Counters, UniqueValues
@@ -22,6 +25,7 @@ T = TypeVar("T")
 
 States = tuple[str, ...]
 Values = dict[str, Any]
+Bulk = Literal["auto", "copy", "never"]
 
 _CREATE_TEST: Final = "create_test_"
 _CREATE: Final = "create_"
@@ -61,8 +65,10 @@ class TestDataManager:
         using: str | None = None,
     ) -> None:
         self.unique = UniqueValues(seed, offset=offset, counters=counters)
+        self._using = using
         self._maker = Maker(self.unique, using)
         self._tracked = TrackedRows()
+        self._explanation = Explanation()
 
     @overload
     def create(self, what: type[M], /, *states: str, **values: Any) -> M: ...
@@ -83,21 +89,49 @@ class TestDataManager:
             return self._create(what, states, values)
 
     @overload
-    def create_batch(self, what: type[M], size: int, /, *states: str, **values: Any) -> list[M]: ...
+    def create_batch(
+        self, what: type[M], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
+    ) -> list[M]: ...
     @overload
     def create_batch(
-        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+        self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[Any]: ...
     def create_batch(
-        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+        self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[Any]:
-        """Create and save ``size`` instances, each as ``create()`` does.
+        """Create and save ``size`` instances, with the rows that ``create()`` would make.
+
+        They are written by table, in one transaction, with what they need; what has to be saved
+        on its own is. ``explain()`` tells which and why.
+
+        Args:
+            what: as for ``create()``.
+            size: how many.
+            states: as for ``create()``.
+            bulk: ``"auto"`` writes by COPY or INSERT, whatever pays; ``"copy"`` by COPY wherever
+                it can be done; ``"never"`` saves one by one.
+            values: as for ``create()``.
 
         Raises:
-            DataError: as for ``create()``, or ``size`` is no whole number of 0 or more.
+            DataError: as for ``create()``, or ``size`` is no whole number of 0 or more, or
+                ``bulk`` is none of these.
         """
+        _check_batch(size, bulk)
+        title = f"Creating {getattr(what, '__name__', what)}"
         with self._tracked.recording():
-            return [self._create(what, states, values) for _ in range(_checked(size))]
+            if bulk == "never":
+                return [self._create(what, states, values) for _ in progress.counted(title, size)]
+            with _no_garbage(), Plan(copy=bulk == "copy") as plan:
+                maker = Maker(self.unique, self._using, plan)
+                made = [
+                    self._create(what, states, values, maker) for _ in progress.counted(title, size)
+                ]
+        self._explanation = plan.explanation
+        return made
+
+    def explain(self) -> Explanation:
+        """Return how the rows of the last ``create_batch()`` were written, and why not in bulk."""
+        return self._explanation
 
     @overload
     def build(self, what: type[M], /, *states: str, **values: Any) -> M: ...
@@ -172,17 +206,18 @@ class TestDataManager:
 
     @overload
     async def acreate_batch(
-        self, what: type[M], size: int, /, *states: str, **values: Any
+        self, what: type[M], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[M]: ...
     @overload
     async def acreate_batch(
-        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+        self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[Any]: ...
     async def acreate_batch(
-        self, what: str | type[Any], size: int, /, *states: str, **values: Any
+        self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[Any]:
         """Create and save ``size`` instances, as ``create_batch()`` does, from asyncio code."""
-        return await sync_to_async(lambda: self.create_batch(what, size, *states, **values))()
+        create_batch = partial(self.create_batch, what, size, *states, bulk=bulk, **values)
+        return await sync_to_async(create_batch)()
 
     async def acleanup(self) -> CleanupReport:
         """Remove what was created and tracked, as ``cleanup()`` does, from asyncio code."""
@@ -230,25 +265,34 @@ class TestDataManager:
     def _create_as(self, method: str, alias: aliases.Alias, /, *args: Any, **values: Any) -> Any:
         bound = alias.bind(values, args, method=method)
         with self._tracked.recording():
-            return self._create_with_children(alias, (), bound)
+            return self._create_with_children(alias, (), bound, self._maker)
 
-    def _create(self, what: str | type[Any], states: States, values: Values) -> Any:
+    def _create(
+        self, what: str | type[Any], states: States, values: Values, maker: Maker | None = None
+    ) -> Any:
+        maker = maker or self._maker
         made: Any
         if factories.is_factory(what):
-            made = self._maker.by_factory(what, values, states)
+            made = maker.by_factory(what, values, states)
         elif _is_alias(what):
             alias = aliases.find(what)
-            made = self._create_with_children(alias, states, alias.bind(values))
+            made = self._create_with_children(alias, states, alias.bind(values), maker)
         else:
-            made = self._maker.by_model(_model(what), values, states)
+            made = maker.by_model(_model(what), values, states)
         return made
 
-    def _create_with_children(self, alias: aliases.Alias, states: States, values: Values) -> Any:
-        items = values.pop(aliases.ITEMS, None) if alias.children else None
-        parent = self._maker.by_model(alias.model, self._completed(alias, values), states)
-        if alias.children:
-            for child in alias.children.default(parent) if items is None else items:
-                self._maker.by_model(alias.children.model, {alias.children.field: parent, **child})
+    def _create_with_children(
+        self, alias: aliases.Alias, states: States, values: Values, maker: Maker
+    ) -> Any:
+        children = alias.children
+        if children is None:
+            return maker.by_model(alias.model, self._completed(alias, values), states)
+        items = values.pop(aliases.ITEMS, None)
+        parent = maker.by_model(alias.model, self._completed(alias, values), states)
+        if items is None and not maker.has_made(children.model, children.field, parent):
+            items = children.default()
+        for child in items or ():
+            maker.by_model(children.model, {children.field: parent, **child})
         return parent
 
     def _completed(self, alias: aliases.Alias, values: Values) -> Values:
@@ -263,6 +307,18 @@ class TestDataManager:
                 errors += _failure_of(step)
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Put the search for cycles off: of what a batch makes all is kept, so none will be found."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _is_alias(what: object) -> TypeGuard[str]:
@@ -280,10 +336,13 @@ def _model(what: object) -> type[models.Model]:
     )
 
 
-def _checked(size: Any) -> int:
+def _check_batch(size: Any, bulk: Any) -> None:
     if not isinstance(size, int) or size < 0:
         raise DataError(f"size is {size!r}, expected a whole number of 0 or more.")
-    return size
+    if bulk not in get_args(Bulk):
+        raise DataError(
+            f"bulk is {bulk!r}, expected one of {', '.join(map(repr, get_args(Bulk)))}."
+        )
 
 
 def _failure_of(callback: Callable[[], object]) -> list[Exception]:

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import models, router
 from django.db.models.signals import post_save
@@ -14,8 +13,7 @@ from itkit.exceptions import DataError
 Model = type[models.Model]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row: it is found by these, even when the instance has lost its key."""
 
     using: str
@@ -53,7 +51,7 @@ class TrackedRows:
         self._adding = threading.Lock()  # the tested code may save in several threads
         self._steps: list[Step] = []
         # Once per process and for good: to connect for each row costs a third of its insert.
-        post_save.connect(_add_to_recording)
+        post_save.connect(add_to_recording)
 
     def add(self, instance: models.Model) -> None:
         """Push the row of an instance; a row that is known keeps its place."""
@@ -121,7 +119,8 @@ _thread = _Thread()
 _capturing: list[Callable[[models.Model], None]] = []
 
 
-def _add_to_recording(*, instance: models.Model, created: bool, **_: object) -> None:
+def add_to_recording(*, instance: models.Model, created: bool, **_: object) -> None:
+    """Add a new row to whoever records; what inserts it without ``save()`` calls this itself."""
     if created:
         for rows in _thread.recording:
             rows.add(instance)

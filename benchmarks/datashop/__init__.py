@@ -1,0 +1,1 @@
+"""A shop with factories, as its users would write them."""
