@@ -68,8 +68,8 @@ def test_an_unknown_state_is_refused_with_the_nearest_one(data):
 
 
 def test_a_state_without_a_factory_says_where_to_write_one(data):
-    with pytest.raises(DataError, match=r"ProductFactory in tests.shopdata/factories.py"):
-        data.create(Product, "sold_out")
+    with pytest.raises(DataError, match=r"ShelfFactory in tests.shopdata/factories.py"):
+        data.create(Shelf, "sold_out")
 
 
 def test_an_unknown_label_is_refused_with_the_nearest_one(data):

@@ -15,13 +15,18 @@ def shown_by(count, monkeypatch):
         patched.setattr(sys, "stderr", stderr)
         assert list(progress.counted("Creating Order", count)) == list(range(count))
         stderr.flush()
-        os.set_blocking(control, False)
-        try:
-            return os.read(control, 100_000).decode()
-        except BlockingIOError:
-            return ""
-        finally:
-            os.close(control)
+        shown = b"".join(read(control))
+    os.close(control)
+    return shown.decode()
+
+
+def read(terminal):
+    os.set_blocking(terminal, False)
+    try:
+        while chunk := os.read(terminal, 4096):
+            yield chunk
+    except BlockingIOError:
+        pass
 
 
 def test_a_bar_tells_how_far_it_is(monkeypatch):

@@ -15,24 +15,36 @@ from factory.django import DjangoModelFactory
 
 from itkit.data.factories import Factory, is_factory, is_inherited
 from itkit.data.plan import Plan
+from itkit.data.recycled import Recycled
 
 
-def build(factory: Factory, values: dict[str, Any], plan: Plan) -> Any:
-    """Make an instance by a factory, with all that it needs, and leave the writing to a plan."""
-    return Builder(factory._meta, values, plan).build()
+def build(factory: Factory, values: dict[str, Any], recycled: Recycled, plan: Plan | None) -> Any:
+    """Make an instance by a factory, with all that it needs but what is recycled.
+
+    A plan writes it later; without one it is saved.
+    """
+    return Builder(factory._meta, values, recycled, plan).build()
 
 
 class Builder(StepBuilder):
     """Builds one instance, and by copies of itself those that it needs."""
 
-    def __init__(self, factory_meta: Any, extras: dict[str, Any], plan: Plan) -> None:
+    def __init__(
+        self, factory_meta: Any, extras: dict[str, Any], recycled: Recycled, plan: Plan | None
+    ) -> None:
         super().__init__(factory_meta, extras, enums.CREATE_STRATEGY)
+        self._recycled = recycled
         self._plan = plan
+        self._is_needed = False  # by the instance that is being made, before that is there
+        self._is_instance_there = False
 
     def build(self, parent_step: Any = None, force_sequence: int | None = None) -> Any:
         """Make the instance; factories of other things than rows do it their own way."""
         if not is_factory(self.factory_meta.factory):
             return super().build(parent_step, force_sequence)
+        model = self.factory_meta.get_model_class()
+        if self._is_needed and model in self._recycled:
+            return self._recycled.of(model)
         pre, post = self._declarations()
         step = BuildStep(
             builder=self, sequence=self._sequence(force_sequence), parent_step=parent_step
@@ -42,8 +54,10 @@ class Builder(StepBuilder):
         return self._made(step, args, kwargs, post)
 
     def recurse(self, factory_meta: Any, extras: dict[str, Any]) -> "Builder":
-        """Return a builder of what this one needs."""
-        return type(self)(factory_meta, extras, self._plan)
+        """Return a builder of what this one needs, or of what its instance is followed by."""
+        builder = type(self)(factory_meta, extras, self._recycled, self._plan)
+        builder._is_needed = not self._is_instance_there
+        return builder
 
     def _declarations(self) -> tuple[DeclarationSet, DeclarationSet]:
         shared = _shared_declarations(self.factory_meta)
@@ -61,12 +75,15 @@ class Builder(StepBuilder):
         return self.factory_meta.next_sequence()
 
     def _made(self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any], post: Any) -> Any:
+        self._is_instance_there = True
+        if self._plan is None:
+            return self._saved(step, args, kwargs, post)
         model, using, maker, obstacle = self._plan.route(self.factory_meta.factory)
         if obstacle is None:
             instance = model(*args, **kwargs)
             obstacle = self._plan.add(instance, using, maker)
             if obstacle is None:
-                if not self._follow(instance, step, post):
+                if not self._follow(instance, step, post, self._plan):
                     step.stub = None  # cuts a cycle, so that nobody has to search for it
                 return instance
         self._plan.count_saved(model, maker, obstacle)
@@ -78,7 +95,7 @@ class Builder(StepBuilder):
         self.factory_meta.use_postgeneration_results(instance=instance, step=step, results=results)
         return instance
 
-    def _follow(self, instance: models.Model, step: Any, post: Any) -> bool:
+    def _follow(self, instance: models.Model, step: Any, post: Any, plan: Plan) -> bool:
         """Plan what related factories make, put off what may look at the row; return if any did."""
         if not post.declarations:
             return False
@@ -91,15 +108,20 @@ class Builder(StepBuilder):
             else:
                 hooks.append(post[name])
         if hooks or (results and _sees_results(self.factory_meta.factory)):
-            self._plan.follow(partial(self._call_hooks, instance, step, hooks, results))
+            plan.follow(partial(self._call_hooks, instance, step, hooks, results, plan))
             return True
         return False
 
     def _call_hooks(
-        self, instance: models.Model, step: Any, hooks: list[Any], results: dict[str, Any]
+        self,
+        instance: models.Model,
+        step: Any,
+        hooks: list[Any],
+        results: dict[str, Any],
+        plan: Plan,
     ) -> None:
         for hook in hooks:
-            self._plan.count_hook(self.factory_meta.factory.__name__, hook.name)
+            plan.count_hook(self.factory_meta.factory.__name__, hook.name)
             results[hook.name] = _evaluated(hook, instance, step)
         self.factory_meta.use_postgeneration_results(instance=instance, step=step, results=results)
 

@@ -1,14 +1,15 @@
 """One instance of a model: by the project's factory where there is one, else by model_bakery."""
 
-from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from django.db import connections, models, router
+from django.db import models, router
 
-from itkit.data import factories, lookup, obstacles
-from itkit.data.lookup import Field, ForeignKey
+from itkit.data import factories, lookup, obstacles, recipes
+from itkit.data.fillers import Fillers, is_empty
+from itkit.data.lookup import ForeignKey
 from itkit.data.plan import BAKERY, Plan
+from itkit.data.recycled import Recycled
 from itkit.data.unique import UniqueValues
 from itkit.exceptions import DataError
 
@@ -22,12 +23,20 @@ class Maker:
     Args:
         unique: gives the values of unique columns to model_bakery, which would collide.
         using: alias of ``DATABASES``; by default what the factory or the router says.
+        recycled: stands in for what would be made on the way.
         plan: writes what is to be saved, later; without one it is saved at once.
     """
 
-    def __init__(self, unique: UniqueValues, using: str | None, plan: Plan | None = None) -> None:
-        self._unique = unique
+    def __init__(
+        self,
+        unique: UniqueValues,
+        using: str | None,
+        recycled: Recycled,
+        plan: Plan | None = None,
+    ) -> None:
+        self._fillers = Fillers(unique, using)
         self._using = using
+        self._recycled = recycled
         self._plan = plan
 
     def by_model(
@@ -42,17 +51,14 @@ class Maker:
         """Make an instance of ``model``; ``within`` are the models that wait for it.
 
         Raises:
-            DataError: states are asked for and there is no factory that could know them.
+            DataError: there are no such states, or more than can be met.
         """
         factory = factories.of_model(model)
         if factory is not None:
             return self.by_factory(factory, values, states, save=save)
-        if states:
-            raise DataError(
-                f"{model._meta.label} has no factory, so it has no state {states[0]!r}. Write "
-                f"{model.__name__}Factory in {model._meta.app_config.name}/factories.py with the "
-                "state as a factory.Trait, or pass the values."
-            )
+        recipe = recipes.of_model(model, states)
+        if recipe is not None:
+            return self.by_recipe(recipe, values, save=save)
         return self._by_bakery(model, values, save=save, within=within)
 
     def by_factory(
@@ -70,9 +76,10 @@ class Maker:
         if not save:
             return factory.build(**values)
         values = self._with_rows(factory, values)
-        if self._plan is None:
+        self._refuse_values_of_recycled(factory._meta.get_model_class(), values)
+        if self._plan is None and not self._recycled:
             return factory.create(**values)
-        return self._planned_by_factory(factory, values, self._plan)
+        return self._built(factory, values)
 
     def has_made(self, model: Model, field: str, parent: models.Model) -> bool:
         """Return whether the making of ``parent`` made rows of a model that refer to it."""
@@ -87,15 +94,37 @@ class Maker:
         )
         return rows.filter(**{field: parent}).exists()
 
-    @staticmethod
-    def _planned_by_factory(factory: factories.Factory, values: Values, plan: Plan) -> Any:
+    def by_recipe(self, recipe: recipes.Recipe, values: Values, *, save: bool = True) -> Any:
+        """Make an instance by a recipe of model_bakery."""
+        model = recipes.model_of(recipe)
+        related = self._related(model, recipe.attr_mapping | values, save=save, within=(model,))
+        given = {name: value for name, value in values.items() if not _is_nested(name, related)}
+        drawn = self._fillers.values(model, recipe.attr_mapping | given)
+        make = recipe.make if save else recipe.prepare
+        if save and self._plan is not None:
+            self._plan.count_saved(model, BAKERY, "a recipe saves what it needs on its own")
+        return make(_using=self._using or "", **dict(drawn), **related, **given)
+
+    def _built(self, factory: factories.Factory, values: Values) -> Any:
         from itkit.data import builder  # imports factory_boy
 
         reason = obstacles.of_entry(factory)
         if reason is None:
-            return builder.build(factory, values, plan)
-        plan.count_saved(factory._meta.get_model_class(), factory.__name__, reason)
+            return builder.build(factory, values, self._recycled, self._plan)
+        if self._plan is not None:
+            model = factory._meta.get_model_class()
+            self._plan.count_saved(model, factory.__name__, reason)
         return factory.create(**values)
+
+    def _refuse_values_of_recycled(self, model: Model, values: Values) -> None:
+        for name in values:
+            first, is_nested, _ = name.partition("__")
+            field = lookup.field_of(model, first) if is_nested else None
+            if isinstance(field, models.ForeignKey) and field.related_model in self._recycled:
+                raise DataError(
+                    f"{name} is a value of a new {field.related_model._meta.label}, but one is "
+                    f"recycled here. Leave it out, or pass {first}=…."
+                )
 
     @staticmethod
     def _with_rows(factory: factories.Factory, values: Values) -> Values:
@@ -115,9 +144,10 @@ class Maker:
     ) -> Any:
         from model_bakery import baker
 
+        self._refuse_values_of_recycled(model, values)
         related = self._related(model, values, save=save, within=(*within, model))
         given = {name: value for name, value in values.items() if not _is_nested(name, related)}
-        values = dict(self._unique_values(model, given)) | related | given
+        values = dict(self._fillers.values(model, given)) | related | given
         if save and self._plan is not None:
             return self._planned_by_bakery(model, values, self._plan)
         make = baker.make if save else baker.prepare
@@ -146,37 +176,15 @@ class Maker:
             if field.name in values or field.attname in values:
                 continue
             if nested or _must_be_made(field):
+                if field.related_model in self._recycled:
+                    made[field.name] = self._recycled.of(field.related_model)
+                    continue
                 if not nested:  # what the test spells out comes to an end
                     _refuse_cycle(field, within)
                 made[field.name] = self.by_model(
                     field.related_model, nested, save=save, within=within
                 )
         return made
-
-    def _unique_values(self, model: Model, given: Values) -> Iterator[tuple[str, Any]]:
-        for field in _fields_that_differ(model):
-            if field.name not in given:
-                draw = self._generator(field)
-                if draw is not None:
-                    yield field.name, draw()
-
-    def _generator(self, field: Field) -> Callable[[], Any] | None:
-        if isinstance(field, models.AutoField) or field.choices:
-            return None
-        if isinstance(field, models.EmailField):
-            return self._unique.email
-        if isinstance(field, models.URLField):
-            return lambda: f"https://example.com/{self._unique.hex()}"
-        if isinstance(field, models.CharField | models.TextField):
-            return lambda: self._unique.text(field.max_length)
-        if isinstance(field, models.IntegerField):
-            return lambda: 1 + self._unique.number(self._largest(field))
-        return None
-
-    def _largest(self, field: Field) -> int:
-        alias = self._using or router.db_for_write(field.model)
-        _, largest = connections[alias].ops.integer_field_range(field.get_internal_type())
-        return min(largest or 2**31 - 1, 2**31 - 1)
 
 
 @cache
@@ -191,13 +199,9 @@ def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _is_empty(field: Field) -> bool:
-    return not field.null and not field.has_default() and not field.has_db_default()
-
-
 def _must_be_made(field: ForeignKey) -> bool:
     # model_bakery picks a content type; one that is made would name no model.
-    return _is_empty(field) and field.related_model._meta.label != "contenttypes.ContentType"
+    return is_empty(field) and field.related_model._meta.label != "contenttypes.ContentType"
 
 
 def _is_nested(name: str, related: Values) -> bool:
@@ -207,24 +211,6 @@ def _is_nested(name: str, related: Values) -> bool:
 def _nested_values(name: str, values: Values) -> Values:
     prefix = f"{name}__"
     return {key.removeprefix(prefix): values[key] for key in values if key.startswith(prefix)}
-
-
-@cache
-def _fields_that_differ(model: Model) -> tuple[Field, ...]:
-    """Return the fields whose values no two rows may share, and which nothing else fills in."""
-    together = _fields_unique_together(model)
-    return tuple(
-        field
-        for field in model._meta.fields
-        if (field.unique or field.name in together or isinstance(field, models.EmailField))
-        and _is_empty(field)
-    )
-
-
-def _fields_unique_together(model: Model) -> set[str]:
-    groups: list[Sequence[str]] = [*model._meta.unique_together]
-    groups += [constraint.fields for constraint in model._meta.total_unique_constraints]
-    return {name for group in groups for name in group}
 
 
 def _refuse_cycle(field: ForeignKey, within: tuple[Model, ...]) -> None:

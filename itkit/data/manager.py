@@ -11,10 +11,11 @@ from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, over
 from asgiref.sync import sync_to_async
 from django.db import models
 
-from itkit.data import aliases, deletion, factories, login, lookup, progress
+from itkit.data import aliases, deletion, factories, login, lookup, progress, recipes
 from itkit.data.explanation import Explanation
 from itkit.data.maker import Maker
 from itkit.data.plan import Plan
+from itkit.data.recycled import Recycled
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
 from itkit.data.unique import Counters, UniqueValues
@@ -66,7 +67,8 @@ class TestDataManager:
     ) -> None:
         self.unique = UniqueValues(seed, offset=offset, counters=counters)
         self._using = using
-        self._maker = Maker(self.unique, using)
+        self._recycled = Recycled()
+        self._maker = Maker(self.unique, using, self._recycled)
         self._tracked = TrackedRows()
         self._explanation = Explanation()
 
@@ -78,8 +80,10 @@ class TestDataManager:
         """Create and save one instance.
 
         Args:
-            what: a model, its label (``"shop.Order"``), a factory, or an alias (``"order"``).
-            states: names of the factory's traits to switch on.
+            what: a model, its label (``"shop.Order"``), a factory of factory_boy, a recipe of
+                model_bakery, or an alias (``"order"``).
+            states: names of the factory's traits to switch on; of a model without a factory, the
+                name of a recipe.
             values: what the test cares about; all else is filled in.
 
         Raises:
@@ -122,7 +126,7 @@ class TestDataManager:
             if bulk == "never":
                 return [self._create(what, states, values) for _ in progress.counted(title, size)]
             with _no_garbage(), Plan(copy=bulk == "copy") as plan:
-                maker = Maker(self.unique, self._using, plan)
+                maker = Maker(self.unique, self._using, self._recycled, plan)
                 made = [
                     self._create(what, states, values, maker) for _ in progress.counted(title, size)
                 ]
@@ -145,6 +149,8 @@ class TestDataManager:
         """
         if factories.is_factory(what):
             return self._maker.by_factory(what, values, states, save=False)
+        if recipes.is_recipe(what):
+            return self._maker.by_recipe(what, values, save=False)
         if _is_alias(what):
             alias = aliases.find(what)
             values = self._completed(alias, alias.bind(values))
@@ -165,6 +171,21 @@ class TestDataManager:
                 raise DataError(f"track() takes saved instances, not {instance!r}.")
             self._tracked.add(instance)
         return rows
+
+    @contextmanager
+    def recycle(self, *instances: models.Model) -> Iterator[None]:
+        """Let these stand in for what would be made of their models on the way, within a block.
+
+        ``with data.recycle(customer): data.create_batch(Order, 10)`` makes ten orders of one
+        customer. Several of one model take turns. What is made for an instance that is there, as
+        by a RelatedFactory, is made as ever.
+
+        Raises:
+            DataError: one is no instance of a model; later, a value such as ``customer__name`` is
+                for one that is not going to be made.
+        """
+        with self._recycled.including(instances):
+            yield
 
     @contextmanager
     def capture(self) -> Iterator[list[models.Model]]:
@@ -274,6 +295,8 @@ class TestDataManager:
         made: Any
         if factories.is_factory(what):
             made = maker.by_factory(what, values, states)
+        elif recipes.is_recipe(what):
+            made = maker.by_recipe(what, values)
         elif _is_alias(what):
             alias = aliases.find(what)
             made = self._create_with_children(alias, states, alias.bind(values), maker)
@@ -332,7 +355,7 @@ def _model(what: object) -> type[models.Model]:
         return what
     raise DataError(
         f"{what!r} is nothing that can be created. Give a model, its label such as 'shop.Order', "
-        "a factory, or an alias such as 'order'."
+        "a factory, a recipe, or an alias such as 'order'."
     )
 
 
