@@ -206,6 +206,7 @@ class DataSettings:
     aliases: Mapping[str, AliasSettings] = field(
         default_factory=dict, metadata={"entries": AliasSettings}
     )
+    delete_by_model: tuple[str, ...] = _setting((), _strings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -214,7 +214,7 @@ class IntegrationPlugin:
         del db
         manager = self._required("data").new_data_manager()
         yield manager
-        manager.cleanup()
+        manager.end()
 
     @pytest.fixture
     def test_data_manager(self, data: TestDataManager) -> TestDataManager:

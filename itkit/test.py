@@ -56,7 +56,7 @@ class IntegrationMixin(_TestCase):
         """The manager of this test's data; what it creates is removed after the test."""
         if self._data is None:
             self._data = _environment().new_data_manager()
-            self.addCleanup(self._data.cleanup)
+            self.addCleanup(self._data.end)
         return self._data
 
 

@@ -210,11 +210,16 @@ def test_constraints_that_are_checked_at_once_are_met_by_the_order(data, checked
     assert data.cleanup().beyond == {"shopdata.OrderLine": 1}
 
 
-def test_a_constraint_that_no_model_declares_leaves_the_rows_and_says_so(data):
+def test_what_refuses_to_go_is_left_and_told(data):
     order = data.create(Order)
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute("CREATE TABLE undeclared (id bigint REFERENCES shopdata_order)")
-        cursor.execute("INSERT INTO undeclared VALUES (%s)", [order.pk])
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE 'refused by the trigger'; END $$"
+        )
+        cursor.execute(
+            "CREATE TRIGGER refuse BEFORE DELETE ON shopdata_order EXECUTE FUNCTION refuse()"
+        )
     called = []
     data.on_cleanup(called.append, "other step")
 
@@ -222,10 +227,10 @@ def test_a_constraint_that_no_model_declares_leaves_the_rows_and_says_so(data):
         data.cleanup()
 
     with connections[ALIAS].cursor() as cursor:
-        cursor.execute("DROP TABLE undeclared")
+        cursor.execute("DROP FUNCTION refuse CASCADE")
     (error,) = caught.value.exceptions
     assert called == ["other step"]
-    assert "undeclared" in str(error)
+    assert "refused by the trigger" in str(error)
     assert "1 shopdata.Order" in error.__notes__[0]
     data.track(order.customer)
     data.cleanup()

@@ -1,7 +1,7 @@
 """Test data: created by factories, tracked, unique, and removed whatever the constraints."""
 
-from itkit.data.aliases import mistakes
 from itkit.data.manager import TestDataManager
+from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
 from itkit.data.unique import UniqueValues, counters_from
 

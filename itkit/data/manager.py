@@ -217,6 +217,19 @@ class TestDataManager:
         self._clean_up(report)
         return report
 
+    def end(self) -> CleanupReport:
+        """Clean up at the end of a test, as ``cleanup()`` does.
+
+        What is in the transaction of a ``django.test.TestCase`` is left to the rollback that
+        follows.
+
+        Raises:
+            ExceptionGroup: all that went wrong; the rest has been removed.
+        """
+        report = CleanupReport()
+        self._clean_up(report, is_end=True)
+        return report
+
     @overload
     async def acreate(self, what: type[M], /, *states: str, **values: Any) -> M: ...
     @overload
@@ -321,11 +334,11 @@ class TestDataManager:
     def _completed(self, alias: aliases.Alias, values: Values) -> Values:
         return login.completed(alias.model, {**alias.defaults, **values}, self.unique)
 
-    def _clean_up(self, report: CleanupReport) -> None:
+    def _clean_up(self, report: CleanupReport, *, is_end: bool = False) -> None:
         errors: list[Exception] = []
         for step in self._tracked.pop():
             if isinstance(step, list):
-                errors += deletion.delete(step, self._tracked, report)
+                errors += deletion.delete(step, self._tracked, report, is_end=is_end)
             else:
                 errors += _failure_of(step)
         if errors:
