@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -113,6 +113,10 @@ SCOPES = ("test", "class", "worker")
 LEAKS = ("off", "report", "fail")
 """What is made of the keys that a test has left."""
 
+DataLeaks = Literal["off", "report", "fail", "exact"]
+DATA_LEAKS = get_args(DataLeaks)
+"""What is made of rows that a test has made and its data manager does not know."""
+
 ACLS = ("auto", "require", "off")
 """Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
 
@@ -207,6 +211,9 @@ class DataSettings:
         default_factory=dict, metadata={"entries": AliasSettings}
     )
     delete_by_model: tuple[str, ...] = _setting((), _strings)
+    leaks: DataLeaks = _setting(  # noqa: RUF009 - as all others; it sees no immutable type here
+        "off", _one_of(DATA_LEAKS), env="ITKIT_DATA_LEAKS"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

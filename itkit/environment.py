@@ -220,7 +220,9 @@ class Environment:
 
         All managers of one test count on together.
         """
-        return TestDataManager(seed=self._seed.text, counters=self._counters)
+        return TestDataManager(
+            seed=self._seed.text, counters=self._counters, leaks=conf.get().data.leaks
+        )
 
     def explained(self, shown: str, command: str, story: boundary.Timeline) -> str:
         """Return what helps with a failure: what has left the process, and how to repeat the test.

@@ -8,6 +8,7 @@ ItkitError
 │   └── EscapeError             code reached for something outside of the isolation
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
+    ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
     ├── CallMismatchError       a backend was not called as the test says
     ├── OrderError              things did not happen in the order that the test says
     ├── ObservationError        what was observed is not what the test says
@@ -59,6 +60,10 @@ class TestError(ItkitError, AssertionError):
 
 class LeftKeysError(TestError):
     """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
+
+
+class LeakedRowsError(TestError):
+    """A test has made rows that its data manager does not know, and ``leaks`` forbids it."""
 
 
 class CallMismatchError(TestError):

@@ -11,15 +11,17 @@ from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, over
 from asgiref.sync import sync_to_async
 from django.db import models
 
+from itkit.conf import DataLeaks
 from itkit.data import aliases, deletion, factories, login, lookup, progress, recipes
 from itkit.data.explanation import Explanation
+from itkit.data.leaks import Leak, Watch
 from itkit.data.maker import Maker
 from itkit.data.plan import Plan
 from itkit.data.recycled import Recycled
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
 from itkit.data.unique import Counters, UniqueValues
-from itkit.exceptions import DataError
+from itkit.exceptions import DataError, LeakedRowsError
 
 M = TypeVar("M", bound=models.Model)
 T = TypeVar("T")
@@ -50,6 +52,11 @@ class TestDataManager:
         offset: where in the seed's values to begin.
         counters: of managers that share the seed's values from there on, in place of an offset.
         using: alias of ``DATABASES``; by default what the factory or the router says.
+        leaks: what is made of rows that are new in this database at clean-up, and that nothing
+            has told the manager of: they are removed, and with ``"report"`` warned of; ``"fail"``
+            fails the test. Both compare the tables' keys. ``"exact"`` fails it too, and sees raw
+            SQL, COPY, threads and processes whatever the keys: by triggers, in itkit's schemas
+            only, until the first clean-up.
 
     Attributes:
         unique: values that collide with no others: ``unique.email()``, ``unique.text(10)``.
@@ -64,6 +71,7 @@ class TestDataManager:
         offset: int = 0,
         counters: Counters | None = None,
         using: str | None = None,
+        leaks: DataLeaks = "off",
     ) -> None:
         self.unique = UniqueValues(seed, offset=offset, counters=counters)
         self._using = using
@@ -71,6 +79,7 @@ class TestDataManager:
         self._maker = Maker(self.unique, using, self._recycled)
         self._tracked = TrackedRows()
         self._explanation = Explanation()
+        self._watch = Watch(leaks, using)
 
     @overload
     def create(self, what: type[M], /, *states: str, **values: Any) -> M: ...
@@ -210,6 +219,7 @@ class TestDataManager:
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
+            LeakedRowsError: there were rows that it did not know, and ``leaks`` forbids it.
         """
         report = CleanupReport()
         if _in_event_loop():
@@ -279,11 +289,12 @@ class TestDataManager:
     ) -> None:
         try:
             self._clean_up(CleanupReport())
-        except ExceptionGroup as error:
+        except (ExceptionGroup, LeakedRowsError) as error:
             if failure is None:
                 raise
             # The failure of the test is the news; it must not be hidden by its clean-up.
-            failure.add_note(f"{error}: {list(error.exceptions)}")
+            details = list(error.exceptions) if isinstance(error, ExceptionGroup) else ""
+            failure.add_note(f"{error} {details}".rstrip())
 
     def __getattr__(self, name: str) -> Any:
         for prefix in (_CREATE_TEST, _CREATE):
@@ -336,6 +347,13 @@ class TestDataManager:
 
     def _clean_up(self, report: CleanupReport, *, is_end: bool = False) -> None:
         errors: list[Exception] = []
+        leaks: list[Leak] = []
+        errors += _failure_of(lambda: leaks.extend(self._watch.leaks(self._tracked)))
+        # What the database notes ends here, as a table with a trigger is not what it was.
+        errors += _failure_of(self._watch.close)
+        leaked = [leak.row for leak in leaks]
+        errors += deletion.delete(leaked, self._tracked, CleanupReport(), is_end=is_end)
+        report.leaked += [str(leak) for leak in leaks]
         for step in self._tracked.pop():
             if isinstance(step, list):
                 errors += deletion.delete(step, self._tracked, report, is_end=is_end)
@@ -343,6 +361,7 @@ class TestDataManager:
                 errors += _failure_of(step)
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
+        self._watch.judge(leaks)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any, Final
 from django.db import connections, models
 from django.db.models.signals import post_save, pre_save
 
-from itkit.data import rows
 from itkit.data.factories import Factory, is_inherited
 
 Model = type[models.Model]
@@ -83,7 +82,7 @@ def _of_receivers(model: Model) -> str | None:
         # Private, but so is every way to ask who listens; the same in Django 5.2 to 6.1.
         for receivers in signal._live_receivers(model):
             for receiver in receivers:
-                if receiver is not rows.add_to_recording:
+                if not getattr(receiver, "__module__", "").startswith("itkit."):
                     called = getattr(receiver, "__qualname__", type(receiver).__qualname__)
                     return f"{called}() listens to {name}"
     return None

@@ -20,12 +20,14 @@ class CleanupReport:
         beyond: rows that it did not know and that referenced those, so they had to go first.
         released: rows that referenced those by ``on_delete=SET_NULL``; they stay, with a null.
         forgotten: rows left to a rollback that is certain to come.
+        leaked: what tells of each row that was new, and that nobody had told the manager of.
     """
 
     removed: Counter[str] = field(default_factory=Counter)
     beyond: Counter[str] = field(default_factory=Counter)
     released: Counter[str] = field(default_factory=Counter)
     forgotten: Counter[str] = field(default_factory=Counter)
+    leaked: list[str] = field(default_factory=list)
     _pending: Callable[[], None] | None = field(default=None, repr=False)
 
     def after(self, work: Callable[[], None]) -> Self:
@@ -50,6 +52,7 @@ class CleanupReport:
             )
             if counts
         ]
+        parts += [f"leaked {each}" for each in self.leaked]
         return "; ".join(parts) or "nothing to remove"
 
 

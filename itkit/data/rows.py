@@ -83,6 +83,9 @@ class TrackedRows:
     def __contains__(self, row: object) -> bool:
         return row in self._known
 
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._known)
+
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Add every row that this thread inserts through ``save()``, in here."""

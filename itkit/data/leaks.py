@@ -1,0 +1,217 @@
+"""Rows that tested code has made and nobody has told the manager of."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from django.apps import apps
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
+from django.db.models.signals import post_save
+
+from itkit import sites
+from itkit.conf import DATA_LEAKS, DataLeaks
+from itkit.data import ledger, lookup
+from itkit.data.rows import Row, TrackedRows, concrete
+from itkit.exceptions import DataError, LeakedRowsError
+
+Model = type[models.Model]
+
+_SHOWN: Final = 20
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A row that the manager did not know.
+
+    Attributes:
+        row: which.
+        site: the line that saved it; None if that was not by ``save()`` in this process.
+        references: a row of the manager's that it refers to, or None.
+    """
+
+    row: Row
+    site: sites.Site | None
+    references: Row | None
+
+    def __str__(self) -> str:
+        text = f"{self.row.model._meta.label} {self.row.pk}"
+        if self.site is not None:
+            text += f", saved at {self.site}"
+        if self.references is not None:
+            text += f", references {self.references.model._meta.label} {self.references.pk}"
+        return text
+
+
+class _Count(Protocol):
+    """How new rows are told from old ones."""
+
+    def begin(self) -> None: ...
+    def new(self) -> Iterator[Row]: ...
+    def end(self) -> None: ...
+
+
+class Watch:
+    """Looks for leaks from its making until ``close()``.
+
+    Args:
+        mode: ``report`` warns of leaks, ``fail`` raises; both compare the tables before and after.
+            ``exact`` raises too, and has the database note each new row.
+        using: alias of ``DATABASES``.
+
+    Raises:
+        DataError: there is no such mode, or it cannot be had in this database.
+    """
+
+    def __init__(self, mode: DataLeaks, using: str | None) -> None:
+        if mode not in DATA_LEAKS:
+            known = ", ".join(map(repr, DATA_LEAKS))
+            raise DataError(f"leaks is {mode!r}, expected one of {known}.")
+        self._mode = mode
+        self._sites: dict[Row, sites.Site] = {}
+        self._count: _Count | None = None
+        if mode != "off":
+            alias = using or DEFAULT_DB_ALIAS
+            self._count = _Ledger(alias) if mode == "exact" else _Marks(alias)
+            self._count.begin()
+            post_save.connect(self._note_site)
+
+    def leaks(self, tracked: TrackedRows) -> list[Leak]:
+        """Return the new rows that are still there and that nobody tracks."""
+        if self._count is None:
+            return []
+        known = _known(tracked)
+        found = [row for row in self._count.new() if row not in known]
+        return [Leak(row, self._sites.get(row), _referenced(row, known)) for row in found]
+
+    def close(self) -> None:
+        """Stop looking."""
+        if self._count is not None:
+            post_save.disconnect(self._note_site)
+            count, self._count = self._count, None
+            count.end()
+
+    def judge(self, leaks: list[Leak]) -> None:
+        """Warn of leaks, or raise.
+
+        Raises:
+            LeakedRowsError: there are some, and that is not to be.
+        """
+        if not leaks:
+            return
+        if self._mode != "report":
+            raise LeakedRowsError(_message(leaks))
+        warnings.warn(_message(leaks), RuntimeWarning, stacklevel=2)
+
+    def _note_site(self, *, instance: models.Model, created: bool, **_: object) -> None:
+        if created:
+            frame = sites.caller(sys._getframe(1))
+            self._sites[Row.of(instance)] = sites.site(frame.f_globals, frame.f_lineno)
+
+
+class _Marks:
+    """Compares the tables: by their highest key, or all keys where those are not counted."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._highest: dict[Model, int] = {}
+        self._keys: dict[Model, set[Any]] = {}
+
+    def begin(self) -> None:
+        for model in _models(self._using):
+            if isinstance(model._meta.pk, models.AutoField):
+                self._highest[model] = _rows(model, self._using).aggregate(
+                    highest=models.Max("pk", default=0)
+                )["highest"]
+            else:
+                self._keys[model] = set(_keys(model, self._using))
+
+    def new(self) -> Iterator[Row]:
+        for model, highest in self._highest.items():
+            for key in _keys(model, self._using, pk__gt=highest):
+                yield Row(self._using, model, key)
+        for model, keys in self._keys.items():
+            for key in set(_keys(model, self._using)) - keys:
+                yield Row(self._using, model, key)
+
+    def end(self) -> None:
+        pass
+
+
+class _Ledger:
+    """Has the database note new rows."""
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+
+    def begin(self) -> None:
+        ledger.open_in(self._using, _models(self._using))
+
+    def new(self) -> Iterator[Row]:
+        noted = ledger.noted_in(self._using)
+        for model in _models(self._using):
+            keys = [model._meta.pk.to_python(key) for key in noted.get(model._meta.db_table, ())]
+            for start in range(0, len(keys), 1000):
+                for key in _keys(model, self._using, pk__in=keys[start : start + 1000]):
+                    yield Row(self._using, model, key)
+
+    def end(self) -> None:
+        ledger.close_in(self._using)
+
+
+def _models(using: str) -> list[Model]:
+    """Return the models with a table of their own; those between two others belong to these."""
+    connection = connections[using]
+    return [
+        model
+        for model in apps.get_models()
+        if model._meta.can_migrate(connection) and router.allow_migrate_model(using, model)
+        if not model._meta.proxy and model._meta.managed
+    ]
+
+
+def _rows(model: Model, using: str) -> models.QuerySet[Any]:
+    return models.QuerySet(model, using=using)
+
+
+def _keys(model: Model, using: str, **conditions: Any) -> Iterator[Any]:
+    return _rows(model, using).filter(**conditions).values_list("pk", flat=True).iterator()
+
+
+def _known(tracked: TrackedRows) -> set[Row]:
+    """Return the tracked rows, and those of the tables that they inherit."""
+    known: set[Row] = set()
+    for row in tracked:
+        known.add(row)
+        for parent in row.model._meta.all_parents:
+            known.add(Row(row.using, concrete(parent), row.pk))
+    return known
+
+
+def _referenced(row: Row, known: set[Row]) -> Row | None:
+    keys = [key for key in lookup.foreign_keys(row.model) if key.target_field.primary_key]
+    values = _rows(row.model, row.using).filter(pk=row.pk).values(*(key.attname for key in keys))
+    for found in values:
+        for key in keys:
+            target = Row(row.using, concrete(key.related_model), found[key.attname])
+            if target in known:
+                return target
+    return None
+
+
+def _message(leaks: list[Leak]) -> str:
+    lines = [str(leak) for leak in leaks[:_SHOWN]]
+    if len(leaks) > _SHOWN:
+        lines.append(f"and {len(leaks) - _SHOWN} more")
+    rows = "1 row" if len(leaks) == 1 else f"{len(leaks)} rows"
+    return "\n  ".join(
+        [
+            f"{rows} that the test has made, and the data manager did not know of:",
+            *lines,
+            (
+                "They have been removed. To have them known: data.track(…), or run the code that "
+                "makes them in `with data.capture():`."
+            ),
+        ]
+    )
