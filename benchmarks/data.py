@@ -37,7 +37,7 @@ def measure() -> list[Row]:
     assert started.postgres is not None
     try:
         _configure(urls.parse(started.postgres.url, urls.POSTGRES_SCHEMES))
-        return [*_graphs(), _bakery(), _single(), *_removal(), _unique()]
+        return [*_graphs(), _scenario(), _bakery(), _single(), *_removal(), _unique()]
     finally:
         connection.close()
         started.stop()
@@ -77,6 +77,26 @@ def _graphs() -> Iterator[Row]:
             _check(models)
 
         yield _row(f"1,000 orders {name}, against create_batch", ours, peer, target)
+
+
+def _scenario() -> Row:
+    from benchmarks.datashop import factories, models
+    from benchmarks.datashop.scenarios import crowd
+    from itkit.data import TestDataManager
+
+    def ours() -> None:
+        TestDataManager().scenario(crowd)
+        _check(models)
+
+    def peer() -> None:
+        factories.OrderFactory.create_batch(ORDERS)
+        _check(models)
+
+    with transaction.atomic():
+        ours()  # is made, and kept in this process
+        transaction.set_rollback(True)
+    name = "a kept scenario of 4,000 rows, against create_batch"
+    return _row(name, ours, peer, 40)
 
 
 def _bakery() -> Row:

@@ -17,6 +17,7 @@ from itkit.exceptions import (
     IsolationError,
     ItkitError,
     LateCallError,
+    LeakedRowsError,
     LeftKeysError,
     ObservationError,
     OrderError,
@@ -33,7 +34,7 @@ from itkit.exceptions import (
 
 if TYPE_CHECKING:
     from itkit.container import TestContainer
-    from itkit.data import TestDataManager
+    from itkit.data import TestDataManager, scenario
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
     from itkit.observation import Observation, observe
 
@@ -50,6 +51,7 @@ __all__ = [
     "IsolationError",
     "ItkitError",
     "LateCallError",
+    "LeakedRowsError",
     "LeftKeysError",
     "MethodHandle",
     "Observation",
@@ -68,6 +70,7 @@ __all__ = [
     "UnknownMethodError",
     "UnprogrammedReturnError",
     "observe",
+    "scenario",
 ]
 
 # Every pytest of the machine imports this package for its plugin; these would load the ORM.
@@ -80,6 +83,7 @@ _LAZY = {
     "TestContainer": "itkit.container",
     "TestDataManager": "itkit.data",
     "observe": "itkit.observation",
+    "scenario": "itkit.data",
 }
 
 

@@ -117,6 +117,9 @@ DataLeaks = Literal["off", "report", "fail", "exact"]
 DATA_LEAKS = get_args(DataLeaks)
 """What is made of rows that a test has made and its data manager does not know."""
 
+SEQUENCES = ("run", "test")
+"""How long the sequences of factories count on."""
+
 ACLS = ("auto", "require", "off")
 """Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
 
@@ -211,6 +214,7 @@ class DataSettings:
         default_factory=dict, metadata={"entries": AliasSettings}
     )
     delete_by_model: tuple[str, ...] = _setting((), _strings)
+    sequences: str = _setting("run", _one_of(SEQUENCES))
     leaks: DataLeaks = _setting(  # noqa: RUF009 - as all others; it sees no immutable type here
         "off", _one_of(DATA_LEAKS), env="ITKIT_DATA_LEAKS"
     )

@@ -146,6 +146,8 @@ class Environment:
             self._class = name
             self._counters = counters_from(seed.offset_of_shared(name))
             seed.reseed(self._seed.text, name)
+            if conf.get().data.sequences == "test":
+                seed.start_sequences(seed.sequence_of_shared(name))
         self._invite()
 
     def begin_test(self, test: str, index: int | None = None) -> None:
@@ -160,6 +162,9 @@ class Environment:
         offset = seed.offset_of_shared(test) if index is None else seed.offset_of_test(index)
         self._counters = counters_from(offset)
         seed.reseed(self._seed.text, test)
+        if conf.get().data.sequences == "test":
+            own = seed.sequence_of_shared(test) if index is None else seed.sequence_of_test(index)
+            seed.start_sequences(own)
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
         self._invite()
@@ -220,8 +225,13 @@ class Environment:
 
         All managers of one test count on together.
         """
+        from itkit import services
+
         return TestDataManager(
-            seed=self._seed.text, counters=self._counters, leaks=conf.get().data.leaks
+            seed=self._seed.text,
+            counters=self._counters,
+            leaks=conf.get().data.leaks,
+            snapshots=services.folder(conf.get().cache_dir, "scenarios"),
         )
 
     def explained(self, shown: str, command: str, story: boundary.Timeline) -> str:

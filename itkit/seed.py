@@ -8,16 +8,19 @@ nor the worker have a say in it.
 import random
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2s
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from itkit import names
 from itkit.exceptions import ConfigurationError
 
 _SEED: Final = re.compile(r"(?P<text>[0-9a-zA-Z]{1,32})(?::(?P<first>\d{1,9}))?")
 _ROOM_BITS: Final = 16
-_TESTS: Final = 2**15  # the other half of the permutation is for what several tests share
+_TESTS: Final = 2**15
+_SHARED: Final = _TESTS * 3 // 4  # for what several tests share; the last eighth is for scenarios
+_SEQUENCES: Final = 2**14  # half as many, as sequences are numbers with a sign
 
 
 class Seed(NamedTuple):
@@ -65,7 +68,80 @@ def offset_of_test(index: int) -> int:
 def offset_of_shared(name: str) -> int:
     """Return where those begin that several tests share, such as all of a class."""
     digest = blake2s(name.encode(), digest_size=2).digest()
-    return _TESTS + int.from_bytes(digest, "big") % _TESTS << _ROOM_BITS
+    return _TESTS + int.from_bytes(digest, "big") % _SHARED << _ROOM_BITS
+
+
+def offset_of_kept(name: str) -> int:
+    """Return where those begin that a scenario keeps, among the values that are kept apart."""
+    digest = blake2s(name.encode(), digest_size=2).digest()
+    return int.from_bytes(digest, "big") % (_TESTS // 4) << _ROOM_BITS
+
+
+def sequence_of_test(index: int) -> int:
+    """Return where the sequences of factories begin in a test that has its own."""
+    return index % _SEQUENCES << _ROOM_BITS
+
+
+def sequence_of_shared(name: str) -> int:
+    """Return where they begin in what several tests share, or what is kept."""
+    digest = blake2s(name.encode(), digest_size=2).digest()
+    return _SEQUENCES + int.from_bytes(digest, "big") % _SEQUENCES << _ROOM_BITS
+
+
+def start_sequences(number: int) -> None:
+    """Let the sequences of all factories go on from a number.
+
+    Those stay that a factory finds by a ``_setup_next_sequence()`` of its own, in the database.
+    """
+    for meta in _counting():
+        if meta._counter is None:
+            meta._counter = sys.modules["factory.base"]._Counter(seq=number)
+        else:
+            meta._counter.reset(number)
+
+
+@contextmanager
+def apart(seed: str, name: str) -> Iterator[None]:
+    """Give a block random values and sequences of its own, and nobody else other ones for it."""
+    states = [(set_state, get_state()) for get_state, set_state in _generators()]
+    sequences = {meta: meta._counter.seq for meta in _counting() if meta._counter is not None}
+    reseed(seed, name)
+    start_sequences(sequence_of_shared(name))
+    try:
+        yield
+    finally:
+        for set_state, state in states:
+            set_state(state)
+        for meta in _counting():
+            if meta._counter is not None:
+                meta._counter.reset(sequences.get(meta, 0))
+
+
+def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Yield how the state of each generator in use is taken and put back."""
+    yield random.getstate, random.setstate
+    if (factory := sys.modules.get("factory.random")) is not None:
+        yield factory.get_random_state, factory.set_random_state
+    if (faker := sys.modules.get("faker.generator")) is not None:
+        yield faker.random.getstate, faker.random.setstate
+    if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:
+        yield bakery.baker_random.getstate, bakery.baker_random.setstate
+
+
+def _counting() -> Iterator[Any]:
+    """Yield the options of each factory that has a sequence of its own."""
+    base = sys.modules.get("factory.base")
+    if base is None:
+        return
+    waiting = base.BaseFactory.__subclasses__()
+    while waiting:
+        factory = waiting.pop()
+        waiting += factory.__subclasses__()
+        meta = factory._meta
+        counts = meta.counter_reference is meta and not meta.abstract
+        setup = factory._setup_next_sequence.__func__
+        if counts and setup is base.BaseFactory._setup_next_sequence.__func__:
+            yield meta
 
 
 def reseed(seed: str, name: str) -> None:

@@ -185,7 +185,7 @@ def test_exact_adds_nothing_to_a_schema_that_is_not_ours(database):
 
 @pytest.mark.django_db
 def test_exact_needs_a_postgres():
-    with pytest.raises(DataError, match="DATABASES.'default'. is in no schema of itkit"):
+    with pytest.raises(DataError, match=r"DATABASES.'default'. is in no schema of itkit"):
         TestDataManager(leaks="exact")
 
 

@@ -133,6 +133,7 @@ def shop(project: Project) -> Project:
     project.settings("\n".join(FILES["settings.py"].splitlines()))
     for name, text in SHOP.items():
         project.write(name, text)
+    project.write("shop/scenarios.py", FILES["shop/scenarios.py"])
     assert project.manage("makemigrations", "shop").code == 0
     return project
 

@@ -125,6 +125,58 @@ def test_a_run_is_repeated_by_its_seed_whatever_the_order(door, project: Project
     assert first["values"] == again["values"]
 
 
+SEQUENCES = """
+    import json
+    import os
+
+    import factory
+    from itkit.test import IntegrationTestCase
+    from shop.models import Customer
+
+
+    class CustomerFactory(factory.django.DjangoModelFactory):
+        class Meta:
+            model = Customer
+
+        email = factory.Sequence("{}@example.com".format)
+
+
+    class VipFactory(CustomerFactory):
+        pass
+
+
+    class First(IntegrationTestCase):
+        def test_a(self):
+            emails = [CustomerFactory().email, VipFactory().email, CustomerFactory().email]
+            with open(os.environ["VALUES"], "a") as file:
+                file.write(json.dumps([self.id(), emails]) + "\\n")
+
+        test_b = test_c = test_a
+
+
+    class Second(First):
+        pass
+"""
+
+
+@pytest.mark.parametrize("door", EVERY_DOOR)
+def test_sequences_can_begin_anew_in_each_test(door, project: Project):
+    write_tests(project, SEQUENCES)
+    project.settings('ITKIT["DATA"] = {"SEQUENCES": "test"}')
+    whole = project.path / "whole"
+    assert enter(door, project, VALUES=str(whole)).counts == {"passed": 6}
+    values = read(whole)
+    assert len({email for emails in values.values() for email in emails}) == 18
+
+    alone = project.path / "alone"
+    single = [*values][3].rpartition(".")[2]
+    more = ["-k", f"Second and {single}"] if "pytest" in door else ["-k", f"Second.{single}"]
+    index = f"--itkit-seed=a:{sorted(values).index(next(k for k in values if k.endswith('Second.' + single)))}"
+    assert enter(door, project, index, *more, VALUES=str(alone)).counts == {"passed": 1}
+    ((name, emails),) = read(alone).items()
+    assert values[name] == emails
+
+
 def test_a_wrong_seed_stops_the_run_before_anything_starts(project: Project):
     write_tests(project, TESTS)
     for door in ("django", "pytest"):

@@ -3,6 +3,16 @@
 from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
+from itkit.data.scenarios import Scenario, World, scenario
 from itkit.data.unique import UniqueValues, counters_from
 
-__all__ = ["CleanupReport", "TestDataManager", "UniqueValues", "counters_from", "mistakes"]
+__all__ = [
+    "CleanupReport",
+    "Scenario",
+    "TestDataManager",
+    "UniqueValues",
+    "World",
+    "counters_from",
+    "mistakes",
+    "scenario",
+]

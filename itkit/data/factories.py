@@ -132,6 +132,12 @@ def _traits_on_database(factory: Factory, using: str) -> dict[str, Any]:
     }
 
 
+def modules() -> list[str]:
+    """Return the names of the modules in which factories are found."""
+    names = tuple(app.name for app in apps.get_app_configs())
+    return [module.__name__ for name in names for module in _modules(name)]
+
+
 @cache
 def _registry(app_names: tuple[str, ...]) -> Registry:
     found: dict[Model, dict[Factory, None]] = defaultdict(dict)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, connections, models, router
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models.signals import post_save
 
 from itkit import sites
@@ -73,7 +72,8 @@ class Watch:
         self._count: _Count | None = None
         if mode != "off":
             alias = using or DEFAULT_DB_ALIAS
-            self._count = _Ledger(alias) if mode == "exact" else _Marks(alias)
+            tables = lookup.tables(alias)
+            self._count = _Ledger(alias, tables) if mode == "exact" else Marks(alias, tables)
             self._count.begin()
             post_save.connect(self._note_site)
 
@@ -110,16 +110,18 @@ class Watch:
             self._sites[Row.of(instance)] = sites.site(frame.f_globals, frame.f_lineno)
 
 
-class _Marks:
+class Marks:
     """Compares the tables: by their highest key, or all keys where those are not counted."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, tables: list[Model]) -> None:
         self._using = using
+        self._tables = tables
         self._highest: dict[Model, int] = {}
         self._keys: dict[Model, set[Any]] = {}
 
     def begin(self) -> None:
-        for model in _models(self._using):
+        """Remember what is there."""
+        for model in self._tables:
             if isinstance(model._meta.pk, models.AutoField):
                 self._highest[model] = _rows(model, self._using).aggregate(
                     highest=models.Max("pk", default=0)
@@ -128,6 +130,7 @@ class _Marks:
                 self._keys[model] = set(_keys(model, self._using))
 
     def new(self) -> Iterator[Row]:
+        """Yield the rows that have come since."""
         for model, highest in self._highest.items():
             for key in _keys(model, self._using, pk__gt=highest):
                 yield Row(self._using, model, key)
@@ -136,21 +139,22 @@ class _Marks:
                 yield Row(self._using, model, key)
 
     def end(self) -> None:
-        pass
+        """Stop comparing."""
 
 
 class _Ledger:
     """Has the database note new rows."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, tables: list[Model]) -> None:
         self._using = using
+        self._tables = tables
 
     def begin(self) -> None:
-        ledger.open_in(self._using, _models(self._using))
+        ledger.open_in(self._using, self._tables)
 
     def new(self) -> Iterator[Row]:
         noted = ledger.noted_in(self._using)
-        for model in _models(self._using):
+        for model in self._tables:
             keys = [model._meta.pk.to_python(key) for key in noted.get(model._meta.db_table, ())]
             for start in range(0, len(keys), 1000):
                 for key in _keys(model, self._using, pk__in=keys[start : start + 1000]):
@@ -158,17 +162,6 @@ class _Ledger:
 
     def end(self) -> None:
         ledger.close_in(self._using)
-
-
-def _models(using: str) -> list[Model]:
-    """Return the models with a table of their own; those between two others belong to these."""
-    connection = connections[using]
-    return [
-        model
-        for model in apps.get_models()
-        if model._meta.can_migrate(connection) and router.allow_migrate_model(using, model)
-        if not model._meta.proxy and model._meta.managed
-    ]
 
 
 def _rows(model: Model, using: str) -> models.QuerySet[Any]:

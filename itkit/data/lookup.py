@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist
-from django.db import models
+from django.db import connections, models, router
 
 from itkit import conf
 from itkit.exceptions import DataError
@@ -41,6 +41,22 @@ def models_named(name: str) -> list[Model]:
     """Return the models whose class is called ``name``, whatever its case and underscores."""
     wanted = name.replace("_", "").lower()
     return [model for model in apps.get_models() if model._meta.model_name == wanted]
+
+
+def tables(using: str, *, with_links: bool = False) -> list[Model]:
+    """Return the models that have a table of their own in a database.
+
+    Args:
+        using: alias of ``DATABASES``.
+        with_links: whether those are among them that Django makes for a ManyToManyField.
+    """
+    connection = connections[using]
+    return [
+        model
+        for model in apps.get_models(include_auto_created=with_links)
+        if model._meta.can_migrate(connection) and router.allow_migrate_model(using, model)
+        if not model._meta.proxy and model._meta.managed
+    ]
 
 
 def field_of(model: Model, name: str) -> Field | None:

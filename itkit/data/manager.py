@@ -5,14 +5,16 @@ import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, overload
 
 from asgiref.sync import sync_to_async
-from django.db import models
+from django.db import DEFAULT_DB_ALIAS, models
 
+from itkit import seed as seeds
 from itkit.conf import DataLeaks
-from itkit.data import aliases, deletion, factories, login, lookup, progress, recipes
+from itkit.data import aliases, deletion, factories, login, lookup, progress, recipes, scenarios
 from itkit.data.explanation import Explanation
 from itkit.data.leaks import Leak, Watch
 from itkit.data.maker import Maker
@@ -20,6 +22,7 @@ from itkit.data.plan import Plan
 from itkit.data.recycled import Recycled
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
+from itkit.data.scenarios import Scenario, World
 from itkit.data.unique import Counters, UniqueValues
 from itkit.exceptions import DataError, LeakedRowsError
 
@@ -57,6 +60,8 @@ class TestDataManager:
             fails the test. Both compare the tables' keys. ``"exact"`` fails it too, and sees raw
             SQL, COPY, threads and processes whatever the keys: by triggers, in itkit's schemas
             only, until the first clean-up.
+        snapshots: directory where the rows of scenarios are kept for other processes.
+        unique: draws the unique values, in place of a seed.
 
     Attributes:
         unique: values that collide with no others: ``unique.email()``, ``unique.text(10)``.
@@ -72,8 +77,11 @@ class TestDataManager:
         counters: Counters | None = None,
         using: str | None = None,
         leaks: DataLeaks = "off",
+        snapshots: Path | None = None,
+        unique: UniqueValues | None = None,
     ) -> None:
-        self.unique = UniqueValues(seed, offset=offset, counters=counters)
+        self.unique = unique or UniqueValues(seed, offset=offset, counters=counters)
+        self._snapshots = snapshots
         self._using = using
         self._recycled = Recycled()
         self._maker = Maker(self.unique, using, self._recycled)
@@ -180,6 +188,39 @@ class TestDataManager:
                 raise DataError(f"track() takes saved instances, not {instance!r}.")
             self._tracked.add(instance)
         return rows
+
+    def scenario(self, what: str | Scenario) -> World:
+        """Have the rows of a scenario, and return those that it names as attributes.
+
+        They are made once, and restored from then on, by this process and by others, as long as
+        neither its source nor that of factories and models changes. Where that cannot be done,
+        they are made anew; the ``repr`` of the world says which and why.
+
+        Args:
+            what: the name of a function of some ``scenarios.py``, ``"app.name"``, or itself.
+
+        Raises:
+            DataError: there is no such scenario, or it names what cannot be kept.
+        """
+        played = scenarios.find(what)
+        return scenarios.play(
+            played,
+            self._using or DEFAULT_DB_ALIAS,
+            directory=self._snapshots,
+            new_manager=partial(self._of_scenario, played),
+            manager=self,
+            tracked=self._tracked,
+        )
+
+    def _of_scenario(self, played: Scenario) -> "TestDataManager":
+        unique = UniqueValues(
+            played.place, offset=seeds.offset_of_kept(played.place), is_apart=True
+        )
+        return TestDataManager(using=self._using, snapshots=self._snapshots, unique=unique)
+
+    async def ascenario(self, what: str | Scenario) -> World:
+        """Have the rows of a scenario, as ``scenario()`` does, from asyncio code."""
+        return await sync_to_async(self.scenario)(what)
 
     @contextmanager
     def recycle(self, *instances: models.Model) -> Iterator[None]:

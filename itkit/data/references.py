@@ -130,7 +130,7 @@ def _undeclared(using: str, declared: list[Reference]) -> Iterator[Reference]:
     if connection.vendor != "postgresql":
         return
     known = {(item.model._meta.db_table, _column_of(item)) for item in declared}
-    by_table = {model._meta.db_table: model for model in _models_with_table(using)}
+    by_table = {model._meta.db_table: model for model in _with_table(using)}
     made: dict[str, Model] = {}
     with connection.cursor() as cursor:
         cursor.execute(_CONSTRAINTS)
@@ -169,7 +169,7 @@ def _content_types(using: str) -> dict[tuple[str, str], int]:
     return {(app, model): key for app, model, key in rows}
 
 
-def _models_with_table(using: str) -> Iterator[Model]:
+def _with_table(using: str) -> Iterator[Model]:
     for model in apps.get_models(include_auto_created=True):
         if not model._meta.proxy and _has_table(model, using):
             yield model

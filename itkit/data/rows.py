@@ -47,7 +47,7 @@ class TrackedRows:
     """A stack of rows and callbacks, so that a clean-up undoes them in reverse."""
 
     def __init__(self) -> None:
-        self._known: dict[Row, models.Model] = {}
+        self._known: dict[Row, models.Model | None] = {}
         self._adding = threading.Lock()  # the tested code may save in several threads
         self._steps: list[Step] = []
         # Once per process and for good: to connect for each row costs a third of its insert.
@@ -55,7 +55,13 @@ class TrackedRows:
 
     def add(self, instance: models.Model) -> None:
         """Push the row of an instance; a row that is known keeps its place."""
-        row = Row.of(instance)
+        self._add(Row.of(instance), instance)
+
+    def add_row(self, row: Row) -> None:
+        """Push a row whose instance nobody has read."""
+        self._add(row, None)
+
+    def _add(self, row: Row, instance: models.Model | None) -> None:
         with self._adding:
             if row in self._known:
                 return
@@ -78,7 +84,21 @@ class TrackedRows:
 
     def instances(self, model: Model) -> list[Any]:
         """Return the instances of a model, the oldest first."""
+        self._read(model)
         return [instance for instance in self._known.values() if isinstance(instance, model)]
+
+    def _read(self, model: Model) -> None:
+        """Read the instances of a model that are known by their rows only."""
+        unread = [
+            row
+            for row, instance in self._known.items()
+            if instance is None and issubclass(row.model, model)
+        ]
+        for using, kind in {(row.using, row.model) for row in unread}:
+            keys = [row.pk for row in unread if (row.using, row.model) == (using, kind)]
+            found: models.QuerySet[Any] = models.QuerySet(kind, using=using)
+            for key, instance in found.in_bulk(keys).items():
+                self._known[Row(using, kind, key)] = instance
 
     def __contains__(self, row: object) -> bool:
         return row in self._known

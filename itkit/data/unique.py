@@ -30,32 +30,45 @@ class UniqueValues:
         seed: names the permutation; by default eight random hex digits, one for the process.
         offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
         counters: of managers that count on together, in place of an offset.
+        is_apart: draw from the last eighth of each range of values, where nobody else does: for
+            rows that are kept, and meet values of any other seed.
     """
 
     def __init__(
-        self, seed: str | None = None, *, offset: int = 0, counters: Counters | None = None
+        self,
+        seed: str | None = None,
+        *,
+        offset: int = 0,
+        counters: Counters | None = None,
+        is_apart: bool = False,
     ) -> None:
         self.seed = _process_seed() if seed is None else seed
         own = _process_counters if seed is None else counters_from(offset)
         self._counters = own if counters is None else counters
+        self._is_apart = is_apart
         self._drawn: Counter[int] = Counter()
         self._lock = threading.Lock()
 
     def number(self, below: int = ALL_NUMBERS) -> int:
         """Return a number from 0 to ``below`` - 1 that this manager has not given before.
 
+        The last eighth of them is for scenarios.
+
         Raises:
             DataError: all of them have been given.
         """
+        kept_apart = below // 8
+        first = below - kept_apart if self._is_apart and kept_apart else 0
+        size = kept_apart if first else below - kept_apart
         with self._lock:  # threads of one test draw at once
-            if self._drawn[below] == below:
+            if self._drawn[below] == size:
                 raise DataError(
-                    f"All {below} different values of this size have been used. "
+                    f"All {size} different values of this size have been used. "
                     "Make the column longer, or create fewer rows in one test."
                 )
             self._drawn[below] += 1
             index = next(self._counters[below])
-        return _permuted(index % below, below, self.seed)
+        return first + _permuted(index % size, size, self.seed)
 
     def hex(self) -> str:
         """Return eight hex digits."""

@@ -3,7 +3,7 @@
 Nothing here knows a client of either: whether a server answers is asked through ``Need.probe``.
 """
 
-from itkit.services.cache import Entry, cached, remove
+from itkit.services.cache import Entry, cached, folder, remove
 from itkit.services.need import Need
 from itkit.services.run import Options, State
 from itkit.services.service import Service, Services
@@ -17,6 +17,7 @@ __all__ = [
     "Services",
     "State",
     "cached",
+    "folder",
     "remove",
     "start",
 ]

@@ -145,6 +145,18 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
     return Cache(supervisor.directory, supervisor)  # nothing is kept, all works
 
 
+def folder(directory: str | None, name: str) -> Path | None:
+    """Return an entry of the cache that is filled bit by bit; None where nothing can be kept."""
+    for place in _candidates() if directory is None else [Path(directory).absolute()]:
+        if _make_private(place):
+            path = place / f"{ENTRY}{name}"
+            with suppress(OSError):
+                path.mkdir(mode=0o700, exist_ok=True)
+                os.utime(path)  # it is in use
+            return path if _is_private(path) else None
+    return None
+
+
 def cached(directory: str | None) -> list[Entry]:
     """Return the entries of the cache in the directory given, or in the user's."""
     places = _candidates() if directory is None else [Path(directory).absolute()]
