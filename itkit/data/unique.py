@@ -14,6 +14,7 @@ from itkit.exceptions import DataError
 ALL_NUMBERS: Final = 2**32
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ROUNDS: Final = 4
+_DIVIDED: Final = 1000  # of fewer values nobody can spare any
 
 Counters = defaultdict[int, Iterator[int]]
 
@@ -52,12 +53,12 @@ class UniqueValues:
     def number(self, below: int = ALL_NUMBERS) -> int:
         """Return a number from 0 to ``below`` - 1 that this manager has not given before.
 
-        The last eighth of them is for scenarios.
+        The last eighth of them is for scenarios, where there are a thousand or more.
 
         Raises:
             DataError: all of them have been given.
         """
-        kept_apart = below // 8
+        kept_apart = below // 8 if below >= _DIVIDED else 0
         first = below - kept_apart if self._is_apart and kept_apart else 0
         size = kept_apart if first else below - kept_apart
         with self._lock:  # threads of one test draw at once
