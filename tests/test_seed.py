@@ -1,6 +1,7 @@
 """Random values repeat: by the seed and the index that a failure prints, whoever else runs."""
 
 import json
+import os
 import random
 import re
 import shlex
@@ -175,6 +176,49 @@ def test_sequences_can_begin_anew_in_each_test(door, project: Project):
     assert enter(door, project, index, *more, VALUES=str(alone)).counts == {"passed": 1}
     ((name, emails),) = read(alone).items()
     assert values[name] == emails
+
+
+TIGHT = """
+    from django.test import TestCase
+    from itkit.test import IntegrationMixin, IntegrationTestCase
+    from itkit.data import TestDataManager
+    from model_bakery import baker
+    from shop.models import Currency, Customer
+
+
+    class RolledBack(IntegrationMixin, TestCase):
+        @classmethod
+        def setUpTestData(cls):
+            cls.shared = TestDataManager()
+            cls.shared.create_batch(Currency, 500)
+
+        def test_a(self):
+            self.data.create_batch(Currency, 2000)
+            self.data.create_batch(Customer, 500, bulk="never")
+            assert Currency.objects.count() == 2501  # with one of a migration
+
+        test_b = test_c = test_d = test_a
+
+
+    class Committed(IntegrationTestCase):
+        def test_a(self):
+            self.data.create_batch(Currency, 2000)
+            self.data.create_batch(Customer, 500)
+            assert Currency.objects.count() == 2001
+
+        test_b = test_c = test_d = test_a
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", SERIAL)
+def test_tight_columns_do_not_collide_with_four_workers(door, project: Project):
+    """2,501 of 46,656 values at once; ITKIT_TEST_RUNS is for more runs than CI can afford."""
+    write_tests(project, TIGHT)
+    parallel = ["--parallel", "4"] if door == "django" else ["-n", "4"]
+    for _ in range(int(os.environ.get("ITKIT_TEST_RUNS", "2"))):
+        result = enter(door, project, *parallel)
+        assert result.counts == {"passed": 8}, result.output
 
 
 def test_a_wrong_seed_stops_the_run_before_anything_starts(project: Project):

@@ -54,20 +54,29 @@ def is_inherited(factory: Factory, method: str, base: Factory) -> bool:
     return own is getattr(base, method).__func__
 
 
+def all_factories() -> list[Factory]:
+    """Return all factories of the project."""
+    registry = _registry(tuple(app.name for app in apps.get_app_configs()))
+    return [factory for found in registry.values() for factory in found]
+
+
+def traits(factory: Factory) -> list[str]:
+    """Return the names of a factory's traits."""
+    from factory.declarations import Trait
+
+    return [name for name, item in factory._meta.parameters.items() if isinstance(item, Trait)]
+
+
 def trait_values(factory: Factory, states: tuple[str, ...]) -> dict[str, bool]:
     """Return the values that switch a factory's traits on.
 
     Raises:
         DataError: the factory has no such trait.
     """
-    from factory.declarations import Trait
-
-    traits = {
-        name: item for name, item in factory._meta.parameters.items() if isinstance(item, Trait)
-    }
+    known = traits(factory)
     for state in states:
-        if state not in traits:
-            hint = conf.did_you_mean(state, traits)
+        if state not in known:
+            hint = conf.did_you_mean(state, known)
             raise DataError(f"{factory.__name__} has no trait {state!r}. {hint}")
     return dict.fromkeys(states, True)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -248,6 +249,10 @@ class TestDataManager:
         """
         with self._tracked.capturing() as made:
             yield made
+
+    def counts(self) -> Counter[str]:
+        """Return how many rows there are to remove, by the label of their model."""
+        return Counter(row.model._meta.label for row in self._tracked)
 
     def on_cleanup(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function at clean-up, after what is created later has been removed."""

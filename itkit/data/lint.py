@@ -1,0 +1,192 @@
+"""Factories put to the test: whether they make rows, twice, valid ones, and the same in bulk."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from django.core.exceptions import ValidationError
+from django.db import connections, models, router, transaction
+from django.test.utils import CaptureQueriesContext
+
+from itkit import seed
+from itkit.data import factories, lookup
+from itkit.data.factories import Factory
+from itkit.data.leaks import Marks
+from itkit.data.manager import TestDataManager
+from itkit.data.rows import concrete
+
+Model = type[models.Model]
+Rows = dict[str, list[dict[str, Any]]]
+Bulk = Literal["auto", "never"]
+
+_SEED: Final = "lint"
+_BATCH: Final = 3
+
+
+@dataclass
+class Verdict:
+    """What has come out of one factory in one state.
+
+    Attributes:
+        factory: its module and name.
+        state: a trait; empty for the factory as it is.
+        rows: that one instance brings along, itself included.
+        queries: that one instance takes.
+        milliseconds: that one instance takes.
+        problems: what is wrong, in words.
+    """
+
+    factory: str
+    state: str
+    rows: int = 0
+    queries: int = 0
+    milliseconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+
+def verdicts() -> Iterator[Verdict]:
+    """Try each factory of the project, as it is and with each of its traits; no row stays."""
+    for factory in factories.all_factories():
+        for state in ("", *factories.traits(factory)):
+            yield _verdict(factory, state)
+
+
+def _verdict(factory: Factory, state: str) -> Verdict:
+    verdict = Verdict(f"{factory.__module__}.{factory.__name__}", state)
+    using = factories.database(factory) or router.db_for_write(factory._meta.get_model_class())
+    trial = _Trial(factory, (state,) if state else (), using)
+    try:
+        trial.measure(verdict)
+    except Exception as error:  # noqa: BLE001 - whatever a factory raises is what is looked for
+        verdict.problems.append(f"cannot be created: {_first_line(error)}")
+        return verdict
+    for problem in (trial.twice, trial.valid, trial.equal_in_bulk):
+        try:
+            verdict.problems += problem()
+        except Exception as error:  # noqa: BLE001 - as above
+            verdict.problems.append(f"{problem.__name__}: {_first_line(error)}")
+    return verdict
+
+
+class _Trial:
+    """One factory in one state, whose rows are taken back each time."""
+
+    def __init__(self, factory: Factory, states: tuple[str, ...], using: str) -> None:
+        self._factory = factory
+        self._states = states
+        self._using = using
+
+    def measure(self, verdict: Verdict) -> None:
+        with self._taken_back() as (data, marks):
+            started = time.perf_counter()
+            with CaptureQueriesContext(connections[self._using]) as queries:
+                data.create(self._factory, *self._states)
+            verdict.milliseconds = (time.perf_counter() - started) * 1000
+            verdict.queries = len(queries)
+            verdict.rows = sum(1 for _ in marks.new())
+
+    def twice(self) -> list[str]:
+        with self._taken_back() as (data, _):
+            data.create(self._factory, *self._states)
+            try:
+                data.create(self._factory, *self._states)
+            except Exception as error:  # noqa: BLE001 - as above
+                return [f"a second one cannot be created beside the first: {_first_line(error)}"]
+        return []
+
+    def valid(self) -> list[str]:
+        with self._taken_back() as (data, _):
+            made = data.create(self._factory, *self._states)
+            try:
+                type(made)._base_manager.using(self._using).get(pk=made.pk).full_clean()
+            except ValidationError as error:
+                return [
+                    f"full_clean(): {name}: {' '.join(text)}" for name, text in _messages(error)
+                ]
+        return []
+
+    def equal_in_bulk(self) -> list[str]:
+        """Compare a batch to the same one by one; what differs from run to run cannot count."""
+        single, again, bulk = (self._batch(way) for way in ("never", "never", "auto"))
+        problems = []
+        for label in sorted({*single, *bulk}):
+            rows = single.get(label, []), again.get(label, []), bulk.get(label, [])
+            if len(rows[0]) != len(rows[2]):
+                problems.append(f"in bulk {len(rows[2])} {label}, one by one {len(rows[0])}")
+            differing = {
+                name
+                for one, other, third in zip(*rows, strict=False)
+                for name in one
+                if one[name] == other[name] != third[name]
+            }
+            problems += [f"in bulk another {label}.{name}" for name in sorted(differing)]
+        return problems
+
+    def _batch(self, bulk: Bulk) -> Rows:
+        with self._taken_back() as (data, marks):
+            data.create_batch(self._factory, _BATCH, *self._states, bulk=bulk)
+            return _contents(marks, self._using)
+
+    @contextmanager
+    def _taken_back(self) -> Iterator[tuple[TestDataManager, Marks]]:
+        with (
+            transaction.atomic(using=self._using),
+            seed.apart(_SEED, self._factory.__name__),
+        ):
+            marks = Marks(self._using, lookup.tables(self._using, with_links=True))
+            marks.begin()
+            try:
+                yield TestDataManager(seed=_SEED, using=self._using), marks
+            finally:
+                transaction.set_rollback(True, using=self._using)
+
+
+def _contents(marks: Marks, using: str) -> Rows:
+    """Return the new rows, by model, in the order of their keys, which are told by their place."""
+    keys: dict[Model, list[Any]] = {}
+    for row in marks.new():
+        keys.setdefault(row.model, []).append(row.pk)
+    places = {
+        (model, key): f"{model._meta.label} no. {place}"
+        for model, own in keys.items()
+        for place, key in enumerate(_in_order(own), 1)
+    }
+    return {
+        model._meta.label: [
+            _comparable(model, values, places)
+            for values in models.QuerySet(model, using=using)
+            .filter(pk__in=own)
+            .order_by("pk")
+            .values(*(item.attname for item in model._meta.local_concrete_fields))
+        ]
+        for model, own in keys.items()
+    }
+
+
+def _in_order(keys: list[Any]) -> list[Any]:
+    return sorted(keys, key=lambda key: key.int if isinstance(key, uuid.UUID) else key)
+
+
+def _comparable(
+    model: Model, values: dict[str, Any], places: dict[tuple[Model, Any], str]
+) -> dict[str, Any]:
+    compared = dict(values)
+    for item in model._meta.local_concrete_fields:
+        target = concrete(item.related_model) if isinstance(item, models.ForeignKey) else model
+        if item.primary_key or isinstance(item, models.ForeignKey):
+            compared[item.attname] = places.get(
+                (target, values[item.attname]), values[item.attname]
+            )
+    return compared
+
+
+def _messages(error: ValidationError) -> list[tuple[str, list[str]]]:
+    return list(error.message_dict.items())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
