@@ -96,3 +96,19 @@ def test_an_address_has_the_form_of_the_reference_page():
     assert host == "example.com"
     assert name.startswith("test_")
     assert len(bytes.fromhex(name.removeprefix("test_"))) == 4
+
+
+def test_few_values_are_given_once_as_long_as_their_rows_are_there():
+    first, second = UniqueValues("a"), UniqueValues("b", offset=300)
+    drawn = [unique.number(1000) for _ in range(400) for unique in (first, second)]
+    assert len(set(drawn)) == 800
+
+    first.release()
+    third = UniqueValues("c")
+    assert {third.number(1000) for _ in range(400)} & set(drawn)
+
+
+def test_values_of_long_columns_are_not_remembered():
+    unique = UniqueValues("a")
+    unique.email()
+    assert not unique._given

@@ -4,7 +4,7 @@ from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
 from itkit.data.scenarios import Scenario, World, scenario
-from itkit.data.unique import UniqueValues, counters_from
+from itkit.data.unique import UniqueValues, counters_from, follow
 
 __all__ = [
     "CleanupReport",
@@ -13,6 +13,7 @@ __all__ = [
     "UniqueValues",
     "World",
     "counters_from",
+    "follow",
     "mistakes",
     "scenario",
 ]

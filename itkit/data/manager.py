@@ -405,6 +405,7 @@ class TestDataManager:
                 errors += deletion.delete(step, self._tracked, report, is_end=is_end)
             else:
                 errors += _failure_of(step)
+        self.unique.release()
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
         self._watch.judge(leaks)

@@ -4,9 +4,10 @@ import itertools
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from functools import cache
+from dataclasses import dataclass
 from hashlib import blake2s
 from typing import Final
+from weakref import WeakSet
 
 from itkit import names
 from itkit.exceptions import DataError
@@ -15,6 +16,7 @@ ALL_NUMBERS: Final = 2**32
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ROUNDS: Final = 4
 _DIVIDED: Final = 1000  # of fewer values nobody can spare any
+_FEW: Final = 2**24
 
 Counters = defaultdict[int, Iterator[int]]
 
@@ -23,12 +25,16 @@ class UniqueValues:
     """Values for columns that must differ, each drawn from one of the seed's permutations.
 
     Two managers share no value when they count through different parts of one permutation. So
-    without a seed, all managers of a process count on together under a seed of the process. With a
-    seed the values repeat: they start at ``offset``, and who makes several managers of one seed
-    gives each an offset of its own, such as ``worker << 24 | test << 8``.
+    without a seed, all managers count on together, in the part of the running test or class; in a
+    process that runs no tests, under a seed of its own. With a seed the values repeat: they start
+    at ``offset``, and who makes several managers of one seed gives each an offset of its own, such
+    as ``worker << 24 | test << 8``.
+
+    Where there are few values, such as in a column of three letters, parts would overlap. There,
+    what one has given no other gives as long as the rows of the first are there.
 
     Args:
-        seed: names the permutation; by default eight random hex digits, one for the process.
+        seed: names the permutation; by default that of the run.
         offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
         counters: of managers that count on together, in place of an offset.
         is_apart: draw from the last eighth of each range of values, where nobody else does: for
@@ -43,12 +49,14 @@ class UniqueValues:
         counters: Counters | None = None,
         is_apart: bool = False,
     ) -> None:
-        self.seed = _process_seed() if seed is None else seed
-        own = _process_counters if seed is None else counters_from(offset)
+        own = _default.counters if seed is None else counters_from(offset)
+        self.seed = _default.seed if seed is None else seed
         self._counters = own if counters is None else counters
         self._is_apart = is_apart
         self._drawn: Counter[int] = Counter()
+        self._given: dict[int, set[int]] = defaultdict(set)  # where there are few
         self._lock = threading.Lock()
+        _alive.add(self)
 
     def number(self, below: int = ALL_NUMBERS) -> int:
         """Return a number from 0 to ``below`` - 1 that this manager has not given before.
@@ -62,14 +70,27 @@ class UniqueValues:
         first = below - kept_apart if self._is_apart and kept_apart else 0
         size = kept_apart if first else below - kept_apart
         with self._lock:  # threads of one test draw at once
-            if self._drawn[below] == size:
-                raise DataError(
-                    f"All {size} different values of this size have been used. "
-                    "Make the column longer, or create fewer rows in one test."
-                )
-            self._drawn[below] += 1
-            index = next(self._counters[below])
-        return first + _permuted(index % size, size, self.seed)
+            for _ in range(size - self._drawn[below]):
+                self._drawn[below] += 1
+                index = next(self._counters[below])
+                number = first + _permuted(index % size, size, self.seed)
+                if below > _FEW or self._may_give(number, below):
+                    return number
+        raise DataError(
+            f"All {size} different values of this size have been used. "
+            "Make the column longer, or create fewer rows in one test."
+        )
+
+    def release(self) -> None:
+        """Let others give what this has given: its rows are gone."""
+        self._given.clear()
+
+    def _may_give(self, number: int, below: int) -> bool:
+        others = [other._given.get(below, ()) for other in list(_alive) if other is not self]
+        if any(number in given for given in others):
+            return False
+        self._given[below].add(number)
+        return True
 
     def hex(self) -> str:
         """Return eight hex digits."""
@@ -92,12 +113,21 @@ def counters_from(offset: int) -> Counters:
     return defaultdict(lambda: itertools.count(offset))
 
 
-_process_counters = counters_from(0)
+@dataclass
+class _Default:
+    """Where values come from without a seed."""
+
+    seed: str
+    counters: Counters
 
 
-@cache
-def _process_seed() -> str:
-    return names.new_run_id()
+_default = _Default(names.new_run_id(), counters_from(0))
+_alive: "WeakSet[UniqueValues]" = WeakSet()
+
+
+def follow(seed: str, counters: Counters) -> None:
+    """Let values come from a seed and a place of it where none are given: those of the test."""
+    _default.seed, _default.counters = seed, counters
 
 
 def _permuted(index: int, below: int, seed: str) -> int:
