@@ -5,15 +5,13 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
-from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from django.apps import apps
 from django.db import DEFAULT_DB_ALIAS, models
 
 from itkit import conf
+from itkit.data import discovery
 from itkit.exceptions import DataError
 
 Model = type[models.Model]
@@ -29,7 +27,7 @@ def of_model(model: Model) -> Factory | None:
     Raises:
         DataError: there are several and none is called ``<Model>Factory``.
     """
-    found = _registry(tuple(app.name for app in apps.get_app_configs())).get(model, ())
+    found = _registry(modules()).get(model, ())
     if len(found) < 2:
         return found[0] if found else None
     named = [item for item in found if item.__name__ == f"{model.__name__}Factory"]
@@ -56,7 +54,7 @@ def is_inherited(factory: Factory, method: str, base: Factory) -> bool:
 
 def all_factories() -> list[Factory]:
     """Return all factories of the project."""
-    registry = _registry(tuple(app.name for app in apps.get_app_configs()))
+    registry = _registry(modules())
     return [factory for found in registry.values() for factory in found]
 
 
@@ -73,6 +71,8 @@ def trait_values(factory: Factory, states: tuple[str, ...]) -> dict[str, bool]:
     Raises:
         DataError: the factory has no such trait.
     """
+    if not states:
+        return {}
     known = traits(factory)
     for state in states:
         if state not in known:
@@ -141,29 +141,18 @@ def _traits_on_database(factory: Factory, using: str) -> dict[str, Any]:
     }
 
 
-def modules() -> list[str]:
-    """Return the names of the modules in which factories are found."""
-    names = tuple(app.name for app in apps.get_app_configs())
-    return [module.__name__ for name in names for module in _modules(name)]
+def modules() -> tuple[ModuleType, ...]:
+    """Return the modules in which factories are found."""
+    return discovery.modules("factories", "tests.factories")
 
 
 @cache
-def _registry(app_names: tuple[str, ...]) -> Registry:
+def _registry(modules: tuple[ModuleType, ...]) -> Registry:
     found: dict[Model, dict[Factory, None]] = defaultdict(dict)
-    for name in app_names:
-        for module in _modules(name):
-            for model, factory in _factories_in(module):
-                found[model][factory] = None
+    for module in modules:
+        for model, factory in _factories_in(module):
+            found[model][factory] = None
     return {model: tuple(factories) for model, factories in found.items()}
-
-
-def _modules(app_name: str) -> Iterator[ModuleType]:
-    if find_spec(f"{app_name}.factories"):
-        yield import_module(f"{app_name}.factories")
-    tests = find_spec(f"{app_name}.tests")
-    # A tests.py is no package, and to import it would run the tests' module.
-    if tests and tests.submodule_search_locations and find_spec(f"{app_name}.tests.factories"):
-        yield import_module(f"{app_name}.tests.factories")
 
 
 def _factories_in(module: ModuleType) -> Iterator[tuple[Model, Factory]]:

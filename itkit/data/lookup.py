@@ -68,6 +68,7 @@ def field_of(model: Model, name: str) -> Field | None:
     return field if isinstance(field, models.Field) else None
 
 
+@cache
 def foreign_key_by_id(model: Model, name: str) -> ForeignKey | None:
     """Return the foreign key whose id is called ``name`` (``user_id``), or None."""
     field = field_of(model, name)

@@ -76,9 +76,9 @@ class Maker:
         if not save:
             return factory.build(**values)
         values = self._with_rows(factory, values)
-        self._refuse_values_of_recycled(factory._meta.get_model_class(), values)
         if self._plan is None and not self._recycled:
             return factory.create(**values)
+        self._refuse_values_of_recycled(factory._meta.get_model_class(), values)
         return self._built(factory, values)
 
     def has_made(self, model: Model, field: str, parent: models.Model) -> bool:

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, TypeGuard
 
 from django.apps import apps
 from django.db import models
 
 from itkit import conf
+from itkit.data import discovery
 from itkit.exceptions import DataError
 
 Model = type[models.Model]
@@ -30,7 +30,7 @@ def of_model(model: Model, states: tuple[str, ...]) -> Recipe | None:
     Raises:
         DataError: there is no such recipe, or several are asked for at once.
     """
-    known = _registry(tuple(app.name for app in apps.get_app_configs())).get(model, {})
+    known = _registry(modules()).get(model, {})
     if not states:
         return known.get(model._meta.model_name or "")
     if len(states) > 1:
@@ -41,6 +41,11 @@ def of_model(model: Model, states: tuple[str, ...]) -> Recipe | None:
     if states[0] not in known:
         raise DataError(_unknown(model, states[0], known))
     return known[states[0]]
+
+
+def modules() -> tuple[ModuleType, ...]:
+    """Return the modules in which recipes are found."""
+    return discovery.modules("baker_recipes")
 
 
 def model_of(recipe: Recipe) -> Model:
@@ -64,11 +69,10 @@ def _unknown(model: Model, state: str, known: Mapping[str, Recipe]) -> str:
 
 
 @cache
-def _registry(app_names: tuple[str, ...]) -> Mapping[Model, Mapping[str, Recipe]]:
+def _registry(modules: tuple[ModuleType, ...]) -> Mapping[Model, Mapping[str, Recipe]]:
     found: dict[Model, dict[str, Recipe]] = defaultdict(dict)
-    for app in app_names:
-        if find_spec(f"{app}.baker_recipes"):
-            for name, item in vars(import_module(f"{app}.baker_recipes")).items():
-                if is_recipe(item):
-                    found[model_of(item)][name] = item
+    for module in modules:
+        for name, item in vars(module).items():
+            if is_recipe(item):
+                found[model_of(item)][name] = item
     return found

@@ -19,7 +19,7 @@ class Recycled:
         self._by_model: dict[Model, deque[models.Model]] = defaultdict(deque)
 
     def __bool__(self) -> bool:
-        return any(self._by_model.values())
+        return bool(self._by_model)
 
     def __contains__(self, model: object) -> bool:
         return isinstance(model, type) and any(

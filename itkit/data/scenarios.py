@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -16,7 +15,7 @@ from django.apps import apps
 from django.db import DatabaseError, connections, models, transaction
 
 from itkit import conf, seed
-from itkit.data import factories, leaks, lookup
+from itkit.data import discovery, factories, leaks, lookup, recipes
 from itkit.data.rows import Row, TrackedRows, concrete
 from itkit.data.snapshots import ConflictError, Snapshot
 from itkit.exceptions import DataError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 Model = type[models.Model]
 
 _SEED: Final = "scenarios"
-_MODULES: Final = ("scenarios", "tests.scenarios")
 _DECIDING: Final = ("django", "django-itkit", "factory-boy", "faker", "model-bakery")
 _COLUMNS: Final = """
     SELECT current_schema(), current_setting('server_version_num'),
@@ -126,7 +124,7 @@ def find(what: object) -> Scenario:
     """
     if isinstance(what, Scenario):
         return what
-    known = _registry(_installed())
+    known = _registry(_modules())
     found = [each for name, each in known if what in (name, each.name)]
     if len(found) == 1:
         return found[0]
@@ -369,8 +367,8 @@ def _state_of_schema(using: str) -> str:
 @cache
 def _sources(played: Scenario) -> str:
     """Return a digest of the modules that decide what a scenario makes, and of the libraries."""
-    names = {played.function.__module__, *played.sources, *factories.modules()}
-    names |= {name for name, _ in _scenario_modules(_installed())}
+    found = (*factories.modules(), *recipes.modules(), *_modules())
+    names = {played.function.__module__, *played.sources, *(each.__name__ for each in found)}
     names |= {model.__module__ for model in apps.get_models()}
     digest = hashlib.blake2s()
     for name in sorted(names):
@@ -384,37 +382,21 @@ def _sources(played: Scenario) -> str:
     return digest.hexdigest()
 
 
-def _installed() -> tuple[str, ...]:
-    return tuple(app.name for app in apps.get_app_configs())
-
-
 @cache
-def _registry(app_names: tuple[str, ...]) -> list[tuple[str, Scenario]]:
+def _registry(modules: tuple[ModuleType, ...]) -> list[tuple[str, Scenario]]:
     """Return all scenarios, with their names and their apps'."""
     return [
         (f"{_label(module)}.{item.name}", item)
-        for _, module in _scenario_modules(app_names)
+        for module in modules
         for item in vars(module).values()
         if isinstance(item, Scenario) and item.function.__module__ == module.__name__
     ]
 
 
+def _modules() -> tuple[ModuleType, ...]:
+    return discovery.modules("scenarios", "tests.scenarios")
+
+
 def _label(module: ModuleType) -> str:
     app = apps.get_containing_app_config(module.__name__)
     return app.label if app else module.__name__
-
-
-@cache
-def _scenario_modules(app_names: tuple[str, ...]) -> list[tuple[str, ModuleType]]:
-    return [
-        (name, import_module(name))
-        for app in app_names
-        for name in (f"{app}.{module}" for module in _MODULES)
-        if _is_there(name)
-    ]
-
-
-def _is_there(name: str) -> bool:
-    parent = find_spec(name.rpartition(".")[0])
-    # A tests.py is no package, and to import it would run the tests' module.
-    return bool(parent and parent.submodule_search_locations and find_spec(name))
