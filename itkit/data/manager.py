@@ -108,7 +108,7 @@ class TestDataManager:
             DataError: there is no such model, alias or trait, or a row cannot be filled in.
         """
         with self._tracked.recording():
-            return self._create(what, states, values)
+            return self._creation(what, states, values, self._maker)()
 
     @overload
     def create_batch(
@@ -142,12 +142,12 @@ class TestDataManager:
         title = f"Creating {getattr(what, '__name__', what)}"
         with self._tracked.recording():
             if bulk == "never":
-                return [self._create(what, states, values) for _ in progress.counted(title, size)]
+                create = self._creation(what, states, values, self._maker)
+                return [create() for _ in progress.counted(title, size)]
             with _no_garbage(), Plan(copy=bulk == "copy") as plan:
                 maker = Maker(self.unique, self._using, self._recycled, plan)
-                made = [
-                    self._create(what, states, values, maker) for _ in progress.counted(title, size)
-                ]
+                create = self._creation(what, states, values, maker)
+                made = [create() for _ in progress.counted(title, size)]
         self._explanation = plan.explanation
         return made
 
@@ -358,21 +358,19 @@ class TestDataManager:
         with self._tracked.recording():
             return self._create_with_children(alias, (), bound, self._maker)
 
-    def _create(
-        self, what: str | type[Any], states: States, values: Values, maker: Maker | None = None
-    ) -> Any:
-        maker = maker or self._maker
-        made: Any
+    def _creation(
+        self, what: str | type[Any], states: States, values: Values, maker: Maker
+    ) -> Callable[[], Any]:
+        """Return what creates one instance at each call."""
         if factories.is_factory(what):
-            made = maker.by_factory(what, values, states)
-        elif recipes.is_recipe(what):
-            made = maker.by_recipe(what, values)
-        elif _is_alias(what):
+            return partial(maker.by_factory, what, values, states)
+        if recipes.is_recipe(what):
+            return partial(maker.by_recipe, what, values)
+        if _is_alias(what):
             alias = aliases.find(what)
-            made = self._create_with_children(alias, states, alias.bind(values), maker)
-        else:
-            made = maker.by_model(_model(what), values, states)
-        return made
+            bound = alias.bind(values)
+            return partial(self._create_with_children, alias, states, bound, maker)
+        return partial(maker.by_model, _model(what), values, states)
 
     def _create_with_children(
         self, alias: aliases.Alias, states: States, values: Values, maker: Maker
@@ -380,6 +378,7 @@ class TestDataManager:
         children = alias.children
         if children is None:
             return maker.by_model(alias.model, self._completed(alias, values), states)
+        values = dict(values)
         items = values.pop(aliases.ITEMS, None)
         parent = maker.by_model(alias.model, self._completed(alias, values), states)
         if items is None and not maker.has_made(children.model, children.field, parent):
