@@ -89,7 +89,9 @@ def test_a_leak_is_told_with_the_line_that_saved_it_and_what_it_refers_to(data):
 
     assert told.startswith("1 row that the test has made, and the data manager did not know of:\n")
     assert f"  shopdata.Order {order.pk}, saved at tests/test_data_leaks.py:" in told
-    assert f"in place_order, references shopdata.Customer {customer.pk}\n" in told
+    assert (
+        f"in place_order, references shopdata.Customer {customer.pk} of tests/test_data_le" in told
+    )
     assert not rows(Order).exists()
 
 
@@ -229,6 +231,35 @@ TESTS = """
             self.data
             subprocess.run([sys.executable, "-c", ELSEWHERE.replace("\\n    ", "\\n")], check=True)
 """
+
+
+@pytest.fixture
+def refusing(database):
+    """A table of one database that lets no row go."""
+    with connections[ALIAS].cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE 'refused by the trigger'; END $$"
+        )
+        cursor.execute("CREATE TRIGGER r BEFORE DELETE ON kinds_author EXECUTE FUNCTION refuse()")
+        yield
+        cursor.execute("DROP FUNCTION refuse CASCADE")
+        cursor.execute("DELETE FROM kinds_author")
+
+
+def test_rows_of_several_databases_go_whatever_becomes_of_one(our_schema, refusing):
+    data = TestDataManager(using=OURS)
+    data.create(Order)
+    data.track(Customer.objects.using(ALIAS).create(email="elsewhere@example.com"))
+    assert data.cleanup().removed == {"shopdata.Order": 1, "shopdata.Customer": 2}
+
+    data.create(Author)
+    data.track(Author.objects.using(ALIAS).create(name="stays"))
+    with pytest.raises(ExceptionGroup) as caught:
+        data.cleanup()
+    assert "refused by the trigger" in str(caught.value.exceptions[0])
+    assert not rows(Author).exists()
+    assert Author.objects.using(ALIAS).get().name == "stays"
 
 
 @pytest.mark.parametrize("door", SERIAL)

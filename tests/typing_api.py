@@ -6,6 +6,7 @@ from django.contrib.auth.models import User
 from django.db.models import Model
 
 from itkit import Observation, TestContainer, TestDataManager, observe
+from itkit.data import World
 from itkit.data.report import CleanupReport
 from itkit.fakes import Call, Handle, MethodHandle
 from itkit.fakes.programming import Programming, Rule
@@ -30,6 +31,8 @@ class Checkout(IntegrationTestCase):
         assert_type(self.backends, Registry)
         assert_type(self.data.create(User), User)
         assert_type(self.data.create_batch(User, 2), list[User])
+        assert_type(self.data.create_batch(User, 2, "state", bulk="copy", email="a"), list[User])
+        assert_type(self.data.scenario("crowd"), World)
         assert_type(self.data.build(User), User)
         assert_type(self.backends[Gateway], Handle[Gateway])
         assert_type(self.timeline, TimelineReader)

@@ -28,11 +28,13 @@ class Leak:
         row: which.
         site: the line that saved it; None if that was not by ``save()`` in this process.
         references: a row of the manager's that it refers to, or None.
+        references_site: the line that saved that.
     """
 
     row: Row
     site: sites.Site | None
     references: Row | None
+    references_site: sites.Site | None
 
     def __str__(self) -> str:
         text = f"{self.row.model._meta.label} {self.row.pk}"
@@ -40,6 +42,7 @@ class Leak:
             text += f", saved at {self.site}"
         if self.references is not None:
             text += f", references {self.references.model._meta.label} {self.references.pk}"
+            text += f" of {self.references_site}" if self.references_site else ""
         return text
 
 
@@ -83,7 +86,11 @@ class Watch:
             return []
         known = _known(tracked)
         found = [row for row in self._count.new() if row not in known]
-        return [Leak(row, self._sites.get(row), _referenced(row, known)) for row in found]
+        return [self._leak(row, _referenced(row, known)) for row in found]
+
+    def _leak(self, row: Row, references: Row | None) -> Leak:
+        of_references = self._sites.get(references) if references else None
+        return Leak(row, self._sites.get(row), references, of_references)
 
     def close(self) -> None:
         """Stop looking."""
