@@ -263,6 +263,55 @@ def test_who_asks_the_database_is_answered_as_ever(data):
     assert seen == [0, 1, 2]
 
 
+def test_rows_that_somebody_rolls_back_with_his_own_are_written_again(data):
+    def give_up():
+        with transaction.atomic(using=ALIAS):
+            count = Author.objects.using(ALIAS).count()
+            transaction.set_rollback(True, using=ALIAS)
+        return count
+
+    class Asking(factories.PostFactory):
+        title = factory.LazyAttribute(lambda made: [give_up(), give_up(), made.author.pk][0])
+
+    for bulk in ("never", "auto"):
+        posts = data.create_batch(Asking, 4, bulk=bulk)
+        assert [post.title for post in posts] == [1, 2, 3, 4]
+        assert Author.objects.using(ALIAS).filter(posts__in=posts).count() == 4
+        data.cleanup()
+
+
+def test_a_hook_sees_what_its_parents_declare(data):
+    class Named(factories.PostFactory):
+        class Params:
+            wants_label = factory.SelfAttribute("..wants_label")
+
+        named = factory.Maybe(
+            "wants_label",
+            factory.PostGeneration(lambda post, create, given: setattr(post, "named", True)),
+        )
+
+    class Edited(factories.EditingFactory):
+        class Params:
+            wants_label = True
+
+        post = factory.SubFactory(Named)
+
+    assert [item.post.named for item in data.create_batch(Edited, 3)] == [True] * 3
+
+
+def test_an_object_that_was_saved_after_it_was_given_is_referred_to(data):
+    author = Author(name="late")
+
+    class Saving(factories.PostFactory):
+        title = factory.LazyAttribute(lambda made: made.author.save(using=ALIAS) or "x")
+
+    for bulk in ("never", "copy"):
+        posts = data.create_batch(Saving, 2, author=author, bulk=bulk)
+        assert {post.author_id for post in posts} == {author.pk}
+    with pytest.raises(ValueError, match="unsaved related object 'author'"):
+        data.create_batch(Post, 60, author=Author(name="never"), title="x")
+
+
 def test_keys_do_not_collide_with_those_that_rows_get_meanwhile(data):
     class Mixed(factories.AuthorFactory):
         @factory.lazy_attribute

@@ -45,13 +45,17 @@ class Builder(StepBuilder):
         model = self.factory_meta.get_model_class()
         if self._is_needed and model in self._recycled:
             return self._recycled.of(model)
+        hooks = self._plan.hooks if self._plan else 0
         pre, post = self._declarations()
         step = BuildStep(
             builder=self, sequence=self._sequence(force_sequence), parent_step=parent_step
         )
         step.resolve(pre)
         args, kwargs = self.factory_meta.prepare_arguments(step.attributes)
-        return self._made(step, args, kwargs, post)
+        instance = self._made(step, args, kwargs, post)
+        if self._plan is not None and self._plan.hooks == hooks:
+            step.stub = None  # nobody asks it any more; cuts a cycle that would be searched for
+        return instance
 
     def recurse(self, factory_meta: Any, extras: dict[str, Any]) -> "Builder":
         """Return a builder of what this one needs, or of what its instance is followed by."""
@@ -83,8 +87,7 @@ class Builder(StepBuilder):
             instance = model(*args, **kwargs)
             obstacle = self._plan.add(instance, using, maker)
             if obstacle is None:
-                if not self._follow(instance, step, post, self._plan):
-                    step.stub = None  # cuts a cycle, so that nobody has to search for it
+                self._follow(instance, step, post, self._plan)
                 return instance
         self._plan.count_saved(model, maker, obstacle)
         return self._saved(step, args, kwargs, post)
@@ -95,10 +98,10 @@ class Builder(StepBuilder):
         self.factory_meta.use_postgeneration_results(instance=instance, step=step, results=results)
         return instance
 
-    def _follow(self, instance: models.Model, step: Any, post: Any, plan: Plan) -> bool:
-        """Plan what related factories make, put off what may look at the row; return if any did."""
+    def _follow(self, instance: models.Model, step: Any, post: Any, plan: Plan) -> None:
+        """Plan what related factories make, and put off what may look at the row."""
         if not post.declarations:
-            return False
+            return
         results: dict[str, Any] = {}
         hooks = []
         for name in post.sorted():
@@ -109,8 +112,6 @@ class Builder(StepBuilder):
                 hooks.append(post[name])
         if hooks or (results and _sees_results(self.factory_meta.factory)):
             plan.follow(partial(self._call_hooks, instance, step, hooks, results, plan))
-            return True
-        return False
 
     def _call_hooks(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from django.db import connections, models
 
-from itkit.data import obstacles
+from itkit.data import lookup, obstacles
 
 Model = type[models.Model]
 Instances = Sequence[models.Model]
@@ -49,6 +49,7 @@ class Keys:
 
 def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> None:
     """Write the rows of a model, those of its parents' tables before its own."""
+    _complete_references(model, instances)
     for table in _tables(model):
         if copy:
             _copy_into(table, instances, using)
@@ -61,6 +62,19 @@ def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> Non
     for instance in instances:
         instance._state.adding = False
         instance._state.db = using
+
+
+def _complete_references(model: Model, instances: Sequence[Any]) -> None:
+    """Take over the keys that objects have got since they were assigned, as ``save()`` does.
+
+    Raises:
+        ValueError: one has not been saved.
+    """
+    keys = [(key.attname, key.name) for key in lookup.foreign_keys(model)]
+    for instance in instances:
+        values, cached = vars(instance), instance._state.fields_cache
+        if any(values[attname] is None and cached.get(name) is not None for attname, name in keys):
+            instance._prepare_related_fields_for_save(operation_name="save")
 
 
 def obstacle_to_copy(model: Model, instances: Instances, using: str) -> str | None:

@@ -18,9 +18,10 @@ from typing import Any, Final, NamedTuple, Self
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, router, transaction
 
-from itkit.data import insertion, lookup, obstacles, rows
+from itkit.data import insertion, lookup, obstacles
 from itkit.data.explanation import Explanation, Hook, How, Way
 from itkit.data.factories import Factory
+from itkit.data.rows import add_to_recording, concrete
 
 Model = type[models.Model]
 
@@ -33,6 +34,25 @@ class Waiting(NamedTuple):
 
     instance: models.Model
     maker: str
+
+
+class _Unsure(NamedTuple):
+    """Instances that were written within a savepoint of somebody, who may go back to it."""
+
+    model: Model
+    using: str
+    waiting: list[Waiting]
+    savepoints: tuple[str | None, ...]
+
+    @property
+    def is_open(self) -> bool:
+        current = connections[self.using].savepoint_ids
+        return tuple(current[: len(self.savepoints)]) == self.savepoints
+
+    def missing(self) -> list[Waiting]:
+        rows: models.QuerySet[Any] = models.QuerySet(self.model, using=self.using)
+        found = rows.in_bulk([item.instance.pk for item in self.waiting])
+        return [item for item in self.waiting if item.instance.pk not in found]
 
 
 class Route(NamedTuple):
@@ -66,10 +86,11 @@ class Plan:
         self._copy = copy
         self._keys = insertion.Keys()
         self._waiting: dict[tuple[Model, str], list[Waiting]] = defaultdict(list)
+        self._unsure: list[_Unsure] = []
         self._following: list[Callable[[], object]] = []
         self._obstacles: dict[tuple[Model, str], str | None] = {}
         self._routes: dict[Factory, Route] = {}
-        self._entered: set[str] = set()
+        self._depths: dict[str, int] = {}
         self._open = ExitStack()
         self._is_writing = False
 
@@ -120,6 +141,11 @@ class Plan:
         """Count a call of what a factory does after creation."""
         self.explanation.hooks[Hook(factory, name)] += 1
 
+    @property
+    def hooks(self) -> int:
+        """How many functions wait to be called."""
+        return len(self._following)
+
     def follow(self, function: Callable[[], object]) -> None:
         """Call a function when all rows that wait have been written."""
         self._following.append(function)
@@ -140,12 +166,31 @@ class Plan:
 
     def finish(self) -> None:
         """Write what waits, do what follows, and again what comes of that."""
-        self.write()
+        self._write_all()
         while self._following:
             following, self._following = self._following, []
             for function in following:
                 function()
+            self._write_all()
+
+    def _write_all(self) -> None:
+        self.write()
+        if self._unsure:
+            self._find_missing()
             self.write()
+
+    def _find_missing(self) -> None:
+        """Let those wait again that have gone with a savepoint of somebody else."""
+        unsure, self._unsure = self._unsure, []
+        self._is_writing = True
+        try:
+            for item in unsure:
+                if item.is_open:
+                    self._unsure.append(item)
+                else:
+                    self._waiting[item.model, item.using] += item.missing()
+        finally:
+            self._is_writing = False
 
     def write(self) -> None:
         """Write the rows that wait, those that others refer to first."""
@@ -168,31 +213,35 @@ class Plan:
         except DatabaseError as error:
             _tell_guilty(error, model, waiting, using)
             raise
+        savepoints = tuple(connections[using].savepoint_ids)
+        if len(savepoints) > self._depths[using]:
+            self._unsure.append(_Unsure(model, using, waiting, savepoints))
         how: How = "by COPY" if is_copied else "by INSERT"
         for item in waiting:
-            rows.add_to_recording(instance=item.instance, created=True)
+            add_to_recording(instance=item.instance, created=True)
             way = Way(model._meta.label, item.maker, how, obstacle or "")
             self.explanation.rows[way] += 1
 
     def _enter(self, using: str) -> None:
-        if using in self._entered:
+        if using in self._depths:
             return
-        self._entered.add(using)
         self._open.enter_context(transaction.atomic(using=using))
+        self._depths[using] = len(connections[using].savepoint_ids)
         self._open.enter_context(connections[using].execute_wrapper(self._look_at))
 
     def _look_at(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: Any, context: Any
     ) -> Any:
         """Write what waits before a statement that may read or refer to it."""
-        if self._waiting and not self._is_writing and self._is_concerned(sql):
-            self.write()
+        if not self._is_writing and (self._waiting or self._unsure) and self._is_concerned(sql):
+            self._write_all()
         return execute(sql, params, many, context)
 
     def _is_concerned(self, sql: Any) -> bool:
         if not isinstance(sql, str):  # composed by psycopg; to render it would need a connection
             return True
-        return any(table in sql for model, _ in self._waiting for table in _tables_of(model))
+        kinds = {model for model, _ in self._waiting} | {item.model for item in self._unsure}
+        return any(table in sql for kind in kinds for table in _tables_of(kind))
 
 
 def _database_of(factory: Factory) -> str:
@@ -217,7 +266,7 @@ def _in_order(places: Iterable[tuple[Model, str]]) -> list[tuple[Model, str]]:
     """
     by_model: dict[Model, list[tuple[Model, str]]] = defaultdict(list)
     for place in places:
-        by_model[rows.concrete(place[0])].append(place)
+        by_model[concrete(place[0])].append(place)
     ordered: list[tuple[Model, str]] = []
     entered: set[Model] = set()
 
@@ -237,19 +286,27 @@ def _in_order(places: Iterable[tuple[Model, str]]) -> list[tuple[Model, str]]:
 
 def _referred_by(model: Model) -> Iterator[Model]:
     for key in lookup.foreign_keys(model):
-        yield rows.concrete(key.related_model)
+        yield concrete(key.related_model)
 
 
 def _tell_guilty(error: DatabaseError, model: Model, waiting: list[Waiting], using: str) -> None:
     """Say in a note whose row it was, which the database does not know: it has got many at once."""
-    for number, item in enumerate(waiting, 1):
-        try:
-            with transaction.atomic(using=using):
-                insertion.insert(model, [item.instance], using, copy=False)
-        except DatabaseError:
-            error.add_note(
-                f"itkit: it is the row of {item.maker}, number {number} of {len(waiting)} of "
-                f"{model._meta.label}. They were written together; with "
-                'create_batch(…, bulk="never") each is saved on its own.'
-            )
-            return
+    with transaction.atomic(using=using):
+        for number, item in enumerate(waiting, 1):
+            if not _can_be_written(item, model, using):
+                error.add_note(
+                    f"itkit: it is the row of {item.maker}, number {number} of {len(waiting)} of "
+                    f"{model._meta.label}. They were written together; with "
+                    'create_batch(…, bulk="never") each is saved on its own.'
+                )
+                break
+        transaction.set_rollback(True, using=using)
+
+
+def _can_be_written(item: Waiting, model: Model, using: str) -> bool:
+    try:
+        with transaction.atomic(using=using):
+            insertion.insert(model, [item.instance], using, copy=False)
+    except DatabaseError:
+        return False
+    return True

@@ -89,7 +89,7 @@ class References:
         for reference in (*declared, *_undeclared(using, declared)):
             to[reference.target].append(reference)
         generic = list(_generic(using))
-        return cls(to, generic, _content_types(using) if generic else {})
+        return cls(to, generic, dict(_content_types(using)) if generic else {})
 
     def kinds(self, model: Model) -> list[int]:
         """Return the keys of the content types of a model and of its proxies."""
@@ -162,11 +162,13 @@ def _generic(using: str) -> Iterator[GenericReference]:
                     yield GenericReference(model, kind.attname, field.fk_field)
 
 
-def _content_types(using: str) -> dict[tuple[str, str], int]:
+def _content_types(using: str) -> Iterator[tuple[tuple[str, str], int]]:
     from django.contrib.contenttypes.models import ContentType
 
-    rows = ContentType.objects.using(using).values_list("app_label", "model", "pk")
-    return {(app, model): key for app, model, key in rows}
+    if _has_table(ContentType, using):
+        rows = ContentType.objects.using(using).values_list("app_label", "model", "pk")
+        for app, model, key in rows:
+            yield (app, model), key
 
 
 def _with_table(using: str) -> Iterator[Model]:
