@@ -26,7 +26,7 @@ from django.core.management import get_commands
 from django.core.signals import setting_changed
 
 from itkit import boundary, conf, joined, names, network, seed, sql, timeline, verdicts
-from itkit.data import TestDataManager, counters_from, follow
+from itkit.data import TestDataManager, follow
 from itkit.exceptions import (
     ConfigurationError,
     EscapeError,
@@ -88,7 +88,7 @@ class Environment:
         self._redis = self._new_isolation()
         self._seed = seed.Seed.parse(payload.seed)
         self._index: int | None = None
-        follow(self._seed.text, counters_from(seed.offset_of_shared("")))
+        follow(self._seed.text, seed.offset_of_shared(""))
         self._class = ""
 
     def attach(self) -> None:
@@ -144,7 +144,7 @@ class Environment:
             if conf.get().redis.scope == "class":
                 self._redis.new_generation()
             self._class = name
-            follow(self._seed.text, counters_from(seed.offset_of_shared(name)))
+            follow(self._seed.text, seed.offset_of_shared(name))
             seed.reseed(self._seed.text, name)
             if conf.get().data.sequences == "test":
                 seed.start_sequences(seed.sequence_of_shared(name))
@@ -160,7 +160,7 @@ class Environment:
         self._routing.sessions.test = test
         self._index = index
         offset = seed.offset_of_shared(test) if index is None else seed.offset_of_test(index)
-        follow(self._seed.text, counters_from(offset))
+        follow(self._seed.text, offset)
         seed.reseed(self._seed.text, test)
         if conf.get().data.sequences == "test":
             own = seed.sequence_of_shared(test) if index is None else seed.sequence_of_test(index)

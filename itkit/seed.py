@@ -67,14 +67,12 @@ def offset_of_test(index: int) -> int:
 
 def offset_of_shared(name: str) -> int:
     """Return where those begin that several tests share, such as all of a class."""
-    digest = blake2s(name.encode(), digest_size=2).digest()
-    return _TESTS + int.from_bytes(digest, "big") % _SHARED << _ROOM_BITS
+    return _TESTS + _part(name, _SHARED) << _ROOM_BITS
 
 
 def offset_of_kept(name: str) -> int:
     """Return where those begin that a scenario keeps, among the values that are kept apart."""
-    digest = blake2s(name.encode(), digest_size=2).digest()
-    return int.from_bytes(digest, "big") % (_TESTS // 4) << _ROOM_BITS
+    return _part(name, _TESTS // 4) << _ROOM_BITS
 
 
 def sequence_of_test(index: int) -> int:
@@ -84,8 +82,7 @@ def sequence_of_test(index: int) -> int:
 
 def sequence_of_shared(name: str) -> int:
     """Return where they begin in what several tests share, or what is kept."""
-    digest = blake2s(name.encode(), digest_size=2).digest()
-    return _SEQUENCES + int.from_bytes(digest, "big") % _SEQUENCES << _ROOM_BITS
+    return _SEQUENCES + _part(name, _SEQUENCES) << _ROOM_BITS
 
 
 def start_sequences(number: int) -> None:
@@ -117,6 +114,12 @@ def apart(seed: str, name: str) -> Iterator[None]:
                 meta._counter.reset(sequences.get(meta, 0))
 
 
+def _part(name: str, count: int) -> int:
+    """Return which of so many parts is that of a name."""
+    digest = blake2s(name.encode(), digest_size=2).digest()
+    return int.from_bytes(digest, "big") % count
+
+
 def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
     """Yield how the state of each generator in use is taken and put back."""
     yield random.getstate, random.setstate
@@ -138,9 +141,11 @@ def _counting() -> Iterator[Any]:
         factory = waiting.pop()
         waiting += factory.__subclasses__()
         meta = factory._meta
-        counts = meta.counter_reference is meta and not meta.abstract
         setup = factory._setup_next_sequence.__func__
-        if counts and setup is base.BaseFactory._setup_next_sequence.__func__:
+        if (
+            meta.counter_reference is meta
+            and setup is base.BaseFactory._setup_next_sequence.__func__
+        ):
             yield meta
 
 

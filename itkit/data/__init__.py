@@ -4,7 +4,7 @@ from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
 from itkit.data.scenarios import Scenario, World, scenario
-from itkit.data.unique import UniqueValues, counters_from, follow
+from itkit.data.unique import UniqueValues, follow
 
 __all__ = [
     "CleanupReport",
@@ -12,7 +12,6 @@ __all__ = [
     "TestDataManager",
     "UniqueValues",
     "World",
-    "counters_from",
     "follow",
     "mistakes",
     "scenario",

@@ -24,7 +24,7 @@ from itkit.data.recycled import Recycled
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
 from itkit.data.scenarios import Scenario, World
-from itkit.data.unique import Counters, UniqueValues
+from itkit.data.unique import UniqueValues
 from itkit.exceptions import DataError, LeakedRowsError
 
 M = TypeVar("M", bound=models.Model)
@@ -54,7 +54,6 @@ class TestDataManager:
     Args:
         seed: makes the unique values repeat; see ``UniqueValues``.
         offset: where in the seed's values to begin.
-        counters: of managers that share the seed's values from there on, in place of an offset.
         using: alias of ``DATABASES``; by default what the factory or the router says.
         leaks: what is made of rows that are new in this database at clean-up, and that nothing
             has told the manager of: they are removed, and with ``"report"`` warned of; ``"fail"``
@@ -75,13 +74,12 @@ class TestDataManager:
         *,
         seed: str | None = None,
         offset: int = 0,
-        counters: Counters | None = None,
         using: str | None = None,
         leaks: DataLeaks = "off",
         snapshots: Path | None = None,
         unique: UniqueValues | None = None,
     ) -> None:
-        self.unique = unique or UniqueValues(seed, offset=offset, counters=counters)
+        self.unique = unique or UniqueValues(seed, offset=offset)
         self._snapshots = snapshots
         self._using = using
         self._recycled = Recycled()

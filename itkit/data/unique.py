@@ -36,7 +36,6 @@ class UniqueValues:
     Args:
         seed: names the permutation; by default that of the run.
         offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
-        counters: of managers that count on together, in place of an offset.
         is_apart: draw from the last eighth of each range of values, where nobody else does: for
             rows that are kept, and meet values of any other seed.
     """
@@ -46,12 +45,10 @@ class UniqueValues:
         seed: str | None = None,
         *,
         offset: int = 0,
-        counters: Counters | None = None,
         is_apart: bool = False,
     ) -> None:
-        own = _default.counters if seed is None else counters_from(offset)
         self.seed = _default.seed if seed is None else seed
-        self._counters = own if counters is None else counters
+        self._counters = _default.counters if seed is None else _counters_from(offset)
         self._is_apart = is_apart
         self._drawn: Counter[int] = Counter()
         self._given: dict[int, set[int]] = defaultdict(set)  # where there are few
@@ -108,8 +105,12 @@ class UniqueValues:
         return _in_digits(number, max_length)
 
 
-def counters_from(offset: int) -> Counters:
-    """Return counters that begin at a place in a permutation."""
+def follow(seed: str, offset: int) -> None:
+    """Let values come from a place in a seed where none is given: that of the running test."""
+    _default.seed, _default.counters = seed, _counters_from(offset)
+
+
+def _counters_from(offset: int) -> Counters:
     return defaultdict(lambda: itertools.count(offset))
 
 
@@ -121,13 +122,8 @@ class _Default:
     counters: Counters
 
 
-_default = _Default(names.new_run_id(), counters_from(0))
+_default = _Default(names.new_run_id(), _counters_from(0))
 _alive: "WeakSet[UniqueValues]" = WeakSet()
-
-
-def follow(seed: str, counters: Counters) -> None:
-    """Let values come from a seed and a place of it where none are given: those of the test."""
-    _default.seed, _default.counters = seed, counters
 
 
 def _permuted(index: int, below: int, seed: str) -> int:
