@@ -193,3 +193,33 @@ class TaggedFactory(DjangoModelFactory):
         django_get_or_create = ("name",)
 
     name = factory.Iterator(["red", "green"])
+
+
+class WorkerFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Worker
+
+    class Params:
+        led = factory.Trait(
+            boss=factory.SubFactory(
+                "tests.kinds.factories.WorkerFactory", firm=factory.SelfAttribute("..firm")
+            )
+        )
+
+    firm = factory.SubFactory("tests.kinds.factories.FirmFactory", workers=None, head=False)
+
+
+class FirmFactory(DjangoModelFactory):
+    class Meta:
+        model = models.Firm
+
+    name = factory.Sequence("firm {}".format)
+    workers = factory.RelatedFactoryList(
+        WorkerFactory, factory_related_name="firm", size=lambda: 2, led=True
+    )
+
+    @factory.post_generation
+    def head(self, create, given):
+        if create and given is not False:
+            self.head = self.workers.order_by("pk").first()
+            self.save()

@@ -183,3 +183,15 @@ class Tagged(models.Model):
     """Made by a factory that takes what there is."""
 
     name = models.CharField(max_length=20, unique=True)
+
+
+class Firm(models.Model):
+    """One half of a circle."""
+
+    name = models.CharField(max_length=20)
+    head = models.ForeignKey("Worker", models.SET_NULL, null=True, related_name="heads")
+
+
+class Worker(models.Model):
+    firm = models.ForeignKey(Firm, models.CASCADE, related_name="workers")
+    boss = models.ForeignKey("self", models.PROTECT, null=True)
