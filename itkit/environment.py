@@ -26,7 +26,7 @@ from django.core.management import get_commands
 from django.core.signals import setting_changed
 
 from itkit import boundary, conf, joined, names, network, seed, sql, timeline, verdicts
-from itkit.data import TestDataManager, follow
+from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
     EscapeError,
@@ -218,6 +218,7 @@ class Environment:
 
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
+        close_ledger(alias)  # that of a manager which nobody has cleaned up
         return self._routing.reset(alias)
 
     def new_data_manager(self) -> TestDataManager:

@@ -233,6 +233,14 @@ TESTS = """
 """
 
 
+def test_one_manager_has_the_database_note_rows(our_schema):
+    first = TestDataManager(using=OURS, leaks="exact")
+    with pytest.raises(DataError, match=r"Another manager with leaks=.exact. looks after"):
+        TestDataManager(using=OURS, leaks="exact")
+    first.cleanup()
+    TestDataManager(using=OURS, leaks="exact").cleanup()
+
+
 @pytest.fixture
 def refusing(database):
     """A table of one database that lets no row go."""
@@ -270,3 +278,30 @@ def test_a_run_tells_of_leaks(door, leaks, project: Project):
     assert result.counts == {"passed": 4, "failed": 3}, result.output
     assert result.output.count("1 row that the test has made") >= 3
     assert "shop.Customer" in result.output
+
+
+FORGOTTEN = """
+    from django.db import connection
+    from itkit import TestDataManager
+    from itkit.test import IntegrationTestCase
+    from shop.models import Customer
+
+
+    class Tests(IntegrationTestCase):
+        def test_a_forgets(self):
+            Tests.kept = TestDataManager(leaks="exact")
+            Customer.objects.create(email="a@example.com")
+
+        def test_b_finds_nothing(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT tgname FROM pg_trigger WHERE tgname = 'itkit_note'")
+                assert cursor.fetchall() == []
+            Customer.objects.create(email="b@example.com")
+"""
+
+
+def test_a_ledger_that_nobody_closes_does_not_outlive_its_test(project: Project):
+    write_tests(project, FORGOTTEN)
+    for _ in range(2):
+        result = project.test("--integration")
+        assert result.counts == {"passed": 2}, result.output

@@ -112,3 +112,18 @@ def test_values_of_long_columns_are_not_remembered():
     unique = UniqueValues("a")
     unique.email()
     assert not unique._given
+
+
+def test_managers_that_draw_few_values_in_threads_at_once_share_none():
+    managers = [UniqueValues(str(number)) for number in range(4)]
+    drawn = []
+
+    def draw(manager):
+        drawn.extend(manager.number(46_656) for _ in range(2_000))
+
+    threads = [threading.Thread(target=draw, args=(manager,)) for manager in managers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(drawn)) == 8_000

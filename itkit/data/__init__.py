@@ -1,5 +1,6 @@
 """Test data: created by factories, tracked, unique, and removed whatever the constraints."""
 
+from itkit.data.ledger import close_in as close_ledger
 from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
@@ -12,6 +13,7 @@ __all__ = [
     "TestDataManager",
     "UniqueValues",
     "World",
+    "close_ledger",
     "follow",
     "mistakes",
     "scenario",

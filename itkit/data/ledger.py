@@ -49,10 +49,11 @@ def open_in(using: str, tables: Iterable[Model]) -> None:
     """Begin to note the rows of some models.
 
     Raises:
-        DataError: the schema is none of ours, so that nothing may be added to it.
+        DataError: the schema is none of ours, so that nothing may be added to it; or there is a
+            ledger in it already.
     """
     connection: Any = connections[using]
-    _check_is_ours(connection)
+    _check(connection)
     quote = connection.ops.quote_name
     notes = [
         _NOTE.format(table=quote(model._meta.db_table), column=_literal(model._meta.pk))
@@ -60,15 +61,22 @@ def open_in(using: str, tables: Iterable[Model]) -> None:
     ]
     with transaction.atomic(using=using), connection.cursor() as cursor:
         cursor.execute(_OPEN + "".join(notes))
+    _open.add(using)
 
 
 def close_in(using: str) -> None:
     """Stop noting, and forget what has been noted; a test case's rollback does it by itself."""
+    if using not in _open:
+        return
+    _open.discard(using)
     connection: Any = connections[using]
     if any(block._from_testcase for block in connection.atomic_blocks):
         return
     with transaction.atomic(using=using), connection.cursor() as cursor:
         cursor.execute(_CLOSE)
+
+
+_open: set[str] = set()
 
 
 def noted_in(using: str) -> dict[str, set[str]]:
@@ -78,12 +86,14 @@ def noted_in(using: str) -> dict[str, set[str]]:
         return {place: set(keys) for place, keys in cursor.fetchall()}
 
 
-def _check_is_ours(connection: Any) -> None:
+def _check(connection: Any) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_schema(), current_database()")
-            places = [place for place in cursor.fetchone() if place]
-        if any(names.run_of_schema(place) for place in places):
+            cursor.execute("SELECT to_regclass(%s), current_schema(), current_database()", [_TABLE])
+            is_kept, *places = cursor.fetchone()
+        if is_kept:
+            raise DataError('Another manager with leaks="exact" looks after this database already.')
+        if any(names.run_of_schema(place) for place in places if place):
             return
     raise DataError(
         f'leaks="exact" adds triggers to tables, and DATABASES[{connection.alias!r}] is in no '

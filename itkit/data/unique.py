@@ -53,7 +53,8 @@ class UniqueValues:
         self._drawn: Counter[int] = Counter()
         self._given: dict[int, set[int]] = defaultdict(set)  # where there are few
         self._lock = threading.Lock()
-        _alive.add(self)
+        with _all_managers:
+            _alive.add(self)
 
     def number(self, below: int = ALL_NUMBERS) -> int:
         """Return a number from 0 to ``below`` - 1 that this manager has not given before.
@@ -80,14 +81,15 @@ class UniqueValues:
 
     def release(self) -> None:
         """Let others give what this has given: its rows are gone."""
-        self._given.clear()
+        with _all_managers:
+            self._given.clear()
 
     def _may_give(self, number: int, below: int) -> bool:
-        others = [other._given.get(below, ()) for other in list(_alive) if other is not self]
-        if any(number in given for given in others):
-            return False
-        self._given[below].add(number)
-        return True
+        with _all_managers:  # two of them may have come to the same number
+            if any(number in other._given.get(below, ()) for other in _alive if other is not self):
+                return False
+            self._given[below].add(number)
+            return True
 
     def hex(self) -> str:
         """Return eight hex digits."""
@@ -124,6 +126,7 @@ class _Default:
 
 _default = _Default(names.new_run_id(), _counters_from(0))
 _alive: "WeakSet[UniqueValues]" = WeakSet()
+_all_managers = threading.Lock()
 
 
 def _permuted(index: int, below: int, seed: str) -> int:
