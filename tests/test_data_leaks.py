@@ -241,6 +241,19 @@ def test_one_manager_has_the_database_note_rows(our_schema):
     TestDataManager(using=OURS, leaks="exact").cleanup()
 
 
+def test_a_transaction_that_is_broken_tells_of_no_leaks(mode):
+    def fail():
+        with transaction.atomic(using=OURS), TestDataManager(using=OURS, leaks=mode):
+            rows(Customer).create(email="left@example.com")
+            transaction.set_rollback(True, using=OURS)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        fail()
+    assert not hasattr(caught.value, "__notes__")
+    assert not triggers()
+
+
 @pytest.fixture
 def refusing(database):
     """A table of one database that lets no row go."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models.signals import post_save
 
 from itkit import sites
@@ -71,18 +71,23 @@ class Watch:
             known = ", ".join(map(repr, DATA_LEAKS))
             raise DataError(f"leaks is {mode!r}, expected one of {known}.")
         self._mode = mode
+        self._using = using or DEFAULT_DB_ALIAS
         self._sites: dict[Row, sites.Site] = {}
         self._count: _Count | None = None
         if mode != "off":
-            alias = using or DEFAULT_DB_ALIAS
-            tables = lookup.tables(alias)
-            self._count = _Ledger(alias, tables) if mode == "exact" else Marks(alias, tables)
+            tables = lookup.tables(self._using)
+            kind = _Ledger if mode == "exact" else Marks
+            self._count = kind(self._using, tables)
             self._count.begin()
             post_save.connect(self._note_site)
 
     def leaks(self, tracked: TrackedRows) -> list[Leak]:
-        """Return the new rows that are still there and that nobody tracks."""
-        if self._count is None:
+        """Return the new rows that are still there and that nobody tracks.
+
+        None are, in a transaction that is bound to be rolled back.
+        """
+        connection = connections[self._using]
+        if self._count is None or (connection.in_atomic_block and connection.needs_rollback):
             return []
         known = _known(tracked)
         found = [row for row in self._count.new() if row not in known]

@@ -66,10 +66,10 @@ def open_in(using: str, tables: Iterable[Model]) -> None:
 
 def close_in(using: str) -> None:
     """Stop noting, and forget what has been noted; a test case's rollback does it by itself."""
-    if using not in _open:
+    connection: Any = connections[using]
+    if using not in _open or (connection.in_atomic_block and connection.needs_rollback):
         return
     _open.discard(using)
-    connection: Any = connections[using]
     if any(block._from_testcase for block in connection.atomic_blocks):
         return
     with transaction.atomic(using=using), connection.cursor() as cursor:
