@@ -50,6 +50,17 @@ def test_rows_of_tables_that_no_model_has_go_along(data, sql):
     assert kept.cleanup().beyond == {"chain_a": 1, "chain_b": 2}
 
 
+def test_such_tables_are_followed_in_whatever_order_their_constraints_are_told(data, sql):
+    order = data.create(Order)
+    sql("CREATE TABLE chain_a (id bigint UNIQUE)")
+    sql("CREATE TABLE chain_b (a bigint REFERENCES chain_a (id))")  # before that of chain_a
+    sql("ALTER TABLE chain_a ADD FOREIGN KEY (id) REFERENCES shopdata_order")
+    sql(f"INSERT INTO chain_a VALUES ({order.pk})")
+    sql(f"INSERT INTO chain_b VALUES ({order.pk})")
+
+    assert data.cleanup().beyond == {"chain_a": 1, "chain_b": 1}
+
+
 def test_a_constraint_on_a_column_that_is_no_foreign_key_of_its_model_is_known(data, sql):
     sql(
         "ALTER TABLE shopdata_customer ADD CONSTRAINT undeclared"

@@ -12,6 +12,8 @@ from typing import Any
 from django.db import connections, models, transaction
 
 from itkit import conf
+from itkit.data import transactions
+from itkit.data.lookup import all_rows
 from itkit.data.references import GenericReference, Reference, References, label
 from itkit.data.report import CleanupReport
 from itkit.data.rows import Row, TrackedRows
@@ -54,15 +56,12 @@ def _delete_from(using: str, rows: list[Row], tracked: TrackedRows, report: Clea
 
 
 def _is_rolled_back(using: str, *, is_end: bool) -> bool:
-    connection: Any = connections[using]  # what marks a TestCase is private; Django 4.2 to 6.1
-    is_of_test_case = any(block._from_testcase for block in connection.atomic_blocks)
-    is_broken: bool = connection.in_atomic_block and connection.needs_rollback
-    return is_broken or (is_end and is_of_test_case)
+    return transactions.is_broken(using) or (is_end and transactions.is_of_test_case(using))
 
 
 def _explanation(using: str, rows: list[Row]) -> str:
-    counts = Counter(row.model._meta.label for row in rows)
-    listed = ", ".join(f"{count} {label}" for label, count in counts.items())
+    counts = Counter(label(row.model) for row in rows)
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items())
     return (
         f"itkit: while removing test data from DATABASES[{using!r}]: {listed}. "
         "These rows are left. If the error says that the transaction is aborted, an earlier "
@@ -215,8 +214,7 @@ class _Closure:
 
     def _rows(self, model: Model, column: str, values: set[Any]) -> Iterator[models.QuerySet[Any]]:
         """Yield the rows that have one of the values, as many at once as the database takes."""
-        # No manager of the model: one that hides rows, as soft deletion does, would leave them.
-        everything: models.QuerySet[Any] = models.QuerySet(model, using=self._using)
+        everything = all_rows(model, self._using)
         rest = list(values)
         if rest and _takes_arrays(model, column, self._using):
             yield everything.filter(AnyOf(models.F(column), rest))

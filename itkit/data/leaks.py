@@ -2,16 +2,18 @@
 
 import sys
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models.signals import post_save
 
 from itkit import sites
 from itkit.conf import DATA_LEAKS, DataLeaks
-from itkit.data import ledger, lookup
+from itkit.data import ledger, lookup, transactions
+from itkit.data.lookup import all_rows
 from itkit.data.rows import Row, TrackedRows, concrete
 from itkit.exceptions import DataError, LeakedRowsError
 
@@ -86,12 +88,19 @@ class Watch:
 
         None are, in a transaction that is bound to be rolled back.
         """
-        connection = connections[self._using]
-        if self._count is None or (connection.in_atomic_block and connection.needs_rollback):
+        if self._count is None or transactions.is_broken(self._using):
             return []
-        known = _known(tracked)
-        found = [row for row in self._count.new() if row not in known]
-        return [self._leak(row, _referenced(row, known)) for row in found]
+        known = {each for row in tracked for each in (row, *row.inherited)}
+        found: dict[Model, list[Row]] = defaultdict(list)
+        for row in self._count.new():
+            if row not in known:
+                found[row.model].append(row)
+        referenced = {
+            row: target
+            for model, rows in found.items()
+            for row, target in _referenced(model, rows, known)
+        }
+        return [self._leak(row, referenced.get(row)) for rows in found.values() for row in rows]
 
     def _leak(self, row: Row, references: Row | None) -> Leak:
         of_references = self._sites.get(references) if references else None
@@ -135,7 +144,7 @@ class Marks:
         """Remember what is there."""
         for model in self._tables:
             if isinstance(model._meta.pk, models.AutoField):
-                self._highest[model] = _rows(model, self._using).aggregate(
+                self._highest[model] = all_rows(model, self._using).aggregate(
                     highest=models.Max("pk", default=0)
                 )["highest"]
             else:
@@ -176,33 +185,22 @@ class _Ledger:
         ledger.close_in(self._using)
 
 
-def _rows(model: Model, using: str) -> models.QuerySet[Any]:
-    return models.QuerySet(model, using=using)
-
-
 def _keys(model: Model, using: str, **conditions: Any) -> Iterator[Any]:
-    return _rows(model, using).filter(**conditions).values_list("pk", flat=True).iterator()
+    return all_rows(model, using).filter(**conditions).values_list("pk", flat=True).iterator()
 
 
-def _known(tracked: TrackedRows) -> set[Row]:
-    """Return the tracked rows, and those of the tables that they inherit."""
-    known: set[Row] = set()
-    for row in tracked:
-        known.add(row)
-        for parent in row.model._meta.all_parents:
-            known.add(Row(row.using, concrete(parent), row.pk))
-    return known
-
-
-def _referenced(row: Row, known: set[Row]) -> Row | None:
-    keys = [key for key in lookup.foreign_keys(row.model) if key.target_field.primary_key]
-    values = _rows(row.model, row.using).filter(pk=row.pk).values(*(key.attname for key in keys))
-    for found in values:
-        for key in keys:
-            target = Row(row.using, concrete(key.related_model), found[key.attname])
+def _referenced(model: Model, rows: list[Row], known: set[Row]) -> Iterator[tuple[Row, Row]]:
+    """Yield rows of a model, each with a known one that it refers to, if there is any."""
+    by_key = {row.pk: row for row in rows}
+    keys = [key for key in lookup.foreign_keys(model) if key.target_field.primary_key]
+    columns = [key.attname for key in keys]
+    using = rows[0].using
+    for pk, *values in all_rows(model, using).filter(pk__in=by_key).values_list("pk", *columns):
+        for key, value in zip(keys, values, strict=True):
+            target = Row(using, concrete(key.related_model), value)
             if target in known:
-                return target
-    return None
+                yield by_key[pk], target
+                break
 
 
 def _message(leaks: list[Leak]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from django.db import connections, models, transaction
 
 from itkit import names
+from itkit.data import transactions
 from itkit.exceptions import DataError
 
 Model = type[models.Model]
@@ -44,6 +45,9 @@ _CLOSE: Final = f"""
     DROP TABLE IF EXISTS {_TABLE};
 """
 
+_noting: set[str] = set()
+"""Aliases of ``DATABASES`` in which there is a ledger."""
+
 
 def open_in(using: str, tables: Iterable[Model]) -> None:
     """Begin to note the rows of some models.
@@ -61,22 +65,18 @@ def open_in(using: str, tables: Iterable[Model]) -> None:
     ]
     with transaction.atomic(using=using), connection.cursor() as cursor:
         cursor.execute(_OPEN + "".join(notes))
-    _open.add(using)
+    _noting.add(using)
 
 
 def close_in(using: str) -> None:
     """Stop noting, and forget what has been noted; a test case's rollback does it by itself."""
-    connection: Any = connections[using]
-    if using not in _open or (connection.in_atomic_block and connection.needs_rollback):
+    if using not in _noting or transactions.is_broken(using):
         return
-    _open.discard(using)
-    if any(block._from_testcase for block in connection.atomic_blocks):
+    _noting.discard(using)
+    if transactions.is_of_test_case(using):
         return
-    with transaction.atomic(using=using), connection.cursor() as cursor:
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
         cursor.execute(_CLOSE)
-
-
-_open: set[str] = set()
 
 
 def noted_in(using: str) -> dict[str, set[str]]:

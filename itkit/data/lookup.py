@@ -44,7 +44,7 @@ def models_named(name: str) -> list[Model]:
 
 
 def tables(using: str, *, with_links: bool = False) -> list[Model]:
-    """Return the models that have a table of their own in a database.
+    """Return the models whose tables Django has made in a database: no proxies, nothing unmanaged.
 
     Args:
         using: alias of ``DATABASES``.
@@ -55,8 +55,12 @@ def tables(using: str, *, with_links: bool = False) -> list[Model]:
         model
         for model in apps.get_models(include_auto_created=with_links)
         if model._meta.can_migrate(connection) and router.allow_migrate_model(using, model)
-        if not model._meta.proxy and model._meta.managed
     ]
+
+
+def all_rows(model: Model, using: str | None) -> models.QuerySet[Any]:
+    """Return the rows of a model, those too that its managers hide, as soft deletion does."""
+    return models.QuerySet(model, using=using)
 
 
 def field_of(model: Model, name: str) -> Field | None:
@@ -82,8 +86,7 @@ def row(key: ForeignKey, value: Any, using: str | None) -> Any:
         DataError: there is none.
     """
     target = key.related_model
-    rows: models.QuerySet[Any] = models.QuerySet(target, using=using)
-    found = rows.filter(**{key.target_field.attname: value}).first()
+    found = all_rows(target, using).filter(**{key.target_field.attname: value}).first()
     if found is None:
         raise DataError(
             f"{key.attname}={value!r}: there is no such {target._meta.label}. "
@@ -96,6 +99,11 @@ def field_names(model: Model) -> list[str]:
     """Return what a model's fields may be called, relations by both of their names."""
     fields = model._meta.fields
     return sorted({field.name for field in fields} | {field.attname for field in fields})
+
+
+def written_fields(table: Model) -> list[Any]:
+    """Return the fields of a model's own table that hold what they are given."""
+    return [field for field in table._meta.local_concrete_fields if not field.generated]
 
 
 @cache

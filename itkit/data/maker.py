@@ -89,10 +89,8 @@ class Maker:
                 return True
             if not self._plan.has_saved(model):
                 return False
-        rows: models.QuerySet[Any] = models.QuerySet(
-            model, using=parent._state.db or self._using or router.db_for_write(model)
-        )
-        return rows.filter(**{field: parent}).exists()
+        using = parent._state.db or self._using or router.db_for_write(model)
+        return lookup.all_rows(model, using).filter(**{field: parent}).exists()
 
     def by_recipe(self, recipe: recipes.Recipe, values: Values, *, save: bool = True) -> Any:
         """Make an instance by a recipe of model_bakery."""

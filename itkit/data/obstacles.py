@@ -4,39 +4,41 @@ An obstacle is a reason, in words, for which an instance is saved on its own as 
 factory and of a model are the same for all their instances; a few depend on the instance.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
 from django.db import connections, models
 from django.db.models.signals import post_save, pre_save
 
+from itkit.data import keys
 from itkit.data.factories import Factory, is_inherited
 
 Model = type[models.Model]
 
 _SAVING: Final = ("save", "save_base", "_save_parents", "_save_table", "_do_insert")
 _USER: Final = "django.contrib.auth.base_user"  # its save() only follows up on set_password()
-_BY_FACTORY: Final = ("_create", "_get_or_create", "_get_manager")
+_MAKING: Final = ("_create", "_get_or_create", "_get_manager")  # an instance by a factory
+_ENTERING: Final = ("create", "_generate")  # a factory
 
 
 def of_factory(factory: Factory) -> str | None:
     """Return why no instance of a factory can be planned, or None."""
-    from factory.django import DjangoModelFactory
-
-    for name in _BY_FACTORY:
-        if not is_inherited(factory, name, DjangoModelFactory):
-            return f"{factory.__name__} has a {name}() of its own"
-    if factory._meta.django_get_or_create:
-        return f"{factory.__name__} has django_get_or_create"
-    return _of_manager(factory._meta.get_model_class())
+    reason = _of_methods(factory, _MAKING)
+    if reason is None and factory._meta.django_get_or_create:
+        reason = f"{factory.__name__} has django_get_or_create"
+    return reason or _of_manager(factory._meta.get_model_class())
 
 
 def of_entry(factory: Factory) -> str | None:
     """Return why a factory has to be called by its own ``create()``, or None."""
+    return _of_methods(factory, _ENTERING)
+
+
+def _of_methods(factory: Factory, names: Iterable[str]) -> str | None:
     from factory.django import DjangoModelFactory
 
-    for name in ("create", "_generate"):
+    for name in names:
         if not is_inherited(factory, name, DjangoModelFactory):
             return f"{factory.__name__} has a {name}() of its own"
     return None
@@ -89,25 +91,15 @@ def _of_receivers(model: Model) -> str | None:
 
 
 def _of_key(model: Model, using: str) -> str | None:
-    field = key_column(model)
+    field = keys.counted(model)
     if field is None:
         return None
     connection = connections[using]
     if connection.vendor != "postgresql":
         return f"{connection.display_name} has no keys to reserve"
-    table = connection.ops.quote_name(field.model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_serial_sequence(%s, %s)", [table, field.column])
-        (sequence,) = cursor.fetchone()
-    return None if sequence else f"no sequence gives the keys of {field.model._meta.db_table}"
-
-
-def key_column(model: Model) -> "models.AutoField[Any, Any] | None":
-    """Return the field whose sequence gives the keys of a model, maybe one of a parent, or None."""
-    field = model._meta.pk
-    while field.remote_field and field.remote_field.parent_link:
-        field = field.remote_field.model._meta.pk
-    return field if isinstance(field, models.AutoField) else None
+    if keys.sequence(field, using) is None:
+        return f"no sequence gives the keys of {field.model._meta.db_table}"
+    return None
 
 
 def _of_manager(model: Model) -> str | None:

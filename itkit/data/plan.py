@@ -21,6 +21,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, models, rout
 from itkit.data import insertion, lookup, obstacles
 from itkit.data.explanation import Explanation, Hook, How, Way
 from itkit.data.factories import Factory
+from itkit.data.keys import Keys
 from itkit.data.rows import add_to_recording, concrete
 
 Model = type[models.Model]
@@ -50,8 +51,9 @@ class _Unsure(NamedTuple):
         return tuple(current[: len(self.savepoints)]) == self.savepoints
 
     def missing(self) -> list[Waiting]:
-        rows: models.QuerySet[Any] = models.QuerySet(self.model, using=self.using)
-        found = rows.in_bulk([item.instance.pk for item in self.waiting])
+        found = lookup.all_rows(self.model, self.using).in_bulk(
+            [item.instance.pk for item in self.waiting]
+        )
         return [item for item in self.waiting if item.instance.pk not in found]
 
 
@@ -84,7 +86,7 @@ class Plan:
     def __init__(self, *, copy: bool = False) -> None:
         self.explanation = Explanation()
         self._copy = copy
-        self._keys = insertion.Keys()
+        self._keys = Keys()
         self._waiting: dict[tuple[Model, str], list[Waiting]] = defaultdict(list)
         self._unsure: list[_Unsure] = []
         self._following: list[Callable[[], object]] = []

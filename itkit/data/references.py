@@ -8,8 +8,9 @@ from typing import Any, Final, NamedTuple
 from django.apps import apps
 from django.apps.registry import Apps
 from django.core.exceptions import ValidationError
-from django.db import connections, models, router
+from django.db import connections, models
 
+from itkit.data.lookup import tables
 from itkit.data.rows import concrete
 
 Model = type[models.Model]
@@ -107,18 +108,17 @@ def label(model: Model) -> str:
 
 
 def _declared(using: str) -> Iterator[Reference]:
-    for model in apps.get_models(include_auto_created=True):
-        if _has_table(model, using):
-            for field in model._meta.local_fields:
-                if isinstance(field, models.ForeignKey):
-                    target = field.target_field
-                    yield Reference(
-                        model=model,
-                        column=field.attname,
-                        target=concrete(field.related_model),
-                        target_column="pk" if target.primary_key else target.attname,
-                        is_nulling=field.remote_field.on_delete in _NULLING,
-                    )
+    for model in tables(using, with_links=True):
+        for field in model._meta.local_fields:
+            if isinstance(field, models.ForeignKey):
+                target = field.target_field
+                yield Reference(
+                    model=model,
+                    column=field.attname,
+                    target=concrete(field.related_model),
+                    target_column="pk" if target.primary_key else target.attname,
+                    is_nulling=field.remote_field.on_delete in _NULLING,
+                )
 
 
 def _undeclared(using: str, declared: list[Reference]) -> Iterator[Reference]:
@@ -130,16 +130,14 @@ def _undeclared(using: str, declared: list[Reference]) -> Iterator[Reference]:
     if connection.vendor != "postgresql":
         return
     known = {(item.model._meta.db_table, _column_of(item)) for item in declared}
-    by_table = {model._meta.db_table: model for model in _with_table(using)}
-    made: dict[str, Model] = {}
+    by_table = {model._meta.db_table: model for model in tables(using, with_links=True)}
     with connection.cursor() as cursor:
         cursor.execute(_CONSTRAINTS)
-        found = cursor.fetchall()
+        found = [row for row in cursor.fetchall() if row[:2] not in known]
+    for table in {name for row in found for name in (row[0], row[3])} - by_table.keys():
+        by_table[table] = _stand_in(table)
     for table, column, type_, parent_table, parent_column in found:
-        parent = by_table.get(parent_table) or made.get(parent_table)
-        if (table, column) in known or parent is None:
-            continue
-        child = by_table.get(table) or made.setdefault(table, _stand_in(table))
+        child, parent = by_table[table], by_table[parent_table]
         yield Reference(
             model=child,
             column=_attribute(child, column, type_),
@@ -154,32 +152,20 @@ def _generic(using: str) -> Iterator[GenericReference]:
         return
     from django.contrib.contenttypes.fields import GenericForeignKey
 
-    for model in apps.get_models():
-        if _has_table(model, using):
-            for field in model._meta.private_fields:
-                if isinstance(field, GenericForeignKey) and field.model is model:
-                    kind = model._meta.get_field(field.ct_field)
-                    yield GenericReference(model, kind.attname, field.fk_field)
+    for model in tables(using):
+        for field in model._meta.private_fields:
+            if isinstance(field, GenericForeignKey) and field.model is model:
+                kind = model._meta.get_field(field.ct_field)
+                yield GenericReference(model, kind.attname, field.fk_field)
 
 
 def _content_types(using: str) -> Iterator[tuple[tuple[str, str], int]]:
     from django.contrib.contenttypes.models import ContentType
 
-    if _has_table(ContentType, using):
+    if ContentType in tables(using):
         rows = ContentType.objects.using(using).values_list("app_label", "model", "pk")
         for app, model, key in rows:
             yield (app, model), key
-
-
-def _with_table(using: str) -> Iterator[Model]:
-    for model in apps.get_models(include_auto_created=True):
-        if not model._meta.proxy and _has_table(model, using):
-            yield model
-
-
-def _has_table(model: Model, using: str) -> bool:
-    can_have = model._meta.can_migrate(connections[using])
-    return can_have and router.allow_migrate_model(using, model)
 
 
 class _Column(models.Field):  # type: ignore[type-arg]  # generic in Django's stubs only

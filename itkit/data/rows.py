@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.db import models, router
 from django.db.models.signals import post_save
 
+from itkit.data.lookup import all_rows
 from itkit.exceptions import DataError
 
 Model = type[models.Model]
@@ -32,6 +33,11 @@ class Row(NamedTuple):
         model = concrete(type(instance))
         using = instance._state.db or router.db_for_write(model, instance=instance)
         return cls(using, model, model._meta.pk.to_python(instance.pk))
+
+    @property
+    def inherited(self) -> "list[Row]":
+        """The rows in the tables that the model inherits; they have the same key."""
+        return [Row(self.using, concrete(up), self.pk) for up in self.model._meta.all_parents]
 
 
 def concrete(model: Model) -> Model:
@@ -96,8 +102,7 @@ class TrackedRows:
         ]
         for using, kind in {(row.using, row.model) for row in unread}:
             keys = [row.pk for row in unread if (row.using, row.model) == (using, kind)]
-            found: models.QuerySet[Any] = models.QuerySet(kind, using=using)
-            for key, instance in found.in_bulk(keys).items():
+            for key, instance in all_rows(kind, using).in_bulk(keys).items():
                 self._known[Row(using, kind, key)] = instance
 
     def __contains__(self, row: object) -> bool:

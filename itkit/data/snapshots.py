@@ -18,8 +18,7 @@ from typing import Any, Final
 from django.apps import apps
 from django.db import connections, models
 
-from itkit.data import obstacles
-from itkit.data.lookup import Field
+from itkit.data import insertion, keys, lookup
 from itkit.data.rows import Row, concrete
 
 Model = type[models.Model]
@@ -71,12 +70,12 @@ class Snapshot:
     @classmethod
     def take(cls, using: str, rows: Iterable[Row], world: Any) -> "Snapshot":
         """Copy rows out of a database."""
-        keys: Keys = defaultdict(set)
+        by_model: Keys = defaultdict(set)
         for row in rows:
-            keys[row.model].add(row.pk)
+            by_model[row.model].add(row.pk)
         snapshot = cls([], world)
-        for model in list(keys):
-            table = _described(using, model, keys)
+        for model in list(by_model):
+            table = _described(using, model, by_model)
             snapshot.tables.append(table)
             snapshot.rows[table.model] = _copied(using, model, table)
         return snapshot
@@ -89,8 +88,8 @@ class Snapshot:
             DatabaseError: they cannot be there, such as twice.
         """
         for table in self.tables:
-            for label, keys in table.outside.items():
-                _check_there(using, label, keys, table.model)
+            for label, outside in table.outside.items():
+                _check_there(using, label, outside, table.model)
         for table in self.tables:
             _put_back(using, table, self.rows[table.model])
 
@@ -135,26 +134,23 @@ def _last_change(path: Path) -> float:
         return 0.0
 
 
-def _described(using: str, model: Model, keys: Keys) -> Table:
-    written = _written(model)
+def _described(using: str, model: Model, rows: Keys) -> Table:
+    counted = keys.counted(model)
+    is_counted = counted is model._meta.pk  # or by a parent's table, or by nobody
     return Table(
         model=model._meta.label,
-        columns=[str(item.column) for item in written],
-        keys=sorted(str(key) for key in keys[model]),
-        outside=dict(_outside(using, model, keys)),
-        sequence=_sequence(using, model),
-        last=max((key for key in keys[model] if isinstance(key, int)), default=0),
+        columns=[item.column for item in lookup.written_fields(model)],
+        keys=sorted(map(str, rows[model])),
+        outside=dict(_outside(using, model, rows)),
+        sequence=keys.sequence(counted, using) if is_counted else None,
+        last=max(rows[model]) if is_counted else 0,
     )
-
-
-def _written(model: Model) -> list[Field]:
-    return [item for item in model._meta.local_concrete_fields if not item.generated]
 
 
 def _outside(using: str, model: Model, keys: Keys) -> Iterator[tuple[str, list[str]]]:
     """Yield what rows refer to that is not among them: rows of migrations, or of the test."""
     found: dict[Model, set[Any]] = defaultdict(set)
-    rows: models.QuerySet[Any] = models.QuerySet(model, using=using)
+    rows = lookup.all_rows(model, using)
     for item in model._meta.local_concrete_fields:
         if isinstance(item, models.ForeignKey) and item.target_field.primary_key:
             target = concrete(item.related_model)
@@ -163,20 +159,6 @@ def _outside(using: str, model: Model, keys: Keys) -> Iterator[tuple[str, list[s
     for target, outside in found.items():
         if outside:
             yield target._meta.label, sorted(map(str, outside))
-
-
-def _sequence(using: str, model: Model) -> str | None:
-    if obstacles.key_column(model) is not model._meta.pk:
-        return None
-    table = connections[using].ops.quote_name(model._meta.db_table)
-    with connections[using].cursor() as cursor:
-        # Without its schema: it is to be found in that of whoever restores it.
-        cursor.execute(
-            "SELECT relname FROM pg_class WHERE oid = pg_get_serial_sequence(%s, %s)::regclass",
-            [table, model._meta.pk.column],
-        )
-        found = cursor.fetchone()
-    return found[0] if found else None
 
 
 def _copied(using: str, model: Model, table: Table) -> bytes:
@@ -193,24 +175,20 @@ def _copied(using: str, model: Model, table: Table) -> bytes:
 
 
 def _put_back(using: str, table: Table, rows: bytes) -> None:
-    connection: Any = connections[using]
-    quote = connection.ops.quote_name
-    columns = ", ".join(map(quote, table.columns))
-    place = quote(apps.get_model(table.model)._meta.db_table)
-    statement = f"COPY {place} ({columns}) FROM STDIN (FORMAT BINARY)"
-    with connection.cursor() as cursor:
-        with connection.wrap_database_errors, cursor.copy(statement) as copy:
-            copy.write(rows)
-        if table.sequence is not None:
-            sequence = quote(table.sequence)
+    model = apps.get_model(table.model)
+    with insertion.copying(model, table.columns, using, "(FORMAT BINARY)") as copy:
+        copy.write(rows)
+    if table.sequence is not None:
+        sequence = connections[using].ops.quote_name(table.sequence)
+        with connections[using].cursor() as cursor:
             cursor.execute(
                 f"SELECT setval(%s, greatest(%s, last_value)) FROM {sequence}",  # noqa: S608 - as above
                 [sequence, table.last],
             )
 
 
-def _check_there(using: str, label: str, keys: list[str], by: str) -> None:
-    model = apps.get_model(label)
-    rows: models.QuerySet[Any] = models.QuerySet(model, using=using)
-    if rows.filter(pk__in=keys).count() != len(keys):
-        raise ConflictError(f"{by} refers to {label} {', '.join(keys[:5])}, and not all are there")
+def _check_there(using: str, label: str, needed: list[str], by: str) -> None:
+    found = lookup.all_rows(apps.get_model(label), using).filter(pk__in=needed).count()
+    if found != len(needed):
+        told = ", ".join(needed[:5])
+        raise ConflictError(f"{by} refers to {label} {told}, and not all are there")
