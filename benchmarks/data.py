@@ -10,14 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import django
 import psutil
-from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, transaction
 
+from benchmarks.database import own_database
 from benchmarks.rows import Row
-from itkit import postgres, services, urls
 
 ORDERS = 1_000
 ROUNDS = 5
@@ -32,35 +30,19 @@ Work = Callable[[], object]
 
 def measure() -> list[Row]:
     """Measure creation, then removal, then unique values."""
-    need = services.Need(kind="postgres", probe=postgres.probe)
-    started = services.start([need], services.Options(source="embedded"))
-    assert started.postgres is not None
-    try:
-        _configure(urls.parse(started.postgres.url, urls.POSTGRES_SCHEMES))
-        return [*_graphs(), _scenario(), _bakery(), _single(), *_removal(), _unique()]
-    finally:
-        connection.close()
-        started.stop()
-
-
-def _configure(server: urls.ServerURL) -> None:
-    database = {"ENGINE": "django.db.backends.postgresql", "NAME": server.name}
-    address = {"HOST": server.host, "PORT": server.port, "USER": server.user}
-    settings.configure(
-        INSTALLED_APPS=["itkit", "benchmarks.datashop", "benchmarks.plainshop"],
-        DATABASES={"default": {**database, **address}},
+    with own_database(
+        INSTALLED_APPS=["itkit", "benchmarks.datashop"],
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-        ITKIT={"DATA": {"ALIASES": {"plain_order": {"MODEL": "plainshop.Order"}}}},
-    )
-    django.setup()
-    call_command("migrate", run_syncdb=True, verbosity=0)
-    from benchmarks.datashop import factories
+    ):
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        from benchmarks.datashop import made_by
 
-    factories.ProductFactory.create_batch(2)  # that all lines refer to
+        made_by.ProductFactory.create_batch(2)  # that all lines refer to
+        return [*_graphs(), _scenario(), _bakery(), _single(), *_removal(), _unique()]
 
 
 def _graphs() -> Iterator[Row]:
-    from benchmarks.datashop import factories, models
+    from benchmarks.datashop import made_by, models
     from itkit.data import TestDataManager
 
     for name, values, target in (
@@ -69,18 +51,18 @@ def _graphs() -> Iterator[Row]:
     ):
 
         def ours(values: Any = values) -> None:
-            TestDataManager().create_batch(models.Order, ORDERS, **values)
+            TestDataManager().create_batch(made_by.OrderFactory, ORDERS, **values)
             _check(models)
 
         def peer(values: Any = values) -> None:
-            factories.OrderFactory.create_batch(ORDERS, **values)
+            made_by.OrderFactory.create_batch(ORDERS, **values)
             _check(models)
 
         yield _row(f"1,000 orders {name}, against create_batch", ours, peer, target)
 
 
 def _scenario() -> Row:
-    from benchmarks.datashop import factories, models
+    from benchmarks.datashop import made_by, models
     from benchmarks.datashop.scenarios import crowd
     from itkit.data import TestDataManager
 
@@ -89,7 +71,7 @@ def _scenario() -> Row:
         _check(models)
 
     def peer() -> None:
-        factories.OrderFactory.create_batch(ORDERS)
+        made_by.OrderFactory.create_batch(ORDERS)
         _check(models)
 
     with transaction.atomic():
@@ -102,14 +84,14 @@ def _scenario() -> Row:
 def _bakery() -> Row:
     from model_bakery import baker
 
-    from benchmarks.plainshop import models
+    from benchmarks.datashop import models
     from itkit.data import TestDataManager
 
     products = baker.make(models.Product, 2)
 
     def ours() -> None:
         items = [{"product": product} for product in products]
-        TestDataManager().create_batch("plain_order", ORDERS, items=items)
+        TestDataManager().create_batch("order", ORDERS, items=items)
         _check(models)
 
     def peer() -> None:
@@ -128,17 +110,17 @@ def _check(models: Any) -> None:
 
 
 def _single() -> Row:
-    from benchmarks.datashop import factories
+    from benchmarks.datashop import made_by
     from itkit.data import TestDataManager
 
     def ours() -> None:
         data = TestDataManager()
         for _ in range(SINGLES):
-            data.create(factories.CustomerFactory, name="Ada")
+            data.create(made_by.CustomerFactory, name="Ada")
 
     def peer() -> None:
         for _ in range(SINGLES):
-            factories.CustomerFactory(name="Ada")
+            made_by.CustomerFactory(name="Ada")
 
     seconds, seconds_of_peer = _best([ours, peer], SINGLE_ROUNDS)
     return Row(name="a single create, against the factory's call", unit="us", bound="max",
@@ -179,17 +161,17 @@ def _cpu(process: psutil.Process) -> float:
 
 def _removal() -> Iterator[Row]:
     """Remove 10,000 rows from among 4,000 of others'."""
-    from benchmarks.datashop import models
+    from benchmarks.datashop import made_by, models
     from itkit.data import TestDataManager
 
-    TestDataManager().create_batch(models.Order, 1_000, customer__name="Ada")
+    TestDataManager().create_batch(made_by.OrderFactory, 1_000, customer__name="Ada")
     data = TestDataManager()
     own: list[Any] = []
 
     def prepare() -> None:
         nonlocal data
         data = TestDataManager()
-        orders = data.create_batch(models.Order, CUSTOMERS, customer__name="Ada")
+        orders = data.create_batch(made_by.OrderFactory, CUSTOMERS, customer__name="Ada")
         lines = models.Line.objects.filter(order__in=orders)
         own[:] = [*lines, *orders, *(order.customer for order in orders)]
 

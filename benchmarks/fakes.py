@@ -17,8 +17,11 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import MagicMock, create_autospec  # noqa: TID251 - the peer
 
+from django.db import connection
+
+from benchmarks.database import own_database
 from benchmarks.rows import Row
-from itkit import boundary, postgres, services, sql, urls
+from itkit import boundary, sql
 from itkit.registry import Registry
 
 METHODS = 60
@@ -119,39 +122,18 @@ def _overhead() -> Row:
 
 
 def _statements() -> Row:
-    need = services.Need(kind="postgres", probe=postgres.probe)
-    started = services.start([need], services.Options(source="embedded"))
-    assert started.postgres is not None
-    server = urls.parse(started.postgres.url, urls.POSTGRES_SCHEMES)
-    try:
-        _configure(server)
-        from django.db import connection
-
-        with_record, without = [], []
-        with connection.cursor() as cursor:
-            for _ in range(ROUNDS):
-                without.append(_seconds(lambda: _queries(cursor)))
-                with sql.recorded():
-                    boundary.new_timeline("benchmark")
-                    with_record.append(_seconds(lambda: _queries(cursor)))
-                    boundary.new_timeline()
-        connection.close()
-    finally:
-        started.stop()
+    with_record, without = [], []
+    with own_database(), connection.cursor() as cursor:
+        for _ in range(ROUNDS):
+            without.append(_seconds(lambda: _queries(cursor)))
+            with sql.recorded():
+                boundary.new_timeline("benchmark")
+                with_record.append(_seconds(lambda: _queries(cursor)))
+                boundary.new_timeline()
     more = [recorded - plain for recorded, plain in zip(with_record, without, strict=True)]
     each = statistics.median(more) / CALLS * 1e6
     return Row(name="SQL on the timeline, for each statement, against the budget", ours=each,
                peer=BUDGET_OF_SQL, unit="us", bound="max", target=1)  # fmt: skip
-
-
-def _configure(server: urls.ServerURL) -> None:
-    import django
-    from django.conf import settings
-
-    database = {"ENGINE": "django.db.backends.postgresql", "NAME": server.name}
-    address = {"HOST": server.host, "PORT": server.port, "USER": server.user}
-    settings.configure(DATABASES={"default": {**database, **address}}, ITKIT={})
-    django.setup()
 
 
 def _queries(cursor: Any) -> None:

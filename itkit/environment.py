@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.core import checks
@@ -144,10 +145,7 @@ class Environment:
             if conf.get().redis.scope == "class":
                 self._redis.new_generation()
             self._class = name
-            follow(self._seed.text, seed.offset_of_shared(name))
-            seed.reseed(self._seed.text, name)
-            if conf.get().data.sequences == "test":
-                seed.start_sequences(seed.sequence_of_shared(name))
+            self._begin_values(name)
         self._invite()
 
     def begin_test(self, test: str, index: int | None = None) -> None:
@@ -159,17 +157,23 @@ class Environment:
         """
         self._routing.sessions.test = test
         self._index = index
-        offset = seed.offset_of_shared(test) if index is None else seed.offset_of_test(index)
-        follow(self._seed.text, offset)
-        seed.reseed(self._seed.text, test)
-        if conf.get().data.sequences == "test":
-            own = seed.sequence_of_shared(test) if index is None else seed.sequence_of_test(index)
-            seed.start_sequences(own)
+        self._begin_values(test, index)
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
         self._invite()
         self.backends.reset()
         boundary.new_timeline(test)
+
+    def _begin_values(self, name: str, index: int | None = None) -> None:
+        """Let random and unique values be those of a test, or of what several tests share."""
+        if index is None:
+            offset, sequence = seed.offset_of_shared(name), seed.sequence_of_shared(name)
+        else:
+            offset, sequence = seed.offset_of_test(index), seed.sequence_of_test(index)
+        follow(self._seed.text, offset)
+        seed.reseed(self._seed.text, name)
+        if conf.get().data.sequences == "test":
+            seed.start_sequences(sequence)
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
@@ -226,12 +230,7 @@ class Environment:
 
         All managers of one test count on together.
         """
-        from itkit import services
-
-        return TestDataManager(
-            leaks=conf.get().data.leaks,
-            snapshots=services.folder(conf.get().cache_dir, "scenarios"),
-        )
+        return TestDataManager(leaks=conf.get().data.leaks, snapshots=_snapshots)
 
     def explained(self, shown: str, command: str, story: boundary.Timeline) -> str:
         """Return what helps with a failure: what has left the process, and how to repeat the test.
@@ -405,6 +404,12 @@ def _put_flush_back(*, setting: str, **_: object) -> None:
     # Django has just forgotten all commands, in a receiver that was connected before this one.
     if setting == "INSTALLED_APPS":
         get_commands()["flush"] = "itkit"
+
+
+def _snapshots() -> Path | None:
+    from itkit import services
+
+    return services.folder(conf.get().cache_dir, "scenarios")
 
 
 def _check_run(payload: Payload) -> None:

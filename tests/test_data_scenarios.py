@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.db import connections, transaction
 
-from itkit.data import TestDataManager, scenarios
+from itkit.data import TestDataManager, playing, scenarios
 from itkit.data.snapshots import Snapshot
 from itkit.exceptions import DataError
 from tests.conftest import ALIAS
@@ -26,16 +26,16 @@ from tests.test_data_bulk import contents, empty
 def data(database, tmp_path):
     forget()
     empty()
-    with TestDataManager(using=ALIAS, snapshots=tmp_path) as data:
+    with TestDataManager(using=ALIAS, snapshots=lambda: tmp_path) as data:
         yield data
     assert not any(contents().values())
 
 
 def forget():
     """Be another process."""
-    scenarios._in_process.clear()
-    scenarios._schemas.clear()
-    scenarios._sources.cache_clear()
+    playing._in_process.clear()
+    playing._schemas.clear()
+    playing._sources.cache_clear()
     PLAYED.clear()
 
 
@@ -145,6 +145,14 @@ def test_only_what_can_be_kept_is_named(data):
         data.scenario("wrong")
     with pytest.raises(DataError, match=r"'useless' returns .*, expected a dict of names"):
         data.scenario("useless")
+
+
+def test_a_scenario_that_plays_itself_is_told(data):
+    for name, path in (("ouroboros", "ouroboros → ouroboros"), ("hen", "hen → egg → hen")):
+        with pytest.raises(DataError, match=f"^A scenario cannot play itself: {path}.$"):
+            data.scenario(name)
+    assert not Author.objects.using(ALIAS).exists()
+    data.scenario("shelves")
 
 
 def test_names_are_found_or_refused_with_the_nearest_one(data):

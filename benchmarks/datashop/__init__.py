@@ -1,1 +1,1 @@
-"""A shop with factories, as its users would write them."""
+"""A shop, and factories as its users would write them."""

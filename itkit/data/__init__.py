@@ -4,8 +4,9 @@ from itkit.data.ledger import close_in as close_ledger
 from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
 from itkit.data.report import CleanupReport
-from itkit.data.scenarios import Scenario, World, scenario
+from itkit.data.scenarios import Scenario, scenario
 from itkit.data.unique import UniqueValues, follow
+from itkit.data.world import World
 
 __all__ = [
     "CleanupReport",

@@ -93,10 +93,10 @@ def _insert_into(table: Model, instances: Instances, using: str) -> None:
 
 
 def _copy_into(table: Model, instances: Instances, using: str) -> None:
-    fields = lookup.written_fields(table)
+    connection, fields = connections[using], lookup.written_fields(table)
     with copying(table, [field.column for field in fields], using) as copy:
         for instance in instances:
-            copy.write_row([_prepared(field, instance, connections[using]) for field in fields])
+            copy.write_row([_prepared(field, instance, connection) for field in fields])
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 from django.db import connections, models, router, transaction
@@ -15,12 +15,11 @@ from itkit import seed
 from itkit.data import factories, lookup
 from itkit.data.factories import Factory
 from itkit.data.leaks import Marks
-from itkit.data.manager import TestDataManager
+from itkit.data.manager import Bulk, TestDataManager
 from itkit.data.rows import concrete
 
 Model = type[models.Model]
 Rows = dict[str, list[dict[str, Any]]]
-Bulk = Literal["auto", "never"]
 
 _SEED: Final = "lint"
 _BATCH: Final = 3
@@ -103,14 +102,13 @@ class _Trial:
             try:
                 type(made)._base_manager.using(self._using).get(pk=made.pk).full_clean()
             except ValidationError as error:
-                return [
-                    f"full_clean(): {name}: {' '.join(text)}" for name, text in _messages(error)
-                ]
+                told = error.message_dict.items()
+                return [f"full_clean(): {name}: {' '.join(text)}" for name, text in told]
         return []
 
     def equal_in_bulk(self) -> list[str]:
         """Compare a batch to the same one by one; what differs from run to run cannot count."""
-        single, again, bulk = (self._batch(way) for way in ("never", "never", "auto"))
+        single, again, bulk = self._batch("never"), self._batch("never"), self._batch("auto")
         problems = []
         for label in sorted({*single, *bulk}):
             rows = single.get(label, []), again.get(label, []), bulk.get(label, [])
@@ -157,7 +155,7 @@ def _contents(marks: Marks, using: str) -> Rows:
     return {
         model._meta.label: [
             _comparable(model, values, places)
-            for values in models.QuerySet(model, using=using)
+            for values in lookup.all_rows(model, using)
             .filter(pk__in=own)
             .order_by("pk")
             .values(*(item.attname for item in model._meta.local_concrete_fields))
@@ -181,10 +179,6 @@ def _comparable(
                 (target, values[item.attname]), values[item.attname]
             )
     return compared
-
-
-def _messages(error: ValidationError) -> list[tuple[str, list[str]]]:
-    return list(error.message_dict.items())
 
 
 def _first_line(error: Exception) -> str:

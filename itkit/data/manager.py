@@ -1,12 +1,10 @@
 """TestDataManager: creates what a test needs, knows all of it, and removes it again."""
 
 import asyncio
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, overload
 
@@ -15,16 +13,28 @@ from django.db import DEFAULT_DB_ALIAS, models
 
 from itkit import seed as seeds
 from itkit.conf import DataLeaks
-from itkit.data import aliases, deletion, factories, login, lookup, progress, recipes, scenarios
+from itkit.data import (
+    aliases,
+    deletion,
+    factories,
+    login,
+    lookup,
+    playing,
+    progress,
+    recipes,
+    scenarios,
+)
 from itkit.data.explanation import Explanation
 from itkit.data.leaks import Leak, Watch
 from itkit.data.maker import Maker
 from itkit.data.plan import Plan
+from itkit.data.playing import Snapshots
 from itkit.data.recycled import Recycled
 from itkit.data.report import CleanupReport
 from itkit.data.rows import TrackedRows
-from itkit.data.scenarios import Scenario, World
+from itkit.data.scenarios import Scenario
 from itkit.data.unique import UniqueValues
+from itkit.data.world import World
 from itkit.exceptions import DataError, LeakedRowsError
 
 M = TypeVar("M", bound=models.Model)
@@ -37,6 +47,10 @@ Bulk = Literal["auto", "copy", "never"]
 _CREATE_TEST: Final = "create_test_"
 _CREATE: Final = "create_"
 _CREATED: Final = "created_"
+
+
+def _kept_nowhere() -> None:
+    """Return no directory: scenarios are kept in this process."""
 
 
 class TestDataManager:
@@ -60,7 +74,8 @@ class TestDataManager:
             fails the test. Both compare the tables' keys. ``"exact"`` fails it too, and sees raw
             SQL, COPY, threads and processes whatever the keys: by triggers, in itkit's schemas
             only, until the first clean-up.
-        snapshots: directory where the rows of scenarios are kept for other processes.
+        snapshots: returns the directory where the rows of scenarios are kept for other processes,
+            None if they cannot be.
         unique: draws the unique values, in place of a seed.
 
     Attributes:
@@ -76,7 +91,7 @@ class TestDataManager:
         offset: int = 0,
         using: str | None = None,
         leaks: DataLeaks = "off",
-        snapshots: Path | None = None,
+        snapshots: Snapshots = _kept_nowhere,
         unique: UniqueValues | None = None,
     ) -> None:
         self.unique = unique or UniqueValues(seed, offset=offset)
@@ -142,7 +157,7 @@ class TestDataManager:
             if bulk == "never":
                 create = self._creation(what, states, values, self._maker)
                 return [create() for _ in progress.counted(title, size)]
-            with _no_garbage(), Plan(copy=bulk == "copy") as plan:
+            with Plan(copy=bulk == "copy") as plan:
                 maker = Maker(self.unique, self._using, self._recycled, plan)
                 create = self._creation(what, states, values, maker)
                 made = [create() for _ in progress.counted(title, size)]
@@ -202,10 +217,10 @@ class TestDataManager:
             DataError: there is no such scenario, or it names what cannot be kept.
         """
         played = scenarios.find(what)
-        return scenarios.play(
+        return playing.play(
             played,
             self._using or DEFAULT_DB_ALIAS,
-            directory=self._snapshots,
+            snapshots=self._snapshots,
             new_manager=partial(self._of_scenario, played),
             manager=self,
             tracked=self._tracked,
@@ -279,6 +294,7 @@ class TestDataManager:
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
+            LeakedRowsError: as for ``cleanup()``.
         """
         report = CleanupReport()
         self._clean_up(report, is_end=True)
@@ -406,18 +422,6 @@ class TestDataManager:
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
         self._watch.judge(leaks)
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Put the search for cycles off: of what a batch makes all is kept, so none will be found."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _is_alias(what: object) -> TypeGuard[str]:

@@ -10,9 +10,10 @@ that from being seen:
 What remains is the order: what a factory does after creation is done when all rows are written.
 """
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -97,6 +98,7 @@ class Plan:
         self._is_writing = False
 
     def __enter__(self) -> Self:
+        self._open.enter_context(_no_garbage())
         return self
 
     def __exit__(
@@ -244,6 +246,18 @@ class Plan:
             return True
         kinds = {model for model, _ in self._waiting} | {item.model for item in self._unsure}
         return any(table in sql for kind in kinds for table in _tables_of(kind))
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Put the search for cycles off: of what a batch makes all is kept, so none will be found."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _database_of(factory: Factory) -> str:

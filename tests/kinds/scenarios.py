@@ -69,3 +69,19 @@ def with_sources(data):
 @scenario
 def of_any_database(data):
     return {"author": data.create(Author)}
+
+
+@scenario
+def ouroboros(data):
+    data.create(Author)
+    data.scenario("ouroboros")
+
+
+@scenario
+def hen(data):
+    data.scenario("egg")
+
+
+@scenario
+def egg(data):
+    data.scenario("hen")

@@ -1,4 +1,8 @@
-"""Factories that know nothing of itkit."""
+"""Factories that know nothing of itkit.
+
+They are not in ``factories.py``, where they would be found: so model_bakery makes what is asked for
+by its model, and a factory what is asked for by that.
+"""
 
 from decimal import Decimal
 

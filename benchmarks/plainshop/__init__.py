@@ -1,1 +1,0 @@
-"""The same shop without factories."""
