@@ -63,7 +63,12 @@ def schema(run: str, worker: str, alias: str = "default") -> str:
 
 def seed_schema(schema: str) -> str:
     """Return the schema beside a worker's that keeps the rows which its migrations made."""
-    return f"{schema}seed" if schema.count("_") > 2 else f"{schema}_seed"
+    return _beside(schema, "seed")
+
+
+def twin_schema(schema: str) -> str:
+    """Return the schema beside a worker's for a second clone, to compare the first one with."""
+    return _beside(schema, "twin")
 
 
 def template_schema(fingerprint: str) -> str:
@@ -79,6 +84,10 @@ def script_schema(fingerprint: str) -> str:
 def new_kept_schema(fingerprint: str) -> str:
     """Return a name for a clone that waits for the next run."""
     return f"itkit_{fingerprint}_kept_{secrets.token_hex(4)}"
+
+
+def _beside(schema: str, what: str) -> str:
+    return f"{schema}{what}" if schema.count("_") > 2 else f"{schema}_{what}"
 
 
 def key_prefix(run: str, worker: str) -> str:

@@ -17,9 +17,12 @@ from typing import Any, LiteralString
 from psycopg import sql
 
 from itkit.names import EXTENSION_SCHEMA
+from itkit.postgres import options
+from itkit.postgres.options import RELATION_KIND
 from itkit.postgres.server import Connection
 
-Description = Mapping[str, Mapping[str, str | None]]
+Description = Mapping[tuple[str, str], Mapping[str, str | None]]
+"""The properties of each object, by its kind and name."""
 
 # Else a constant, a bound or an identifier would be printed as this session happens to have it.
 PRINTING = {
@@ -103,31 +106,22 @@ def _sorted(array: str) -> str:
     return f"(SELECT array_agg(o ORDER BY o) FROM unnest({array}) o)"
 
 
-_RELATION_KIND = """CASE c.relkind
-    WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view'
-    WHEN 'm' THEN 'materialised view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index'
-    WHEN 'I' THEN 'index' WHEN 'f' THEN 'foreign table' WHEN 'c' THEN 'type'
-    ELSE c.relkind::text END"""
 _IS_VIEW = "c.relkind IN ('v', 'm')"
 
 _CATALOGUES = (
     _Catalogue(
         name="pg_class",
-        kind=_RELATION_KIND,
+        kind=RELATION_KIND,
         object="c.relname",
         where="c.relnamespace = ns.oid",
         left_out="""oid relname relnamespace reltype relfilenode relpages reltuples relallvisible
             relallfrozen reltoastrelid relhasindex relhasrules relhastriggers relhassubclass
-            relnatts relrewrite relfrozenxid relminmxid""",
+            relnatts relchecks relrewrite relfrozenxid relminmxid reloptions""",
         told={
             "relacl": _grants(
                 "c.relacl", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END", "c.relowner"
             ),
-            "reloptions": _sorted("c.reloptions"),
             "relpartbound": "pg_get_expr(c.relpartbound, c.oid)",
-            "options of TOAST": "(SELECT "
-            + _sorted("t.reloptions")
-            + " FROM pg_class t WHERE t.oid = c.reltoastrelid)",
             "definition": f"CASE WHEN {_IS_VIEW} THEN "
             + _definition("pg_get_viewdef(c.oid)")
             + " END",
@@ -141,13 +135,12 @@ _CATALOGUES = (
         where="""r.relnamespace = ns.oid AND c.attnum > 0 AND NOT c.attisdropped
             AND (r.relkind NOT IN ('i', 'I', 'S') OR c.attstattarget >= 0)""",
         left_out="""attrelid attname atttypmod attlen attbyval attalign attndims attcacheoff
-            atthasmissing attmissingval attisdropped""",
+            atthasmissing attmissingval attisdropped attoptions""",
         told={
             "attnum": "row_number() OVER (PARTITION BY c.attrelid ORDER BY c.attnum)",
             "atttypid": "format_type(c.atttypid, c.atttypmod)",
             "attstattarget": "nullif(c.attstattarget, -1)",
             "attacl": _grants("c.attacl", "'c'", "r.relowner"),
-            "attoptions": _sorted("c.attoptions"),
         },
     ),
     _Catalogue(
@@ -403,27 +396,38 @@ def printed(connection: Connection, schema: str) -> Iterator[None]:
 
 
 def describe(connection: Connection, schema: str) -> Description:
-    """Return the properties of each object of a schema, by its kind and name."""
-    found: defaultdict[str, dict[str, str | None]] = defaultdict(dict)
+    """Return the properties of each object of a schema."""
+    found: defaultdict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
     with printed(connection, schema):
         for catalogue, columns in _columns(connection):
             query = f"{_WITH} {_select(catalogue, columns)}"
             for kind, name, *properties in connection.execute(query.encode()).fetchall():
-                found[f"{kind} {name}"].update(zip(columns, properties, strict=True))
+                found[kind, name].update(zip(columns, properties, strict=True))
+        for option in options.of_project(connection):
+            found[option.kind, option.object][f"option {option.name}"] = option.value
     return found
 
 
 def digest(connection: Connection, schema: str) -> str:
     """Return a digest of a schema's description: it takes far less time than that."""
     found = _of_each(connection, schema, "count(*), sum(hashtextextended(t::text, 0))", [])
-    return blake2b(repr(sorted(found)).encode(), digest_size=16).hexdigest()
+    with printed(connection, schema):
+        set_options = [
+            (option.kind, option.object, option.name, option.value)
+            for option in options.of_project(connection)
+        ]
+    text = repr((sorted(found), sorted(set_options)))
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def mentions(connection: Connection, schema: str, text: str) -> list[str]:
-    """Return each object of a schema, but for comments, whose description has a text in it."""
+def mentions(connection: Connection, schema: str, text: str) -> list[tuple[str, str]]:
+    """Return kind and name of the objects of a schema whose description has a text in it.
+
+    Comments are left out: what they say is no reference.
+    """
     where = "WHERE strpos(t::text, %s) > 0 AND kind <> 'comment'"
-    found = _of_each(connection, schema, "concat(kind, ' ', object)", [text], where)
-    return sorted({name for _, name in found})
+    found = _of_each(connection, schema, "kind::text, object::text", [text], where)
+    return sorted({(kind, name) for _, kind, name in found})
 
 
 def _of_each(

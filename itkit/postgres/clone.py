@@ -5,23 +5,35 @@ good for any empty schema of the same database. What others may use is made in t
 dependencies, then come the rows, then what checks, finds and answers to them.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Final, LiteralString
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+from typing import Final, LiteralString, NamedTuple
 
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from itkit.names import EXTENSION_SCHEMA
-from itkit.postgres import catalogue, dependencies, grants, statements
+from itkit.postgres import catalogue, dependencies, grants, options, statements
 from itkit.postgres.catalogue import digest, printed
 from itkit.postgres.dependencies import Address, Dependencies, Step
-from itkit.postgres.server import Connection
-from itkit.postgres.tables import Column, Table, Tables, alter, literal, settings
+from itkit.postgres.server import Connection, literal
+from itkit.postgres.tables import Column, Table, Tables, alter, settings
 
-__all__ = ["CLONE_VERSION", "differences", "digest", "replay", "script"]
+__all__ = [
+    "CLONE_VERSION",
+    "Difference",
+    "differences",
+    "digest",
+    "grouped",
+    "replay",
+    "script",
+    "without_servers_own",
+]
 
-CLONE_VERSION: Final = 1
+CLONE_VERSION: Final = 2
 
+_SHOWN_OF_A_KIND = 3
+_ONLY_IN_CLONE, _ONLY_IN_TEMPLATE = "only in the clone", "only in the template"
 _STATEMENTS_PER_TRANSACTION = 50  # a table holds some ten locks until its transaction ends
 
 _TYPES, _FUNCTIONS, _SEQUENCES, _TABLES, _VIEWS, _DEFAULTS = range(6)
@@ -34,6 +46,31 @@ _SESSION = {
     "default_tablespace": "",
     "synchronous_commit": "off",
 }
+
+
+class Difference(NamedTuple):
+    """A difference between a template and its clone.
+
+    Attributes:
+        kind: of the object that differs; empty where ``name`` says it.
+        name: of the object.
+        what: the property that differs, or what else is the matter with the object.
+        values: of the property, in words.
+    """
+
+    kind: str
+    name: str
+    what: str
+    values: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.what} {self.values}".strip()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What it is about, whichever of the two has it."""
+        is_of_existence = self.what in {_ONLY_IN_CLONE, _ONLY_IN_TEMPLATE}
+        return self.kind, self.name, "" if is_of_existence else self.what
 
 
 def script(connection: Connection, template: str) -> str:
@@ -71,28 +108,57 @@ def replay(connection: Connection, script: str, schema: str) -> None:
         _leave(connection, session)
 
 
-def differences(connection: Connection, template: str, schema: str) -> list[str]:
-    """Name what differs between a template and its clone; nothing if the clone is faithful.
+def differences(connection: Connection, template: str, schema: str) -> list[Difference]:
+    """Find what differs between a template and its clone; nothing if the clone is faithful.
 
     That is each object that only one of them has, each property that differs, and each object of
     the clone that still uses or mentions the template.
     """
-    found: list[str] = []
+    found: list[Difference] = []
     if digest(connection, schema) != digest(connection, template):
         ours, theirs = (catalogue.describe(connection, name) for name in (schema, template))
-        found += _only(theirs, ours, "only in the template")
-        found += _only(ours, theirs, "only in the clone")
+        found += _existence(ours.keys(), theirs.keys())
         found += _changed(theirs, ours)
-    for name in catalogue.mentions(connection, schema, template):
-        found.append(f"{name}: mentions the schema {template}")
-    outside, missing = (
-        set(dependencies.others(connection, name, catalogue.KNOWN)) for name in (schema, template)
+    for kind, name in catalogue.mentions(connection, schema, template):
+        found.append(Difference(kind, name, f"mentions the schema {template}"))
+    others, missing = (
+        {("", name) for name in dependencies.others(connection, place, catalogue.KNOWN)}
+        for place in (schema, template)
     )
-    found += [f"{name}: only in the template" for name in sorted(missing - outside)]
-    found += [f"{name}: only in the clone" for name in sorted(outside - missing)]
+    found += _existence(others, missing)
     for name, target in dependencies.references(connection, schema, template):
-        found.append(f"{name}: depends on {target}")
+        found.append(Difference("", name, f"depends on {target}"))
     return found
+
+
+def without_servers_own(
+    found: Iterable[Difference], between_clones: Iterable[Difference]
+) -> Iterator[Difference]:
+    """Yield the differences that come from the script, and not from the server.
+
+    One script makes both clones, so whatever differs between them is written by the server itself:
+    a number, a time, a name made by chance.
+
+    Args:
+        found: between the template and a clone.
+        between_clones: between this clone and another one of the template.
+    """
+    own = {difference.key for difference in between_clones}
+    return (difference for difference in found if difference.key not in own)
+
+
+def grouped(found: Iterable[Difference]) -> list[str]:
+    """Return differences as lines of text: many of one kind as one line."""
+    groups: defaultdict[tuple[str, str], list[Difference]] = defaultdict(list)
+    for difference in found:
+        groups[difference.kind, difference.what].append(difference)
+    lines: list[str] = []
+    for (kind, what), alike in groups.items():
+        if len(alike) <= _SHOWN_OF_A_KIND:
+            lines += map(str, alike)
+        else:
+            lines.append(f"{len(alike)} {_plural(kind)}: {what}; for example {alike[0].name}")
+    return lines
 
 
 class _Script:
@@ -108,17 +174,21 @@ class _Script:
         """Return the whole script."""
         self._add(_TYPES, statements.TYPES)
         self._add(_FUNCTIONS, statements.FUNCTIONS)
-        options = self._add_sequences()
+        identities = self._add_sequences()
         functions = {address for address in self._steps if address[0] == "pg_proc"}
         late = self._dependencies.separate(functions)
-        tables = Tables(self._connection, late, options)
+        found = options.of_project(self._connection)
+        tables = Tables(self._connection, late, identities, options.definitions(found))
         self._add_tables(tables)
         self._add(_VIEWS, statements.VIEWS)
         self._add_columns_of_views(tables)
+        set_options = options.statements(found)
+        for oid in self._relations() & set_options.keys():
+            self._steps["pg_class", oid].statements.append(set_options.pop(oid))
         order = self._dependencies.order(self._steps)
         before = [statement for address in order for statement in self._steps[address].statements]
         rows = [*self._rows(tables), *self._values()]
-        after = list(self._after(tables, order))
+        after = [*self._after(tables, order), *set_options.values()]  # those of indexes
         return "".join(
             [
                 *_transactions(before, _STATEMENTS_PER_TRANSACTION),
@@ -144,12 +214,12 @@ class _Script:
 
     def _add_sequences(self) -> dict[int, str]:
         """Add the sequences that are no column's identity; return the options of those that are."""
-        options = {}
+        identities = {}
         for oid, is_identity, inline, statement in statements.sequences(self._connection):
-            options[oid] = inline
+            identities[oid] = inline
             if not is_identity:
                 self._steps["pg_class", oid] = Step((_SEQUENCES, oid), [statement])
-        return options
+        return identities
 
     def _add_tables(self, tables: Tables) -> None:
         for oid, table in tables.by_id.items():
@@ -166,6 +236,10 @@ class _Script:
                 if column.default is not None:
                     default = f"ALTER {column.name} SET DEFAULT {column.default}"
                     self._add_default(column, *alter(names[oid], [default]))
+
+    def _relations(self) -> set[int]:
+        """Return the ids of the relations that the script makes so far: not those of indexes."""
+        return {oid for catalogue, oid in self._steps if catalogue == "pg_class"}
 
     def _add_default(self, column: Column, *statements: str) -> None:
         oid = column.default_id or 0
@@ -248,15 +322,26 @@ def _leave(connection: Connection, session: Iterable[str]) -> None:
     connection.execute(resets)
 
 
-def _only(ours: catalogue.Description, theirs: catalogue.Description, where: str) -> Iterator[str]:
-    for name in sorted(ours.keys() - theirs.keys()):
-        yield f"{name}: {where}"
+def _plural(kind: str) -> str:
+    if not kind:
+        return "objects"
+    if kind.endswith("y"):
+        return f"{kind[:-1]}ies"
+    return kind if kind.endswith("s") else f"{kind}{'es' if kind.endswith('x') else 's'}"
 
 
-def _changed(template: catalogue.Description, clone: catalogue.Description) -> Iterator[str]:
-    for name in sorted(template.keys() & clone.keys()):
-        theirs, ours = template[name], clone[name]
+def _existence(ours: Set[tuple[str, str]], theirs: Set[tuple[str, str]]) -> Iterator[Difference]:
+    for kind, name in sorted(theirs - ours):
+        yield Difference(kind, name, _ONLY_IN_TEMPLATE)
+    for kind, name in sorted(ours - theirs):
+        yield Difference(kind, name, _ONLY_IN_CLONE)
+
+
+def _changed(template: catalogue.Description, clone: catalogue.Description) -> Iterator[Difference]:
+    for kind, name in sorted(template.keys() & clone.keys()):
+        theirs, ours = template[kind, name], clone[kind, name]
         for told in sorted(theirs.keys() | ours.keys()):
             before, after = theirs.get(told), ours.get(told)
             if before != after:
-                yield f"{name}: {told} is {after!r} in the clone, {before!r} in the template"
+                values = f"is {after!r} in the clone, {before!r} in the template"
+                yield Difference(kind, name, told, values)

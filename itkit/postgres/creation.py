@@ -203,5 +203,5 @@ def _no_clone(alias: str, lacking: tuple[str, ...]) -> str:
     shown = "\n".join(f"  {difference}" for difference in lacking)
     return (
         f"itkit: each worker migrates anew for alias {alias!r}, as a clone of the migrated schema"
-        f" would differ in\n{shown}"
+        f" would differ from it:\n{shown}"
     )

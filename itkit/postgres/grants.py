@@ -4,8 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final, LiteralString
 
-from itkit.postgres.server import Connection
-from itkit.postgres.tables import literal
+from itkit.postgres.server import Connection, literal
 
 # The object, as a statement names it; its column, if it is one; its privileges and its kind's own.
 _OBJECTS: LiteralString = """

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from itkit import names
 from itkit.postgres import clone, places, policies, stamp
+from itkit.postgres.clone import Difference
 from itkit.postgres.schemas import Schemas
 from itkit.postgres.server import Connection, value
 from itkit.postgres.template import TEMPLATE_COMMENT, State, Template
@@ -87,15 +88,32 @@ class SchemaTemplate(Template):
         state = State(stamp="")
         try:
             state = replace(state, script=clone.script(self._connection, self.name))
-            with policies.lifted(self._connection, self.name):
-                self.clone(state, name)
-            differences = clone.differences(self._connection, self.name, name)
-            state = replace(state, digest=clone.digest(self._connection, name))
+            self._clone_all_rows(state, name)
+            found = clone.differences(self._connection, self.name, name)
+            if found:
+                found = self._without_servers_own(state, name, found)
+            else:
+                state = replace(state, digest=clone.digest(self._connection, name))
+            lines = clone.grouped(found)
         except psycopg.Error as error:
-            differences = [f"the script of the clone, which fails: {str(error).splitlines()[0]}"]
-        if differences:
+            lines = [f"the script of the clone, which fails: {str(error).splitlines()[0]}"]
+        if lines:
             self.places.drop(name)
-        return replace(state, differences=tuple(differences))
+        return replace(state, differences=tuple(lines))
+
+    def _without_servers_own(
+        self, state: State, name: str, found: list[Difference]
+    ) -> list[Difference]:
+        """Leave out the differences that a second clone shows to be the server's own."""
+        twin = names.twin_schema(name)
+        self._clone_all_rows(state, twin)
+        between_clones = clone.differences(self._connection, name, twin)
+        self.places.drop(twin)
+        return list(clone.without_servers_own(found, between_clones))
+
+    def _clone_all_rows(self, state: State, name: str) -> None:
+        with policies.lifted(self._connection, self.name):
+            self.clone(state, name)
 
     def _store(self, state: State) -> None:
         schema = sql.Identifier(self._script_schema)

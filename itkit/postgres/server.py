@@ -76,6 +76,11 @@ def value(
     return row[0] if row else None
 
 
+def literal(text: str) -> str:
+    """Return a text as a constant of SQL."""
+    return sql.Literal(text).as_string().lstrip()
+
+
 def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 30.0) -> Connection:
     """Connect to the server's maintenance database, or else to the one that the URL names.
 

@@ -131,8 +131,6 @@ _VIEWS: LiteralString = """
     SELECT 'pg_class', c.oid, concat_ws(' ', CASE c.relkind WHEN 'v' THEN 'CREATE VIEW'
             ELSE 'CREATE MATERIALIZED VIEW' END, quote_ident(c.relname),
         (SELECT format('USING %I', amname) FROM pg_am WHERE oid = c.relam AND amname <> 'heap'),
-        (SELECT 'WITH (' || string_agg(format('%s = %L', split_part(o, '=', 1),
-            substr(o, strpos(o, '=') + 1)), ', ') || ')' FROM unnest(c.reloptions) o),
         'AS', rtrim(pg_get_viewdef(c.oid), ';'),
         CASE c.relkind WHEN 'm' THEN 'WITH NO DATA' END)
     FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace

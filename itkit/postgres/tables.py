@@ -18,7 +18,7 @@ _COLUMNS = """
         a.attnotnull AND current_setting('server_version_num')::int < 180000,
         a.attislocal OR c.relispartition,
         CASE WHEN a.attstorage <> t.typstorage THEN a.attstorage END,
-        nullif(a.attcompression, ''), nullif(a.attstattarget, -1), a.attoptions,
+        nullif(a.attcompression, ''), nullif(a.attstattarget, -1),
         (SELECT s.objid FROM pg_depend s WHERE s.classid = 'pg_class'::regclass
             AND s.refclassid = 'pg_class'::regclass AND s.refobjid = a.attrelid
             AND s.refobjsubid = a.attnum AND s.deptype = 'i' AND a.attidentity <> ''),
@@ -31,22 +31,19 @@ _COLUMNS = """
 """
 _CONSTRAINTS = """
     SELECT c.oid, c.conrelid, quote_ident(c.conname), c.contype, pg_get_constraintdef(c.oid),
-        c.convalidated, c.conislocal, c.coninhcount > 0, p.conname = c.conname,
-        i.reloptions, quote_ident(i.relname)
+        c.convalidated, c.conislocal, c.coninhcount > 0, p.conname = c.conname
     FROM pg_constraint c LEFT JOIN pg_constraint p ON p.oid = c.conparentid
-        LEFT JOIN pg_class i ON i.oid = c.conindid AND c.contype IN ('p', 'u', 'x')
     WHERE c.connamespace = current_schema()::regnamespace AND c.conrelid <> 0
         AND c.contype <> 't' AND p.conrelid IS DISTINCT FROM c.conrelid
     ORDER BY c.conrelid, c.contype <> 'p', c.oid
 """
 _TABLES = """
-    SELECT c.oid, quote_ident(c.relname), c.relpersistence, m.amname, c.reloptions,
-        t.reloptions, pg_get_partkeydef(c.oid), k.partstrat, c.relispartition,
+    SELECT c.oid, quote_ident(c.relname), c.relpersistence, m.amname,
+        pg_get_partkeydef(c.oid), k.partstrat, c.relispartition,
         pg_get_expr(c.relpartbound, c.oid),
         ARRAY(SELECT inhparent FROM pg_inherits WHERE inhrelid = c.oid ORDER BY inhseqno),
         c.relrowsecurity AND c.relforcerowsecurity
     FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam
-        LEFT JOIN pg_class t ON t.oid = c.reltoastrelid
         LEFT JOIN pg_partitioned_table k ON k.partrelid = c.oid
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
     ORDER BY c.oid
@@ -72,7 +69,6 @@ class Column:
     storage: str | None
     compression: str | None
     statistics: int | None
-    options: list[str] | None
     sequence: int | None
     has_own_type: bool
 
@@ -95,8 +91,6 @@ class Constraint:
     is_local: bool
     is_inherited: bool
     has_parents_name: bool | None
-    index_options: list[str] | None
-    index: str | None
 
 
 @dataclass(frozen=True)
@@ -107,8 +101,6 @@ class Table:
     name: str
     persistence: str
     access_method: str | None
-    options: list[str] | None
-    toast_options: list[str] | None
     partition_key: str | None
     strategy: str | None
     is_partition: bool
@@ -127,12 +119,18 @@ class Tables:
         late: ids of defaults and of constraints that use the schema's functions. A function may
             use the table in turn, so these follow when all tables and functions are there.
         sequences: the options of each sequence, by its id.
+        options: what each table's definition ends with, by the table's id.
     """
 
     def __init__(
-        self, connection: Connection, late: set[tuple[str, int]], sequences: dict[int, str]
+        self,
+        connection: Connection,
+        late: set[tuple[str, int]],
+        sequences: dict[int, str],
+        options: dict[int, str],
     ) -> None:
         self._late = late
+        self._options = options
         self._sequences = sequences
         rows = connection.execute(_TABLES).fetchall()
         self.by_id = {row[0]: Table(*row) for row in rows}
@@ -160,9 +158,6 @@ class Tables:
             parent = self.by_id[table.parents[0]].name
             yield f"ALTER TABLE ONLY {parent} ATTACH PARTITION {table.name} {table.bound}"
         yield from alter(f"ONLY {table.name}", self._alterations(table))
-        for constraint in table.constraints:
-            if constraint.index_options:
-                yield f"ALTER INDEX {constraint.index} SET {options(constraint.index_options)}"
 
     def late_default(self, column: Column) -> str:
         """Return what gives a column the default that uses a function."""
@@ -239,8 +234,7 @@ class Tables:
             suffix += f" PARTITION BY {table.partition_key}"
         if table.access_method not in {None, "heap"}:
             suffix += f" USING {table.access_method}"
-        stored = [*(table.options or ()), *(f"toast.{o}" for o in table.toast_options or ())]
-        return suffix + (f" WITH {options(stored)}" if stored else "")
+        return suffix + self._options.get(table.id, "")
 
     def _alterations(self, table: Table) -> Iterator[str]:
         for column in table.columns:
@@ -264,23 +258,9 @@ def settings(column: Column) -> Iterator[str]:
         yield f"ALTER {column.name} SET STORAGE {_STORAGE[column.storage]}"
     if column.statistics is not None:
         yield f"ALTER {column.name} SET STATISTICS {column.statistics}"
-    if column.options:
-        yield f"ALTER {column.name} SET {options(column.options)}"
 
 
 def alter(table: str, actions: Iterable[str]) -> Iterator[str]:
     """Yield one statement for all actions, if there are any: each one rebuilds what is cached."""
     if joined := ", ".join(actions):
         yield f"ALTER TABLE {table} {joined}"
-
-
-def options(stored: Iterable[str]) -> str:
-    """Return storage options, as the catalogue holds them, the way a statement gives them."""
-    pairs = (option.partition("=") for option in stored)
-    return "(" + ", ".join(f"{name} = {literal(value)}" for name, _, value in pairs) + ")"
-
-
-def literal(text: str) -> str:
-    """Return a text as a constant of SQL."""
-    quoted = "'" + text.replace("'", "''") + "'"
-    return "E" + quoted.replace("\\", "\\\\") if "\\" in quoted else quoted

@@ -32,7 +32,8 @@ class State:
     Attributes:
         stamp: of its catalogue, to find out whether somebody has changed it since.
         differences: what a clone of it would lack; where there are any it is of no use.
-        digest: of the description of its catalogue, which faithful clones share.
+        digest: of the description of its catalogue, which faithful clones share; empty where the
+            server writes something of its own into each clone.
         script: that clones it.
     """
 
