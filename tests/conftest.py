@@ -1,11 +1,9 @@
 """Fixtures with real parts: servers of our own, and whole small projects."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 import pytest
@@ -14,42 +12,29 @@ from django.db import connections
 
 from itkit import postgres, redis, services, urls
 from itkit.exceptions import ServiceUnavailableError
-from tests.projects import Project
+from tests.projects import Project, directory
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
-
-
-def _short_directory() -> Path:
-    """Make a directory that the server's user can reach and whose path leaves room for a socket."""
-    path = Path(tempfile.mkdtemp(prefix="it-"))
-    path.chmod(0o711)
-    return path
 
 
 @pytest.fixture(scope="session")
 def cache_dir() -> Iterator[Path]:
     """A cache of binaries and clusters, filled once for all tests and away from the user's."""
-    path = _short_directory()
-    yield path
-    shutil.rmtree(path)
+    with directory() as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
 def servers(cache_dir: Path) -> Iterator[services.Services]:
     """A Postgres and a Valkey for the session, in the role of servers that are not itkit's."""
-    root = _short_directory()
-    started = services.start(
-        [
-            services.Need(kind="postgres", probe=postgres.probe),
-            services.Need(kind="redis", probe=redis.probe),
-        ],
-        services.Options(
-            source="embedded", start_timeout=60, cache_dir=str(cache_dir), data_root=str(root)
-        ),
-    )
-    yield started
-    started.stop()
-    shutil.rmtree(root)
+    needs = [
+        services.Need(kind="postgres", probe=postgres.probe),
+        services.Need(kind="redis", probe=redis.probe),
+    ]
+    with directory() as root:
+        started = services.start(needs, _options("embedded", cache_dir, root))
+        yield started
+        started.stop()
 
 
 @pytest.fixture(scope="session")
@@ -62,20 +47,23 @@ def postgres_url(servers: services.Services) -> str:
 @pytest.fixture(scope="session")
 def system_url(cache_dir: Path) -> Iterator[str]:
     """URL of the machine's own Postgres, whose version is another one."""
-    root = _short_directory()
-    try:
-        started = services.start(
-            [services.Need(kind="postgres", probe=postgres.probe)],
-            services.Options(
-                source="system", start_timeout=60, cache_dir=str(cache_dir), data_root=str(root)
-            ),
-        )
-    except ServiceUnavailableError as error:
-        pytest.skip(f"no system Postgres: {error}")
-    assert started.postgres is not None
-    yield started.postgres.url
-    started.stop()
-    shutil.rmtree(root)
+    with directory() as root:
+        try:
+            started = services.start(
+                [services.Need(kind="postgres", probe=postgres.probe)],
+                _options("system", cache_dir, root),
+            )
+        except ServiceUnavailableError as error:
+            pytest.skip(f"no system Postgres: {error}")
+        assert started.postgres is not None
+        yield started.postgres.url
+        started.stop()
+
+
+def _options(source: Literal["embedded", "system"], cache: Path, root: Path) -> services.Options:
+    return services.Options(
+        source=source, start_timeout=60, cache_dir=str(cache), data_root=str(root)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -88,9 +76,10 @@ def redis_url(servers: services.Services) -> str:
 @pytest.fixture
 def project(tmp_path: Path, cache_dir: Path) -> Iterator[Project]:
     """A small shop on Postgres and Redis, whose own servers do not exist."""
-    data_root = _short_directory()
-    yield Project(tmp_path, cache=cache_dir, data_root=data_root)
-    shutil.rmtree(data_root)
+    with directory() as data_root:
+        started = Project(tmp_path, cache=cache_dir, data_root=data_root)
+        yield started
+        started.kill()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,17 +1,23 @@
 """Whole small Django projects in a temporary directory, run in subprocesses like a user's."""
 
+import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+_MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30  # bytes, for the caches and the servers of all workers
 
 SETTINGS = """
 SECRET_KEY = "x"
@@ -96,10 +102,50 @@ FILES = {
     "pytest.ini": """
         [pytest]
         DJANGO_SETTINGS_MODULE = settings
-        addopts = --strict-markers -p no:cacheprovider
+        addopts =
+            --strict-markers -p no:cacheprovider
+            -p no:anyio -p no:faker -p no:hypothesispytest -p no:randomly -p no:respx -p no:valkey
         filterwarnings = error
     """,
 }
+
+
+@contextlib.contextmanager
+def directory() -> Iterator[Path]:
+    """Make a directory that a server's user can reach and whose path leaves room for a socket.
+
+    It is in memory where there is room, as the run directories of itkit are: to copy a cluster
+    there takes a tenth of the time.
+    """
+    has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
+    path = Path(tempfile.mkdtemp(prefix="it-", dir=_MEMORY if has_room else None))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let the processes that a block starts answer to Ctrl-C, although this one may ignore it.
+
+    A shell starts its background jobs with SIGINT ignored, and children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def environment(**own: str) -> dict[str, str]:
+    """Return the environment of a user's command: nothing of this run of pytest is in it."""
+    prefixes = ("ITKIT_", "DJANGO_", "PYTEST_")
+    inherited = {k: value for k, value in os.environ.items() if not k.startswith(prefixes)}
+    # A user's Python compiles a module once; without this each command compiles all of itkit.
+    inherited.pop("PYTHONDONTWRITEBYTECODE", None)
+    return inherited | own
 
 
 @dataclass(frozen=True)
@@ -124,16 +170,11 @@ class Project:
     def __init__(self, path: Path, *, cache: Path, data_root: Path) -> None:
         self.path = path
         self.data_root = data_root
-        self.env = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("ITKIT_", "DJANGO_", "PYTEST_"))
-        }
-        self.env |= {
-            "ITKIT_DATA_ROOT": str(self.data_root),
-            "ITKIT_CACHE_DIR": str(cache),
-            "ITKIT_SOURCE": "embedded",
-        }
+        self.env = environment(
+            ITKIT_DATA_ROOT=str(self.data_root),
+            ITKIT_CACHE_DIR=str(cache),
+            ITKIT_SOURCE="embedded",
+        )
         self.write("settings.py", SETTINGS)
         for name, text in FILES.items():
             self.write(name, text)
@@ -156,15 +197,16 @@ class Project:
         """
         if "ITKIT_POSTGRES_URL" in env:
             env = {"ITKIT_POSTGRES_KEEP": "0"} | env
-        return subprocess.Popen(
-            [sys.executable, *command],
-            cwd=self.path,
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with interruptible():
+            return subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.path,
+                env=self.env | env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
 
     def run(self, *command: str, **env: str) -> Result:
         """Run a Python command in the project's directory."""
@@ -201,6 +243,14 @@ class Project:
         """
         return after(seconds, lambda: processes_with(str(self.path)))
 
+    def kill(self) -> None:
+        """Kill all processes of the project that are left, for the tests that come after."""
+        for text in (str(self.path), str(self.data_root)):
+            for process in _processes(text):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        after(5, lambda: processes_with(str(self.data_root)))
+
     def _leftovers(self) -> list[str]:
         directories = [str(path) for path in self.data_root.iterdir()]
         return directories + processes_with(str(self.data_root))
@@ -217,16 +267,22 @@ def after(seconds: float, found: Callable[[], list[str]]) -> list[str]:
 def processes_with(text: str) -> list[str]:
     """Return the command lines of processes that mention a text, this one excepted."""
     found = []
+    for process in _processes(text):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found.append(f"{process.pid} {' '.join(process.cmdline())}")
+    return found
+
+
+def _processes(text: str) -> Iterator[psutil.Process]:
+    """Yield the processes that mention a text in their command line or work in such a directory."""
     for process in psutil.process_iter():
         try:
-            line = " ".join(process.cmdline())
+            mentions = text in " ".join(process.cmdline()) or text in process.cwd()
             alive = process.status() != psutil.STATUS_ZOMBIE
-            mentions = text in line or text in process.cwd()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
         if mentions and alive and process.pid != os.getpid():
-            found.append(f"{process.pid} {line}")
-    return found
+            yield process
 
 
 def _django_counts(ran: int, output: str) -> dict[str, int]:

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import Project, Result
+from tests.projects import Project, Result, directory
 
 pytestmark = pytest.mark.slow
 
@@ -68,10 +67,8 @@ def server(postgres_url: str, cache: Path) -> Iterator[dict[str, str]]:
 @pytest.fixture
 def cache() -> Iterator[Path]:
     """A cache of its own, which a server's user can reach."""
-    path = Path(tempfile.mkdtemp(prefix="it-"))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
+    with directory() as path:
+        yield path
 
 
 def connected(url: str, database: str = "postgres") -> "psycopg.Connection[tuple[str]]":

@@ -9,7 +9,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from itkit.postgres import catalogue
 from itkit.postgres.schemas import Schemas
 from itkit.postgres.server import connect
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import after, processes_with
+from tests.projects import after, directory, environment, processes_with
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("ITKIT_TEST_KILLS", "8"))
@@ -106,11 +105,7 @@ def pg_dump(url: str, server_version: int) -> str:
 def crowd(request: pytest.FixtureRequest, redis_url: str, cache_dir: Path) -> Iterator[Crowd]:
     names = {"embedded": "postgres_url", "system": "system_url"}
     server = parse(request.getfixturevalue(names[request.param]), POSTGRES_SCHEMES)
-    data_root = Path(tempfile.mkdtemp(prefix="it-"))
-    data_root.chmod(0o711)
-    ours = ("DJANGO_", "ITKIT_", "PYTEST_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    with psycopg.connect(str(server), autocommit=True) as admin:
+    with directory() as data_root, psycopg.connect(str(server), autocommit=True) as admin:
         admin.execute("CREATE ROLE crowd LOGIN")
         admin.execute("CREATE DATABASE crowd")
         admin.execute("GRANT CREATE ON DATABASE crowd TO crowd")
@@ -122,18 +117,16 @@ def crowd(request: pytest.FixtureRequest, redis_url: str, cache_dir: Path) -> It
         yield Crowd(
             admin,
             url,
-            {
-                **inherited,
-                "ITKIT_POSTGRES_URL": str(replace(server, name="crowd", user="crowd")),
-                "ITKIT_REDIS_URL": redis_url,
-                "ITKIT_CACHE_DIR": str(cache_dir),
-                "ITKIT_DATA_ROOT": str(data_root),
-            },
+            environment(
+                ITKIT_POSTGRES_URL=str(replace(server, name="crowd", user="crowd")),
+                ITKIT_REDIS_URL=redis_url,
+                ITKIT_CACHE_DIR=str(cache_dir),
+                ITKIT_DATA_ROOT=str(data_root),
+            ),
             data_root,
         )
         admin.execute("DROP DATABASE crowd WITH (FORCE)")
         admin.execute("DROP ROLE crowd")
-    shutil.rmtree(data_root)
 
 
 def all_passed(runs: "list[subprocess.Popen[str]]") -> None:

@@ -27,6 +27,7 @@ from itkit.services.errors import SearchEndedError
 from itkit.services.supervisor import Supervisor
 from itkit.services.user import current_user, unprivileged_user
 from tests import redis_server
+from tests.projects import interruptible
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run a server as another user")
@@ -116,12 +117,13 @@ def spawn(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def run(after: str = "time.sleep(60)", cache: Path | None = None) -> subprocess.Popen[str]:
         script = textwrap.dedent(START) + textwrap.dedent(after)
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, cache or place / "cache", place],
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with interruptible():
+            process = subprocess.Popen(
+                [sys.executable, "-c", script, cache or place / "cache", place],
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         processes.append(process)
         assert process.stdout.readline() == "starting\n"
         return process
