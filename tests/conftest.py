@@ -1,5 +1,6 @@
 """Fixtures with real parts: servers of our own, and whole small projects."""
 
+import compileall
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,19 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
+import itkit
 from itkit import postgres, redis, services, urls
 from itkit.exceptions import ServiceUnavailableError
-from tests.projects import Project, directory
+from tests.projects import Project, directory, environment
+from tests.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled() -> None:
+    """Compile itkit once, as pip does, so that no command of a project has to."""
+    compileall.compile_dir(Path(itkit.__file__).parent, quiet=2)
 
 
 @pytest.fixture(scope="session")
@@ -73,18 +82,24 @@ def redis_url(servers: services.Services) -> str:
     return servers.redis.url
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Server | None]:
+    """What runs the commands of projects, unless each is to be an ordinary process."""
+    if os.environ.get("ITKIT_TEST_PLAIN") or not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    server = Server(environment())
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def project(tmp_path: Path, cache_dir: Path) -> Iterator[Project]:
+def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Project]:
     """A small shop on Postgres and Redis, whose own servers do not exist."""
     with directory() as data_root:
-        started = Project(tmp_path, cache=cache_dir, data_root=data_root)
+        started = Project(tmp_path, cache=cache_dir, data_root=data_root, warm=warm)
         yield started
         started.kill()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no process is left to wait for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_suites.py")
 
 
 @pytest.fixture(scope="module")

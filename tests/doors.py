@@ -1,5 +1,8 @@
 """The doors into a project's tests, and the scenarios that each of them must pass."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from tests.projects import Project, Result
@@ -121,10 +124,25 @@ DOORS = {
     ),
 }
 SERIAL = ["django", "pytest"]
-EVERY_DOOR = [
-    pytest.param(door, marks=pytest.mark.slow) if "workers" in door else door for door in DOORS
-]
-"""All of them; those with workers are left out with ``-m 'not slow'``."""
+
+
+def repeated(doors: Iterable[str]) -> list[Any]:
+    """Return doors as parameters of a test that runs the same project by each of them.
+
+    By default it runs by one process of Django's and by the workers of xdist, each of which is a
+    pytest of its own. The others, which only start their workers in another way, are slow.
+    """
+    return [
+        door if door in {"django", "pytest, two xdist workers"} else slow(door) for door in doors
+    ]
+
+
+def slow(*values: object) -> Any:
+    """Return a parameter with which a test is a repetition, and slow."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+EVERY_DOOR = repeated(DOORS)
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:

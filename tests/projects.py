@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.warm import Command, Server
+
 _MEMORY = Path("/dev/shm")
 _ROOM = 4 << 30  # bytes, for the caches and the servers of all workers
 
@@ -143,9 +145,8 @@ def environment(**own: str) -> dict[str, str]:
     """Return the environment of a user's command: nothing of this run of pytest is in it."""
     prefixes = ("ITKIT_", "DJANGO_", "PYTEST_")
     inherited = {k: value for k, value in os.environ.items() if not k.startswith(prefixes)}
-    # A user's Python compiles a module once; without this each command compiles all of itkit.
-    inherited.pop("PYTHONDONTWRITEBYTECODE", None)
-    return inherited | own
+    # Of two edits within a second Python would see the first only.
+    return inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | own
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,22 @@ class Result:
 
 
 class Project:
-    """A project's directory, and the commands that a user would type in it."""
+    """A project's directory, and the commands that a user would type in it.
 
-    def __init__(self, path: Path, *, cache: Path, data_root: Path) -> None:
+    Args:
+        path: of the directory, which is empty.
+        cache: directory of itkit's cache.
+        data_root: directory for itkit's servers.
+        warm: what runs the commands where it can; without it each is a process of its own.
+    """
+
+    def __init__(
+        self, path: Path, *, cache: Path, data_root: Path, warm: Server | None = None
+    ) -> None:
         self.path = path
+        self._warm = warm
         self.data_root = data_root
+        self._started: list[subprocess.Popen[str] | Command] = []
         self.env = environment(
             ITKIT_DATA_ROOT=str(self.data_root),
             ITKIT_CACHE_DIR=str(cache),
@@ -190,18 +202,29 @@ class Project:
         file = self.path / "settings.py"
         file.write_text(f"{file.read_text()}\n{textwrap.dedent(text)}")
 
-    def start(self, *command: str, **env: str) -> "subprocess.Popen[str]":
+    def start(self, *command: str, **env: str) -> "subprocess.Popen[str] | Command":
         """Start a Python command in the project's directory.
 
         On a server that other tests use as well nothing is kept, if the test does not ask for it.
         """
         if "ITKIT_POSTGRES_URL" in env:
             env = {"ITKIT_POSTGRES_KEEP": "0"} | env
+        environment = self.env | env
+        if self._warm is not None and self._warm.can_run(command, environment):
+            process = self._warm.start(command, self.path, environment)
+        else:
+            process = self._start_plainly(command, environment)
+        self._started.append(process)
+        return process
+
+    def _start_plainly(
+        self, command: tuple[str, ...], environment: dict[str, str]
+    ) -> "subprocess.Popen[str]":
         with interruptible():
             return subprocess.Popen(
                 [sys.executable, *command],
                 cwd=self.path,
-                env=self.env | env,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -210,7 +233,10 @@ class Project:
 
     def run(self, *command: str, **env: str) -> Result:
         """Run a Python command in the project's directory."""
-        process = self.start(*command, **env)
+        return self.finish(self.start(*command, **env))
+
+    def finish(self, process: "subprocess.Popen[str] | Command") -> Result:
+        """Wait for a command that was started."""
         try:
             output, _ = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:
@@ -231,11 +257,11 @@ class Project:
         """Run ``pytest``."""
         return self.run("-m", "pytest", "-rs", *arguments, **env)
 
-    def leftovers(self, seconds: float = 2.0) -> list[str]:
+    def leftovers(self, seconds: float = 20.0) -> list[str]:
         """Return what is left of itkit's after a moment: directories, servers, guards."""
         return after(seconds, self._leftovers)
 
-    def processes(self, seconds: float = 15.0) -> list[str]:
+    def processes(self, seconds: float = 60.0) -> list[str]:
         """Return the processes that are left after a while, those of the test runner included.
 
         A worker that pytest-xdist is just starting ends when it finds its controller gone, which
@@ -245,6 +271,10 @@ class Project:
 
     def kill(self) -> None:
         """Kill all processes of the project that are left, for the tests that come after."""
+        for started in self._started:
+            started.kill()
+            with started:  # waits for it, and closes its pipe
+                pass
         for text in (str(self.path), str(self.data_root)):
             for process in _processes(text):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -262,6 +292,11 @@ def after(seconds: float, found: Callable[[], list[str]]) -> list[str]:
     while (left := found()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Wait until a condition holds; return whether it does in that time."""
+    return after(seconds, lambda: [] if condition() else ["not yet"]) == []
 
 
 def processes_with(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.doors import enter, write_tests
+from tests.doors import enter, repeated, write_tests
 from tests.projects import Project
 
 PARALLEL = [
@@ -143,7 +143,7 @@ ALIASES_TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", PARALLEL)
+@pytest.mark.parametrize("door", repeated(PARALLEL))
 def test_several_aliases_mirrors_dependencies_and_routers(door: str, project: Project) -> None:
     project.settings(ALIASES)
     for name, text in STOCK.items():
@@ -289,7 +289,7 @@ ASYNC_URLS = """
 """
 
 
-@pytest.mark.parametrize("door", PARALLEL)
+@pytest.mark.parametrize("door", repeated(PARALLEL))
 def test_every_kind_of_connection(door: str, project: Project) -> None:
     project.settings(CONNECTIONS)
     project.write("urls.py", ASYNC_URLS)

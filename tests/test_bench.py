@@ -103,7 +103,6 @@ def test_lint_tells_what_is_wrong_with_each_factory_and_trait(shop: Project):
     assert not shop.leftovers()
 
 
-@pytest.mark.slow
 def test_lint_is_content_with_good_factories(shop: Project):
     good = FACTORIES[: FACTORIES.index("        class Params")]
     shop.write(
@@ -113,7 +112,6 @@ def test_lint_is_content_with_good_factories(shop: Project):
     assert result.code == 0, result.output
 
 
-@pytest.mark.slow
 def test_profile_tells_what_factories_bring_along(shop: Project):
     shop.write("shop/tests/__init__.py", "")
     shop.write(
@@ -198,7 +196,6 @@ def test_seed_tells_what_it_cannot_do(shop: Project, arguments, told):
     assert told in result.output
 
 
-@pytest.mark.slow
 def test_seed_leaves_nothing_of_what_fails(shop: Project):
     shop.settings(SQLITE)
     shop.manage("migrate")

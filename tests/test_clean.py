@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,7 @@ import pytest
 from filelock import FileLock
 
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import Project, Result, directory
-
-pytestmark = pytest.mark.slow
+from tests.projects import Project, Result, directory, wait_until
 
 TESTS = """
 from itkit.test import IntegrationTestCase
@@ -101,11 +98,9 @@ def started(project: Project, **env: str) -> "subprocess.Popen[str]":
     """Start a run whose test waits for a file, and wait for it."""
     project.write("shop/tests.py", WAITS)
     process = project.start("manage.py", "test", "--integration", **env)
-    deadline = time.monotonic() + 60
-    while not (project.path / "started").exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    has_started = (project.path / "started").exists
+    assert wait_until(lambda: has_started() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[0]
     return process
 
 

@@ -287,7 +287,6 @@ def test_a_scenario_is_made_once_for_all_runs(door, project: Project):
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.slow
 def test_workers_that_make_one_scenario_at_once_do_no_harm(project: Project):
     project.write("shop/scenarios.py", SCENARIOS.replace("100", "101").replace("x", "w"))
     tests = TESTS.replace("100", "101") + "\n".join(

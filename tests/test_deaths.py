@@ -9,14 +9,13 @@ import time
 import psycopg
 import pytest
 
-from tests.doors import SERIAL, TESTS, enter, write_tests
-from tests.projects import Project
-
-pytestmark = pytest.mark.slow
+from tests.doors import SERIAL, TESTS, enter, repeated, write_tests
+from tests.projects import Project, wait_until
 
 
 @pytest.mark.parametrize(
-    "door", ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]
+    "door",
+    repeated(["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]),
 )
 @pytest.mark.parametrize("server", ["postgres", "redis"])
 def test_a_server_that_dies_ends_the_run_with_a_message(
@@ -77,6 +76,7 @@ def start_sleeping(project: Project, *command: str, **env: str) -> "subprocess.P
         project,
         f"""
         import pathlib
+        import signal
         import time
 
         from django.core.cache import cache
@@ -86,14 +86,21 @@ def start_sleeping(project: Project, *command: str, **env: str) -> "subprocess.P
         class Slow(IntegrationTestCase):
             def test_slow(self):
                 cache.set("k", "v")
+                interrupt = signal.getsignal(signal.SIGINT)
+
+                def interrupted(*arguments):
+                    pathlib.Path("interrupted").touch()
+                    interrupt(*arguments)
+
+                signal.signal(signal.SIGINT, interrupted)
                 if not pathlib.Path({str(started)!r}).exists():
                     pathlib.Path({str(started)!r}).touch()
                     time.sleep(60)
         """,
     )
     process = project.start(*command, "--integration", **env)
-    while not started.exists():
-        assert process.poll() is None
+    assert wait_until(lambda: started.exists() or process.poll() is not None)
+    assert process.poll() is None
     return process
 
 
@@ -104,9 +111,9 @@ def test_ctrl_c_leaves_nothing(door: str, project: Project) -> None:
     process.send_signal(signal.SIGINT)
     if door == "django":
         # The first lets the running test finish, as unittest has it; the second does not.
-        time.sleep(0.5)
+        assert wait_until((project.path / "interrupted").exists)
         process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "KeyboardInterrupt" in output
     assert project.leftovers() == []
@@ -118,7 +125,7 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
     env = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
     process = start_sleeping(project, "manage.py", "test", **env)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     url = postgres_url.replace("/postgres?", "/test_shop?")
     ours = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
     with psycopg.connect(url) as connection:
@@ -131,6 +138,7 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
         assert found.fetchall() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -9,11 +9,9 @@ import pytest
 
 from itkit.exceptions import IsolationError
 from itkit.postgres import probe
-from tests.doors import SERIAL, enter
+from tests.doors import SERIAL, enter, slow
 from tests.pooler import pooler
 from tests.projects import Project, Result
-
-pytestmark = pytest.mark.slow
 
 ONE = """
     from itkit.test import IntegrationTestCase
@@ -67,6 +65,17 @@ def test_a_pooler_that_passes_all_on_is_no_obstacle(project: Project, postgres_u
     assert result.counts == {"passed": 1}, result.output
 
 
+PARALLEL = ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]
+WHERE = [
+    ("schema", PARALLEL[0]),
+    ("schema", PARALLEL[3]),
+    slow("schema", PARALLEL[1]),
+    slow("schema", PARALLEL[2]),
+    *(slow("database", door) for door in SERIAL),
+]
+"""Each isolation with some of the doors; those that only start their workers otherwise are slow."""
+
+
 ICU = {
     "a collation of ICU is created": """
         CreateCollation("german", provider="icu", locale="de-DE"),
@@ -77,8 +86,13 @@ ICU = {
 }
 
 
-@pytest.mark.parametrize("operation", ICU)
-def test_a_migration_that_needs_icu_is_told_who_has_it(operation: str, project: Project) -> None:
+@pytest.mark.parametrize(
+    ("operation", "door"),
+    [*zip(ICU, PARALLEL[::3], strict=True), *map(slow, ICU, PARALLEL[1:3])],
+)
+def test_a_migration_that_needs_icu_is_told_who_has_it(
+    operation: str, door: str, project: Project
+) -> None:
     project.write("test_one.py", ONE)
     project.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = settings\n")
     project.write(
@@ -92,10 +106,9 @@ def test_a_migration_that_needs_icu_is_told_who_has_it(operation: str, project: 
             operations = [{ICU[operation].strip()}]
         """,
     )
-    for door in ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]:
-        message = refused(enter(door, project))
-        assert "ITKIT_SOURCE=system" in message
-        assert "ITKIT_POSTGRES_URL=postgresql://" in message
+    message = refused(enter(door, project))
+    assert "ITKIT_SOURCE=system" in message
+    assert "ITKIT_POSTGRES_URL=postgresql://" in message
 
 
 ALIASES = """
@@ -207,15 +220,13 @@ def with_aliases(project: Project) -> None:
         project.write(name, text)
 
 
-PARALLEL = ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]
-
-
-@pytest.mark.parametrize("isolation", ["schema", "database"])
-def test_several_aliases_mirrors_dependencies_and_routers(isolation: str, project: Project) -> None:
+@pytest.mark.parametrize(("isolation", "door"), WHERE)
+def test_several_aliases_mirrors_dependencies_and_routers(
+    isolation: str, door: str, project: Project
+) -> None:
     with_aliases(project)
-    for door in PARALLEL if isolation == "schema" else SERIAL:
-        result = enter(door, project, ITKIT_POSTGRES_ISOLATION=isolation)
-        assert result.counts == {"passed": 5}, result.output
+    result = enter(door, project, ITKIT_POSTGRES_ISOLATION=isolation)
+    assert result.counts == {"passed": 5}, result.output
 
 
 WAYS_SETTINGS = """
@@ -297,14 +308,15 @@ WAYS = """
 """
 
 
-@pytest.mark.parametrize("isolation", ["schema", "database"])
-def test_pools_cursors_binding_async_and_threads(isolation: str, project: Project) -> None:
+@pytest.mark.parametrize(("isolation", "door"), WHERE)
+def test_pools_cursors_binding_async_and_threads(
+    isolation: str, door: str, project: Project
+) -> None:
     project.settings("from psycopg import IsolationLevel\n")
     project.settings(WAYS_SETTINGS)
     project.write("test_ways.py", WAYS)
-    for door in PARALLEL if isolation == "schema" else SERIAL:
-        result = enter(door, project, ITKIT_POSTGRES_ISOLATION=isolation)
-        assert result.counts == {"passed": 9}, result.output
+    result = enter(door, project, ITKIT_POSTGRES_ISOLATION=isolation)
+    assert result.counts == {"passed": 9}, result.output
 
 
 COMMANDS = """
@@ -369,7 +381,7 @@ COMMANDS = """
 """
 
 
-@pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.parametrize("isolation", ["schema", slow("database")])
 def test_commands_and_migrations_inside_of_tests(isolation: str, project: Project) -> None:
     project.write("test_commands.py", COMMANDS)
     for door in SERIAL:
@@ -424,7 +436,7 @@ def left_on(url: str) -> list[str]:
         return [name for (name,) in connection.execute(query).fetchall()]
 
 
-@pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.parametrize("isolation", ["schema", slow("database")])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_the_runners(
     options: str, isolation: str, project: Project, postgres_url: str

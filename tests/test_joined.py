@@ -11,10 +11,8 @@ from itkit.exceptions import ItkitError
 from itkit.payload import Invitation
 from itkit.redis.counter import Counter, Reader
 from itkit.redis.joined import joined
-from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
-from tests.projects import Project, after, processes_with
-
-pytestmark = pytest.mark.slow
+from tests.doors import EVERY_DOOR, enter, slow, write_tests
+from tests.projects import Project, wait_until
 
 BASE = """
     import os
@@ -165,7 +163,7 @@ CELERY_TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_a_worker_of_celery_serves_one_test_after_another(door: str, project: Project) -> None:
     project.settings(CELERY_SETTINGS)
     project.write("shop/__init__.py", "from shop.celery import app")
@@ -216,7 +214,7 @@ RQ_WORKER = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_a_worker_of_rq_and_the_processes_that_it_forks(door: str, project: Project) -> None:
     project.settings(
         """
@@ -291,7 +289,7 @@ PLAIN = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_runs_within_a_test_are_runs_of_their_own(door: str, project: Project) -> None:
     write_tests(project, BASE + NESTED)
     project.write("nested/__init__.py", "")
@@ -308,7 +306,7 @@ ENDLESS = """
 
     class Endless(IntegrationTestCase):
         def test_starts_a_process(self):
-            look = "import time; print('joined', flush=True); time.sleep(300)"
+            look = "import pathlib, time; pathlib.Path('joined').touch(); time.sleep(300)"
             self.process = subprocess.Popen([sys.executable, "manage.py", "shell", "-v", "0", "-c", look])
             time.sleep(300)
 """
@@ -317,13 +315,10 @@ ENDLESS = """
 def test_a_process_ends_with_the_run_that_was_killed(project: Project) -> None:
     write_tests(project, BASE + ENDLESS)
     run = project.start("manage.py", "test", "--integration")
-    assert run.stdout is not None
-    with run.stdout:
-        assert any("joined" in line for line in run.stdout)
-    assert len(processes_with("manage.py shell")) == 1
+    assert wait_until((project.path / "joined").exists)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    assert after(5, lambda: processes_with("manage.py shell")) == []
+    assert project.processes() == []
     assert project.leftovers() == []
 
 
@@ -422,7 +417,7 @@ WAITING = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_who_waits_for_a_key_follows_as_well(door: str, project: Project) -> None:
     project.settings(
         """

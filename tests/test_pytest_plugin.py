@@ -132,7 +132,6 @@ def test_a_fixture_without_integration_says_what_it_needs(project: Project) -> N
     assert "The fixture 'backends' needs --integration." in result.output
 
 
-@pytest.mark.slow
 def test_a_pytest_inside_of_a_test_leaves_the_environment_alone(project: Project) -> None:
     project.write("inner.py", "def test_inner():\n    pass\n")
     project.write(

@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 
 from itkit.redis import Isolation
-from tests.doors import enter, write_tests
+from tests.doors import enter, slow, write_tests
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket, programs
-
-pytestmark = pytest.mark.slow
 
 RUN = "0123abcd"
 PARALLEL = [
@@ -88,7 +86,7 @@ def hostile(project: Project) -> Project:
     return project
 
 
-@pytest.fixture(params=programs())
+@pytest.fixture(params=["valkey", *map(slow, programs("redis", "redis-6"))])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with on_socket(request.param) as server:
         yield server

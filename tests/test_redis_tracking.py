@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,9 @@ import redis
 
 from itkit.redis import Isolation, RunLease
 from itkit.redis.tracking import Tracking
-from tests.doors import DOORS, enter, write_tests
-from tests.projects import Project, after
+from tests.doors import EVERY_DOOR, enter, slow, write_tests
+from tests.projects import Project, after, wait_until
 from tests.redis_server import Server, on_port, on_socket, programs
-
-pytestmark = pytest.mark.slow
 
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"
@@ -197,7 +194,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", "django, two spawned workers", "pytest"])
+@pytest.mark.parametrize("door", ["django", slow("django, two spawned workers"), "pytest"])
 @pytest.mark.parametrize(
     ("scope", "sees"),
     [
@@ -220,13 +217,11 @@ def test_keys_last_as_long_as_the_scope(
 LEFT = ["':1:a' (string, no TTL) in database 1", "'queue' (list, no TTL)", "'soon' (string, TTL "]
 
 
-@pytest.mark.parametrize(("door", "given"), [(door, "two" in door) for door in DOORS], ids=str)
-def test_what_a_test_leaves_is_told_on_request(
-    door: str, given: bool, project: Project, redis_url: str
-) -> None:
+@pytest.mark.parametrize("door", EVERY_DOOR)
+def test_what_a_test_leaves_is_told_on_request(door: str, project: Project, redis_url: str) -> None:
     write_tests(project, TESTS)
     (project.path / "pytest.ini").write_text("[pytest]\nDJANGO_SETTINGS_MODULE = settings\n")
-    env = {"ITKIT_REDIS_URL": redis_url} if given else {}
+    env = {"ITKIT_REDIS_URL": redis_url} if "two" in door else {}
     reported = enter(door, project, ITKIT_REDIS_LEAKS="report", **env)
     assert reported.code == 0, reported.output
     failed = enter(door, project, ITKIT_REDIS_LEAKS="fail", **env)
@@ -258,11 +253,11 @@ def test_a_killed_run_is_swept_by_the_next(project: Project, server: Server) -> 
     )
     (project.path / "sleep").touch()
     process = project.start("manage.py", "test", "--integration", ITKIT_REDIS_URL=server.url)
-    while not (project.path / "started").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
+    has_started = (project.path / "started").exists
+    assert wait_until(lambda: has_started() or process.poll() is not None)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     (project.path / "sleep").unlink()
     with server.client() as client, server.client(db=1) as cache:
         assert foreign(cache) == 1

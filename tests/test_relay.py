@@ -14,7 +14,7 @@ import pytest
 from itkit import boundary
 from itkit.registry import Registry
 from itkit.relay import Relay
-from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project, after
 
@@ -195,7 +195,7 @@ CELERY = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_a_worker_of_celery_that_outlasts_a_test(door, project: Project):
     project.settings("""
         CELERY_BROKER_URL = "redis://127.0.0.1:1/3"
@@ -255,7 +255,7 @@ SHARED = f"""{BASE}
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_a_process_shares_what_can_be_shared(door, project: Project):
     project.settings("""
         MAILERS = {"default": {}}  # without, Django 6.1 warns

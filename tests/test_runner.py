@@ -2,13 +2,10 @@
 
 import textwrap
 
-import pytest
-
 from tests.doors import TESTS, write_tests
 from tests.projects import Project
 
 
-@pytest.mark.slow
 def test_djangos_own_options_keep_working(project: Project) -> None:
     write_tests(project, TESTS)
     for options, passed in (
@@ -24,7 +21,6 @@ def test_djangos_own_options_keep_working(project: Project) -> None:
         assert result.counts == {"passed": passed}, f"{options}\n{result.output}"
 
 
-@pytest.mark.slow
 def test_a_project_runner_keeps_its_own_options(project: Project) -> None:
     write_tests(project, TESTS)
     project.write(

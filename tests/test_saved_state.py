@@ -9,8 +9,6 @@ import pytest
 from tests.projects import Project, Result
 from tests.test_template import MIGRATION, TESTS, has_migrated
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def shop(project: Project, cache_dir: Path) -> Iterator[Project]:

@@ -27,7 +27,7 @@ from itkit.services.errors import SearchEndedError
 from itkit.services.supervisor import Supervisor
 from itkit.services.user import current_user, unprivileged_user
 from tests import redis_server
-from tests.projects import interruptible
+from tests.projects import interruptible, wait_until
 
 IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can run a server as another user")
@@ -78,7 +78,7 @@ def open_directory() -> Path:
 def place() -> Iterator[Path]:
     path = open_directory()
     yield path
-    assert wait_for(lambda: not processes_in(path))
+    assert wait_until(lambda: not processes_in(path))
     shutil.rmtree(path)
 
 
@@ -157,15 +157,6 @@ def program_of(place: Path, name: str) -> psutil.Process:
     """The one that the guard has started; a server's own children begin as its likeness."""
     (found,) = [child for child in guard_of(place).children() if name in child.cmdline()[0]]
     return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 2.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 def shared_memory() -> list[str]:
@@ -288,8 +279,8 @@ def test_a_killed_test_process_leaves_nothing(spawn, place: Path, seconds: float
     process.kill()
     process.wait()
 
-    assert wait_for(lambda: is_clean(place))
-    assert wait_for(lambda: unused_segments() <= segments)
+    assert wait_until(lambda: is_clean(place))
+    assert wait_until(lambda: unused_segments() <= segments)
     assert list(place.glob("cache/*.partial")) == []
     services = start([postgres()], Options(cache_dir=str(place / "cache"), data_root=str(place)))
     assert probe_postgres(services.postgres.url, 1)
@@ -306,7 +297,7 @@ def test_the_servers_end_with_the_test_process_though_its_forked_worker_lives(
     worker = int(process.stdout.readline())
     try:
         process.kill()
-        assert wait_for(lambda: not run_directories(place))
+        assert wait_until(lambda: not run_directories(place))
         assert psutil.pid_exists(worker)
     finally:
         os.kill(worker, signal.SIGKILL)
@@ -330,8 +321,8 @@ def test_an_interrupt_during_the_start_ends_it_at_once(spawn, place: Path):
     process = spawn()
     time.sleep(0.25)
     process.send_signal(signal.SIGINT)
-    assert process.wait(2) != 0
-    assert wait_for(lambda: is_clean(place))
+    assert process.wait(20) != 0
+    assert wait_until(lambda: is_clean(place))
 
 
 @needs_linux
@@ -342,7 +333,7 @@ def test_a_killed_guard_takes_the_servers_with_it_and_the_next_start_sweeps(
     (left,) = run_directories(place)
     guard_of(place).kill()
 
-    assert wait_for(lambda: not processes_in(place))
+    assert wait_until(lambda: not processes_in(place))
     with pytest.raises(ServiceUnavailableError, match="guard process of itkit ended with signal 9"):
         first.check()
     first.stop()
@@ -356,16 +347,16 @@ def test_a_killed_guard_takes_the_servers_with_it_and_the_next_start_sweeps(
 @needs_linux
 def test_a_guard_killed_during_the_start_leaves_no_process(spawn, place: Path):
     process = spawn()
-    assert wait_for(lambda: any("initdb" in str(p.cmdline()[:1]) for p in processes_in(place)))
+    assert wait_until(lambda: any("initdb" in str(p.cmdline()[:1]) for p in processes_in(place)))
     guard_of(place).kill()
-    assert process.wait(2) != 0
-    assert wait_for(lambda: not processes_in(place))
+    assert process.wait(20) != 0
+    assert wait_until(lambda: not processes_in(place))
 
 
 def test_a_server_that_died_is_reported_with_its_log(started: Services, place: Path):
     server = program_of(place, "valkey")
     server.kill()
-    server.wait(2)
+    server.wait(20)
     with pytest.raises(ServiceUnavailableError) as caught:
         started.check()
     message = str(caught.value)

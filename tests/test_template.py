@@ -19,8 +19,6 @@ from itkit.postgres.template import evict
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result
 
-pytestmark = pytest.mark.slow
-
 MIGRATION = """
     from django.db import migrations
 
@@ -284,9 +282,9 @@ MEETING = """
 
 def test_of_runs_that_start_at_once_one_migrates(shop: Project, server: dict[str, str]) -> None:
     shop.write("shop/tests.py", TESTS + MEETING)
-    with ThreadPoolExecutor(4) as pool:
-        runs = [pool.submit(passed, shop, **server) for _ in range(4)]
-        results = [run.result() for run in runs]
+    runs = [shop.start("manage.py", "test", "--integration", **server) for _ in range(4)]
+    results = [shop.finish(run) for run in runs]
+    assert [result.code for result in results] == [0] * 4
     assert [has_migrated(result) for result in results].count(True) == 1
     assert len({place(result) for result in results}) == 4
 

@@ -10,8 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final, LiteralString, NamedTuple
 
-import psycopg
-from psycopg.errors import InvalidParameterValue
+from psycopg.errors import (
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    InvalidParameterValue,
+    WrongObjectType,
+)
 
 from itkit.postgres.server import Connection, literal
 
@@ -32,14 +36,15 @@ _OPTIONS: Final[LiteralString] = f"""
         SELECT 0, c.relname::text, '', '', c.reloptions
         UNION ALL SELECT 0, c.relname, '', 'toast.', reloptions
         FROM pg_class WHERE oid = c.reltoastrelid
-        UNION ALL SELECT attnum, concat(c.relname, '.', attname), format('ALTER %I ', attname), '',
-            attoptions
+        UNION ALL SELECT attnum, concat(c.relname, '.', attname),
+            concat('ALTER ', quote_ident(attname), ' '), '', attoptions
         FROM pg_attribute WHERE attrelid = c.oid AND NOT attisdropped
     ) o (number, object, part, prefix, options),
         pg_options_to_table(o.options) WITH ORDINALITY p (name, value, position)
     WHERE c.relnamespace = current_schema()::regnamespace
-    ORDER BY c.oid, o.number, o.prefix, p.position
 """
+_IN_ORDER: Final[LiteralString] = "ORDER BY c.oid, o.number, o.prefix, p.position"
+_OF_RELATION: Final[LiteralString] = "AND c.oid = %s"
 
 
 class Option(NamedTuple):
@@ -92,7 +97,8 @@ def of_project(connection: Connection) -> list[Option]:
     Args:
         connection: inside of ``catalogue.printed``.
     """
-    found = _all(connection)
+    rows = connection.execute(f"{_OPTIONS} {_IN_ORDER}").fetchall()
+    found = [Option(*row) for row in rows]
     examples = {(option.is_of_column, option.name, option.relkind): option for option in found}
     settable = {key: _is_settable(connection, option) for key, option in examples.items()}
     own = {
@@ -126,10 +132,6 @@ def statements(options: Iterable[Option]) -> dict[int, str]:
     return {oid: f"ALTER TABLE ONLY {tables[oid]} {', '.join(found[oid])}" for oid in found}
 
 
-def _all(connection: Connection) -> list[Option]:
-    return [Option(*row) for row in connection.execute(_OPTIONS).fetchall()]
-
-
 def _is_settable(connection: Connection, option: Option) -> bool | None:
     """Whether DDL can take an option away and set it again; None where that cannot be tried."""
     alter = f"ALTER TABLE ONLY {option.table} "
@@ -142,11 +144,12 @@ def _is_settable(connection: Connection, option: Option) -> bool | None:
             return _value(connection, option) == option.value
     except InvalidParameterValue:
         return False  # the server does not know the option by this name
-    except (psycopg.DataError, psycopg.NotSupportedError, psycopg.ProgrammingError):
+    except (FeatureNotSupported, InsufficientPrivilege, WrongObjectType):
         return None  # the column of a view has no such statement, for example
 
 
 def _value(connection: Connection, option: Option) -> str | None:
     """Return the present value of an option."""
-    same = (found for found in _all(connection) if found[:2] == option[:2])
+    rows = connection.execute(f"{_OPTIONS} {_OF_RELATION}", [option.relation]).fetchall()
+    same = (found for found in map(Option._make, rows) if found.column == option.column)
     return next((found.value for found in same if found.name == option.name), None)
