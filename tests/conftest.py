@@ -14,6 +14,7 @@ from django.db import connections
 import itkit
 from itkit import postgres, redis, services, urls
 from itkit.exceptions import ServiceUnavailableError
+from tests import sentinel as sentinels
 from tests.projects import Project, directory, environment
 from tests.warm import Server
 
@@ -100,6 +101,21 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
         started = Project(tmp_path, cache=cache_dir, data_root=data_root, warm=warm)
         yield started
         started.kill()
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[sentinels.Machine]:
+    """The servers of a developer's machine."""
+    with sentinels.machine() as started:
+        yield started
+
+
+@pytest.fixture
+def sentinel(machine: sentinels.Machine) -> sentinels.Sentinel:
+    """A developer's data on these servers, which no run of itkit may change."""
+    made = sentinels.Sentinel(machine)
+    made.restore()
+    return made
 
 
 @pytest.fixture(scope="module")
