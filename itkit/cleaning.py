@@ -4,7 +4,7 @@ That is schemas and databases on a server which runs do not start themselves, an
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.template.defaultfilters import filesizeformat
 
@@ -54,6 +54,8 @@ def server() -> services.Service | None:
     if need is None:
         return None
     try:
+        # Runs may have left something where the role, by now, may do nothing but look.
+        need = replace(need, probe=postgres.probe)
         return services.start([need], services.Options(source="settings")).postgres
     except ServiceUnavailableError:
         if need.given:

@@ -100,6 +100,9 @@ def _setting(default: Any, check: Check, *, env: str | None = None, is_secret: b
     return field(default=default, metadata=metadata)
 
 
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+"""The values of a flag in the environment."""
+
 SOURCES = ("auto", "settings", "embedded", "system")
 """Where servers may come from: ``auto`` tries all in this order, the others only themselves."""
 
@@ -143,6 +146,11 @@ class PostgresSettings:
     )
     bin: str | None = _setting(None, _a_string, env="ITKIT_POSTGRES_BIN")
     allow_remote: bool = _setting(False, _a_flag)  # noqa: FBT003 - a default, not a call's argument
+    in_project_database: bool = _setting(
+        False,  # noqa: FBT003 - as above
+        _a_flag,
+        env="ITKIT_POSTGRES_IN_PROJECT_DATABASE",
+    )
     extensions: tuple[str, ...] = _setting((), _strings)
     isolation: str = _setting("schema", _one_of(ISOLATIONS), env="ITKIT_POSTGRES_ISOLATION")
     keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
@@ -313,7 +321,9 @@ class _Reader:
 
     def _from_environment(self, item: Field[Any], text: str) -> Any:
         value: Any = text
-        if isinstance(item.default, int | float):
+        if isinstance(item.default, bool):
+            value = _FLAGS.get(text.lower(), text)
+        elif isinstance(item.default, int | float):
             try:
                 value = type(item.default)(text)
             except ValueError:

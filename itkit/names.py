@@ -34,6 +34,8 @@ _FINGERPRINT = r"[0-9a-f]{12}"
 _OUR_STATE = re.compile(
     rf"itkit_(?P<fingerprint>{_FINGERPRINT})_(?:template|script|kept_[0-9a-f]{{8}})"
 )
+_OUR_DATABASE = re.compile(r"itkit_tests_(?:[a-z0-9_]+_)?[0-9a-f]{8}")
+_LONGEST_PART: Final = 30  # of a database's own name; Postgres cuts names at 63 bytes
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
 _OUR_USER = re.compile(rf"itkit_(?P<run>{_RUN})_{_WORKER}")
 
@@ -88,6 +90,25 @@ def new_kept_schema(fingerprint: str) -> str:
 
 def _beside(schema: str, what: str) -> str:
     return f"{schema}{what}" if schema.count("_") > 2 else f"{schema}_{what}"
+
+
+def database(name: str, *owner: str) -> str:
+    """Return the database that itkit creates on a server for the schemas of a project's tests.
+
+    No other tool takes it for its own, as Django does with ``test_<NAME>``.
+
+    Args:
+        name: of the project's own database, for people to recognise.
+        owner: all that tells the project from others, which may use the same name.
+    """
+    shown = re.sub(r"[^a-z0-9]+", "_", name.lower())[:_LONGEST_PART].strip("_")
+    digest = blake2s(repr((name, *owner)).encode(), digest_size=4).hexdigest()
+    return "_".join(filter(None, ("itkit_tests", shown, digest)))
+
+
+def is_database(name: str) -> bool:
+    """Whether a name is that of a database which itkit creates for schemas."""
+    return _OUR_DATABASE.fullmatch(name) is not None
 
 
 def key_prefix(run: str, worker: str) -> str:

@@ -100,7 +100,9 @@ class Run:
         if service is None:
             return {}
         is_thrown_away = _is_thrown_away(service)
-        databases = postgres.RunDatabases(service.url, run, owned=is_thrown_away)
+        databases = postgres.RunDatabases(
+            service.url, run, owned=is_thrown_away, is_alone=service.started
+        )
         if service.state is not None and not is_thrown_away:
             self._releases.callback(_save_if_worth_it, databases, service.state)
         self._releases.callback(databases.stop)
@@ -168,7 +170,7 @@ def postgres_need(settings: conf.Settings) -> Need | None:
         project=postgres.project_server(),
         allow_remote=settings.postgres.allow_remote,
         binary=settings.postgres.bin,
-        probe=postgres.probe,
+        probe=postgres.probe_for_tests,
     )
 
 
@@ -235,6 +237,7 @@ def _summary(run: str, services: Services, notes: Iterable[str], milliseconds: i
     if services.redis:
         parts.append(f"prefix {names.key_prefix(run, names.MAIN_WORKER)}")
     parts += [*_left_to_django(), *notes]
+    parts += [f"passed over: {reason}" for service in services for reason in service.passed_over]
     return f"itkit: {', '.join(parts) or 'no server needed'} · ready in {milliseconds} ms"
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg
 
 from tests.warm import Command, Server
 
@@ -186,6 +187,7 @@ class Project:
             ITKIT_DATA_ROOT=str(self.data_root),
             ITKIT_CACHE_DIR=str(cache),
             ITKIT_SOURCE="embedded",
+            ITKIT_START_TIMEOUT="120",  # the machine may be busy with other tests
         )
         self.write("settings.py", SETTINGS)
         for name, text in FILES.items():
@@ -284,6 +286,13 @@ class Project:
     def _leftovers(self) -> list[str]:
         directories = [str(path) for path in self.data_root.iterdir()]
         return directories + processes_with(str(self.data_root))
+
+
+def own_databases(url: str) -> list[str]:
+    """Return the databases that itkit has created on a server for schemas of tests."""
+    query = "SELECT datname FROM pg_database WHERE datname LIKE 'itkit\\_tests\\_%' ORDER BY 1"
+    with psycopg.connect(url) as connection:
+        return [name for (name,) in connection.execute(query).fetchall()]
 
 
 def after(seconds: float, found: Callable[[], list[str]]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import Project, Result, directory, wait_until
+from tests.projects import Project, Result, directory, own_databases, wait_until
 
 TESTS = """
 from itkit.test import IntegrationTestCase
@@ -44,6 +44,7 @@ class Tests(IntegrationTestCase):
 """
 
 SCHEMAS = r"SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\_%' ORDER BY 1"
+ALL_DATABASES = "SELECT datname FROM pg_database"
 DATABASES = r"SELECT datname FROM pg_database WHERE datname ~ '^(itkit_|test_)' ORDER BY 1"
 
 
@@ -114,17 +115,18 @@ def test_what_two_runs_have_kept_is_shown_and_then_removed(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     run_twice(project, server)
-    before = rows(postgres_url, SCHEMAS, "test_shop")
+    [own] = own_databases(postgres_url)
+    before = rows(postgres_url, SCHEMAS, own)
     assert {"itkit_ext"} < set(before)
     shown = project.manage("itkit", "clean", "--dry-run", **server)
     assert shown.code == 0, shown.output
     expected = {
         "schema itkit_template", "schema itkit_script", "schema itkit_kept", "schema itkit_ext",
-        "database test_shop",
+        f"database {own}",
     }  # fmt: skip
     assert expected <= set(outcomes(shown))
     assert set(outcomes(shown).values()) == {"would be removed"}
-    assert rows(postgres_url, SCHEMAS, "test_shop") == before
+    assert rows(postgres_url, SCHEMAS, own) == before
     cleaned = project.manage("itkit", "clean", **server)
     assert cleaned.code == 0, cleaned.output
     assert outcomes(cleaned) == dict.fromkeys(outcomes(shown), "removed")
@@ -151,24 +153,34 @@ def test_what_is_not_ours_stays(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     like_a_run, like_a_template = "itkit_0123abcd_w0", "itkit_0123456789ab_template"
+    run_twice(project, server)
+    [own] = own_databases(postgres_url)
     with connected(postgres_url) as connection:
         connection.execute("CREATE DATABASE test_shop")
-    with connected(postgres_url, "test_shop") as connection:
+        connection.execute("CREATE DATABASE itkit_tests_shop_0123abcd")
+    with connected(postgres_url, own) as connection:
         for name in ("other", like_a_run, like_a_template):
             connection.execute(f"CREATE SCHEMA {name} CREATE TABLE mine (id int)")
         connection.execute("CREATE TABLE public.mine (id int)")
-    run_twice(project, server)
-    cleaned = project.manage("itkit", "clean", **server)
-    assert cleaned.code == 0, cleaned.output
-    assert "schema itkit_script" in outcomes(cleaned)
-    assert set(outcomes(cleaned)) & {f"schema {like_a_run}", "database test_shop"} == set()
-    left = rows(postgres_url, SCHEMAS, "test_shop")
-    assert {"other", like_a_run, like_a_template, "public"} <= set(left)
-    assert [name for name in left if name.endswith("_script")] == []
-    tables = "SELECT schemaname || '.mine' FROM pg_tables WHERE tablename = 'mine' ORDER BY 1"
-    assert rows(postgres_url, tables, "test_shop") == sorted(
-        f"{name}.mine" for name in ("other", "public", like_a_run, like_a_template)
-    )
+    try:
+        cleaned = project.manage("itkit", "clean", **server)
+        assert cleaned.code == 0, cleaned.output
+        found = outcomes(cleaned)
+        assert found["schema itkit_script"] == "removed"
+        assert found[f"database {own}"] == "stays, as something else is in it or uses it"
+        assert f"schema {like_a_run}" not in found
+        assert {"test_shop", "itkit_tests_shop_0123abcd"} < set(rows(postgres_url, ALL_DATABASES))
+        left = rows(postgres_url, SCHEMAS, own)
+        assert {"other", like_a_run, like_a_template, "public"} <= set(left)
+        assert [name for name in left if name.endswith("_script")] == []
+        tables = "SELECT schemaname || '.mine' FROM pg_tables WHERE tablename = 'mine' ORDER BY 1"
+        assert rows(postgres_url, tables, own) == sorted(
+            f"{name}.mine" for name in ("other", "public", like_a_run, like_a_template)
+        )
+    finally:
+        with connected(postgres_url) as connection:
+            connection.execute("DROP DATABASE test_shop")
+            connection.execute("DROP DATABASE itkit_tests_shop_0123abcd")
 
 
 def test_half_of_a_template_is_removed(
@@ -176,8 +188,9 @@ def test_half_of_a_template_is_removed(
 ) -> None:
     """Somebody has dropped the template by hand: its script and what was kept of it are left."""
     run_twice(project, server)
-    with connected(postgres_url, "test_shop") as connection:
-        for name in rows(postgres_url, SCHEMAS, "test_shop"):
+    [own] = own_databases(postgres_url)
+    with connected(postgres_url, own) as connection:
+        for name in rows(postgres_url, SCHEMAS, own):
             if name.endswith("_template"):
                 connection.execute(f"DROP SCHEMA {name} CASCADE")
     cleaned = project.manage("itkit", "clean", **server)
@@ -206,11 +219,12 @@ def test_a_database_that_somebody_is_in_stays(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     run_twice(project, server)
-    with connected(postgres_url, "test_shop"):
+    [own] = own_databases(postgres_url)
+    with connected(postgres_url, own):
         cleaned = project.manage("itkit", "clean", **server)
     assert cleaned.code == 0, cleaned.output
     found = outcomes(cleaned)
-    assert found.pop("database test_shop") == "stays, as something else is in it or uses it"
+    assert found.pop(f"database {own}") == "stays, as something else is in it or uses it"
     assert set(found.values()) == {"removed"}
 
 
@@ -218,17 +232,18 @@ def test_the_projects_own_server_is_cleaned_if_it_answers(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     run_twice(project, server)
+    [own] = own_databases(postgres_url)
     cache = {"ITKIT_CACHE_DIR": server["ITKIT_CACHE_DIR"]}
     nobody = project.manage("itkit", "clean", **cache)
     assert nobody.code == 0, nobody.output
     assert "none is looked at" in nobody.output
-    own = parse(postgres_url, POSTGRES_SCHEMES)
+    url = parse(postgres_url, POSTGRES_SCHEMES)
     project.settings(
-        f'DATABASES["default"] |= {{"HOST": {own.host!r}, "PORT": "{own.port or ""}",'
-        f' "USER": {own.user!r}}}'
+        f'DATABASES["default"] |= {{"HOST": {url.host!r}, "PORT": "{url.port or ""}",'
+        f' "USER": {url.user!r}}}'
     )
     cleaned = project.manage("itkit", "clean", **cache)
-    assert outcomes(cleaned)["database test_shop"] == "removed", cleaned.output
+    assert outcomes(cleaned)[f"database {own}"] == "removed", cleaned.output
 
 
 def test_a_server_that_was_given_and_is_down_keeps_no_cache(project: Project, cache: Path) -> None:

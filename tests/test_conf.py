@@ -123,9 +123,23 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.postgres.keep, settings.postgres.isolation) == (0, "database")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", True), ("true", True), ("True", True), ("0", False), ("false", False)]
+)  # fmt: skip
+def test_a_flag_in_the_environment_is_a_word(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
+) -> None:
+    monkeypatch.setenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE", text)
+    with override_settings(ITKIT={"POSTGRES": {"IN_PROJECT_DATABASE": not expected}}):
+        assert conf.get().postgres.in_project_database is expected
+
+
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "soon")
     assert "the environment variable ITKIT_START_TIMEOUT is 'soon'" in mistakes_of({})[0]
+    monkeypatch.setenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE", "")
+    assert "ITKIT_POSTGRES_IN_PROJECT_DATABASE is '', expected True or False" in mistakes_of({})[-1]
+    monkeypatch.delenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE")
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "5")
     monkeypatch.setenv("ITKIT_POSTGRES_KEEP", "many")
     assert "the environment variable ITKIT_POSTGRES_KEEP is 'many'" in mistakes_of({})[0]

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from tests.doors import SERIAL, TESTS, enter, repeated, write_tests
-from tests.projects import Project, wait_until
+from tests.projects import Project, own_databases, wait_until
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,15 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
     process = start_sleeping(project, "manage.py", "test", **env)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    url = postgres_url.replace("/postgres?", "/test_shop?")
+    [own] = own_databases(postgres_url)
+    url = postgres_url.replace("/postgres?", f"/{own}?")
     ours = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
     with psycopg.connect(url) as connection:
         assert (
             len(connection.execute(ours).fetchall()) == 4
         )  # clone, template, its script, extensions
     assert project.test("--integration", **env).code == 0
-    with psycopg.connect(postgres_url) as connection:
-        found = connection.execute("SELECT FROM pg_database WHERE datname = 'test_shop'")
-        assert found.fetchall() == []
+    assert own_databases(postgres_url) == []
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def test_two_runs_at_once_on_one_server_do_not_meet(
         assert Result(0, output.strip()).counts == {"passed": 13}, output
     with psycopg.connect(postgres_url) as connection:
         left = connection.execute(
-            "SELECT datname FROM pg_database WHERE datname = 'test_shop' UNION ALL"
+            "SELECT datname FROM pg_database WHERE datname LIKE 'itkit%' UNION ALL"
             " SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'"
         ).fetchall()
     assert left == []

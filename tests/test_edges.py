@@ -429,7 +429,7 @@ def left_on(url: str) -> list[str]:
     """Return what is left of itkit's on a server, schemas of the maintenance database included."""
     query = (
         "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%' UNION ALL"
-        " SELECT datname FROM pg_database WHERE datname LIKE 'itkit%' OR datname = 'test_shop'"
+        " SELECT datname FROM pg_database WHERE datname LIKE 'itkit%' OR datname LIKE 'test_%'"
         " UNION ALL SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'itkit%'"
     )
     with psycopg.connect(url) as connection:

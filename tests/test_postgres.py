@@ -184,7 +184,7 @@ def test_a_role_that_may_do_nothing_is_told_what_it_needs(project: Project, poor
     assert "Traceback" not in result.output
 
 
-def test_a_role_without_createdb_works_in_schemas_of_the_project_s_database(
+def test_a_role_without_createdb_works_in_schemas_of_the_database_that_is_given(
     project: Project, poor_role: str, connection: psycopg.Connection, postgres_url: str
 ) -> None:
     project.write("shop/tests.py", TESTS)
@@ -195,18 +195,6 @@ def test_a_role_without_createdb_works_in_schemas_of_the_project_s_database(
     with psycopg.connect(postgres_url.replace("/postgres?", "/shop_dev?")) as inside:
         left = inside.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'itkit%'")
         assert left.fetchall() == []
-
-
-def test_a_database_of_djangos_own_is_used_and_stays(
-    project: Project, connection: psycopg.Connection, postgres_url: str
-) -> None:
-    project.write("shop/tests.py", TESTS)
-    connection.execute("CREATE DATABASE test_shop")
-    result = project.test("--integration", ITKIT_POSTGRES_URL=postgres_url)
-    assert "DATABASE test_shop" in result.output
-    found = connection.execute("SELECT FROM pg_database WHERE datname = 'test_shop'").fetchall()
-    connection.execute("DROP DATABASE test_shop")
-    assert len(found) == 1
 
 
 def test_the_projects_own_server_is_used_when_it_answers(

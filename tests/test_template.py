@@ -17,7 +17,7 @@ from itkit.postgres.schemas import Schemas
 from itkit.postgres.server import connect
 from itkit.postgres.template import evict
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import Project, Result
+from tests.projects import Project, Result, own_databases
 
 MIGRATION = """
     from django.db import migrations
@@ -93,7 +93,7 @@ def has_migrated(result: Result) -> bool:
 
 def kept(url: str) -> list[str]:
     """Return the schemas that are kept in the database of the shop's tests."""
-    with connected(url, "test_shop") as connection:
+    with connected(url, own_databases(url)[0]) as connection:
         return [name for name in Schemas(connection).described() if "_kept_" in name]
 
 
@@ -122,7 +122,7 @@ def test_nothing_of_the_tests_rows_stays_in_a_kept_schema(
 ) -> None:
     passed(shop, **server)
     (name,) = kept(postgres_url)
-    with connected(postgres_url, "test_shop") as connection:
+    with connected(postgres_url, own_databases(postgres_url)[0]) as connection:
         rows = {
             table: connection.execute(f"SELECT * FROM {name}.{table}").fetchall()
             for table in ("shop_customer", "shop_currency")
@@ -147,7 +147,7 @@ def test_as_many_are_kept_as_the_settings_say(
     )
     env = {**server, "ITKIT_POSTGRES_ISOLATION": isolation}
     passed(shop, "--parallel", "3", **{**env, "ITKIT_POSTGRES_KEEP": "2"})
-    database = "test_shop" if isolation == "schema" else "postgres"
+    database = own_databases(postgres_url)[0] if isolation == "schema" else "postgres"
     query = "SELECT nspname FROM pg_namespace UNION SELECT datname FROM pg_database"
     with connected(postgres_url, database) as connection:
         found = [row[0] for row in connection.execute(query).fetchall() if "_kept_" in row[0]]
@@ -216,7 +216,7 @@ def test_what_somebody_has_changed_is_not_used(
 ) -> None:
     first = passed(shop, **server)
     part, statement = CHANGES[change]
-    with connected(postgres_url, "test_shop") as connection:
+    with connected(postgres_url, own_databases(postgres_url)[0]) as connection:
         (name,) = (name for name in Schemas(connection).described() if part in name)
         connection.execute(statement.format(name).encode())
     second = passed(shop, **server)
@@ -229,7 +229,7 @@ def test_a_changed_template_is_made_anew_when_it_is_needed(
     shop: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     passed(shop, **server)
-    with connected(postgres_url, "test_shop") as connection:
+    with connected(postgres_url, own_databases(postgres_url)[0]) as connection:
         for name in Schemas(connection).described():
             if "_kept_" in name:
                 Schemas(connection).drop(name)

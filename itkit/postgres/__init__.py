@@ -10,6 +10,7 @@ left). The script of a ``clone`` is put together from ``dependencies`` (the orde
 
 from itkit.postgres.clean import Leftover, clean, leftovers
 from itkit.postgres.fingerprint import project_state
+from itkit.postgres.isolation import probe_for_tests
 from itkit.postgres.routing import Routing
 from itkit.postgres.run import RunDatabases
 from itkit.postgres.server import postgres_aliases, probe, project_server
@@ -22,6 +23,7 @@ __all__ = [
     "leftovers",
     "postgres_aliases",
     "probe",
+    "probe_for_tests",
     "project_server",
     "project_state",
 ]

@@ -156,15 +156,15 @@ def _fingerprints_in_use(places: Places) -> set[str | None]:
 
 
 def _homes(server: str) -> list[tuple[Isolation, str]]:
-    """Return the databases that runs of this project may have worked from, in either isolation."""
+    """Return the databases that runs may have worked from, in either isolation.
+
+    They are those of itkit's own, of any project, and where the user may have allowed runs of this
+    project to put their schemas.
+    """
     url = parse(server, POSTGRES_SCHEMES)
-    named: dict[str, None] = {}
-    for alias in postgres_aliases():
-        creation = connections[alias].creation
-        named[creation._get_test_db_name()] = None  # type: ignore[attr-defined]  # not in the stubs
-        named[str(connections[alias].settings_dict["NAME"])] = None
-    named[url.name] = None
+    own = [str(connections[alias].settings_dict["NAME"]) for alias in postgres_aliases()]
     with connect_to_server(server, application=_APPLICATION) as maintenance:
+        named = dict.fromkeys([*databases.for_schemas(maintenance), *own, url.name])
         existing = [name for name in named if databases.may_create_schemas(maintenance, name)]
         home = maintenance.info.dbname
     schemas: list[tuple[Isolation, str]] = [(SchemaIsolation(), name) for name in existing]

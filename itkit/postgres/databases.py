@@ -101,10 +101,35 @@ def may_create(connection: Connection) -> bool:
 
 
 def create_for_schemas(connection: Connection, name: str, suffix: str) -> None:
-    """Create a database that schemas of ours are to live in, and mark it as ours."""
+    """Create a database that schemas of ours are to live in, and register it as ours."""
     database = sql.Identifier(name)
     connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
-    connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, _COMMENT))
+    _register(connection, name)
+
+
+def adopt(connection: Connection, name: str) -> None:
+    """Register a database as ours whose run was killed between creating and registering it."""
+    query = (
+        "SELECT true FROM pg_database WHERE datname = %s AND pg_get_userbyid(datdba) = current_user"
+        " AND shobj_description(oid, 'pg_database') IS NULL"
+    )
+    if names.is_database(name) and value(connection, query, [name]):
+        _register(connection, name)
+
+
+def for_schemas(connection: Connection) -> list[str]:
+    """Return all such databases of our role on the server."""
+    rows = connection.execute(
+        "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = current_user"
+        " AND shobj_description(oid, 'pg_database') = %s ORDER BY datname",
+        [_COMMENT],
+    )
+    return [name for (name,) in rows.fetchall() if names.is_database(name)]
+
+
+def _register(connection: Connection, name: str) -> None:
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _COMMENT)
+    connection.execute(statement)
 
 
 def drop_if_unused(connection: Connection, name: str) -> None:
@@ -114,6 +139,8 @@ def drop_if_unused(connection: Connection, name: str) -> None:
 
 
 def is_ours(connection: Connection, database: str) -> bool:
-    """Whether itkit has created a database for its schemas."""
+    """Whether itkit has created a database for its schemas, by its name and registration."""
+    if not names.is_database(database):
+        return False
     query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
     return bool(value(connection, query, [database]) == _COMMENT)

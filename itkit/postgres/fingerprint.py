@@ -77,7 +77,7 @@ def of_project(alias: str, *, seed_files: Iterable[str], migrate: bool = True) -
 
 
 def project_state(*, migrate: bool = True) -> str:
-    """Return one digest for all aliases, with the names of their test databases."""
+    """Return one digest for all aliases, with the names that their databases are made of."""
     seed_files = conf.get().postgres.seed_files
     parts = []
     for alias in postgres_aliases():

@@ -6,13 +6,18 @@ connections the isolation provides. The *home* of an alias is the database that 
 go to: the one with the schemas, or the server's maintenance database.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+from django.conf import settings
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 from itkit import conf, names
@@ -32,7 +37,13 @@ from itkit.postgres.places import Places
 from itkit.postgres.reset import Reset
 from itkit.postgres.schema_template import SchemaTemplate
 from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import Connection, connect
+from itkit.postgres.server import (
+    Connection,
+    connect,
+    connect_to_server,
+    postgres_aliases,
+    product,
+)
 from itkit.postgres.sessions import Sessions
 from itkit.postgres.template import Template
 from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
@@ -44,11 +55,20 @@ class Isolation(ABC):
     """What differs between schemas and databases."""
 
     @abstractmethod
+    def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
+        """Make sure that ``home`` finds or creates one, without creating anything.
+
+        Raises:
+            IsolationError: the role may do neither, or only in the project's own database, which
+                nobody has allowed. The first line says why, each other one what helps.
+        """
+
+    @abstractmethod
     def home(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
         """Find or create the database that our own connections for an alias go to.
 
         Raises:
-            IsolationError: the role may do neither.
+            IsolationError: as ``require``, or the server refuses to create it all the same.
         """
 
     @abstractmethod
@@ -123,26 +143,86 @@ class Isolation(ABC):
 
 
 class SchemaIsolation(Isolation):
-    """A schema for each worker; it needs no right but ``CREATE`` on one database."""
+    """A schema for each worker, in a database of itkit's own.
+
+    A role that may not create databases needs ``CREATE`` on one that is there, and the word of the
+    user that schemas of tests may go there: a URL that names a database for tests, or the setting
+    ``IN_PROJECT_DATABASE``. One statement that names ``public`` would reach foreign data there.
+
+    Args:
+        is_alone: whether nobody but this project uses the server, which itkit has started.
+    """
+
+    def __init__(self, *, is_alone: bool = False) -> None:
+        self._is_alone = is_alone
+
+    def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
+        """Make sure that there is a database, or may be."""
+        name = self.own_database(alias, maintenance.info.user)
+        if not (databases.may_create(maintenance) or _is_usable(maintenance, name)):
+            self._foreign_database(maintenance, alias, server)
 
     def home(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
-        """Return Django's test database, or else ``NAME``."""
-        creation = connections[connections[alias].settings_dict["TEST"]["MIRROR"] or alias].creation
-        name: str = creation._get_test_db_name()  # type: ignore[attr-defined]  # not in the stubs
-        if databases.may_create_schemas(maintenance, name):
+        """Return the database of itkit's own, or else the one that the user allows."""
+        name = self.own_database(alias, maintenance.info.user)
+        databases.adopt(maintenance, name)
+        if _is_usable(maintenance, name):
             return name
-        if not databases.exists(maintenance, name) and databases.may_create(maintenance):
-            databases.create_for_schemas(maintenance, name, creation.sql_table_creation_suffix())
-            return name
-        fallback = server.name or str(connections[alias].settings_dict["NAME"])
-        if databases.may_create_schemas(maintenance, fallback):
-            return fallback
-        user = maintenance.info.user
-        raise IsolationError(
-            f"The role {user!r} may neither create the database {name!r} nor schemas in"
-            f" {fallback!r} on {server.address}. Let an administrator run one of:"
-            f' GRANT CREATE ON DATABASE "{fallback}" TO "{user}"; or ALTER ROLE "{user}" CREATEDB;'
+        if not databases.may_create(maintenance):
+            return self._foreign_database(maintenance, alias, server)
+        if databases.exists(maintenance, name):
+            raise IsolationError(
+                f"The database {name!r} on {server.address} has the name of itkit's own, but is"
+                " not registered as such. Look at what is in it, and drop or rename it."
+            )
+        try:
+            suffix = _primary(alias).creation.sql_table_creation_suffix()
+            databases.create_for_schemas(maintenance, name, suffix)
+        except psycopg.Error as error:
+            raise IsolationError(
+                f"The database {name!r} for the schemas of the tests could not be created on"
+                f" {server.address}: {str(error).strip()}"
+            ) from error
+        return name
+
+    def own_database(self, alias: str, user: str) -> str:
+        """Return the name of the database that itkit creates for an alias.
+
+        Args:
+            alias: of ``DATABASES``.
+            user: the role that owns it.
+        """
+        connection = _primary(alias)
+        test_name: str = connection.creation._get_test_db_name()  # type: ignore[attr-defined]  # not in the stubs
+        name = str(connection.settings_dict["NAME"] or "")
+        owner = () if self._is_alone else (_project_directory(), user)
+        return names.database(name, test_name, *owner)
+
+    def _foreign_database(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
+        """Return a database that is not itkit's own, where the user allows to use it."""
+        user, own = maintenance.info.user, str(connections[alias].settings_dict["NAME"] or "")
+        name = server.name or own
+        is_for_tests = bool(
+            conf.get().postgres.url and server.name and server.name not in _project_databases()
         )
+        if not is_for_tests and not conf.get().postgres.in_project_database:
+            raise IsolationError(
+                f"the role {user!r} may not create a database, and itkit does not put the schemas"
+                f" of tests into the project's own, {name!r}, unasked\n"
+                f'ALTER ROLE "{user}" CREATEDB; which an administrator runs, so that the tests have'
+                " a database of their own\n"
+                "ITKIT_POSTGRES_URL=postgresql://…, which names an empty database for tests that"
+                f" {user!r} may create schemas in\n"
+                'ITKIT = {"POSTGRES": {"IN_PROJECT_DATABASE": True}}, so that the schemas go into'
+                f" {name!r}: a test that names another schema than its own reaches your data there"
+            )
+        if not databases.may_create_schemas(maintenance, name):
+            raise IsolationError(
+                f"the role {user!r} may neither create a database nor schemas in {name!r}\n"
+                f'ALTER ROLE "{user}" CREATEDB; which an administrator runs\n'
+                f'GRANT CREATE ON DATABASE "{name}" TO "{user}"; which an administrator runs'
+            )
+        return name
 
     def places(self, connection: Connection) -> Places:
         """Return the schemas of the home."""
@@ -196,16 +276,21 @@ class DatabaseIsolation(Isolation):
     def __init__(self, server: ServerURL) -> None:
         self._server = server
 
-    def home(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
-        """Return the maintenance database."""
-        del alias
+    def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
+        """Make sure that the role may create databases."""
+        del alias, server
         if not databases.may_create(maintenance):
             user = maintenance.info.user
             raise IsolationError(
-                f'ITKIT["POSTGRES"]["ISOLATION"] is "database", but the role {user!r} may not'
-                f" create databases on {server.address}. Let an administrator run"
-                f' ALTER ROLE "{user}" CREATEDB; or set ISOLATION to "schema".'
+                f'ITKIT["POSTGRES"]["ISOLATION"] is "database", and the role {user!r} may not'
+                " create databases\n"
+                f'ALTER ROLE "{user}" CREATEDB; which an administrator runs\n'
+                'ITKIT = {"POSTGRES": {"ISOLATION": "schema"}}'
             )
+
+    def home(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
+        """Return the maintenance database."""
+        self.require(maintenance, alias, server)
         return maintenance.info.dbname
 
     def places(self, connection: Connection) -> Places:
@@ -253,15 +338,58 @@ class DatabaseIsolation(Isolation):
         return DatabaseTemplate(connection, str(self._server), state, run, is_private=is_private)
 
 
-def isolation(server: str) -> Isolation:
+def isolation(server: str, *, is_alone: bool = False) -> Isolation:
     """Return the kind of isolation that the settings ask for.
 
     Args:
         server: URL of any database of the server.
+        is_alone: whether nobody but this project uses the server, which itkit has started.
     """
     if conf.get().postgres.isolation == "database":
         return DatabaseIsolation(parse(server, POSTGRES_SCHEMES))
-    return SchemaIsolation()
+    return SchemaIsolation(is_alone=is_alone)
+
+
+def probe_for_tests(url: str, timeout: float) -> str:
+    """Return the server's name and version, where tests of this project can run on it.
+
+    Args:
+        url: any database of the server; it need not exist yet.
+        timeout: seconds to wait for an answer.
+
+    Raises:
+        psycopg.OperationalError: no answer, or the role may not connect.
+        IsolationError: there is no database for the tests, and none may be created. The first line
+            says why, each other one what helps.
+    """
+    server = parse(url, POSTGRES_SCHEMES)
+    chosen = isolation(url)
+    with connect_to_server(url, timeout=timeout) as maintenance:
+        for alias in postgres_aliases():
+            chosen.require(maintenance, alias, server)
+        return product(maintenance)
+
+
+def _is_usable(maintenance: Connection, name: str) -> bool:
+    is_ours = databases.is_ours(maintenance, name)
+    return is_ours and databases.may_create_schemas(maintenance, name)
+
+
+def _primary(alias: str) -> BaseDatabaseWrapper:
+    """Return the connection of an alias, or of the one that it mirrors."""
+    return connections[connections[alias].settings_dict["TEST"]["MIRROR"] or alias]
+
+
+def _project_databases() -> set[str]:
+    """Return the databases of the project itself, which are not for tests."""
+    return {str(connections[alias].settings_dict["NAME"]) for alias in postgres_aliases()}
+
+
+def _project_directory() -> str:
+    """Return what tells this project from another that uses the same ``NAME`` on one server."""
+    module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
+    file = getattr(module, "__file__", None)
+    return str(Path(file).resolve().parent if file else Path.cwd())
 
 
 def _in(home: str, database: str) -> str:

@@ -18,19 +18,21 @@ class RunDatabases:
     """Prepares a home for each Postgres alias of ``DATABASES`` and leaves none of us in it.
 
     Args:
-        server: URL of the server; its database is used where the role may not create one.
+        server: URL of the server; its database is used where the role may not create one, and the
+            user allows it.
         run: id of the run.
         owned: whether the server is ours to throw away, so that nothing needs to be cleared.
+        is_alone: whether nobody but this project uses the server, which itkit has started.
 
     Attributes:
         holds_templates: after the end: whether there is anything for other runs to use.
     """
 
-    def __init__(self, server: str, run: str, *, owned: bool) -> None:
+    def __init__(self, server: str, run: str, *, owned: bool, is_alone: bool) -> None:
         self._server = parse(server, POSTGRES_SCHEMES)
         self._run = run
         self._owned = owned
-        self._isolation = isolation(server)
+        self._isolation = isolation(server, is_alone=is_alone)
         self._keepers: dict[str, Connection] = {}
         self.holds_templates = False
         self._releases = ExitStack()

@@ -33,7 +33,12 @@ def probe(url: str, timeout: float) -> str:
         psycopg.OperationalError: no answer, or the role may not connect.
     """
     with connect_to_server(url, timeout=timeout) as connection:
-        return f"Postgres {connection.info.parameter_status('server_version') or ''}".split(" (")[0]
+        return product(connection)
+
+
+def product(connection: Connection) -> str:
+    """Return a server's name and version, such as ``Postgres 18.6``."""
+    return f"Postgres {connection.info.parameter_status('server_version') or ''}".split(" (")[0]
 
 
 def connect(

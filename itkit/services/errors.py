@@ -4,17 +4,22 @@
 class SearchError(Exception):
     """Base of the errors of the search for a server; the message is a line of what was tried.
 
-    Attributes:
-        remedy: What helps, where the message does not say so.
+    Args:
+        reason: What is said of it.
+        remedies: What helps, where the reason does not say so; any one of these.
     """
 
-    def __init__(self, reason: str, remedy: str | None = None) -> None:
+    def __init__(self, reason: str, *remedies: str | None) -> None:
         super().__init__(reason)
-        self.remedy = remedy
+        self.remedies = tuple(filter(None, remedies))
 
 
 class SourceUnusableError(SearchError):
     """One source has no server to offer; the next one may have."""
+
+
+class RefusedError(SourceUnusableError):
+    """A server answers and cannot be used, which is worth a word even if another one is found."""
 
 
 class ProgramFailedError(SourceUnusableError):

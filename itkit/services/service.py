@@ -22,6 +22,7 @@ class Service:
         milliseconds: How long it took to find or start it.
         started: Whether we started it; then it is thrown away.
         state: What of it may be saved before.
+        passed_over: Why servers that answer were not used in its place.
     """
 
     kind: Kind
@@ -32,6 +33,7 @@ class Service:
     milliseconds: int
     started: bool
     state: State | None = field(default=None, repr=False, compare=False)
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Services:

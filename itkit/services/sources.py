@@ -10,7 +10,12 @@ from typing import Final
 from itkit import urls
 from itkit.exceptions import ConfigurationError, IsolationError, ServiceUnavailableError
 from itkit.services import binaries, postgres_server, valkey_server
-from itkit.services.errors import SearchEndedError, SearchError, SourceUnusableError
+from itkit.services.errors import (
+    RefusedError,
+    SearchEndedError,
+    SearchError,
+    SourceUnusableError,
+)
 from itkit.services.need import Kind, Need, Place
 from itkit.services.run import Launched, Run
 from itkit.services.service import Service
@@ -94,6 +99,13 @@ class _Search:
     def _use_given(self, given: Place) -> Found:
         try:
             return self._use_running(given, _GIVEN_TIMEOUT)
+        except RefusedError as error:
+            helps = [*error.remedies, f"remove {given[0]}, so that itkit looks for another server"]
+            listed = "\n".join(f"  {remedy}" for remedy in helps)
+            raise ServiceUnavailableError(
+                f"The {self._recipe.title} that {given[0]} names {error}. itkit uses no other "
+                f"server when one is given. Any one of these helps:\n{listed}"
+            ) from error
         except SourceUnusableError as error:
             raise ServiceUnavailableError(
                 f"The {self._recipe.title} that {given[0]} names {error}. itkit uses no other "
@@ -105,10 +117,10 @@ class _Search:
         try:
             return self._start(self._recipe.binary(Path(binary).absolute()), "system")
         except SearchError as error:
-            remedy = error.remedy or f"correct or remove {setting}"
+            remedies = " or ".join(error.remedies) or f"correct or remove {setting}"
             raise ServiceUnavailableError(
                 f"{self._recipe.title} cannot be started from {binary}: {error}\n"
-                f"itkit uses no other when one is given; this helps: {remedy}."
+                f"itkit uses no other when one is given; this helps: {remedies}."
             ) from error
 
     def _use_first_source(self) -> Found:
@@ -146,7 +158,7 @@ class _Search:
         try:
             return self._use_running(self._need.project, _PROJECT_TIMEOUT)
         except SourceUnusableError as error:
-            raise SourceUnusableError(f"{label} {error}", error.remedy) from error
+            raise type(error)(f"{label} {error}", *error.remedies) from error
 
     def _start_embedded(self) -> Found:
         return self._start(self._recipe.embedded(), "embedded")
@@ -167,7 +179,7 @@ class _Search:
             product = self._need.probe(url, timeout)
         except IsolationError as error:
             reason = f"({server.address}) cannot be used: {_first_line(error)}"
-            raise SourceUnusableError(reason) from error
+            raise RefusedError(reason, *str(error).splitlines()[1:]) from error
         except Exception as error:  # whatever the client raises, there is no answer
             # Our own error says no more than what is said here, and why is in its cause.
             cause = error.__cause__ if isinstance(error, ServiceUnavailableError) else None
@@ -198,6 +210,9 @@ class _Search:
             place=place,
             milliseconds=round((time.perf_counter() - self._begin) * 1000),
             started=started,
+            passed_over=tuple(
+                str(error) for error in self._failed.values() if isinstance(error, RefusedError)
+            ),
         )
 
     def _parse(self, url: str) -> urls.ServerURL:
@@ -209,7 +224,7 @@ class _Search:
 
     def _nothing_found(self) -> str:
         recipe = self._recipe
-        remedies = [error.remedy for error in self._failed.values() if error.remedy]
+        remedies = [remedy for error in self._failed.values() for remedy in error.remedies]
         remedies.append(f"{recipe.url_variable}={recipe.example}, the URL of a server that runs")
         return "\n".join(
             [
