@@ -83,6 +83,7 @@ class Environment:
             worker=worker,
             owned=payload.databases_owned,
             migrate=payload.migrate,
+            snapshot=payload.snapshot,
         )
         self._relay: Relay | None = None
         self._redis_server: Services | None = None  # of this worker alone

@@ -21,6 +21,7 @@ class Payload:
     run: str
     databases: dict[str, str] = field(default_factory=dict)
     databases_owned: bool = False
+    snapshot: tuple[str, str] | None = None
     migrate: bool = True
     redis: str | None = None
     redis_secret: str = field(default="", repr=False)
@@ -65,6 +66,7 @@ class Payload:
                 f"This worker finds no valid {PAYLOAD_VARIABLE} in its environment: it was not"
                 " started by a run with --integration."
             ) from error
+        raw["snapshot"] = tuple(raw["snapshot"]) if raw["snapshot"] else None
         raw["redis_project"] = [(label, url) for label, url in raw["redis_project"]]
         return cls(**raw)
 

@@ -59,7 +59,8 @@ class Run:
             payload = Payload(
                 run=run,
                 databases=databases,
-                databases_owned=bool(services.postgres and _is_thrown_away(services.postgres)),
+                databases_owned=bool(services.postgres and services.postgres.started),
+                snapshot=_snapshot(_state_to_save(services.postgres)),
                 migrate=self._migrate,
                 redis=redis_url,
                 redis_secret=redis_secret,
@@ -99,12 +100,9 @@ class Run:
     def _start_postgres(self, service: Service | None, run: str) -> dict[str, str]:
         if service is None:
             return {}
-        is_thrown_away = _is_thrown_away(service)
-        databases = postgres.RunDatabases(
-            service.url, run, owned=is_thrown_away, is_alone=service.started
-        )
-        if service.state is not None and not is_thrown_away:
-            self._releases.callback(_save_if_worth_it, databases, service.state)
+        if (state := _state_to_save(service)) is not None:
+            self._releases.callback(state.save)
+        databases = postgres.RunDatabases(service.url, run, owned=service.started)
         self._releases.callback(databases.stop)
         return databases.start(migrate=self._migrate, rebuild=self._rebuild)
 
@@ -148,16 +146,14 @@ class Run:
         return ""
 
 
-def _is_thrown_away(service: Service) -> bool:
-    """Whether nothing of a server is worth clearing: it goes, and what may be saved of it is."""
-    state = service.state
-    is_saved = state is None or state.is_saved or not conf.get().postgres.keep
-    return service.started and is_saved
+def _state_to_save(service: Service | None) -> State | None:
+    """Return what of a server later runs may begin with, where it was not saved before."""
+    state = service.state if service is not None else None
+    return state if state is not None and not state.is_saved and conf.get().postgres.keep else None
 
 
-def _save_if_worth_it(databases: postgres.RunDatabases, state: State) -> None:
-    if databases.holds_templates:
-        state.save()
+def _snapshot(state: State | None) -> tuple[str, str] | None:
+    return (str(state.data), str(state.snapshot)) if state is not None else None
 
 
 def postgres_need(settings: conf.Settings) -> Need | None:

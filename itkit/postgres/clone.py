@@ -30,7 +30,7 @@ __all__ = [
     "without_servers_own",
 ]
 
-CLONE_VERSION: Final = 2
+CLONE_VERSION: Final = 3
 
 _SHOWN_OF_A_KIND = 3
 _ONLY_IN_CLONE, _ONLY_IN_TEMPLATE = "only in the clone", "only in the template"

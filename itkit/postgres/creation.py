@@ -19,6 +19,7 @@ from itkit.exceptions import IsolationError
 from itkit.postgres import seeds
 from itkit.postgres.explain import lacking_explained
 from itkit.postgres.server import Connection
+from itkit.postgres.snapshot import Snapshots
 from itkit.postgres.template import Template
 
 if TYPE_CHECKING:
@@ -123,8 +124,23 @@ class _SchemaCreation(BaseDatabaseCreation):
         """Give a worker a clone of the template; return what such a clone would lack."""
         with self._own_connection() as connection:
             return self._template(connection).provide(
-                self._place(worker), partial(self._make_template, verbosity=verbosity)
+                self._place(worker),
+                partial(self._make_template, verbosity=verbosity),
+                partial(self._save, self.routing.snapshots, connection)
+                if self.routing.snapshots is not None
+                else None,
             )
+
+    def _save(self, snapshots: Snapshots, connection: Connection) -> None:
+        """Copy the server's cluster for the next run, before any test has written to it."""
+        reason: object = "it has unlogged tables, whose rows no copy of a running server has"
+        try:
+            if self._template(connection).is_logged():
+                snapshots.take(connection)
+                return
+        except (OSError, psycopg.Error) as error:
+            reason = error
+        self.log(f"itkit: the migrated cluster is not saved, so each run migrates: {reason}")
 
     def _template(self, connection: Connection) -> Template:
         return self.routing.isolation.template_of(
@@ -145,7 +161,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         with self._routed_to(place):
             # An argument that Django 6.1 warns of.
             unserialized = {"serialize": False} if _SERIALIZES else {}
-            with lacking_explained():
+            with lacking_explained(), self.routing.isolation.watched(self.connection):
                 super().create_test_db(verbosity=verbosity, autoclobber=True, **unserialized)
 
     def _create_test_db(self, *_: Any, **__: Any) -> str:

@@ -9,7 +9,7 @@ go to: the one with the schemas, or the server's maintenance database.
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import sql
 
 from itkit import conf, names
 from itkit.exceptions import IsolationError
@@ -30,6 +29,7 @@ from itkit.postgres import (
     locks,
     schema_template,
     seeds,
+    watch,
 )
 from itkit.postgres.database_template import DatabaseTemplate
 from itkit.postgres.databases import Databases
@@ -92,6 +92,14 @@ class Isolation(ABC):
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
         """Provide what migrations need beside their place."""
+
+    @abstractmethod
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Return what stops migrations, for a block, that write outside of their place.
+
+        Args:
+            connection: Django's, in that place.
+        """
 
     @abstractmethod
     def after_migrating(self, home: str, name: str) -> None:
@@ -244,6 +252,10 @@ class SchemaIsolation(Isolation):
         """Create the extensions, outside of the schemas that come and go."""
         extensions.prepare_for_project(connection)
 
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Stop migrations that write into another schema, or leave another search_path."""
+        return watch.watched(connection)
+
     def after_migrating(self, home: str, name: str) -> None:
         """Do nothing: the template's own rows are at hand."""
 
@@ -309,17 +321,20 @@ class DatabaseIsolation(Isolation):
     def prepare(self, connection: Connection) -> None:
         """Do nothing: each database has its own extensions."""
 
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Stop none: all schemas of the database are the place."""
+        del connection
+        return nullcontext()
+
     def after_migrating(self, home: str, name: str) -> None:
         """Keep the seeds in the database itself, as no other can be read from it."""
         with closing(connect(_in(home, name), application="itkit setup")) as connection:
-            schema = sql.Identifier(names.SEEDS_SCHEMA)
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-            seeds.keep(connection, _PUBLIC, names.SEEDS_SCHEMA)
+            seeds.keep_database(connection)
 
     def reset(
         self, home: str, name: str, template: str, application: str, sessions: Sessions
     ) -> Reset:
-        """Return what resets the schema ``public`` of a database."""
+        """Return what resets all schemas of a database."""
         del template
         return Reset(
             _in(home, name),
@@ -327,6 +342,7 @@ class DatabaseIsolation(Isolation):
             seeds=names.SEEDS_SCHEMA,
             application=application,
             sessions=sessions,
+            is_whole=True,
         )
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:

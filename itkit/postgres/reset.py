@@ -10,7 +10,7 @@ may, and so deletes without a look at foreign keys.
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -19,6 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from itkit import names
 from itkit.exceptions import IsolationError
+from itkit.postgres import seeds
 from itkit.postgres.glance import Glances, LeftOpen, Snapshot
 from itkit.postgres.plan import CATALOGUE_CHANGED, Plan
 from itkit.postgres.server import Connection, connect, value
@@ -89,6 +90,9 @@ class Reset:
         application: name of the sessions of the worker's tests.
         sessions: who has opened these.
         patience: seconds to wait for a lock.
+        is_whole: whether the whole database is the worker's: all of its schemas are reset, by what
+            ``seeds.keep_database`` has made, and those that tests have made are dropped. Then
+            ``schema`` is the one that comes first on the search_path.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class Reset:
         application: str,
         sessions: Sessions,
         patience: int = 20,
+        is_whole: bool = False,
     ) -> None:
         self._url = url
         self._schema = schema
@@ -107,6 +112,7 @@ class Reset:
         self._application = application
         self._sessions = sessions
         self._patience = patience
+        self._is_whole = is_whole
         self._opened: _Opened | None = None
         self._plan: Plan | None = None
         self._clean: _Clean | None = None
@@ -193,7 +199,12 @@ class Reset:
         return _restore(opened, plan, plan.detect() | dict.fromkeys(plan.sequences, False))
 
     def _new_plan(self, opened: _Opened) -> Plan:
-        self._plan = Plan(opened.detector, self._schema, self._seeds, is_replica=opened.is_replica)
+        schemas = {self._schema: self._seeds}
+        made_by_tests: LiteralString = "false"
+        if self._is_whole:
+            schemas, made_by_tests = seeds.of_database(opened.detector), seeds.OF_TESTS
+            seeds.drop_others(opened.detector, schemas)
+        self._plan = Plan(opened.detector, schemas, made_by_tests, is_replica=opened.is_replica)
         return self._plan
 
     def _open(self) -> _Opened:

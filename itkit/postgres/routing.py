@@ -8,6 +8,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from django.db import connections
@@ -20,6 +21,7 @@ from itkit.postgres.isolation import isolation
 from itkit.postgres.reset import Reset, end_transaction
 from itkit.postgres.server import Connection, connect
 from itkit.postgres.sessions import Sessions
+from itkit.postgres.snapshot import Snapshots
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _SERVER_OPTIONS = frozenset(
@@ -58,6 +60,8 @@ class Routing:
         worker: id of the worker whose schema is used.
         owned: whether the server is thrown away, so that no schema needs to be dropped.
         migrate: whether the runner was not told to do without migrations.
+        snapshot: the server's data directory, and where a copy of it is to be put that has the
+            templates and nothing of any test; None where none is wanted.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class Routing:
         worker: str,
         owned: bool,
         migrate: bool,
+        snapshot: tuple[str, str] | None = None,
     ) -> None:
         self._databases = databases
         self.run = run
         self.worker = worker
         self.owned = owned
         self.migrate = migrate
+        self.snapshots = Snapshots(*map(Path, snapshot)) if snapshot else None
         self.sessions = Sessions()
         self.isolation = isolation(next(iter(databases.values()), ""))
         self._original: dict[str, _Original] = {}

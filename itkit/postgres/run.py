@@ -22,19 +22,14 @@ class RunDatabases:
             user allows it.
         run: id of the run.
         owned: whether the server is ours to throw away, so that nothing needs to be cleared.
-        is_alone: whether nobody but this project uses the server, which itkit has started.
-
-    Attributes:
-        holds_templates: after the end: whether there is anything for other runs to use.
     """
 
-    def __init__(self, server: str, run: str, *, owned: bool, is_alone: bool) -> None:
+    def __init__(self, server: str, run: str, *, owned: bool) -> None:
         self._server = parse(server, POSTGRES_SCHEMES)
         self._run = run
         self._owned = owned
-        self._isolation = isolation(server, is_alone=is_alone)
+        self._isolation = isolation(server, is_alone=owned)
         self._keepers: dict[str, Connection] = {}
-        self.holds_templates = False
         self._releases = ExitStack()
 
     def start(self, *, migrate: bool = True, rebuild: bool = False) -> dict[str, str]:
@@ -113,8 +108,7 @@ class RunDatabases:
     def _tidy_up(self, keeper: Connection) -> None:
         """Leave nothing of this run, and of others no more than is likely to be used again."""
         self._isolation.places(keeper).drop_of_run(self._run)
-        left = evict(self._isolation.templates(keeper))
-        self.holds_templates = self.holds_templates or left > 0
+        evict(self._isolation.templates(keeper))
 
     def _leave(self, keeper: Connection) -> None:
         """Drop what itkit has created for all runs, unless something of it is still in use."""

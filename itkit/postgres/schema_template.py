@@ -45,6 +45,10 @@ class SchemaTemplate(Template):
         """Whether nobody has changed the template's catalogue since it was made."""
         return self.stamp(self.name) == state.stamp
 
+    def is_logged(self) -> bool:
+        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        return stamp.is_logged(self._connection)
+
     def unused_days(self) -> float:
         """Return for how long no run has used the template."""
         days = sql.SQL("SELECT extract(epoch FROM now() - used) / 86400 FROM {}")

@@ -59,6 +59,18 @@ def of_database(connection: Connection) -> str:
     return _stamp(connection, query)
 
 
-def _stamp(connection: Connection, query: LiteralString, parameters: Sequence[str] = ()) -> str:
+def of_schemas(connection: Connection, query: sql.Composed) -> str:
+    """Return the stamp of all that is in the schemas whose oids a query yields."""
+    return _stamp(connection, query)
+
+
+def is_logged(connection: Connection) -> bool:
+    """Whether no table of the connection's database is unlogged, which a crash would empty."""
+    return not value(connection, "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')")
+
+
+def _stamp(
+    connection: Connection, query: LiteralString | sql.Composed, parameters: Sequence[str] = ()
+) -> str:
     schemas = [oid for (oid,) in connection.execute(query, parameters or None).fetchall()]
     return str(value(connection, _QUERY, {"schemas": schemas}))

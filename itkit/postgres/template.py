@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Final
 
 from itkit import names
+from itkit.exceptions import IsolationError
 from itkit.postgres import locks, places
 from itkit.postgres.places import Places
 
@@ -60,12 +61,20 @@ class Template(ABC):
         self.name = names.template_schema(fingerprint)
         self.is_private = is_private
 
-    def provide(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def provide(
+        self,
+        name: str,
+        migrate: Callable[[str], None],
+        save: Callable[[], None] | None = None,
+    ) -> tuple[str, ...]:
         """Give a worker its place, or say why none can be had.
 
         Args:
             name: of the worker's place.
             migrate: runs all migrations in the place it is given.
+            save: saves the server for later runs, with a template that was just made; None where
+                that is not wanted. No test can have written to it: all that need this template
+                wait for it.
 
         Returns:
             What a clone would lack. When there is anything, the worker's place was not made.
@@ -79,7 +88,17 @@ class Template(ABC):
             if state is not None and self._take(state, name):
                 return state.differences
             self.drop()  # what is there is half made, or not what it was
-            return self.make(name, migrate)
+            lacking = self.make(name, migrate)
+            if save is not None:
+                self._saved(name, save)
+            return lacking
+
+    def _saved(self, name: str, save: Callable[[], None]) -> None:
+        """Save the server, with the worker's place as one that the next run can claim."""
+        is_kept = self.keep(name, 1)
+        save()
+        if is_kept and not self._claim(name):
+            raise IsolationError(f"The place {name} was changed while the server was saved.")
 
     def keep(self, name: str, limit: int) -> bool:
         """Keep a worker's place, which was reset, for the next run; False when it cannot be.
@@ -124,6 +143,10 @@ class Template(ABC):
     @abstractmethod
     def is_intact(self, state: State) -> bool:
         """Whether nobody has changed the catalogue of the template since it was made."""
+
+    @abstractmethod
+    def is_logged(self) -> bool:
+        """Whether all rows of the template are in the server's log, so that a copy has them."""
 
     @abstractmethod
     def unused_days(self) -> float:
