@@ -157,6 +157,7 @@ class Environment:
             index: among the selected tests, in the order of their names, as ``seed`` counts.
         """
         self._routing.sessions.test = test
+        self._routing.begin_test()
         self._index = index
         self._begin_values(test, index)
         if conf.get().redis.scope == "test":
@@ -270,6 +271,15 @@ class Environment:
         ):
             if url is not None:
                 _probe(kind, url, probe)
+
+    def check_outside(self) -> None:
+        """Find out, at the end of a run, whether it has written into data that is not the tests'.
+
+        Raises:
+            EscapeError: it has, in a database that is not itkit's own.
+        """
+        if self._run is not None:
+            self._run.check_outside()
 
     def _invite(self) -> None:
         """Let processes that are started from now on join the tests of this one."""

@@ -164,10 +164,24 @@ class IntegrationPlugin:
         """Report what tests have done that had ended."""
         self._report_late(nodeid)
 
+    # After pytest-xdist's, which ends its workers.
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Report the same of the last test."""
-        if self._report_late("") and session.exitstatus == pytest.ExitCode.OK:
+        """Report the same of the last test, and what the run has written into foreign data."""
+        has_failed = [self._report_late(""), self._report_escape()]
+        if any(has_failed) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _report_escape(self) -> bool:
+        from itkit.exceptions import EscapeError
+
+        try:
+            if self._environment is not None:
+                self._environment.check_outside()
+        except EscapeError as error:
+            sys.stderr.write(f"\nitkit: {error}\n")
+            return True
+        return False
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

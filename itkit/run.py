@@ -35,6 +35,7 @@ class Run:
         self._seed = seed or Seed.parse(None)
         self._releases = ExitStack()
         self._services: Services | None = None
+        self._databases: postgres.RunDatabases | None = None
         self._notes: list[str] = []
 
     def start(self) -> Payload:
@@ -83,6 +84,15 @@ class Run:
         if self._services is not None:
             self._services.check()
 
+    def check_outside(self) -> None:
+        """Find out whether the run has written into data that is not the tests'.
+
+        Raises:
+            EscapeError: it has, in a database that is not itkit's own.
+        """
+        if self._databases is not None:
+            self._databases.check_outside()
+
     def _gives_each_worker_a_redis(self) -> bool:
         return conf.get().redis.per_worker_server and bool(_redis_project())
 
@@ -103,6 +113,7 @@ class Run:
         if (state := _state_to_save(service)) is not None:
             self._releases.callback(state.save)
         databases = postgres.RunDatabases(service.url, run, owned=service.started)
+        self._databases = databases
         self._releases.callback(databases.stop)
         return databases.start(migrate=self._migrate, rebuild=self._rebuild)
 

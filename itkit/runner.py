@@ -17,7 +17,7 @@ from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import ItkitError, ServiceUnavailableError
+from itkit.exceptions import EscapeError, ItkitError, ServiceUnavailableError
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class IntegrationRunnerMixin(_Runner):
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
         try:
-            return super().run_tests(test_labels, **kwargs)
+            return super().run_tests(test_labels, **kwargs) + _escaped(self.log)
         finally:
             stop(self.log)
 
@@ -135,6 +135,18 @@ def start(log: Callable[[str], None], *, rebuild: bool = False, seeded: str | No
         log(environment.start(rebuild=rebuild, seeded=seeded).payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
+
+
+def _escaped(log: Callable[[str], None]) -> int:
+    """Return 1 and say so where the run has written into data that is not the tests', else 0."""
+    current = environment.current()
+    try:
+        if current is not None:
+            current.check_outside()
+    except EscapeError as error:
+        log(f"itkit: {error}")
+        return 1
+    return 0
 
 
 def stop(log: Callable[[str], None]) -> None:

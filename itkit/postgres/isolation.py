@@ -105,6 +105,11 @@ class Isolation(ABC):
     def after_migrating(self, home: str, name: str) -> None:
         """Put beside what a template's migrations have made what its clones' resets need."""
 
+    def is_foreign(self, home: str) -> bool:
+        """Whether a home, by its URL, is a database with data that is not the tests'."""
+        del home
+        return False
+
     @abstractmethod
     def reset(
         self, home: str, name: str, template: str, application: str, sessions: Sessions
@@ -258,6 +263,10 @@ class SchemaIsolation(Isolation):
 
     def after_migrating(self, home: str, name: str) -> None:
         """Do nothing: the template's own rows are at hand."""
+
+    def is_foreign(self, home: str) -> bool:
+        """Whether a home, by its URL, is not a database of itkit's own."""
+        return not names.is_database(parse(home, POSTGRES_SCHEMES).name)
 
     def reset(
         self, home: str, name: str, template: str, application: str, sessions: Sessions

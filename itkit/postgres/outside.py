@@ -16,7 +16,9 @@ from itkit.postgres import stamp
 from itkit.postgres.server import Connection, value
 
 _SHOWN: Final = 20
-_FLUSHES: Final = 150000
+HANDED_ON_AT_ONCE: Final = 150000
+"""The version since which counters are shared memory, and a session can be told to write there."""
+
 _FOREIGN: Final = (
     "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname !~ {ours}"
 )
@@ -75,6 +77,30 @@ class Picture:
     objects: Mapping[str, str]
 
 
+class Sight:
+    """Compares what lies outside with what lay there at the last look.
+
+    Attributes:
+        connection: of our own, to the database.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._picture = picture(connection)
+        self._counted = counters(connection)
+
+    def changes(self) -> list[str]:
+        """Return what was written since the last look, in words; the next one begins here."""
+        counted = counters(self.connection)
+        found = [
+            *catalog_changes(self.connection, self._picture),
+            *written(self._counted, counted),
+        ]
+        if found:
+            self._picture, self._counted = picture(self.connection), counted
+        return found
+
+
 def picture(connection: Connection) -> Picture:
     """Return what the catalog has outside of itkit's schemas."""
     return Picture(catalog_stamp(connection), _objects(connection))
@@ -82,8 +108,7 @@ def picture(connection: Connection) -> Picture:
 
 def catalog_stamp(connection: Connection) -> str:
     """Return what changes with anything in the catalog outside of itkit's schemas."""
-    of_schemas = stamp.of_schemas(connection, _query(_SCHEMAS))
-    return f"{of_schemas} {value(connection, _query(_OWN_ROWS))}"
+    return str(value(connection, stamp.query(_query(_SCHEMAS), _query(_OWN_ROWS))))
 
 
 def catalog_changes(connection: Connection, before: Picture) -> list[str]:
@@ -99,7 +124,7 @@ def flush_counters(connection: Connection) -> None:
 
     A session does so once in a second, and when it ends.
     """
-    if connection.info.server_version >= _FLUSHES:
+    if connection.info.server_version >= HANDED_ON_AT_ONCE:
         connection.execute("SELECT pg_stat_force_next_flush()")
 
 
@@ -122,6 +147,25 @@ def written(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> list[str
         if parts:
             lines.append(f"rows of {table}: {', '.join(parts)}")
     return lines
+
+
+def explained(who: str, connection: Connection, found: list[str]) -> str:
+    """Return the message that somebody has written outside, in a database that is not itkit's.
+
+    Args:
+        who: has; the beginning of a sentence.
+        connection: to the database.
+        found: what was written.
+    """
+    return (
+        f"{who} has written outside of the tests' schema, in the database"
+        f" {connection.info.dbname!r}, which is not itkit's own:\n{listed(found)}\n"
+        "Nothing takes that back. Where no other program has used the database meanwhile, look for"
+        " SQL that names a schema or sets a search_path, and for connections that the code under"
+        " test opens by itself. To keep tests out of this database, set"
+        ' ITKIT["POSTGRES"]["IN_PROJECT_DATABASE"] to False and let an administrator run'
+        f' ALTER ROLE "{connection.info.user}" CREATEDB; or set ITKIT_SOURCE=embedded.'
+    )
 
 
 def listed(lines: list[str]) -> str:

@@ -8,16 +8,20 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 from django.db import connections
 from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import names
-from itkit.postgres import client, creation, places
+from itkit.exceptions import EscapeError
+from itkit.postgres import client, creation, outside, places
 from itkit.postgres.isolation import isolation
+from itkit.postgres.outside import Sight
 from itkit.postgres.reset import Reset, end_transaction
 from itkit.postgres.server import Connection, connect
 from itkit.postgres.sessions import Sessions
@@ -38,6 +42,8 @@ _SERVER_OPTIONS = frozenset(
     }
 )
 """Options of a connection that say where and how to reach a server: ours has its own."""
+
+_WRITER = "The test, one before it that has not committed, or another worker's"
 
 _inherited: list[object] = []
 """What a forked process must not close, not even by collecting it as garbage."""
@@ -84,6 +90,7 @@ class Routing:
         self.isolation = isolation(next(iter(databases.values()), ""))
         self._original: dict[str, _Original] = {}
         self._resets: dict[str, Reset] = {}
+        self._sights: dict[str, Sight] = {}  # by the URL of the home
         self._held: set[str] = set()
         self._jobs: list[Future[object]] = []
         self._threads: ThreadPoolExecutor | None = None
@@ -113,6 +120,9 @@ class Routing:
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
+        for sight in self._sights.values():
+            sight.connection.close()
+        self._sights.clear()
         while self._original:
             alias, original = self._original.popitem()
             connection = connections[alias]
@@ -132,8 +142,9 @@ class Routing:
             _inherited.append(connections[alias].connection)
             connections[alias].connection = None
             _inherited.append(creation.pools(connections[alias]).pop(alias, None))
-        _inherited.extend(self._resets.values())
+        _inherited.extend([*self._resets.values(), *self._sights.values()])
         self._resets.clear()
+        self._sights.clear()
 
     def hold(self, alias: str) -> None:
         """Note that a runner has created the test database of an alias."""
@@ -181,8 +192,36 @@ class Routing:
             return False
         for ours in self._databases:
             end_transaction(connections[ours])
+            self._flush_counters(ours)
         self._reset_of(alias, self.worker).run()
+        self._look_outside(self._databases[alias])
         return True
+
+    def begin_test(self) -> None:
+        """Note what is in databases that are not itkit's, before the first test of this process."""
+        for home in set(self._databases.values()) - self._sights.keys():
+            if self.isolation.is_foreign(home):
+                self._sights[home] = Sight(connect(home, application="itkit outside"))
+
+    def _look_outside(self, home: str) -> None:
+        """Find out whether a test has written outside of itkit's schemas, where that is foreign.
+
+        Raises:
+            EscapeError: it has.
+        """
+        sight = self._sights.get(home)
+        if sight is not None and (found := sight.changes()):
+            for alias in self._databases:
+                # The error keeps Django from it, and the search_path would reach the next test.
+                connections[alias].close()
+            raise EscapeError(outside.explained(_WRITER, sight.connection, found))
+
+    def _flush_counters(self, alias: str) -> None:
+        """Have the session of the test hand on how many rows it has written, and where."""
+        raw = connections[alias].connection
+        if raw is not None and self._databases[alias] in self._sights:
+            with suppress(psycopg.Error):  # a session that has ended has handed it on
+                outside.flush_counters(raw)
 
     def restore(self, alias: str, worker: str) -> None:
         """Take the place of a worker, in which nobody is any more, back to that as well."""

@@ -1,17 +1,24 @@
 """The databases of one run: found or created at its start, cleared of it at its end."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Final
 
 import psycopg
 
-from itkit.exceptions import ServiceUnavailableError
-from itkit.postgres import locks
+from itkit.exceptions import EscapeError, ServiceUnavailableError
+from itkit.postgres import locks, outside, places
 from itkit.postgres.isolation import isolation
-from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
+from itkit.postgres.outside import Sight
+from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
 from itkit.postgres.template import evict
 from itkit.urls import POSTGRES_SCHEMES, parse
+
+_PATIENCE: Final = 2.0
+_POLL: Final = 0.02
+_COLLECTED: Final = 0.6
 
 
 class RunDatabases:
@@ -30,6 +37,7 @@ class RunDatabases:
         self._owned = owned
         self._isolation = isolation(server, is_alone=owned)
         self._keepers: dict[str, Connection] = {}
+        self._sights: list[Sight] = []
         self._releases = ExitStack()
 
     def start(self, *, migrate: bool = True, rebuild: bool = False) -> dict[str, str]:
@@ -55,6 +63,27 @@ class RunDatabases:
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
             undo.pop_all()
         return {alias: str(replace(self._server, name=name)) for alias, name in entered.items()}
+
+    def check_outside(self) -> None:
+        """Find out whether the run has written outside of itkit's schemas, where that is foreign.
+
+        Raises:
+            EscapeError: it has; by which test is known if one has failed for it.
+        """
+        for sight in self._sights:
+            self._wait_for_counters(sight.connection)
+            if found := sight.changes():
+                raise EscapeError(outside.explained("The run", sight.connection, found))
+
+    def _wait_for_counters(self, connection: Connection) -> None:
+        """Wait until the sessions of the tests have handed on what they have counted."""
+        deadline = time.monotonic() + _PATIENCE
+        query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE %s)"
+        sessions = places.application_name(self._run, "%")
+        while value(connection, query, [sessions]) and time.monotonic() < deadline:
+            time.sleep(_POLL)  # the end of a session is no event that others hear of
+        if connection.info.server_version < outside.HANDED_ON_AT_ONCE:
+            time.sleep(_COLLECTED)  # a process of its own collects them, by datagrams
 
     def stop(self) -> None:
         """Drop the run's schemas, and what itkit has created for all runs if this is the last.
@@ -88,6 +117,8 @@ class RunDatabases:
         self._releases.callback(self._release, keeper)
         # Before any schema is created: one whose run has no lock looks stale to the others.
         locks.hold_run(keeper, self._run)
+        if self._isolation.is_foreign(url):
+            self._sights.append(Sight(keeper))
         self._keepers[database] = keeper
 
     def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
