@@ -7,11 +7,13 @@ import atexit
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 Listener = Callable[[tuple[Any, ...]], None]
 """Gets the arguments of an event; what it raises, the code that caused the event gets."""
 
+_is_trusted: ContextVar[bool] = ContextVar("itkit_is_trusted", default=False)
 _listeners: dict[str, Listener] = {}
 _has_hook = False
 
@@ -31,6 +33,21 @@ def listening(listeners: dict[str, Listener]) -> Iterator[None]:
                 heard.pop(event, None)
             else:
                 heard[event] = listener
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Let through, within a block, what itkit itself connects to in this thread or task."""
+    token = _is_trusted.set(True)
+    try:
+        yield
+    finally:
+        _is_trusted.reset(token)
+
+
+def is_trusted() -> bool:
+    """Tell whether itkit itself is connecting."""
+    return _is_trusted.get()
 
 
 def _add_hook() -> None:

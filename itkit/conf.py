@@ -21,8 +21,8 @@ from itkit.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
 
-_HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?")
-"""A name or a pattern of names with or without a port, an address, a network."""
+_HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?|/[^\0\n]+")
+"""A name or a pattern of names with or without a port, an address, a network, a socket's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ def _hosts(value: Any) -> str | None:
     if expected is None and all(_HOST.fullmatch(item) for item in value):
         return None
     return (
-        "a list of hosts: 'api.example.com', '*.example.com', 'api.example.com:443', '10.0.0.0/8'"
+        "a list of hosts: 'api.example.com', '*.example.com', 'api.example.com:443', '10.0.0.0/8',"
+        " or the path of a socket"
     )
 
 
@@ -128,6 +129,9 @@ ACLS = ("auto", "require", "off")
 
 BUILTINS = ("celery", "mail", "storage", "tasks")
 """The backends that itkit knows by itself."""
+
+LOCALS = ("warn", "refuse")
+"""What is made of connections to servers on this machine that nobody names and no test started."""
 
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
@@ -200,6 +204,7 @@ class NetworkSettings:
 
     block: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     allow: tuple[str, ...] = _setting((), _hosts)
+    local: str = _setting("warn", _one_of(LOCALS), env="ITKIT_NETWORK_LOCAL")
 
 
 @dataclass(frozen=True, kw_only=True)

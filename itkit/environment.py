@@ -96,6 +96,7 @@ class Environment:
     def attach(self) -> None:
         """Route this process to the run: its databases, its Redis, its fakes."""
         joined.leave()
+        servers = network.of_run(self.payload)
         with ExitStack() as undo:
             undo.push(self._releases.__exit__)
             self._keep_flush()
@@ -109,7 +110,7 @@ class Environment:
             self._listen()
             self._releases.enter_context(boundary.following_threads())
             self._releases.enter_context(sql.recorded())
-            self._releases.enter_context(network.guarded(self.payload.hosts))
+            self._releases.enter_context(network.guarded(servers))
             undo.pop_all()
 
     def detach(self) -> None:

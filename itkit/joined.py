@@ -58,6 +58,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     from itkit.registry import Registry
     from itkit.relay import Address, Client
 
+    servers = network.of_run(payload)
     routing = postgres.Routing(
         payload.databases,
         run=payload.run,
@@ -91,7 +92,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
         client.use_for(backends.fakes())
         releases.callback(boundary.tell, None)
         boundary.tell(client.keep)
-    releases.enter_context(network.guarded(payload.hosts))
+    releases.enter_context(network.guarded(servers))
 
 
 def _stay_to_the_end(releases: ExitStack) -> None:

@@ -30,14 +30,13 @@ class Payload:
     redis_project: list[tuple[str, str]] = field(default_factory=list)
     seed: str = ""
     summary: str = ""
+    process: int = 0
 
     @property
     def hosts(self) -> list[str]:
-        """The hosts of the servers, those on sockets excepted."""
-        addresses = [*self.databases.values(), *([self.redis] if self.redis else [])]
-        parsed = [
-            urls.parse(url, (*urls.POSTGRES_SCHEMES, *urls.REDIS_SCHEMES)) for url in addresses
-        ]
+        """The hosts of the servers on other machines."""
+        found = [*self.databases.values(), *([self.redis] if self.redis else [])]
+        parsed = [urls.parse(url, (*urls.POSTGRES_SCHEMES, *urls.REDIS_SCHEMES)) for url in found]
         return [server.host for server in parsed if server.host and not server.is_local]
 
     @contextmanager

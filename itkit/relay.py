@@ -270,7 +270,8 @@ def _dial_place(place: str) -> Any:
     if place.startswith("\0"):
         return channels.Client(place)
     host, _, port = place.rpartition(":")
-    return channels.Client((host, int(port)))
+    with audit.trusted():
+        return channels.Client((host, int(port)))
 
 
 def _send(channel: Any, message: Any) -> None:

@@ -69,6 +69,7 @@ class Run:
                 redis_per_worker=self._gives_each_worker_a_redis(),
                 redis_project=_redis_project(),
                 seed=str(self._seed),
+                process=os.getpid(),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
             self._releases.enter_context(payload.exported())

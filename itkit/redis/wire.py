@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import redis
 
-from itkit import boundary
+from itkit import audit, boundary
 from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
 from itkit.redis.link import ATTRIBUTE, Link, Packed
@@ -76,7 +76,8 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
         # own; here it would leave the connection to whoever the server takes a stranger for.
         connection.redis_connect_func = None
     try:
-        yield link
+        with audit.trusted():
+            yield link
     finally:
         vars(connection).pop("_connect", None)
         connection.redis_connect_func = handshake
