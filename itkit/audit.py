@@ -3,7 +3,6 @@
 An event that nobody listens to costs one look into a dict.
 """
 
-import atexit
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ Listener = Callable[[tuple[Any, ...]], None]
 
 _is_trusted: ContextVar[bool] = ContextVar("itkit_is_trusted", default=False)
 _listeners: dict[str, Listener] = {}
+_at_the_end: list[type[Exception]] = []
 _has_hook = False
 
 
@@ -53,15 +53,32 @@ def is_trusted() -> bool:
 def _add_hook() -> None:
     global _has_hook  # noqa: PLW0603 - of the interpreter, for good
     if not _has_hook:
-        sys.addaudithook(_hearing(_listeners))
-        # While the interpreter ends, the globals of the listeners' modules go one by one.
-        atexit.register(_listeners.clear)
+        sys.addaudithook(_hearing(_listeners, _at_the_end, sys.is_finalizing))
         _has_hook = True
 
 
-def _hearing(listeners: dict[str, Listener]) -> Callable[[str, tuple[Any, ...]], None]:
+def refuse_at_the_end(error: type[Exception]) -> None:
+    """Have connections fail while the interpreter forgets its modules, after all ``atexit`` hooks.
+
+    Args:
+        error: what is raised then.
+    """
+    _at_the_end[:] = [error]
+
+
+def _hearing(
+    listeners: dict[str, Listener],
+    at_the_end: list[type[Exception]],
+    is_finalizing: Callable[[], bool],
+) -> Callable[[str, tuple[Any, ...]], None]:
+    """Return the hook. It needs no global, as these go one by one while the interpreter ends."""
+
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in listeners:
+        if event not in listeners:
+            return
+        if not is_finalizing():
             listeners[event](arguments)
+        elif at_the_end and event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+            raise at_the_end[0]("The run is over: nothing is connected to any more.")
 
     return hear

@@ -4,12 +4,13 @@ All that observes (assertions, reports) is a reader of this spine. A timeline al
 that fail its test whatever the application makes of them: see ``keep`` and ``itkit.verdicts``.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from time import perf_counter
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from itkit import sites
 from itkit.sites import Site
@@ -152,7 +153,20 @@ class _Here(threading.local):
         self.strand = Strand(threading.current_thread())
 
 
+class Origin(NamedTuple):
+    """What has started a thread.
+
+    Attributes:
+        test: that was running; empty where none was.
+        site: the line.
+    """
+
+    test: str
+    site: Site
+
+
 _TAG: Final = "_itkit_timeline"
+_ORIGIN: Final = "_itkit_origin"
 here = _Here()
 """This thread, as a record needs it."""
 
@@ -223,6 +237,36 @@ def take_late() -> list[tuple[str, BaseException]]:
     return taken
 
 
+def origin_of(thread: threading.Thread) -> Origin | None:
+    """Return what has started a thread; None where that was not in a run."""
+    found = getattr(thread, _ORIGIN, None)
+    if found is None:
+        return None
+    test, namespace, line = found
+    return Origin(test, sites.site(namespace, line))
+
+
+@contextmanager
+def over(refuse: Callable[[Any], None]) -> Iterator[None]:
+    """Have each crossing within a block refused, whichever thread makes it: the tests are over.
+
+    Args:
+        refuse: gets what would be recorded, and raises.
+    """
+    global running  # noqa: PLW0603 - the one pointer that a test moves
+    outer = running
+    running = Timeline("no test")
+    running.record = refuse
+    for thread in threading.enumerate():
+        # The timelines of tests that have ended, to which threads that these started write.
+        if (timeline := getattr(thread, _TAG, None)) is not None:
+            timeline.record = refuse
+    try:
+        yield
+    finally:
+        running = outer
+
+
 @contextmanager
 def following_threads() -> Iterator[None]:
     """Have each thread that is started within a block belong to the test that starts it.
@@ -234,6 +278,8 @@ def following_threads() -> Iterator[None]:
     @wraps(start)
     def tag_and_start(thread: threading.Thread) -> None:
         _tag(thread)
+        caller = sites.caller(sys._getframe(1))
+        setattr(thread, _ORIGIN, (running.test, caller.f_globals, caller.f_lineno))
         start(thread)
 
     threading.Thread.start = tag_and_start  # type: ignore[assignment, method-assign]  # see above

@@ -26,7 +26,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, seed, sql, timeline, verdicts
+from itkit import afterwards, boundary, conf, joined, names, network, seed, sql, timeline, verdicts
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
@@ -77,6 +77,7 @@ class Environment:
         self.process = os.getpid()
         self._run = run
         self._releases = ExitStack()
+        self._originals = ExitStack()
         self._routing = postgres.Routing(
             payload.databases,
             run=payload.run,
@@ -85,6 +86,9 @@ class Environment:
             migrate=payload.migrate,
             snapshot=payload.snapshot,
         )
+        self._door = afterwards.Door(self._routing.is_held)
+        self._guard: network.Guard | None = None
+        self._is_shut = False
         self._relay: Relay | None = None
         self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
@@ -94,31 +98,55 @@ class Environment:
         self._class = ""
 
     def attach(self) -> None:
-        """Route this process to the run: its databases, its Redis, its fakes."""
+        """Route this process to the run: its databases, its Redis, its fakes.
+
+        What belongs to the run is released when it ends. What the process had of its own is put
+        back by ``reopen()`` only.
+        """
         joined.leave()
         servers = network.of_run(self.payload)
         with ExitStack() as undo:
+            undo.push(self._originals.__exit__)
             undo.push(self._releases.__exit__)
             self._keep_flush()
-            self._releases.callback(self._routing.uninstall)
+            self._originals.callback(self._routing.uninstall)
+            self._releases.callback(self._routing.shut)
             self._routing.install()
+            self._originals.callback(self._uninstall_redis)
             self._releases.callback(self._release_redis)
             self._redis.install()
             self._releases.callback(Invitation.withdraw)
-            self._releases.callback(self.backends.restore)
+            self._originals.callback(self.backends.restore)
             self.backends.swap()
             self._listen()
-            self._releases.enter_context(boundary.following_threads())
-            self._releases.enter_context(sql.recorded())
-            self._releases.enter_context(network.guarded(servers))
+            self._originals.enter_context(boundary.following_threads())
+            self._originals.enter_context(sql.recorded())
+            self._guard = self._originals.enter_context(network.guarded(servers))
             undo.pop_all()
 
+    def shut(self) -> list[afterwards.Late]:
+        """Shut the ways out, as the tests are over, and return what outlives them.
+
+        This thread may still tidy up: destroy the test databases, and end fixtures. A second call
+        does nothing.
+        """
+        if self._is_shut or self._guard is None:
+            return []
+        self._is_shut = True
+        self._originals.enter_context(self._door.shut(self._guard))
+        return self._door.wait()
+
     def detach(self) -> None:
-        """Give the process back what it had; in the main process the run ends as well."""
+        """End what this process has of the run; in the main process the run ends as well."""
+        self._door.lock()
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
             releases.callback(self._releases.close)
+
+    def give_back(self) -> None:
+        """Give the process back what it had before."""
+        self._originals.close()
 
     def enter_worker(self, worker: str) -> None:
         """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
@@ -304,16 +332,19 @@ class Environment:
         """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
         import_module("django.test.signals")  # its receivers have to be connected before ours
         if get_commands().get("flush") == "itkit":
-            self._releases.callback(setting_changed.disconnect, _put_flush_back)
+            self._originals.callback(setting_changed.disconnect, _put_flush_back)
             setting_changed.connect(_put_flush_back)
 
     def _release_redis(self) -> None:
         with ExitStack() as releases:
             if self._redis_server is not None:
                 releases.callback(self._redis_server.stop)
-            releases.callback(self._redis.uninstall)
+            releases.callback(self._redis.shut, self._door.refuse)
             if not self.payload.redis_owned:
                 self._redis.clear()
+
+    def _uninstall_redis(self) -> None:
+        self._redis.uninstall()
 
     def _new_isolation(self) -> "redis.Isolation | redis.OwnServer":
         from itkit import redis
@@ -338,6 +369,8 @@ def _listed(lines: list[str]) -> str:
 
 
 _current: Environment | None = None
+_past: Environment | None = None
+"""That of a run which is over: it knows what this process had before."""
 
 
 def _after_fork() -> None:
@@ -356,6 +389,8 @@ def current() -> Environment | None:
 def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = None) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
+    After a run that is over, this process has what is its own again from here on.
+
     Args:
         migrate: whether the runner was not told to do without migrations.
         rebuild: whether what earlier runs have migrated is to be made anew.
@@ -372,6 +407,7 @@ def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = N
             f"This process is in the run {_current.payload.run} already. A test that runs tests"
             " with --integration starts them in a process of their own."
         )
+    reopen()
     _check_settings()
     from itkit.run import Run
 
@@ -393,6 +429,7 @@ def attach(worker: str) -> Environment:
         ItkitError: the run has ended meanwhile, or this process is no worker of one.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
+    reopen()
     payload = Payload.from_environment()
     _check_run(payload)
     environment = Environment(payload, worker)
@@ -403,13 +440,32 @@ def attach(worker: str) -> Environment:
     return environment
 
 
-def stop() -> None:
-    """Detach this process and, in the main one, end the run; a second call does nothing."""
-    global _current
+def stop() -> list[afterwards.Late]:
+    """Detach this process and, in the main one, end the run; a second call does nothing.
+
+    The process is not given back what it had, as something may outlive the tests: what is tried
+    from now on fails.
+
+    Returns:
+        What outlives the tests, as far as ``shut()`` has not returned it.
+    """
+    global _current, _past  # noqa: PLW0603 - one environment per process, for all its threads
     environment, _current = _current, None
     # A process that a test has forked only forgets: what is shared is its parent's to release.
-    if environment is not None and environment.process == os.getpid():
-        environment.detach()
+    if environment is None or environment.process != os.getpid():
+        return []
+    late = environment.shut()
+    _past = environment
+    environment.detach()
+    return late
+
+
+def reopen() -> None:
+    """Give this process back what it had before a run that is over."""
+    global _past
+    past, _past = _past, None
+    if past is not None:
+        past.give_back()
 
 
 def _put_flush_back(*, setting: str, **_: object) -> None:

@@ -6,6 +6,7 @@ ItkitError
 ├── RelayError                  a process that a test has started cannot reach the test
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
+│       └── RunOverError        code that outlives the tests reached for anything at all
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
     ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
@@ -50,6 +51,10 @@ class IsolationError(ItkitError):
 
 class EscapeError(IsolationError):
     """Code reached for a server, key or command outside of its isolation and was refused."""
+
+
+class RunOverError(EscapeError):
+    """Code that outlives the tests reached for a server, a backend or the network."""
 
 
 class TestError(ItkitError, AssertionError):

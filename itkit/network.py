@@ -80,15 +80,15 @@ def of_run(payload: Payload) -> Servers:
 
 
 @contextmanager
-def guarded(servers: Servers | None = None) -> Iterator[None]:
+def guarded(servers: Servers | None = None) -> Iterator["Guard"]:
     """Refuse, within a block, what tests may not reach, as ``ITKIT["NETWORK"]`` says.
 
     Args:
         servers: those that the run knows; by default those that the settings name.
     """
-    guard = _Guard(servers if servers is not None else Servers(named=addresses.named()))
+    guard = Guard(servers if servers is not None else Servers(named=addresses.named()))
     with audit.listening(guard.listeners()):
-        yield
+        yield guard
 
 
 def _other_databases() -> Iterator[str]:
@@ -105,12 +105,17 @@ def _other_databases() -> Iterator[str]:
             yield f"{bracketed}:{port}" if port else bracketed
 
 
-class _Guard:
+class Guard:
     """Refuses destinations but those that are allowed, and servers of this machine that are not.
 
     Args:
         servers: that the run knows.
+
+    Attributes:
+        refuse: when the tests are over: raises for all that is not allowed, given what it is.
     """
+
+    refuse: Callable[[str], None] | None = None
 
     def __init__(self, servers: Servers) -> None:
         self._settings = conf.get().network
@@ -177,8 +182,11 @@ class _Guard:
         if is_here or destination.host in _own_addresses(self._own):
             if destination.port is not None:
                 self._check_here(destination, destination.port)
-        elif self._settings.block:
-            _refuse(destination)
+        else:
+            if self.refuse is not None:
+                self.refuse(f"A connection to {destination}")
+            if self._settings.block:
+                _refuse(destination)
 
     def _check_here(self, destination: _Destination, key: Key) -> None:
         """Check a server on this machine, which may be a developer's own."""
@@ -188,6 +196,8 @@ class _Guard:
             _refuse_named(destination, _TESTS_REDIS)
         if self._ports.are_ours(key):
             return
+        if self.refuse is not None and isinstance(key, int):
+            self.refuse(f"A connection to {destination}")
         # The settings of now as well: a test may have put others in their place.
         place = self._named.get(key) or addresses.named().get(key)
         if place is not None:

@@ -17,7 +17,7 @@ import pytest
 from itkit import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from itkit.boundary import Timeline
     from itkit.data import TestDataManager
@@ -62,6 +62,7 @@ class IntegrationPlugin:
         self._is_worker = hasattr(config, "workerinput")
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # of the test that has
+        self._last = ""  # id of the test that was reported last
         config.addinivalue_line(
             "markers",
             f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
@@ -162,14 +163,20 @@ class IntegrationPlugin:
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done that had ended."""
+        self._last = nodeid
         self._report_late(nodeid)
 
     # After pytest-xdist's, which ends its workers.
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Report the same of the last test, and what the run has written into foreign data."""
-        has_failed = [self._report_late(""), self._report_escape()]
-        if any(has_failed) and session.exitstatus == pytest.ExitCode.OK:
+        """Shut the ways out; report what outlives the tests, and what the run has written elsewhere."""
+        if self._environment is None:
+            return
+        has_escaped = self._report_escape()
+        shut = self._environment.shut() if self._environment.process == os.getpid() else []
+        found = self._report_late(self._last)
+        self._report(shut, self._last)
+        if (found or shut or has_escaped) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _report_escape(self) -> bool:
@@ -218,7 +225,8 @@ class IntegrationPlugin:
         from itkit.exceptions import ItkitError
 
         try:
-            environment.stop()
+            for late in environment.stop():
+                sys.stderr.write(f"itkit: {late.error}\n")
         except ItkitError as error:
             sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
 
@@ -259,14 +267,17 @@ class IntegrationPlugin:
         from itkit import verdicts
 
         found = list(verdicts.late())
-        for test, error in found:
+        self._report(found, running)
+        return bool(found)
+
+    def _report(self, late: Iterable[tuple[str, Exception]], running: str) -> None:
+        for test, error in late:
             path, _, name = test.partition("::")
             reported = running if self._is_worker else test
             report = pytest.TestReport(
                 reported, (path, None, name), {}, "failed", str(error), "teardown"
             )
             self._config.hook.pytest_runtest_logreport(report=report)
-        return bool(found)
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

@@ -64,10 +64,12 @@ class IntegrationRunnerMixin(_Runner):
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
+        late = 0
         try:
-            return super().run_tests(test_labels, **kwargs) + _escaped(self.log)
+            failures = super().run_tests(test_labels, **kwargs) + _escaped(self.log)
         finally:
-            stop(self.log)
+            late = stop(self.log)
+        return failures + late
 
     def setup_databases(self, **kwargs: Any) -> Any:
         """Create the test databases, the workers' side by side."""
@@ -149,12 +151,20 @@ def _escaped(log: Callable[[str], None]) -> int:
     return 0
 
 
-def stop(log: Callable[[str], None]) -> None:
-    """End the environment; what could not be cleared is told, and is no reason to fail."""
+def stop(log: Callable[[str], None]) -> int:
+    """End the environment; what could not be cleared is told, and is no reason to fail.
+
+    Returns:
+        How much outlives the tests and is no error of theirs yet.
+    """
     try:
-        environment.stop()
+        found = environment.stop()
     except ItkitError as error:
         log(f"itkit: {error}")
+        return 0
+    for late in found:
+        sys.stderr.write(f"itkit: {late.error}\n")
+    return len(found)
 
 
 def mix_into(runner: type) -> type:
@@ -306,6 +316,9 @@ class _TestScope(_ServerWatch):
         self._report_late()
 
     def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        if (current := environment.current()) is not None:
+            for test, error in current.shut():
+                self.addError(_Ended(test), (type(error), error, None))
         self._report_late()
         super().stopTestRun()
 

@@ -6,6 +6,7 @@ the record while anybody listens: so the function is found in the source, when i
 """
 
 import linecache
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __package__
+_OWN: Final = f"{Path(__file__).parent}{os.sep}"
 _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
 
 
@@ -64,6 +66,17 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     while found is not None and (_is_ours(found) or _is_installed(found.f_globals.get("__file__"))):
         found = found.f_back
     return found
+
+
+def is_own_code(function: Any) -> bool:
+    """Tell whether a function is a user's own: neither itkit's nor what is installed."""
+    namespace = getattr(function, "__globals__", None)
+    return namespace is not None and is_own_file(namespace.get("__file__"))
+
+
+def is_own_file(path: str | None) -> bool:
+    """Tell whether a file is a user's own."""
+    return not _is_installed(path) and not str(path).startswith((_OWN, "<"))
 
 
 def _is_ours(frame: FrameType) -> bool:

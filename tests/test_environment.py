@@ -2,16 +2,25 @@
 
 import json
 import os
+from collections.abc import Iterator
 
 import pytest
 from django.test import override_settings
 
 from itkit import environment
-from itkit.exceptions import ConfigurationError, ItkitError
+from itkit.exceptions import ConfigurationError, ItkitError, RunOverError
 from itkit.names import PAYLOAD_VARIABLE
 from itkit.payload import Payload
 from itkit.redis.server import connected
 from tests import fakes_app
+
+
+@pytest.fixture(autouse=True)
+def reopened() -> Iterator[None]:
+    """Give this process back what it had, which nobody else does after a run."""
+    yield
+    environment.reopen()
+
 
 BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}
 
@@ -39,6 +48,9 @@ def test_backends_are_real_before_and_after_and_forget_between_tests() -> None:
         started.begin_test("a test")
         assert started.backends.payments.call_count("charge") == 0
         environment.stop()
+        with pytest.raises(RunOverError, match="or a call of a backend was refused"):
+            fakes_app.StripeGateway().charge(1, "t")
+        environment.reopen()
     assert vars(fakes_app.StripeGateway)["charge"] is real
 
 

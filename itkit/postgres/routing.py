@@ -44,6 +44,8 @@ _SERVER_OPTIONS = frozenset(
 """Options of a connection that say where and how to reach a server: ours has its own."""
 
 _WRITER = "The test, one before it that has not committed, or another worker's"
+_NOWHERE = {"NAME": "the_run_is_over", "HOST": "/the-run-is-over", "PORT": ""}
+"""Where an alias leads when the tests are over, also for who connects by the settings himself."""
 
 _inherited: list[object] = []
 """What a forked process must not close, not even by collecting it as garbage."""
@@ -111,6 +113,17 @@ class Routing:
             connection.settings_dict.update(self.settings(alias, self.worker))
         self.sessions.install()
 
+    def shut(self) -> None:
+        """Close what is open, and leave the aliases routed to where nothing is."""
+        self.sessions.uninstall()
+        for made in self._resets.values():
+            made.close()
+        for alias in self._original:
+            connection = connections[alias]
+            creation.close(connection)
+            if alias not in self._held:
+                connection.settings_dict.update(_NOWHERE)
+
     def uninstall(self) -> None:
         """Give the aliases back what they had.
 
@@ -153,6 +166,10 @@ class Routing:
     def let_go(self, alias: str) -> None:
         """Note that a runner is done with the test database of an alias."""
         self._held.discard(alias)
+
+    def is_held(self, alias: str) -> bool | None:
+        """Tell whether a runner has yet to destroy the test database; None if it is not of ours."""
+        return alias in self._held if alias in self._databases else None
 
     @property
     def may_drop(self) -> bool:

@@ -30,7 +30,7 @@ def under(guard: Guard) -> Iterator[None]:
             yield
         finally:
             restore.close()
-            _close_all(guard)
+            close_all(guard)
 
 
 def _replace(
@@ -41,7 +41,7 @@ def _replace(
         setattr(kind, name, method)
 
 
-def _close_all(guard: Guard) -> None:
+def close_all(guard: Guard) -> None:
     """Close what was opened under the guard, so that it reaches its own server again."""
     for connection in list(guard.connections):
         loop = wire.loop_of(connection)
