@@ -26,7 +26,19 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import afterwards, boundary, conf, joined, names, network, seed, sql, timeline, verdicts
+from itkit import (
+    afterwards,
+    boundary,
+    conf,
+    files,
+    joined,
+    names,
+    network,
+    seed,
+    sql,
+    timeline,
+    verdicts,
+)
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
@@ -86,6 +98,7 @@ class Environment:
             migrate=payload.migrate,
             snapshot=payload.snapshot,
         )
+        self._files = files.Files(payload.files, worker)
         self._door = afterwards.Door(self._routing.is_held)
         self._guard: network.Guard | None = None
         self._is_shut = False
@@ -115,6 +128,8 @@ class Environment:
             self._originals.callback(self._uninstall_redis)
             self._releases.callback(self._release_redis)
             self._redis.install()
+            self._releases.callback(self._release_files)
+            self._originals.enter_context(self._files.installed())
             self._releases.callback(Invitation.withdraw)
             self._originals.callback(self.backends.restore)
             self.backends.swap()
@@ -152,12 +167,13 @@ class Environment:
         """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
         self.worker = worker
         self.process = os.getpid()
-        self._routing.worker = worker
+        self._routing.enter(worker)
         self._redis.uninstall()
         if self._redis_server is not None:
             self._redis_server.stop()  # does nothing where it is that of a parent
         self._redis = self._new_isolation()
         self._redis.install()
+        self._files.worker = worker
         self._listen()
         _die_with_parent()
 
@@ -191,6 +207,7 @@ class Environment:
         self._begin_values(test, index)
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
+        self._files.clear()
         self._invite()
         self.backends.reset()
         boundary.new_timeline(test)
@@ -334,6 +351,10 @@ class Environment:
         if get_commands().get("flush") == "itkit":
             self._originals.callback(setting_changed.disconnect, _put_flush_back)
             setting_changed.connect(_put_flush_back)
+
+    def _release_files(self) -> None:
+        self._files.refuse = self._door.refuse
+        self._files.clear()
 
     def _release_redis(self) -> None:
         with ExitStack() as releases:

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import ExitStack
 
+from itkit import libpq
 from itkit.payload import Invitation, Payload
 
 _POLL_SECONDS = 0.2
@@ -48,13 +49,14 @@ def leave() -> None:
     global _releases, _may_join  # noqa: PLW0603 - as global as what is attached
     releases, _releases = _releases, None
     _may_join = False
+    libpq.put_back()
     if releases is not None:
         Invitation.withdraw()
         releases.close()
 
 
 def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
-    from itkit import boundary, network, postgres, redis
+    from itkit import boundary, files, network, postgres, redis
     from itkit.registry import Registry
     from itkit.relay import Address, Client
 
@@ -84,6 +86,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     )
     releases.callback(isolation.uninstall)
     isolation.install()
+    releases.enter_context(files.Files(payload.files, invitation.worker).installed())
     backends = Registry.from_settings()
     releases.callback(backends.restore)
     backends.swap()

@@ -31,6 +31,7 @@ class Payload:
     seed: str = ""
     summary: str = ""
     process: int = 0
+    files: str = ""
 
     @property
     def hosts(self) -> list[str]:

@@ -169,7 +169,7 @@ class IntegrationPlugin:
     # After pytest-xdist's, which ends its workers.
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Shut the ways out; report what outlives the tests, and what the run has written elsewhere."""
+        """Shut the ways out; report what outlives the tests, and what was written elsewhere."""
         if self._environment is None:
             return
         has_escaped = self._report_escape()

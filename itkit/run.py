@@ -6,16 +6,20 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Final
 
+from django.conf import settings as django_settings
 from django.db import connections
 
-from itkit import conf, names, postgres
+from itkit import conf, files, names, postgres
 from itkit.exceptions import IsolationError
 from itkit.payload import Payload
 from itkit.seed import Seed
 from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
+
+_ISOLATED_CACHES: Final = ("django.core.cache.backends.db.", "django.core.cache.backends.dummy.")
 
 
 class Run:
@@ -70,6 +74,7 @@ class Run:
                 redis_project=_redis_project(),
                 seed=str(self._seed),
                 process=os.getpid(),
+                files=_directory_of_files(services),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
             self._releases.enter_context(payload.exported())
@@ -164,6 +169,15 @@ def _state_to_save(service: Service | None) -> State | None:
     return state if state is not None and not state.is_saved and conf.get().postgres.keep else None
 
 
+def _directory_of_files(services: Services) -> str:
+    """Return where the project's caches in files are led to; nowhere where it has none."""
+    if not files.aliases():
+        return ""
+    directory = services.directory() / "caches"
+    directory.mkdir(mode=0o700)
+    return str(directory)
+
+
 def _snapshot(state: State | None) -> tuple[str, str] | None:
     return (str(state.data), str(state.snapshot)) if state is not None else None
 
@@ -253,10 +267,18 @@ def _origin(service: Service) -> str:
     return redact(f"{service.source}, {service.place}")
 
 
-def _left_to_django() -> Iterable[str]:
+def _left_to_django() -> Iterator[str]:
+    """Yield what the tests share with others, or with each other."""
+    from itkit import redis
+
     ours = postgres.postgres_aliases()
-    return [
-        f"database {alias!r} is {connections[alias].vendor}: left to Django"
-        for alias in connections
-        if alias not in ours
-    ]
+    for alias in connections:
+        if alias not in ours:
+            yield f"database {alias!r} is {connections[alias].vendor}: left to Django"
+    in_files = files.aliases()
+    for alias, cache in django_settings.CACHES.items():
+        backend = str(cache["BACKEND"])
+        if alias in in_files:
+            yield f"cache {alias!r} in a directory of the worker"
+        elif not (redis.is_redis(backend) or backend.startswith(_ISOLATED_CACHES)):
+            yield f"cache {alias!r} is {backend.rpartition('.')[2]}: not isolated"

@@ -8,7 +8,7 @@ go to: the one with the schemas, or the server's maintenance database.
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +87,14 @@ class Isolation(ABC):
             home: URL.
             name: of the place.
             options: ``OPTIONS`` as the project has them.
+        """
+
+    @abstractmethod
+    def options(self, places: Iterable[str]) -> str:
+        """Return the startup options that take a client of libpq to one of some places.
+
+        Args:
+            places: names of those of one worker; where a database has several, the first is meant.
         """
 
     @abstractmethod
@@ -247,11 +255,14 @@ class SchemaIsolation(Isolation):
 
     def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a search_path by the startup options: ``SET`` would end with a rollback."""
-        path = f"{name},{names.EXTENSION_SCHEMA}"
         # The last -c wins, so a search_path of the project's own gives way to ours.
-        startup = f"{options.get('options', '')} -c search_path={path}".strip()
+        startup = f"{options.get('options', '')} {self.options([name])}".strip()
         database = parse(home, POSTGRES_SCHEMES).name
         return {"NAME": database, "OPTIONS": {**options, "options": startup}}
+
+    def options(self, places: Iterable[str]) -> str:
+        """Return the search_path."""
+        return f"-c search_path={','.join([*dict.fromkeys(places), names.EXTENSION_SCHEMA])}"
 
     def prepare(self, connection: Connection) -> None:
         """Create the extensions, outside of the schemas that come and go."""
@@ -326,6 +337,11 @@ class DatabaseIsolation(Isolation):
         """Return another ``NAME``: the search_path is the project's own."""
         del home
         return {"NAME": name, "OPTIONS": dict(options)}
+
+    def options(self, places: Iterable[str]) -> str:
+        """Return none: ``NAME`` says it all."""
+        del places
+        return ""
 
     def prepare(self, connection: Connection) -> None:
         """Do nothing: each database has its own extensions."""

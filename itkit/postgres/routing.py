@@ -17,7 +17,7 @@ from django.db import connections
 from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
-from itkit import names
+from itkit import libpq, names
 from itkit.exceptions import EscapeError
 from itkit.postgres import client, creation, outside, places
 from itkit.postgres.isolation import isolation
@@ -111,7 +111,15 @@ class Routing:
             connection.creation = creation.schema_creation(connection, self, url)
             connection.client = client.place_client(connection)
             connection.settings_dict.update(self.settings(alias, self.worker))
+        self.enter(self.worker)
         self.sessions.install()
+
+    def enter(self, worker: str) -> None:
+        """Be another worker; Django switches its own connections, this leads those of libpq."""
+        self.worker = worker
+        if self._databases:
+            places = [self.place(alias, worker) for alias in self._databases]
+            libpq.lead_to(self.isolation.options(places))
 
     def shut(self) -> None:
         """Close what is open, and leave the aliases routed to where nothing is."""
@@ -123,6 +131,8 @@ class Routing:
             creation.close(connection)
             if alias not in self._held:
                 connection.settings_dict.update(_NOWHERE)
+        if self._databases:
+            libpq.lead_to(f"-c search_path={_NOWHERE['NAME']}")
 
     def uninstall(self) -> None:
         """Give the aliases back what they had.
@@ -130,6 +140,7 @@ class Routing:
         A runner that has not destroyed its test database yet would destroy the project's own in
         its place, so an alias that it holds stays routed, to where nothing is any more.
         """
+        libpq.put_back()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
