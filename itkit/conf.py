@@ -27,16 +27,24 @@ _HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend."""
+    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend.
+
+    Attributes:
+        number: of the check.
+        message: what is wrong.
+        hint: how to mend it.
+        level: ``E`` for an error, ``W`` for a warning.
+    """
 
     number: int
     message: str
     hint: str
+    level: str = "E"
 
     @property
     def id(self) -> str:
         """The id of the system check, such as ``itkit.E002``."""
-        return f"itkit.E{self.number:03}"
+        return f"itkit.{self.level}{self.number:03}"
 
 
 def _a_string(value: Any) -> str | None:

@@ -78,6 +78,7 @@ class Environment:
     Attributes:
         backends: the project's external backends, swapped for recording fakes.
         worker: id of this worker.
+        notices: what the system checks warn of, in the process that has started the run.
     """
 
     def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
@@ -87,6 +88,7 @@ class Environment:
         self.worker = worker
         self.backends = Registry.from_settings()
         self.process = os.getpid()
+        self.notices: list[str] = []
         self._run = run
         self._releases = ExitStack()
         self._originals = ExitStack()
@@ -429,7 +431,7 @@ def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = N
             " with --integration starts them in a process of their own."
         )
     reopen()
-    _check_settings()
+    notices = _check_settings()
     from itkit.run import Run
 
     run = Run(migrate=migrate, rebuild=rebuild, seed=seed.Seed.parse(seeded))
@@ -437,6 +439,7 @@ def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = N
     with ExitStack() as undo:
         undo.callback(run.stop)
         environment = Environment(payload, names.MAIN_WORKER, run=run)
+        environment.notices = notices
         environment.attach()
         undo.pop_all()
     _current = environment
@@ -512,12 +515,16 @@ def _check_run(payload: Payload) -> None:
         raise ItkitError(f"The run {payload.run}, whose worker this was to be, has ended.")
 
 
-def _check_settings() -> None:
+def _check_settings() -> list[str]:
+    """Return the warnings of itkit's system checks; its errors are raised."""
     found = checks.run_checks(tags=["itkit"])
     errors = [problem for problem in found if problem.level >= checks.ERROR]
     if errors:
         lines = [f"  {error.id}  {error.msg} {error.hint or ''}".rstrip() for error in errors]
         raise ConfigurationError("\n".join(["not started, the settings have mistakes:", *lines]))
+    return [
+        f"itkit: {problem.id}  {problem.msg} {problem.hint or ''}".rstrip() for problem in found
+    ]
 
 
 def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:

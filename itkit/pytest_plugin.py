@@ -90,8 +90,9 @@ class IntegrationPlugin:
             raise pytest.UsageError(f"itkit: {error}") from error
 
     def pytest_report_header(self) -> list[str]:
-        """Say what the tests run on."""
-        return [self._environment.payload.summary] if self._environment is not None else []
+        """Say what the tests run on, and what itkit's system checks warn of."""
+        current = self._environment
+        return [current.payload.summary, *current.notices] if current is not None else []
 
     # Before pytest-django's, which sorts by the marker that is added here.
     @pytest.hookimpl(tryfirst=True, wrapper=True)

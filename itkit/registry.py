@@ -105,7 +105,7 @@ class Backend:
         )
         builtin = self._builtin
         self.handle = Handle(self.fake) if builtin is None else builtin.handle(self.fake, builtin)
-        self._swap = ClassSwap(real, self.fake)
+        self._swap = ClassSwap(real, self.fake, has_parts=builtin is None)
 
     def _fake_function(self, real: FunctionType) -> None:
         member = function_member(real)

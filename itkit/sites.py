@@ -63,7 +63,7 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     That is neither itkit nor what is installed; None where there is no such frame.
     """
     found: FrameType | None = frame
-    while found is not None and (_is_ours(found) or _is_installed(found.f_globals.get("__file__"))):
+    while found is not None and (_is_ours(found) or is_installed(found.f_globals.get("__file__"))):
         found = found.f_back
     return found
 
@@ -84,7 +84,8 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _is_installed(path: str | None) -> bool:
+def is_installed(path: str | None) -> bool:
+    """Tell whether a file is one of a library; what has no file is taken for one."""
     return path is None or path.startswith(_LIBRARIES)
 
 

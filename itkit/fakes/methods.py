@@ -25,6 +25,7 @@ class Answering(Protocol):
 
     otherwise: Otherwise
     programmed: set["Method"]
+    wrap: Callable[[str, Any], Any]
 
 
 class Method:
@@ -49,6 +50,12 @@ class Method:
         self.program: Program | None = None
         self._check = member.check
         self._fake = fake
+
+    def become(self, member: Member) -> None:
+        """Stand for this member from now on: an object has shown what is behind the name."""
+        if member is not self.member:
+            self._check = member.check
+            self.member = member
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls in this test, in the order in which they began."""
@@ -120,6 +127,33 @@ class Method:
             LateCallError: the test that has started this thread has ended.
         """
         return self.reply(self.begin(owner, args, kwargs, 2), owner, args, kwargs)
+
+    def read(self, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        """Record that a property is read, and answer; a part of the client is no crossing.
+
+        Args:
+            owner: the object that it is read from.
+            args: none.
+            kwargs: none.
+        """
+        call = self.begin(owner, args, kwargs, 2)
+        if self.program is not None:
+            return self.reply(call, owner, args, kwargs)
+        try:
+            value = self._fake.otherwise(call, owner, args, kwargs)
+        except BaseException as error:
+            call.error, call.duration = error, perf_counter() - call.at
+            self._record(call)
+            raise
+        wrapped = self.outside(value)
+        if wrapped is value and not hasattr(type(value), "_itkit_is_part"):
+            call.result, call.duration = value, perf_counter() - call.at
+            self._record(call)
+        return wrapped
+
+    def outside(self, value: Any) -> Any:
+        """Return what was read as others see it: the fake of a part, any other value as it is."""
+        return self._fake.wrap(self.member.name, value)
 
     def begin(self, owner: Any, args: Arguments, kwargs: dict[str, Any], depth: int) -> Call:
         """Return the record of a call that has just been made; it is not on the timeline yet.

@@ -8,6 +8,7 @@ a partial of one. Out of reach is only such a one of an inherited method. The ar
 """
 
 import inspect
+from dataclasses import replace
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,9 @@ from asgiref.sync import markcoroutinefunction
 from itkit.fakes.fake import Fake
 from itkit.fakes.members import REPLACED, Kind, Member, members_of
 from itkit.fakes.methods import Method
+from itkit.fakes.outline import Outline
+from itkit.fakes.parts import Parts
+from itkit.fakes.reading import PartsWatch, is_nested, may_have_parts
 from itkit.fakes.replacements import Performer, performer, replacement
 
 _ABSENT: Final = object()
@@ -31,8 +35,8 @@ def obstacle(real: Any) -> str | None:
         return f"it is neither a class nor a Python function but an instance of {kind}"
     if real.__flags__ & _IMMUTABLE_TYPE:
         return "it is a class written in C, whose methods cannot be replaced"
-    if not members_of(real):
-        return "it has no public method"
+    if not members_of(real) and not may_have_parts(real):
+        return "it has no public method and no part that has one"
     return None
 
 
@@ -40,40 +44,77 @@ class ClassSwap:
     """The methods of one class and what stands for them.
 
     ``__init__`` stays real, for it stores configuration; so do private methods, and special
-    methods except ``__call__`` and those of context managers.
+    methods except those that reach out (``SPECIAL_METHODS``). The parts of its objects, and its
+    nested classes, are faked as well.
+
+    Args:
+        real: the class.
+        fake: answers.
+        has_parts: whether parts are faked.
+        name: of the class below that of the backend, where it is nested in the client's.
     """
 
-    def __init__(self, real: type, fake: Fake) -> None:
+    def __init__(self, real: type, fake: Fake, *, has_parts: bool = True, name: str = "") -> None:
         self._real = real
-        self._fakes = {name: replacement(method) for name, method in fake.methods.items()}
-        self._taken = [
+        self._watch: PartsWatch | None = None
+        nested: list[ClassSwap] = []
+        methods = dict(fake.methods) if not name else _named(name, real, fake)
+        if has_parts:
+            parts = Parts(fake)
+            if not name:
+                fake.outline = Outline(real, parts.seen)
+            self._watch = PartsWatch(real, parts, self._put, f"{name}." if name else "")
+            nested = [
+                ClassSwap(raw, fake, name=f"{name}.{key}".lstrip("."))
+                for key, raw in vars(real).items()
+                if is_nested(real, key, raw)
+            ]
+        self._fakes = {key: replacement(method) for key, method in methods.items()}
+        taken = [
             FunctionSwap(function, method)
-            for method in fake.methods.values()
+            for method in methods.values()
             if (function := _own_function(method.member)) is not None
         ]
+        self._inner: list[ClassSwap | FunctionSwap] = [*taken, *nested]
         self._originals: dict[str, Any] | None = None
 
     def swap(self) -> None:
         """Put the fake's methods into the class."""
         if self._originals is None:
-            own = vars(self._real)
-            self._originals = {name: own.get(name, _ABSENT) for name in self._fakes}
+            self._originals = {}
             for name, method in self._fakes.items():
-                # A metaclass may refuse plain assignment, or make something of it.
-                type.__setattr__(self._real, name, method)
-            for taken in self._taken:
-                taken.swap()
+                self._put(name, method)
+            for inner in self._inner:
+                inner.swap()
+            if self._watch is not None:
+                self._watch.start()
 
     def restore(self) -> None:
         """Put the real methods back; the class is then as it was."""
         originals, self._originals = self._originals, None
-        for taken in reversed(self._taken):
-            taken.restore()
+        if self._watch is not None:
+            self._watch.stop()
+        for inner in reversed(self._inner):
+            inner.restore()
         for name, method in reversed((originals or {}).items()):
             if method is _ABSENT:
                 type.__delattr__(self._real, name)
             else:
                 type.__setattr__(self._real, name, method)
+
+    def _put(self, name: str, value: Any) -> None:
+        if self._originals is not None:
+            self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
+            # A metaclass may refuse plain assignment, or make something of it.
+            type.__setattr__(self._real, name, value)
+
+
+def _named(name: str, real: type, fake: Fake) -> dict[str, Method]:
+    """Return the methods of a class that lies in the client's, by their names in it."""
+    return {
+        key: fake.method(f"{name}.{key}", replace(member, name=f"{name}.{key}"))
+        for key, member in members_of(real).items()
+    }
 
 
 class FunctionSwap:
