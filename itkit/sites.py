@@ -76,7 +76,7 @@ def is_own_code(function: Any) -> bool:
 
 def is_own_file(path: str | None) -> bool:
     """Tell whether a file is a user's own."""
-    return not _is_installed(path) and not str(path).startswith((_OWN, "<"))
+    return not is_installed(path) and not str(path).startswith((_OWN, "<"))
 
 
 def _is_ours(frame: FrameType) -> bool:
