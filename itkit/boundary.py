@@ -7,7 +7,6 @@ that fail its test whatever the application makes of them: see ``keep`` and ``it
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeVar
 
@@ -101,12 +100,16 @@ class Timeline:
         test: id of the test whose it is; empty between tests.
         has_ended: whether the test has.
         kept: errors that fail the test.
+        asked: errors among them that were asked for, and the paths of the files that did.
+        unasked: errors among them that nobody has asked for.
     """
 
     def __init__(self, test: str = "") -> None:
         self.test = test
         self.has_ended = False
         self.kept: list[BaseException] = []
+        self.asked: list[tuple[BaseException, str]] = []
+        self.unasked: list[BaseException] = []
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append
 
@@ -133,16 +136,23 @@ _told: Callable[[BaseException], None] | None = None
 class Strand:
     """A thread, of this process or of another, and the test that it belongs to.
 
+    Args:
+        thread: the thread, or an object that has its name.
+        timeline: of the test that the work belongs to, where that is not the thread's own.
+
     Attributes:
-        thread: it, or what has its name.
-        timeline: of the test that has started the thread; None where no test has.
+        thread: as above.
+        timeline: of the test that has started the thread, or has submitted what it works on; None
+            where no test has.
     """
 
     __slots__ = ("thread", "timeline")
 
-    def __init__(self, thread: Any) -> None:
+    def __init__(self, thread: Any, timeline: Timeline | None = None) -> None:
         self.thread = thread
-        self.timeline: Timeline | None = getattr(thread, _TAG, None)
+        self.timeline: Timeline | None = timeline
+        if timeline is None:
+            self.timeline = getattr(thread, _TAG, None)
 
 
 class _Here(threading.local):
@@ -176,7 +186,8 @@ def new_timeline(test: str = "") -> Timeline:
 def own_timeline() -> Timeline:
     """Return the timeline of the test that this thread belongs to.
 
-    That is the running one, unless a test that has ended has started the thread.
+    That is the running one, unless a test that has ended has started the thread, or submitted what
+    the thread is working on.
     """
     timeline = here.strand.timeline  # which is false while it is empty
     return running if timeline is None else timeline
@@ -224,28 +235,6 @@ def take_late() -> list[tuple[str, BaseException]]:
 
 
 @contextmanager
-def following_threads() -> Iterator[None]:
-    """Have each thread that is started within a block belong to the test that starts it.
-
-    Python 3.11 has no audit event for that, so ``Thread.start`` is wrapped.
-    """
-    start = threading.Thread.start
-
-    @wraps(start)
-    def tag_and_start(thread: threading.Thread) -> None:
-        _tag(thread)
-        start(thread)
-
-    threading.Thread.start = tag_and_start  # type: ignore[assignment, method-assign]  # see above
-    try:
-        yield
-    finally:
-        # Who has wrapped it meanwhile keeps ours, which tags nothing where there is no test.
-        if threading.Thread.start is tag_and_start:
-            threading.Thread.start = start  # type: ignore[method-assign]  # as it was
-
-
-@contextmanager
 def unowned_threads() -> Iterator[None]:
     """Have the threads that are started within a block belong to no test: they outlast it."""
     global _are_tagged  # noqa: PLW0603 - as global as the timeline
@@ -272,15 +261,35 @@ def between_tests() -> Iterator[None]:
         running = outer
 
 
-_SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
-"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
-
 _are_tagged = True
 
 
-def _tag(thread: threading.Thread) -> None:
-    if not running.test or not _are_tagged:
-        return
-    target = getattr(thread, "_target", None)
-    if getattr(target, "__module__", None) not in _SERVING:
-        setattr(thread, _TAG, own_timeline())
+def owner() -> Timeline | None:
+    """Return the timeline of the test that what this thread starts belongs to, if to any."""
+    return own_timeline() if running.test and _are_tagged else None
+
+
+def own(thread: threading.Thread) -> None:
+    """Have a thread, which is about to be started, belong to the test that starts it."""
+    timeline = owner()
+    if timeline is not None:
+        setattr(thread, _TAG, timeline)
+
+
+def note_asked(error: BaseException, path: str) -> None:
+    """Note that code of a file has asked for an error that was kept, and so has got it.
+
+    Args:
+        error: that fails a test; any other is ignored.
+        path: of the file.
+    """
+    for timeline in (running, own_timeline()):
+        if any(kept is error for kept in timeline.kept):
+            timeline.asked.append((error, path))
+
+
+def note_unasked(error: BaseException) -> None:
+    """Note that nobody has asked for an error with which a task of asyncio has ended."""
+    for timeline in (running, own_timeline()):
+        if any(kept is error for kept in timeline.kept):
+            timeline.unasked.append(error)

@@ -26,7 +26,7 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, seed, sql, timeline, verdicts
+from itkit import boundary, conf, joined, names, network, seed, sql, threads, timeline, verdicts
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
@@ -106,7 +106,7 @@ class Environment:
             self._releases.callback(self.backends.restore)
             self.backends.swap()
             self._listen()
-            self._releases.enter_context(boundary.following_threads())
+            self._releases.enter_context(threads.followed())
             self._releases.enter_context(sql.recorded())
             self._releases.enter_context(network.guarded(self.payload.hosts))
             undo.pop_all()

@@ -16,6 +16,8 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __package__
+_TEST_DIRECTORIES: Final = frozenset({"test", "tests"})
+_TEST_FILES: Final = frozenset({"conftest.py", "tests.py"})
 _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
 
 
@@ -64,6 +66,17 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     while found is not None and (_is_ours(found) or _is_installed(found.f_globals.get("__file__"))):
         found = found.f_back
     return found
+
+
+@lru_cache(maxsize=4096)
+def is_of_tests(path: str) -> bool:
+    """Tell whether a file of the project is code of tests, by its name or that of a directory."""
+    here = Path.cwd()
+    if _is_installed(path) or not Path(path).is_relative_to(here):
+        return False
+    *directories, name = Path(path).relative_to(here).parts
+    is_named_so = name in _TEST_FILES or name.startswith("test_") or name.endswith("_test.py")
+    return is_named_so or not _TEST_DIRECTORIES.isdisjoint(directories)
 
 
 def _is_ours(frame: FrameType) -> bool:

@@ -1,21 +1,32 @@
 """What fails a test although the application has swallowed the error that says so.
 
-An error that was kept (``boundary.keep``) counts unless the test has seen it itself: then it has
-passed a frame of the test's own source, or ``assertRaises`` has taken its traceback away.
+An error that was kept (``boundary.keep``) counts unless the test has seen it itself. It has where
+the frame that caught the error, which is the outermost of its traceback, is of the test's own code,
+where ``assertRaises`` has taken the traceback away, or where a test has asked a future for it.
 """
 
+import asyncio
+import gc
+import opcode
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
-from itkit import boundary
-from itkit.exceptions import ElsewhereError, SwallowedError
+from itkit import boundary, sites
+from itkit.boundary import Timeline
+from itkit.exceptions import ElsewhereError, ItkitError, SwallowedError
 from itkit.sites import Site
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
+_REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
+"""Packages that catch an error to report it, or on behalf of a test that expects it."""
+_ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
+_ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 def check(sources: frozenset[str]) -> None:
@@ -31,7 +42,7 @@ def check(sources: frozenset[str]) -> None:
     """
     timeline = boundary.current()
     kept, timeline.kept = timeline.kept, []
-    swallowed = [error for error in kept if not _was_seen(error, sources)]
+    swallowed = [error for error in kept if not _was_seen(error, timeline, sources)]
     if swallowed:
         raise SwallowedError(_message(swallowed)) from swallowed[0]
 
@@ -49,11 +60,53 @@ def sources_of(test: type) -> frozenset[str]:
     return frozenset(path for path in paths if path is not None)
 
 
-def _was_seen(error: BaseException, sources: frozenset[str]) -> bool:
-    passed = [frame.path for frame in _frames(error.__traceback__)]
+def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Tell whether the test has caught an error itself, or has got it in another way."""
     if isinstance(error, ElsewhereError):
         return False
-    return not passed or not sources.isdisjoint(passed)
+    if error.__traceback__ is None:  # assertRaises takes it away
+        return True
+    if any(asked is error and _is_of_tests(path, sources) for asked, path in timeline.asked):
+        return True
+    return _was_caught_by(sources, error, error.__traceback__, timeline)
+
+
+def _was_caught_by(
+    sources: frozenset[str], error: BaseException, caught: TracebackType, timeline: Timeline
+) -> bool:
+    """Tell whether the outermost frame of an error is the test's, and has caught the error."""
+    frame = caught.tb_frame
+    if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _REPORTING:
+        return True
+    if not _is_of_tests(frame.f_code.co_filename, sources):
+        return False
+    if frame.f_code.co_flags & _ASYNCHRONOUS and _has_ended_by(caught):
+        # Asyncio has caught it, for whoever asks the task.
+        return not _is_unasked(error, timeline)
+    return not _has_ended_by(caught)
+
+
+def _is_of_tests(path: str, sources: frozenset[str]) -> bool:
+    """Tell whether a file is the test's own, or one that tests have in common."""
+    return path in sources or sites.is_of_tests(path)
+
+
+def _has_ended_by(caught: TracebackType) -> bool:
+    """Tell whether the outermost frame of an error has ended by it, and so has not caught it.
+
+    Then it was code written in C that did: what starts a thread or runs a task.
+    """
+    last = caught.tb_frame.f_lasti
+    return last == caught.tb_lasti or caught.tb_frame.f_code.co_code[last] in _ENDING_BY_AN_ERROR
+
+
+def _is_unasked(error: BaseException, timeline: Timeline) -> bool:
+    """Tell whether nobody has asked for the error of a task, which may be collected by now."""
+    if any(unasked is error for unasked in timeline.unasked):
+        return True
+    # By its type: an object that is lazy about its class would be evaluated.
+    tasks = [task for task in gc.get_objects() if issubclass(type(task), asyncio.Future)]
+    return any(task._exception is error and task._log_traceback for task in tasks)
 
 
 def _message(swallowed: Iterable[BaseException]) -> str:
@@ -64,12 +117,15 @@ def _message(swallowed: Iterable[BaseException]) -> str:
 
 def _described(error: BaseException) -> str:
     where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
-    text = "\n".join(f"  {line}" for line in str(error).splitlines())
+    told = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
+    text = "\n".join(f"  {line}" for line in told.splitlines())
     frames = [
         frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
     ]
-    caught = f"\n  caught at {frames[0]}" if frames else ""
-    return f"{where}{text}{caught}"
+    if not frames:
+        return f"{where}{text}"
+    called = f"\n  called at {frames[-1]}" if not isinstance(error, ItkitError) else ""
+    return f"{where}{text}{called}\n  caught at {frames[0]}"
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[Site]:

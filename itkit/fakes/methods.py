@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from itkit import boundary, sites
 from itkit.exceptions import LateCallError
-from itkit.fakes.answers import Program, fresh
+from itkit.fakes.answers import Answer, Program, fresh
 from itkit.fakes.calls import Call, Record
 from itkit.fakes.members import Member
 from itkit.fakes.snapshots import snapshot
@@ -77,7 +77,11 @@ class Method:
         check, frame_at, here = self._check, sys._getframe, boundary.here
 
         def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
-            can_change = check(owner, *args, **kwargs)
+            try:
+                can_change = check(owner, *args, **kwargs)
+            except TypeError as error:
+                boundary.keep(error)
+                raise
             program = self.program
             if can_change or program is None or (constant := program.constant) is None:
                 call = self._begun(can_change, args, kwargs, frame_at(1))
@@ -134,7 +138,11 @@ class Method:
             TypeError: the real method does not take these arguments.
         """
         given = (owner, *args) if self.member.has_owner else args
-        can_change = self._check(*given, **kwargs)
+        try:
+            can_change = self._check(*given, **kwargs)
+        except TypeError as error:
+            boundary.keep(error)
+            raise
         frame = sys._getframe(depth + 1)
         if self.is_led:
             frame = sites.caller(frame)
@@ -200,7 +208,7 @@ class Method:
     ) -> Any:
         answer = program.next(args, kwargs) if program is not None else None
         if answer is not None:
-            return answer(*args, **kwargs)
+            return _given(answer, args, kwargs)
         return self._fake.otherwise(call, owner, args, kwargs)
 
     def _late(self, call: Call) -> LateCallError:
@@ -213,6 +221,17 @@ class Method:
                 " in a fixture of a wider scope."
             )
         )
+
+
+def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
+    """Return what a test's answer gives; that it does not take the arguments fails the test."""
+    try:
+        return answer(*args, **kwargs)
+    except TypeError as error:
+        own = error.__traceback__
+        if own is not None and own.tb_next is None:  # it was not even begun
+            boundary.keep(error)
+        raise
 
 
 def _lose(program: Program | None) -> None:
