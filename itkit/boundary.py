@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Final, Protocol, TypeVar
 
 from itkit import sites
+from itkit.exceptions import LateCallError
 from itkit.sites import Site
 
 Error = TypeVar("Error", bound=BaseException)
@@ -206,6 +207,28 @@ def keep(error: Error) -> Error:
     else:
         timeline.kept.append(error)
     return error
+
+
+def late(done: str, strand: Strand, site: Site | None) -> LateCallError:
+    """Return the error, kept for its test, of what was done after the end of that test.
+
+    Args:
+        done: such as "payments.charge was called".
+        strand: that has done it.
+        site: the place in the source that it came from, where that is known.
+    """
+    timeline = running if strand.timeline is None else strand.timeline
+    has_started = getattr(strand.thread, _TAG, None) is timeline
+    work = "started" if has_started else "submitted the work of"
+    called = f"  called at {site}\n" if site is not None else ""
+    return keep(
+        LateCallError(
+            f"{done} after the test that {work} the thread {strand.thread.name!r} had ended:"
+            f" {timeline.test}\n{called}"
+            "  Have the test wait for its threads and for what it submits; start threads that"
+            " outlast it in setUpClass or in a fixture of a wider scope."
+        )
+    )
 
 
 def tell(told: Callable[[BaseException], None] | None) -> None:

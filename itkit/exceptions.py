@@ -103,7 +103,7 @@ class ElsewhereError(TestError):
 
 
 class LateCallError(TestError):
-    """A thread that a test has started called a backend after that test had ended."""
+    """What a test has started called a backend, or wrote, after that test had ended."""
 
 
 class SwallowedError(TestError):

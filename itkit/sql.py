@@ -111,6 +111,11 @@ def _record(
     text = sys.intern(sql) if type(sql) is str else str(sql)
     statement = Statement(_caller(), text, context["connection"].alias)
     timeline.record(statement)
+    if timeline.has_ended and _WRITING.match(text):
+        statement.error = boundary.late(
+            f"{statement.name} was sent", statement.strand, statement.site
+        )
+        raise statement.error
     try:
         return execute(sql, params, many, context)
     except BaseException as error:

@@ -212,15 +212,7 @@ class Method:
         return self._fake.otherwise(call, owner, args, kwargs)
 
     def _late(self, call: Call) -> LateCallError:
-        return boundary.keep(
-            LateCallError(
-                f"{self.name} was called after the test that started the thread"
-                f" {call.thread!r} had ended: {boundary.own_timeline().test}\n"
-                f"  called at {call.site}\n"
-                "  Have the test wait for its threads; start those that outlast it in setUpClass or"
-                " in a fixture of a wider scope."
-            )
-        )
+        return boundary.late(f"{self.name} was called", call.strand, call.site)
 
 
 def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:

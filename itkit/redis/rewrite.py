@@ -110,6 +110,8 @@ class Rewriter:
 
     def _recorder(self) -> Callable[[Record], None]:
         timeline = boundary.own_timeline()
+        if timeline.has_ended and timeline.test:
+            return crossings.refuse_late
         return timeline.record if timeline.test else _nowhere
 
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:
