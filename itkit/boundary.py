@@ -132,6 +132,8 @@ running = Timeline()
 
 _late: list[tuple[str, BaseException]] = []
 _told: Callable[[BaseException], None] | None = None
+_parent: Callable[[str, BaseException], None] | None = None
+_hearing: Callable[[], None] | None = None
 
 
 class Strand:
@@ -200,6 +202,8 @@ def keep(error: Error) -> Error:
     The application may swallow it: the test fails all the same.
     """
     timeline = own_timeline()
+    if _parent is not None:
+        _parent(timeline.test, error)
     if _told is not None:
         _told(error)
     elif timeline.has_ended:
@@ -207,6 +211,47 @@ def keep(error: Error) -> Error:
     else:
         timeline.kept.append(error)
     return error
+
+
+def keep_for(test: str, error: BaseException) -> None:
+    """Note that an error fails a test, which may have ended.
+
+    Args:
+        test: id of the test; empty for what belongs to none, and so fails whichever is running.
+        error: what is told of it.
+    """
+    if test in ("", running.test):
+        running.kept.append(error)
+    else:
+        _late.append((test, error))
+
+
+def tell_parent(told: Callable[[str, BaseException], None] | None) -> None:
+    """Have the errors of this process, which was forked, told to its parent as well.
+
+    Args:
+        told: gets the id of the test, and each error; None ends that.
+    """
+    global _parent  # noqa: PLW0603 - as global as the timeline
+    _parent = told
+
+
+def hear(hearing: Callable[[], None] | None) -> None:
+    """Ask a function for the errors of other processes, whenever somebody asks for verdicts.
+
+    Args:
+        hearing: keeps what it has heard; None ends that.
+    """
+    global _hearing  # noqa: PLW0603 - as global as the timeline
+    _hearing = hearing
+
+
+def take_kept() -> tuple[Timeline, list[BaseException]]:
+    """Return the timeline of the running test and, once, the errors that were kept for it."""
+    if _hearing is not None:
+        _hearing()
+    kept, running.kept = running.kept, []
+    return running, kept
 
 
 def late(done: str, strand: Strand, site: Site | None) -> LateCallError:
@@ -251,6 +296,8 @@ def _forget(_crossing: object) -> None:
 
 def take_late() -> list[tuple[str, BaseException]]:
     """Return, once, the errors that were kept for tests that had ended, with the tests' ids."""
+    if _hearing is not None:
+        _hearing()
     taken: list[tuple[str, BaseException]] = []
     while _late:
         taken.append(_late.pop(0))

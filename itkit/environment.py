@@ -35,6 +35,7 @@ from itkit.exceptions import (
     LeftKeysError,
     ServiceUnavailableError,
 )
+from itkit.forked import Channel
 from itkit.payload import Invitation, Payload
 from itkit.registry import Registry
 from itkit.relay import Relay
@@ -85,6 +86,7 @@ class Environment:
             migrate=payload.migrate,
         )
         self._relay: Relay | None = None
+        self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
         self._seed = seed.Seed.parse(payload.seed)
@@ -106,6 +108,8 @@ class Environment:
             self._releases.callback(self.backends.restore)
             self.backends.swap()
             self._listen()
+            self._releases.callback(self._close_forked)
+            self._forked.open()
             self._releases.enter_context(threads.followed())
             self._releases.enter_context(sql.recorded())
             self._releases.enter_context(network.guarded(self.payload.hosts))
@@ -129,11 +133,15 @@ class Environment:
         self._redis = self._new_isolation()
         self._redis.install()
         self._listen()
+        self._forked.close()
+        self._forked = Channel()
+        self._forked.open()
         _die_with_parent()
 
-    def forget_connections(self) -> None:
-        """Let a forked process open connections of its own."""
+    def continue_in_child(self) -> None:
+        """Let a process that was just forked open connections of its own, and tell its errors."""
         self._routing.forget_connections()
+        self._forked.use_in_child()
 
     def finish_databases(self) -> None:
         """Wait until the databases of all workers are there."""
@@ -288,6 +296,9 @@ class Environment:
             self._relay = Relay(fakes)
             self._releases.enter_context(self._relay.listening())
 
+    def _close_forked(self) -> None:
+        self._forked.close()
+
     def _keep_flush(self) -> None:
         """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
         import_module("django.test.signals")  # its receivers have to be connected before ours
@@ -330,7 +341,7 @@ _current: Environment | None = None
 
 def _after_fork() -> None:
     if _current is not None:
-        _current.forget_connections()
+        _current.continue_in_child()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -60,6 +60,9 @@ class IntegrationPlugin:
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
+        # Each worker imports all tests.
+        number = getattr(config, "workerinput", {}).get("workerid", "gw0")
+        self._tells_of_imports = number == "gw0"
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # of the test that has
         config.addinivalue_line(
@@ -107,6 +110,24 @@ class IntegrationPlugin:
 
             first = self._environment.first_index
             self._indexes = seed.indexes([item.nodeid for item in items], first)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Keep what a module of tests has swallowed while it was imported, to be reported."""
+        report = yield
+        if self._environment is not None:
+            from itkit import boundary, verdicts
+            from itkit.exceptions import SwallowedError
+
+            path = getattr(collector, "path", None)
+            try:
+                verdicts.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
+            except SwallowedError as error:
+                if self._tells_of_imports:
+                    boundary.keep_for(collector.nodeid, error)
+        return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(

@@ -17,7 +17,7 @@ from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import ItkitError, ServiceUnavailableError
+from itkit.exceptions import ItkitError, ServiceUnavailableError, SwallowedError
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ else:
     _Runner = object
 _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
 
+_ErrorHolder = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
 _INDEX = "_itkit_index"
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
@@ -242,7 +243,14 @@ def _tags(test: unittest.TestCase) -> set[str]:
 
 
 class _ServerWatch(unittest.TestResult):
-    """Ends the run when a test fails because a server has died: all others would fail as well."""
+    """Ends the run when a test fails because a server has died: all others would fail as well.
+
+    It also tells what was swallowed while the tests were imported.
+    """
+
+    def startTestRun(self) -> None:  # noqa: N802 - unittest's name
+        super().startTestRun()
+        _report_outside(self, "import of the tests")
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
         super().addError(test, err)
@@ -279,6 +287,7 @@ class _TestScope(_ServerWatch):
         super().addSubTest(test, subtest, err)
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        _report_outside(self, f"between tests, before {test.id()}", type(test))
         if (current := environment.current()) is not None:
             current.begin_test(test.id(), getattr(test, _INDEX, None))
             # The first to be added is the last to run, and what they raise is the test's.
@@ -294,6 +303,7 @@ class _TestScope(_ServerWatch):
         self._report_late()
 
     def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        _report_outside(self, "after the tests")
         self._report_late()
         super().stopTestRun()
 
@@ -313,12 +323,47 @@ def _note_timeline(err: Any, test: unittest.TestCase) -> None:
 
 
 class _ClassScope(unittest.TestSuite):
-    """Begins the scope of each class before its own set-up."""
+    """Begins the scope of each class, and tells what set-up and tear-down have swallowed."""
+
+    def _handleModuleFixture(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._handleModuleFixture(test, result)  # type: ignore[misc]  # not in the stubs
+        _report_outside(result, f"setUpModule ({type(test).__module__})", type(test))
 
     def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
-            current.begin_class(f"{type(test).__module__}.{type(test).__qualname__}")
+            current.begin_class(_class_name(type(test)))
         super()._handleClassSetUp(test, result)  # type: ignore[misc]  # not in the stubs
+        _report_outside(result, f"setUpClass ({_class_name(type(test))})", type(test))
+
+    def _tearDownPreviousClass(self, test: Any, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._tearDownPreviousClass(test, result)  # type: ignore[misc]  # not in the stubs
+        if (previous := getattr(result, "_previousTestClass", None)) is not None:
+            _report_outside(result, f"tearDownClass ({_class_name(previous)})", previous)
+
+    def _handleModuleTearDown(self, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._handleModuleTearDown(result)  # type: ignore[misc]  # not in the stubs
+        if (previous := getattr(result, "_previousTestClass", None)) is not None:
+            _report_outside(result, f"tearDownModule ({previous.__module__})", previous)
+
+
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
+    """Report what was swallowed where no test was running.
+
+    Args:
+        result: of the tests.
+        where: it was, as unittest calls that.
+        kind: the class whose files are the test's own.
+    """
+    if environment.current() is None or boundary.current().test:
+        return
+    try:
+        verdicts.check(verdicts.sources_of(kind) if kind else frozenset(), where)
+    except SwallowedError as error:
+        result.addError(_ErrorHolder(where), (type(error), error, None))
 
 
 class _ScopedSuite(ParallelTestSuite):
@@ -379,5 +424,6 @@ def _set_up_spawned(
 def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
     """Run one class of tests in a worker, with the scope of a test around each."""
     runner_class, *rest = args
+    boundary.take_kept()  # a spawned worker has imported the tests, of which the run tells once
     scoped = type("ScopedResult", (_TestScope, runner_class.resultclass), {})
     return project((functools.partial(runner_class, resultclass=scoped), *rest))

@@ -29,22 +29,22 @@ _ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["R
 _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
-def check(sources: frozenset[str]) -> None:
+def check(sources: frozenset[str], what: str = "this test") -> None:
     """Find out whether the application has swallowed what fails the running test.
 
     What was found is found once.
 
     Args:
         sources: paths of the files whose frames are the test's own.
+        what: fails, for the message.
 
     Raises:
         SwallowedError: it has; the first error is the cause, and the message tells all.
     """
-    timeline = boundary.current()
-    kept, timeline.kept = timeline.kept, []
+    timeline, kept = boundary.take_kept()
     swallowed = [error for error in kept if not _was_seen(error, timeline, sources)]
     if swallowed:
-        raise SwallowedError(_message(swallowed)) from swallowed[0]
+        raise SwallowedError(_message(swallowed, what)) from swallowed[0]
 
 
 def late() -> Iterator[tuple[str, SwallowedError]]:
@@ -109,10 +109,10 @@ def _is_unasked(error: BaseException, timeline: Timeline) -> bool:
     return any(task._exception is error and task._log_traceback for task in tasks)
 
 
-def _message(swallowed: Iterable[BaseException]) -> str:
+def _message(swallowed: Iterable[BaseException], what: str) -> str:
     shown = [_described(error) for error in swallowed]
     count = "an error that fails" if len(shown) == 1 else f"{len(shown)} errors that fail"
-    return "\n".join([f"The application has swallowed {count} this test:", *shown])
+    return "\n".join([f"The application has swallowed {count} {what}:", *shown])
 
 
 def _described(error: BaseException) -> str:
