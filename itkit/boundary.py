@@ -130,6 +130,7 @@ class Timeline:
 running = Timeline()
 """The timeline of the running test, for reading on a hot path; else ``current()``."""
 
+_last = ""
 _late: list[tuple[str, BaseException]] = []
 _told: Callable[[BaseException], None] | None = None
 _parent: Callable[[str, BaseException], None] | None = None
@@ -178,10 +179,16 @@ def current() -> Timeline:
     return running
 
 
+def last_test() -> str:
+    """Return the id of the test that is running, or else of the one that has run last."""
+    return running.test or _last
+
+
 def new_timeline(test: str = "") -> Timeline:
     """Begin an empty timeline and return it: that of a test, by its id, or of none."""
-    global running  # noqa: PLW0603 - the one pointer that a test moves
+    global running, _last  # noqa: PLW0603 - the one pointer that a test moves, and what it was
     running.has_ended = True
+    _last = running.test
     running = Timeline(test)
     return running
 

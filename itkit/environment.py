@@ -26,7 +26,19 @@ from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
 
-from itkit import boundary, conf, joined, names, network, seed, sql, threads, timeline, verdicts
+from itkit import (
+    boundary,
+    conf,
+    joined,
+    names,
+    network,
+    seed,
+    sql,
+    threads,
+    timeline,
+    transactions,
+    verdicts,
+)
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
@@ -231,6 +243,7 @@ class Environment:
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
         close_ledger(alias)  # that of a manager which nobody has cleaned up
+        transactions.check_left_open(self._routing.sessions.test)
         return self._routing.reset(alias)
 
     def new_data_manager(self) -> TestDataManager:

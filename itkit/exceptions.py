@@ -18,6 +18,8 @@ ItkitError
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
     ├── ElsewhereError          an error in a process that the test has started, which fails it
+    ├── FoundError               something was found after a test that fails it, raised to nobody
+    │   └── OpenTransactionError a test has left a transaction open
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -100,6 +102,14 @@ class ImpossibleReturnError(TestError):
 
 class ElsewhereError(TestError):
     """An error that fails the test was raised in a process that the test has started."""
+
+
+class FoundError(TestError):
+    """Something that fails a test, of which nobody was told while the test ran."""
+
+
+class OpenTransactionError(FoundError):
+    """A test has left a transaction open."""
 
 
 class LateCallError(TestError):

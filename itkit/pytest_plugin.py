@@ -119,12 +119,12 @@ class IntegrationPlugin:
         report = yield
         if self._environment is not None:
             from itkit import boundary, verdicts
-            from itkit.exceptions import SwallowedError
+            from itkit.exceptions import TestError
 
             path = getattr(collector, "path", None)
             try:
                 verdicts.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
-            except SwallowedError as error:
+            except TestError as error:
                 if self._tells_of_imports:
                     boundary.keep_for(collector.nodeid, error)
         return report

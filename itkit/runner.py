@@ -17,7 +17,7 @@ from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import ItkitError, ServiceUnavailableError, SwallowedError
+from itkit.exceptions import ItkitError, ServiceUnavailableError, TestError
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
         return
     try:
         verdicts.check(verdicts.sources_of(kind) if kind else frozenset(), where)
-    except SwallowedError as error:
+    except TestError as error:
         result.addError(_ErrorHolder(where), (type(error), error, None))
 
 

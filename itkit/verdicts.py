@@ -18,7 +18,7 @@ from typing import Final
 
 from itkit import boundary, sites
 from itkit.boundary import Timeline
-from itkit.exceptions import ElsewhereError, ItkitError, SwallowedError
+from itkit.exceptions import ElsewhereError, FoundError, ItkitError, SwallowedError, TestError
 from itkit.sites import Site
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
@@ -40,16 +40,25 @@ def check(sources: frozenset[str], what: str = "this test") -> None:
 
     Raises:
         SwallowedError: it has; the first error is the cause, and the message tells all.
+        FoundError: nothing was swallowed, but something else was found that fails the test.
     """
     timeline, kept = boundary.take_kept()
-    swallowed = [error for error in kept if not _was_seen(error, timeline, sources)]
+    found = [error for error in kept if isinstance(error, FoundError)]
+    raised = [error for error in kept if not isinstance(error, FoundError)]
+    swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
+    if found and not swallowed:
+        raise type(found[0])("\n".join(map(str, found)))
     if swallowed:
+        swallowed += found
         raise SwallowedError(_message(swallowed, what)) from swallowed[0]
 
 
-def late() -> Iterator[tuple[str, SwallowedError]]:
+def late() -> Iterator[tuple[str, TestError]]:
     """Yield, once, a test that has ended and what it has done since, for each time."""
     for test, error in boundary.take_late():
+        if isinstance(error, FoundError):
+            yield test, error
+            continue
         yield test, SwallowedError(_described(error).removeprefix("  "))
 
 
