@@ -17,6 +17,7 @@ ItkitError
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
+    ├── NotRunError              tests were found and not run
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   └── OpenTransactionError a test has left a transaction open
@@ -98,6 +99,10 @@ class UnexpectedCallError(TestError):
 
 class ImpossibleReturnError(TestError):
     """A fake is to return what the real method, by its annotation, cannot."""
+
+
+class NotRunError(TestError):
+    """Tests were found and not run, although nothing has failed."""
 
 
 class ElsewhereError(TestError):

@@ -17,7 +17,7 @@ import pytest
 from itkit import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from itkit.boundary import Timeline
     from itkit.data import TestDataManager
@@ -57,6 +57,8 @@ class IntegrationPlugin:
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
         self._indexes: dict[str, int] = {}
+        self._found: set[str] = set()
+        self._run: set[str] = set()
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
@@ -181,13 +183,29 @@ class IntegrationPlugin:
                 self._ended = boundary.current()
                 self._environment.end_test()
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which tests there are to run."""
+        self._found.update(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note which tests the workers of pytest-xdist have to run."""
+        self._found.update(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test was run, or skipped."""
+        self._run.add(report.nodeid)
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done that had ended."""
         self._report_late(nodeid)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Report the same of the last test."""
-        if self._report_late("") and session.exitstatus == pytest.ExitCode.OK:
+        """Report the same of the last test, and tests that were found and not run."""
+        is_late = self._report_late("")
+        if session.exitstatus != pytest.ExitCode.OK or self._environment is None:
+            return
+        if is_late or (not self._is_worker and self._has_not_run_all()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True)
@@ -254,6 +272,24 @@ class IntegrationPlugin:
         from itkit.timeline import TimelineReader
 
         return TimelineReader()
+
+    def _has_not_run_all(self) -> bool:
+        """Tell whether tests were found that were not run, and report that."""
+        from itkit import verdicts
+        from itkit.exceptions import NotRunError
+
+        if self._config.option.collectonly:
+            return False
+        try:
+            verdicts.check_all_run(self._found, self._run)
+        except NotRunError as error:
+            report = pytest.TestReport(
+                "itkit", ("itkit", None, "tests that were not run"), {}, "failed", str(error),
+                "teardown",
+            )  # fmt: skip
+            self._config.hook.pytest_runtest_logreport(report=report)
+            return True
+        return False
 
     def _report_late(self, running: str) -> bool:
         """Tell whether there was anything to report.

@@ -10,14 +10,15 @@ import functools
 import sys
 import types
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import ItkitError, ServiceUnavailableError, TestError
+from itkit.exceptions import ItkitError, NotRunError, ServiceUnavailableError, TestError
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class IntegrationRunnerMixin(_Runner):
         self.integration = integration
         self.rebuild = rebuild
         self.itkit_seed = itkit_seed
+        self._found: dict[str, type] = {}
         if integration:
             self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
             # Of this module, as workers get it pickled: a suite of the project's own stays.
@@ -87,6 +89,7 @@ class IntegrationRunnerMixin(_Runner):
         suite = super().build_suite(*args, **kwargs)
         if (current := environment.current()) is not None:
             _number(suite, current.first_index)
+            self._found = _kinds(suite)
         return suite
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
@@ -103,7 +106,8 @@ class IntegrationRunnerMixin(_Runner):
             return base
         # With workers, theirs are the tests; this process only hears of them.
         mixin = _ServerWatch if self.parallel > 1 else _TestScope
-        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), {})
+        namespace = {"found": self._found, "has_workers": self.parallel > 1}
+        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), namespace)
 
 
 class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
@@ -233,6 +237,12 @@ def _number(suite: Any, first: int) -> None:
         setattr(test, _INDEX, found[test.id()])
 
 
+def _kinds(suite: Any) -> dict[str, type]:
+    """Return the ids of all tests, each with its class."""
+    tests = _iter_test_cases(getattr(suite, "subsuites", suite))
+    return {test.id(): type(test) for test in tests}
+
+
 def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
     return _Skipped(test) if names.TAG in _tags(test) else test
 
@@ -245,12 +255,50 @@ def _tags(test: unittest.TestCase) -> set[str]:
 class _ServerWatch(unittest.TestResult):
     """Ends the run when a test fails because a server has died: all others would fail as well.
 
-    It also tells what was swallowed while the tests were imported.
+    It also tells what was swallowed while the tests were imported, and which tests were not run.
+
+    Attributes:
+        found: the ids of all tests, each with its class; empty in a worker.
+        has_workers: whether the tests of a class are run, and reported, by a worker as a whole.
     """
+
+    found: Mapping[str, type] = MappingProxyType({})
+    has_workers = False
 
     def startTestRun(self) -> None:  # noqa: N802 - unittest's name
         super().startTestRun()
         _report_outside(self, "import of the tests")
+
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        self._account(test)
+        super().startTest(test)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802 - unittest's name
+        self._account(test)
+        super().addSkip(test, reason)
+
+    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        if self.found and self.wasSuccessful():
+            run = [test for test, kind in self.found.items() if self._was_run(test, kind)]
+            try:
+                verdicts.check_all_run(self.found, run)
+            except NotRunError as error:
+                self.addError(_Ended("tests that were not run"), (type(error), error, None))
+        super().stopTestRun()
+
+    @functools.cached_property
+    def _run(self) -> set[str]:
+        """The ids of the tests that were run or skipped, and of what was skipped as a whole."""
+        return set()
+
+    def _account(self, test: unittest.TestCase) -> None:
+        self._run.add(test.id())
+        if self.has_workers and test.id() in self.found:
+            self._run.add(f"setUpClass ({_class_name(self.found[test.id()])})")
+
+    def _was_run(self, test: str, kind: type) -> bool:
+        groups = (f"setUpClass ({_class_name(kind)})", f"setUpModule ({kind.__module__})")
+        return not self._run.isdisjoint((test, *groups))
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
         super().addError(test, err)

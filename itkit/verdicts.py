@@ -10,7 +10,7 @@ import gc
 import opcode
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,14 @@ from typing import Final
 
 from itkit import boundary, sites
 from itkit.boundary import Timeline
-from itkit.exceptions import ElsewhereError, FoundError, ItkitError, SwallowedError, TestError
+from itkit.exceptions import (
+    ElsewhereError,
+    FoundError,
+    ItkitError,
+    NotRunError,
+    SwallowedError,
+    TestError,
+)
 from itkit.sites import Site
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
@@ -26,6 +33,7 @@ _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
 _REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
 """Packages that catch an error to report it, or on behalf of a test that expects it."""
 _ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
+_MOST_SHOWN: Final = 20
 _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
@@ -60,6 +68,27 @@ def late() -> Iterator[tuple[str, TestError]]:
             yield test, error
             continue
         yield test, SwallowedError(_described(error).removeprefix("  "))
+
+
+def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
+    """Find out whether all tests that were found were run, or skipped.
+
+    Args:
+        found: their ids.
+        run: the ids of those that were.
+
+    Raises:
+        NotRunError: some were not; the message names them.
+    """
+    missing = sorted(set(found).difference(run))
+    if missing:
+        shown = [f"  {test}" for test in missing[:_MOST_SHOWN]]
+        if len(missing) > len(shown):
+            shown.append(f"  and {len(missing) - len(shown)} more")
+        raise NotRunError(
+            f"{len(missing)} of the tests that were found were not run: the run was interrupted, or"
+            " a process that was to run them has ended.\n" + "\n".join(shown)
+        )
 
 
 def sources_of(test: type) -> frozenset[str]:
