@@ -129,6 +129,9 @@ BUILTINS = ("celery", "mail", "storage", "tasks")
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
 
+UNUSED = ("warn", "fail", "off")
+"""What is made of an answer that a test has programmed and no call has used."""
+
 UNPROGRAMMED = ("lazy", "lenient", "strict")
 """What calls get for which nothing is programmed: a value that fails when it is used, an empty
 value by the annotation, or an error."""
@@ -228,6 +231,7 @@ class Settings:
     start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
     cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
     data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")
+    unused: str = _setting("warn", _one_of(UNUSED), env="ITKIT_UNUSED")
     postgres: PostgresSettings = field(
         default_factory=PostgresSettings, metadata={"table": PostgresSettings}
     )

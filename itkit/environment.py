@@ -32,6 +32,7 @@ from itkit import (
     joined,
     names,
     network,
+    notes,
     seed,
     sql,
     threads,
@@ -46,8 +47,10 @@ from itkit.exceptions import (
     ItkitError,
     LeftKeysError,
     ServiceUnavailableError,
+    UnusedAnswerError,
 )
 from itkit.forked import Channel
+from itkit.notes import Notes
 from itkit.payload import Invitation, Payload
 from itkit.registry import Registry
 from itkit.relay import Relay
@@ -73,11 +76,19 @@ _LEFT = (
 )
 
 
+_UNUSED = (
+    "The test has programmed answers that no call has used:\n{}\n"
+    'Remove them, or have the code under test call the backend. ITKIT["UNUSED"] = "warn" tells'
+    " of them at the end of the run only."
+)
+
+
 class Environment:
     """The worker and test scopes: this process attached to a run.
 
     Attributes:
         backends: the project's external backends, swapped for recording fakes.
+        notes: what is told at the end of the run.
         worker: id of this worker.
     """
 
@@ -87,6 +98,7 @@ class Environment:
         self.payload = payload
         self.worker = worker
         self.backends = Registry.from_settings()
+        self.notes = Notes()
         self.process = os.getpid()
         self._run = run
         self._releases = ExitStack()
@@ -200,18 +212,36 @@ class Environment:
         self.backends.reset()
         boundary.new_timeline()
 
-    def check_calls(self, sources: frozenset[str]) -> None:
+    def check_calls(self, sources: frozenset[str], *, has_passed: bool = True) -> None:
         """Find out whether the backends were called as the running test says.
 
         Args:
             sources: paths of the files that the test is written in.
+            has_passed: whether it has until now; what it has not used says nothing otherwise.
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            FoundError: something else was found that does.
             CallMismatchError: a required call did not come.
+            UnusedAnswerError: no call has used an answer, which the settings do not allow.
         """
         verdicts.check(sources)
         self.backends.check()
+        if has_passed and conf.get().unused != "off":
+            self._check_unused(boundary.current().test)
+
+    def _check_unused(self, test: str) -> None:
+        """Note, or raise, which answers that the test has programmed no call has used."""
+        found = [
+            (f"{method}.{given.text} at {given.site}", unused)
+            for method, given, unused in self.backends.given()
+        ]
+        left = [f"  {place}: {unused}" for place, unused in found if unused]
+        if left and conf.get().unused == "fail":
+            raise UnusedAnswerError(_UNUSED.format("\n".join(left)))
+        for place, unused in found:
+            kind = notes.UNUSED if unused else notes.USED
+            self.notes.add(notes.Note(kind, place, unused, test))
 
     def check_test(self, sources: frozenset[str]) -> None:
         """Find out whether the running test, all clean-up included, has kept to what is its own.

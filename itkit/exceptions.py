@@ -21,6 +21,7 @@ ItkitError
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   └── OpenTransactionError a test has left a transaction open
+    ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -115,6 +116,10 @@ class FoundError(TestError):
 
 class OpenTransactionError(FoundError):
     """A test has left a transaction open."""
+
+
+class UnusedAnswerError(TestError):
+    """A test has programmed an answer that no call has used."""
 
 
 class LateCallError(TestError):

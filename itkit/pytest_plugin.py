@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from itkit.registry import Registry
     from itkit.timeline import TimelineReader
 
+_NOTES = "itkit_notes"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 
 
@@ -167,7 +168,12 @@ class IntegrationPlugin:
         """Fail a test that has passed if the backends were not called as it says."""
         yield
         if self._environment is not None:
-            self._check(partial(self._environment.check_calls, _sources(item)))
+            has_passed = not getattr(
+                item, "_excinfo", None
+            )  # of a TestCase, which raises nothing here
+            self._check(
+                partial(self._environment.check_calls, _sources(item), has_passed=has_passed)
+            )
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
@@ -202,11 +208,28 @@ class IntegrationPlugin:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Report the same of the last test, and tests that were found and not run."""
+        if self._is_worker and self._environment is not None:
+            output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]  # xdist's
+            output[_NOTES] = [list(note) for note in self._environment.notes.take()]
         is_late = self._report_late("")
         if session.exitstatus != pytest.ExitCode.OK or self._environment is None:
             return
         if is_late or (not self._is_worker and self._has_not_run_all()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker of pytest-xdist has to tell at the end of the run."""
+        if self._environment is not None:
+            self._environment.notes.add_all(getattr(node, "workeroutput", {}).get(_NOTES, ()))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Tell what is no error, once for each place."""
+        lines = list(self._environment.notes.lines()) if self._environment is not None else []
+        if lines:
+            terminalreporter.section("itkit")
+            for line in lines:
+                terminalreporter.write_line(line)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -29,6 +29,7 @@ _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  
 
 _ErrorHolder = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
 _INDEX = "_itkit_index"
+_NOTES = "add_itkit_notes"
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
 
@@ -70,6 +71,9 @@ class IntegrationRunnerMixin(_Runner):
         try:
             return super().run_tests(test_labels, **kwargs)
         finally:
+            if (current := environment.current()) is not None:
+                for line in current.notes.lines():
+                    self.log(line)
             stop(self.log)
 
     def setup_databases(self, **kwargs: Any) -> Any:
@@ -291,6 +295,11 @@ class _ServerWatch(unittest.TestResult):
         """The ids of the tests that were run or skipped, and of what was skipped as a whole."""
         return set()
 
+    def add_itkit_notes(self, _test: object, notes: Any) -> None:
+        """Take what a worker has to tell at the end of the run: one of its events."""
+        if (current := environment.current()) is not None:
+            current.notes.add_all(notes)
+
     def _account(self, test: unittest.TestCase) -> None:
         self._run.add(test.id())
         if self.has_workers and test.id() in self.found:
@@ -341,7 +350,7 @@ class _TestScope(_ServerWatch):
             # The first to be added is the last to run, and what they raise is the test's.
             sources = verdicts.sources_of(type(test))
             test.addCleanup(current.check_test, sources)
-            test.addCleanup(current.check_calls, sources)
+            test.addCleanup(_check_calls, test, current, sources)
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
@@ -358,6 +367,13 @@ class _TestScope(_ServerWatch):
     def _report_late(self) -> None:
         for test, error in verdicts.late():
             self.addError(_Ended(test), (type(error), error, None))
+
+
+def _check_calls(
+    test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
+) -> None:
+    outcome: Any = getattr(test, "_outcome", None)  # private; the same in Python 3.11 to 3.14
+    current.check_calls(sources, has_passed=outcome is None or outcome.success)
 
 
 def _note_timeline(err: Any, test: unittest.TestCase) -> None:
@@ -474,4 +490,8 @@ def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
     runner_class, *rest = args
     boundary.take_kept()  # a spawned worker has imported the tests, of which the run tells once
     scoped = type("ScopedResult", (_TestScope, runner_class.resultclass), {})
-    return project((functools.partial(runner_class, resultclass=scoped), *rest))
+    index, events = project((functools.partial(runner_class, resultclass=scoped), *rest))
+    current = environment.current()
+    if current is not None and (taken := current.notes.take()):
+        events.append((_NOTES, 0, [tuple(note) for note in taken]))
+    return index, events
