@@ -89,6 +89,58 @@ class Maker(Protocol):
         """Return the crossing that a record is of."""
 
 
+class Opened(Protocol):
+    """A transaction, or a savepoint in one, as ``itkit.transactions`` knows it."""
+
+    alias: str
+    what: str
+    is_open: bool
+    is_rolled_back: bool
+
+    @property
+    def site(self) -> Site:
+        """The place in the source where it was opened."""
+
+
+class Effect:
+    """Something that has left the process while a transaction was open.
+
+    Args:
+        what: the crossing, or its record, or what it is called where it is on no timeline.
+        caller: whose place is the site, where the crossing has none.
+        blocks: the transactions and savepoints that were open, the outermost first.
+    """
+
+    __slots__ = ("_caller", "_what", "blocks")
+
+    def __init__(
+        self, what: Any, caller: tuple[dict[str, Any], int] | None, blocks: tuple[Opened, ...]
+    ) -> None:
+        self._what = what
+        self._caller = caller
+        self.blocks = blocks
+
+    @property
+    def crossing(self) -> Crossing | None:
+        """What is on the timeline."""
+        if isinstance(self._what, tuple):
+            maker: Maker = self._what[0]
+            self._what = maker.crossing(self._what)
+        return self._what if isinstance(self._what, Crossing) else None
+
+    @property
+    def name(self) -> str:
+        """What it is called, such as ``payments.charge``."""
+        return self.crossing.name if self.crossing is not None else str(self._what)
+
+    @property
+    def site(self) -> Site | None:
+        """The place in the source that it came from."""
+        if self._caller is not None:
+            return sites.site(*self._caller)
+        return self.crossing.site if self.crossing is not None else None
+
+
 class Timeline:
     """The crossings of one test, in the order in which they began.
 
@@ -103,6 +155,7 @@ class Timeline:
         kept: errors that fail the test.
         asked: errors among them that were asked for, and the paths of the files that did.
         unasked: errors among them that nobody has asked for.
+        effects: what has left the process while a transaction was open.
     """
 
     def __init__(self, test: str = "") -> None:
@@ -111,6 +164,7 @@ class Timeline:
         self.kept: list[BaseException] = []
         self.asked: list[tuple[BaseException, str]] = []
         self.unasked: list[BaseException] = []
+        self.effects: list[Effect] = []
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append
 
@@ -160,10 +214,11 @@ class Strand:
 
 
 class _Here(threading.local):
-    """The strand of this thread, found once."""
+    """The strand of this thread, found once, and the transactions that it has open."""
 
     def __init__(self) -> None:
         self.strand = Strand(threading.current_thread())
+        self.blocks: list[Opened] = []
 
 
 _TAG: Final = "_itkit_timeline"
@@ -189,6 +244,7 @@ def new_timeline(test: str = "") -> Timeline:
     global running, _last  # noqa: PLW0603 - the one pointer that a test moves, and what it was
     running.has_ended = True
     _last = running.test
+    here.blocks.clear()  # what is open around a test says nothing of it
     running = Timeline(test)
     return running
 
@@ -201,6 +257,20 @@ def own_timeline() -> Timeline:
     """
     timeline = here.strand.timeline  # which is false while it is empty
     return running if timeline is None else timeline
+
+
+def note_effect(what: Any, caller: Caller | None = None) -> None:
+    """Note that something leaves the process, where a transaction of this thread is open.
+
+    Args:
+        what: the crossing, or its record, or what it is called.
+        caller: whose place is the site, where the crossing has none.
+    """
+    timeline = own_timeline()
+    blocks = tuple(block for block in here.blocks if block.is_open)
+    if blocks and timeline.test:
+        place = (caller.f_globals, caller.f_lineno) if caller is not None else None
+        timeline.effects.append(Effect(what, place, blocks))
 
 
 def keep(error: Error) -> Error:

@@ -129,6 +129,12 @@ BUILTINS = ("celery", "mail", "storage", "tasks")
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
 
+EFFECTS = ("report", "fail", "off")
+"""What is made of effects while a transaction is open."""
+
+IN_TRANSACTION = ("report", "allow")
+"""Whether a backend is meant to be called while a transaction is open."""
+
 UNUSED = ("warn", "fail", "off")
 """What is made of an answer that a test has programmed and no call has used."""
 
@@ -187,6 +193,7 @@ class BackendSettings:
     )
     mode: str = _setting("fake", _one_of(MODES))
     unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
+    in_transaction: str = _setting("report", _one_of(IN_TRANSACTION))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +238,7 @@ class Settings:
     start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
     cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
     data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")
+    effects: str = _setting("report", _one_of(EFFECTS), env="ITKIT_EFFECTS")
     unused: str = _setting("warn", _one_of(UNUSED), env="ITKIT_UNUSED")
     postgres: PostgresSettings = field(
         default_factory=PostgresSettings, metadata={"table": PostgresSettings}

@@ -29,6 +29,7 @@ from django.core.signals import setting_changed
 from itkit import (
     boundary,
     conf,
+    effects,
     joined,
     names,
     network,
@@ -43,6 +44,7 @@ from itkit import (
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
+    EffectError,
     EscapeError,
     ItkitError,
     LeftKeysError,
@@ -76,6 +78,12 @@ _LEFT = (
 )
 
 
+_EFFECTS = (
+    "Something has left the process while a transaction was open, and would have stayed after a"
+    " rollback:\n{}\n"
+    'A backend that is meant to be called there has "IN_TRANSACTION": "allow" in its entry of'
+    ' ITKIT["BACKENDS"].'
+)
 _UNUSED = (
     "The test has programmed answers that no call has used:\n{}\n"
     'Remove them, or have the code under test call the backend. ITKIT["UNUSED"] = "warn" tells'
@@ -136,6 +144,7 @@ class Environment:
             self._forked.open()
             self._releases.enter_context(threads.followed())
             self._releases.enter_context(sql.recorded())
+            self._releases.enter_context(effects.followed())
             self._releases.enter_context(network.guarded(self.payload.hosts))
             undo.pop_all()
 
@@ -254,11 +263,14 @@ class Environment:
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            EffectError: something has left the process while a transaction was open, which the
+                settings do not allow.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
         verdicts.check(sources)
+        self._check_effects()
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))
@@ -269,6 +281,18 @@ class Environment:
         if left:
             message = _LEFT.format(self._routing.sessions.test, _listed(left))
             warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _check_effects(self) -> None:
+        """Note, or raise, what has left the process while a transaction was open."""
+        story = boundary.current()
+        if not story.effects or conf.get().effects == "off":
+            return
+        found = dict.fromkeys(effects.found(story))
+        if found and conf.get().effects == "fail":
+            lines = [f"  {place}: {text}" for place, text in found]
+            raise EffectError(_EFFECTS.format("\n".join(lines)))
+        for place, text in found:
+            self.notes.add(notes.Note(notes.EFFECT, place, text, story.test))
 
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""

@@ -21,6 +21,7 @@ ItkitError
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   └── OpenTransactionError a test has left a transaction open
+    ├── EffectError              something has left the process while a transaction was open
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
@@ -116,6 +117,10 @@ class FoundError(TestError):
 
 class OpenTransactionError(FoundError):
     """A test has left a transaction open."""
+
+
+class EffectError(TestError):
+    """Something has left the process while a transaction was open, which is not allowed."""
 
 
 class UnusedAnswerError(TestError):

@@ -6,10 +6,16 @@ A warning would turn a run with ``-W error`` red, and be shown again for each te
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+EFFECT: Final = "effect"
 UNUSED: Final = "unused"
 USED: Final = "used"
 
 _HEADINGS: Final = {
+    EFFECT: (
+        "itkit: what has left the process while a transaction was open, and would have stayed after"
+        ' a rollback (ITKIT["EFFECTS"] = "fail" makes an error of each, "off" hides them;'
+        ' "IN_TRANSACTION": "allow" in a backend\'s entry allows its calls):'
+    ),
     UNUSED: (
         'itkit: answers that tests have programmed, and no call has used (ITKIT["UNUSED"] = "fail"'
         ' makes an error of each, "off" hides them):'

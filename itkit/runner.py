@@ -415,7 +415,7 @@ def _class_name(kind: type) -> str:
 
 
 def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
-    """Report what was swallowed where no test was running.
+    """Report what was swallowed where no test was running, and of tests that have ended.
 
     Args:
         result: of the tests.
@@ -428,6 +428,8 @@ def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
         verdicts.check(verdicts.sources_of(kind) if kind else frozenset(), where)
     except TestError as error:
         result.addError(_ErrorHolder(where), (type(error), error, None))
+    for test, late in verdicts.late():
+        result.addError(_Ended(test), (type(late), late, None))
 
 
 class _ScopedSuite(ParallelTestSuite):

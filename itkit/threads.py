@@ -7,7 +7,7 @@ a run. Checked on Python 3.11 to 3.14.
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -16,7 +16,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, Final
 
 from itkit import boundary
-from itkit.boundary import Strand, Timeline
+from itkit.boundary import Opened, Strand, Timeline
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""
@@ -76,7 +76,7 @@ def _starting(start: Callable[..., Any]) -> Callable[..., Any]:
 def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
     def submit_owned(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         timeline = boundary.owner()
-        owned = function if timeline is None else _Owned(function, timeline)
+        owned = function if timeline is None else _Owned(function, timeline, boundary.here.blocks)
         return submit(pool, owned, *args, **kwargs)
 
     return submit_owned
@@ -123,19 +123,24 @@ class _Owned:
     Args:
         function: what was submitted.
         timeline: of the test.
+        blocks: the transactions that are open where it is submitted, as the pool may work within.
     """
 
-    __slots__ = ("_function", "_timeline")
+    __slots__ = ("_blocks", "_function", "_timeline")
 
-    def __init__(self, function: Callable[..., Any], timeline: Timeline) -> None:
+    def __init__(
+        self, function: Callable[..., Any], timeline: Timeline, blocks: Sequence[Opened]
+    ) -> None:
         self._function = function
         self._timeline = timeline
+        self._blocks = list(blocks)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on behalf of the test."""
         here = boundary.here
-        outer, here.strand = here.strand, Strand(threading.current_thread(), self._timeline)
+        strand, here.strand = here.strand, Strand(threading.current_thread(), self._timeline)
+        blocks, here.blocks = here.blocks, [*here.blocks, *self._blocks]
         try:
             return self._function(*args, **kwargs)
         finally:
-            here.strand = outer
+            here.strand, here.blocks = strand, blocks

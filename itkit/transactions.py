@@ -8,7 +8,7 @@ blocks that a ``TestCase`` puts around its tests count for nothing. Checked on D
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from types import FrameType
 from typing import Any, Final
@@ -101,7 +101,7 @@ def note_statement(connection: BaseDatabaseWrapper, sql: str) -> None:
     if connection.in_atomic_block or not connection.autocommit:
         return
     if _BEGIN.match(sql):
-        blocks_of(connection).append(Block(connection, "BEGIN", sys._getframe(1)))
+        _open(Block(connection, "BEGIN", sys._getframe(1)), blocks_of(connection))
     elif _END.match(sql) and (blocks := blocks_of(connection)):
         _close(blocks.pop(), is_rolled_back=sql.lstrip()[:1].upper() in ("R", "A"))
 
@@ -136,20 +136,30 @@ def _tell(alias: str, blocks: list[Block], test: str) -> None:
     boundary.keep_for(test, OpenTransactionError(_LEFT_OPEN.format(alias, opened)))
 
 
+def _open(block: Block, blocks: list[Block]) -> None:
+    blocks.append(block)
+    boundary.here.blocks.append(block)
+
+
 def _close(block: Block, *, is_rolled_back: bool) -> None:
     block.is_rolled_back = is_rolled_back
     block.is_open = False
+    with suppress(ValueError):  # where another thread closes the connection
+        boundary.here.blocks.remove(block)
 
 
 def _entering(enter: Callable[..., Any]) -> Callable[..., Any]:
     def enter_block(atomic: Any) -> Any:
         if atomic._from_testcase:
             return enter(atomic)
-        frame = sys._getframe(1)
-        entered = enter(atomic)
-        # Only now: to connect, which may happen within, closes all blocks.
         connection = connections[atomic.using or DEFAULT_DB_ALIAS]
-        blocks_of(connection).append(Block(connection, "atomic()", frame))
+        before, frame = len(blocks_of(connection)), sys._getframe(1)
+        entered = enter(atomic)
+        # Only now: to connect, which may happen within, closes all blocks, and SQLite sends BEGIN.
+        blocks = blocks_of(connection)
+        while len(blocks) > before:
+            _close(blocks.pop(), is_rolled_back=False)
+        _open(Block(connection, "atomic()", frame), blocks)
         return entered
 
     return enter_block
@@ -189,7 +199,7 @@ def _setting(set_autocommit: Callable[..., Any]) -> Callable[..., Any]:
         # Only now: to connect sets it as well. An atomic() forces it, and is noted there.
         is_own = not force_begin_transaction_with_broken_autocommit
         if not autocommit and is_own and connection.settings_dict.get("AUTOCOMMIT", True):
-            blocks.append(Block(connection, "set_autocommit(False)", frame))
+            _open(Block(connection, "set_autocommit(False)", frame), blocks)
 
     return set_and_note
 

@@ -37,9 +37,11 @@ APP = """
 """
 
 
-def judged(door: str, project: Project, tests: str, *args: str, **env: str) -> Result:
+def judged(
+    door: str, project: Project, tests: str, *args: str, app: str = APP, **env: str
+) -> Result:
     """Run tests under a door, and find that exactly those have failed that are called ``red``."""
-    project.write("shop/app.py", APP)
+    project.write("shop/app.py", app)
     write_tests(project, tests)
     options = ["-rfE"] if "pytest" in door else []
     result = enter(door, project, *options, *args, **env)

@@ -102,6 +102,8 @@ class Method:
                 perf_counter(),
             )
             timeline.record(record)
+            if here.blocks:
+                boundary.note_effect(record)
             if timeline.has_ended:
                 raise self._late(Call.of(record))
             return constant.value
@@ -194,6 +196,8 @@ class Method:
     def _record(self, call: Call) -> None:
         timeline = boundary.own_timeline()
         timeline.record(call)
+        if boundary.here.blocks:
+            boundary.note_effect(call)
         if timeline.has_ended:
             call.error = self._late(call)
             raise call.error

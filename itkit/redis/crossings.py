@@ -131,11 +131,20 @@ def note(record: Record, expected: Any) -> Any:
     if not is_observing() or not (expected is None or callable(expected)):
         if words[0] in WRITES or _writes(words[:2]):
             timeline.record((maker, words[:2], strand, at))
+            if boundary.here.blocks:
+                note_effect((maker, words[:2], strand, at))
         return expected
     kept = words if word(words[0]) == "MGET" else words[:2]
     command = Observed((maker, kept, strand, at), expected)
     timeline.record(command)
+    if boundary.here.blocks and command.is_noted:
+        note_effect(command)
     return command
+
+
+def note_effect(command: Record | Command) -> None:
+    """Note that a command writes, maybe while a transaction is open."""
+    boundary.note_effect(command, sites.caller(sys._getframe(1)))
 
 
 def refuse_late(record: Record) -> NoReturn:

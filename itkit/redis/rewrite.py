@@ -86,6 +86,8 @@ class Rewriter:
             if plan is first and not is_observed and len(args) > 1 and type(args[1]) is str:
                 if args[0] in WRITES:
                     record((self, args[:2], strand, at))
+                    if boundary.here.blocks:
+                        crossings.note_effect((self, args[:2], strand, at))
                 sent.append((args[0], prefix + args[1], *args[2:]))
                 expected.append(None)
                 continue
