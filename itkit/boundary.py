@@ -155,6 +155,7 @@ class Timeline:
         kept: errors that fail the test.
         asked: errors among them that were asked for, and the paths of the files that did.
         unasked: errors among them that nobody has asked for.
+        made: calls that happen only when what they have returned is awaited or consumed.
         effects: what has left the process while a transaction was open.
     """
 
@@ -164,6 +165,7 @@ class Timeline:
         self.kept: list[BaseException] = []
         self.asked: list[tuple[BaseException, str]] = []
         self.unasked: list[BaseException] = []
+        self.made: list[Crossing] = []
         self.effects: list[Effect] = []
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append

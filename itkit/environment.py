@@ -263,13 +263,14 @@ class Environment:
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            FoundError: something else was found that does.
             EffectError: something has left the process while a transaction was open, which the
                 settings do not allow.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
-        verdicts.check(sources)
+        verdicts.check(sources, is_over=True)
         self._check_effects()
         denied = self._redis.denied()
         if denied:

@@ -20,6 +20,7 @@ ItkitError
     ├── NotRunError              tests were found and not run
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
+    │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
     │   └── OpenTransactionError a test has left a transaction open
     ├── EffectError              something has left the process while a transaction was open
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
@@ -113,6 +114,10 @@ class ElsewhereError(TestError):
 
 class FoundError(TestError):
     """Something that fails a test, of which nobody was told while the test ran."""
+
+
+class NeverRunError(FoundError):
+    """A coroutine, generator or context manager of a fake was made, and nobody ran it."""
 
 
 class OpenTransactionError(FoundError):

@@ -424,8 +424,9 @@ def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
     """
     if environment.current() is None or boundary.current().test:
         return
+    sources = verdicts.sources_of(kind) if kind else frozenset()
     try:
-        verdicts.check(verdicts.sources_of(kind) if kind else frozenset(), where)
+        verdicts.check(sources, where, is_over=True)
     except TestError as error:
         result.addError(_ErrorHolder(where), (type(error), error, None))
     for test, late in verdicts.late():

@@ -7,6 +7,7 @@ a run. Checked on Python 3.11 to 3.14.
 import asyncio
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,8 @@ from typing import Any, Final
 
 from itkit import boundary
 from itkit.boundary import Opened, Strand, Timeline
+from itkit.exceptions import NeverRunError
+from itkit.sites import Site
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""
@@ -36,8 +39,12 @@ def followed() -> Iterator[None]:
             (BaseHTTPRequestHandler, "parse_request", _requested),
             (Future, "exception", _asking),
             (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
+            (warnings, "_warn_unawaited_coroutine", _unawaited),
         ):
             releases.enter_context(_replaced(owner, name, decorated))
+        depth = sys.get_coroutine_origin_tracking_depth()
+        releases.callback(sys.set_coroutine_origin_tracking_depth, depth)
+        sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # of this thread
         yield
 
 
@@ -115,6 +122,30 @@ def _complaining(handle: Callable[..., Any]) -> Callable[..., Any]:
         return handle(loop, context)
 
     return call_exception_handler
+
+
+def _unawaited(warn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what hears of a coroutine that was never awaited, for those of faked functions.
+
+    A function keeps its kind, so its code runs, and tells of the call, when it is first awaited.
+    """
+
+    def warn_unawaited_coroutine(coroutine: Any) -> Any:
+        variables = coroutine.cr_frame.f_locals if coroutine.cr_frame is not None else {}
+        method = getattr(variables.get("_itkit_perform"), "__self__", None)
+        if method is not None:
+            origin = (coroutine.cr_origin or [None])[0]
+            place = f"\n  called at {Site(*origin)}" if origin is not None else ""
+            boundary.keep_for(
+                boundary.own_timeline().test,
+                NeverRunError(
+                    f"{method.name}() was called, but its coroutine was never awaited, so the call"
+                    f" has not happened.{place}\n  Write: await ..."
+                ),
+            )
+        return warn(coroutine)
+
+    return warn_unawaited_coroutine
 
 
 class _Owned:

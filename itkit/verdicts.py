@@ -22,10 +22,13 @@ from itkit.exceptions import (
     ElsewhereError,
     FoundError,
     ItkitError,
+    NeverRunError,
     NotRunError,
     SwallowedError,
     TestError,
 )
+from itkit.fakes import Call
+from itkit.fakes.members import Kind
 from itkit.sites import Site
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
@@ -33,11 +36,19 @@ _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
 _REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
 """Packages that catch an error to report it, or on behalf of a test that expects it."""
 _ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
+_RUN_BY: Final = {
+    Kind.COROUTINE: ("coroutine", "awaited", "Write: await ..."),
+    Kind.GENERATOR: ("generator", "iterated", "Write: for item in ...: or list(...)"),
+    Kind.ASYNC_GENERATOR: ("generator", "iterated", "Write: async for item in ...:"),
+    Kind.CONTEXT: ("context manager", "entered", "Write: with ...:"),
+    Kind.ASYNC_CONTEXT: ("context manager", "entered", "Write: async with ...:"),
+}
+"""By the kind of a method: what it returns, what is to be done with that, and how."""
 _MOST_SHOWN: Final = 20
 _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
-def check(sources: frozenset[str], what: str = "this test") -> None:
+def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = False) -> None:
     """Find out whether the application has swallowed what fails the running test.
 
     What was found is found once.
@@ -45,6 +56,7 @@ def check(sources: frozenset[str], what: str = "this test") -> None:
     Args:
         sources: paths of the files whose frames are the test's own.
         what: fails, for the message.
+        is_over: whether nothing of the test is to come.
 
     Raises:
         SwallowedError: it has; the first error is the cause, and the message tells all.
@@ -52,6 +64,7 @@ def check(sources: frozenset[str], what: str = "this test") -> None:
     """
     timeline, kept = boundary.take_kept()
     found = [error for error in kept if isinstance(error, FoundError)]
+    found += _never_run(timeline) if is_over else ()
     raised = [error for error in kept if not isinstance(error, FoundError)]
     swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
     if found and not swallowed:
@@ -96,6 +109,19 @@ def sources_of(test: type) -> frozenset[str]:
     own = [kind for kind in test.__mro__ if kind.__module__.partition(".")[0] not in _FRAMEWORKS]
     paths = [getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in own]
     return frozenset(path for path in paths if path is not None)
+
+
+def _never_run(timeline: Timeline) -> Iterator[FoundError]:
+    """Yield, once, what there is to say of calls that were made and have never happened."""
+    made, timeline.made = timeline.made, []
+    happened = {id(crossing) for crossing in timeline} if made else set()
+    for call in made:
+        if id(call) not in happened and isinstance(call, Call):
+            returned, missing, remedy = _RUN_BY[call.method.member.kind]
+            yield NeverRunError(
+                f"{call!r} was called, but its {returned} was never {missing}, so the call has not"
+                f" happened.\n  called at {call.site}\n  {remedy}"
+            )
 
 
 def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:

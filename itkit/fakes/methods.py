@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from itkit import boundary, sites
-from itkit.exceptions import LateCallError
+from itkit.exceptions import LateCallError, NeverRunError
 from itkit.fakes.answers import Answer, Program, fresh
 from itkit.fakes.calls import Call, Record
 from itkit.fakes.members import Member
@@ -176,9 +176,16 @@ class Method:
         try:
             if program is not None and program.delay is not None:
                 unslept = await program.delay.wait_async(call.arguments)
+            if _is_in_asyncio():
+                await asyncio.sleep(0)  # as what goes out does: a task may end before the reply
             result = self._answer(call, program, owner, args, kwargs)
             call.result = await result if asyncio.iscoroutine(result) else result
             _lose(program)
+        except asyncio.CancelledError as error:
+            call.error = error
+            if _has_loop_ended():
+                boundary.keep_for(boundary.own_timeline().test, _forgotten(call))
+            raise
         except BaseException as error:
             call.error = error
             raise
@@ -228,6 +235,32 @@ def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
         if own is not None and own.tb_next is None:  # it was not even begun
             boundary.keep(error)
         raise
+
+
+def _is_in_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another library runs this coroutine
+        return False
+    return True
+
+
+def _has_loop_ended() -> bool:
+    """Tell whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_cancel_all_tasks":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _forgotten(call: Call) -> NeverRunError:
+    return NeverRunError(
+        f"{call.name} had no reply when its event loop ended: nobody waited for the task.\n"
+        f"  called at {call.site}\n"
+        "  Keep the task that was created, and await it."
+    )
 
 
 def _lose(program: Program | None) -> None:
