@@ -21,7 +21,8 @@ ItkitError
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
-    │   └── OpenTransactionError a test has left a transaction open
+    │   ├── OpenTransactionError a test has left a transaction open
+    │   └── TaskCrashError       a task that a built-in backend has run has crashed
     ├── EffectError              something has left the process while a transaction was open
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── LateCallError           a backend was called by a test that had ended
@@ -113,7 +114,15 @@ class ElsewhereError(TestError):
 
 
 class FoundError(TestError):
-    """Something that fails a test, of which nobody was told while the test ran."""
+    """Something that fails a test, of which nobody was told while the test ran.
+
+    Attributes:
+        is_seen: whether the test has looked at it all the same.
+        behind: the error that it comes from, which the test may have caught.
+    """
+
+    is_seen = False
+    behind: BaseException | None = None
 
 
 class NeverRunError(FoundError):
@@ -122,6 +131,10 @@ class NeverRunError(FoundError):
 
 class OpenTransactionError(FoundError):
     """A test has left a transaction open."""
+
+
+class TaskCrashError(FoundError):
+    """A task that a built-in backend has run has crashed, and the test did not look at that."""
 
 
 class EffectError(TestError):

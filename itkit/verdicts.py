@@ -63,7 +63,11 @@ def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = F
         FoundError: nothing was swallowed, but something else was found that fails the test.
     """
     timeline, kept = boundary.take_kept()
-    found = [error for error in kept if isinstance(error, FoundError)]
+    found = [
+        error
+        for error in kept
+        if isinstance(error, FoundError) and not _was_found(error, timeline, sources)
+    ]
     found += _never_run(timeline) if is_over else ()
     raised = [error for error in kept if not isinstance(error, FoundError)]
     swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
@@ -122,6 +126,12 @@ def _never_run(timeline: Timeline) -> Iterator[FoundError]:
                 f"{call!r} was called, but its {returned} was never {missing}, so the call has not"
                 f" happened.\n  called at {call.site}\n  {remedy}"
             )
+
+
+def _was_found(error: FoundError, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Tell whether the test has looked at something itself, or has caught the error behind it."""
+    behind = error.behind
+    return error.is_seen or (behind is not None and _was_seen(behind, timeline, sources))
 
 
 def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:
