@@ -144,6 +144,15 @@ LOCALS = ("warn", "refuse")
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
 
+EFFECTS = ("report", "fail", "off")
+"""What is made of effects while a transaction is open."""
+
+IN_TRANSACTION = ("report", "allow")
+"""Whether a backend is meant to be called while a transaction is open."""
+
+UNUSED = ("warn", "fail", "off")
+"""What is made of an answer that a test has programmed and no call has used."""
+
 UNPROGRAMMED = ("lazy", "lenient", "strict")
 """What calls get for which nothing is programmed: a value that fails when it is used, an empty
 value by the annotation, or an error."""
@@ -204,6 +213,7 @@ class BackendSettings:
     )
     mode: str = _setting("fake", _one_of(MODES))
     unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
+    in_transaction: str = _setting("report", _one_of(IN_TRANSACTION))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +259,8 @@ class Settings:
     start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
     cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
     data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")
+    effects: str = _setting("report", _one_of(EFFECTS), env="ITKIT_EFFECTS")
+    unused: str = _setting("warn", _one_of(UNUSED), env="ITKIT_UNUSED")
     postgres: PostgresSettings = field(
         default_factory=PostgresSettings, metadata={"table": PostgresSettings}
     )

@@ -30,23 +30,31 @@ from itkit import (
     afterwards,
     boundary,
     conf,
+    effects,
     files,
     joined,
     names,
     network,
+    notes,
     seed,
     sql,
+    threads,
     timeline,
+    transactions,
     verdicts,
 )
 from itkit.data import TestDataManager, close_ledger, follow
 from itkit.exceptions import (
     ConfigurationError,
+    EffectError,
     EscapeError,
     ItkitError,
     LeftKeysError,
     ServiceUnavailableError,
+    UnusedAnswerError,
 )
+from itkit.forked import Channel
+from itkit.notes import Notes
 from itkit.payload import Invitation, Payload
 from itkit.registry import Registry
 from itkit.relay import Relay
@@ -72,11 +80,25 @@ _LEFT = (
 )
 
 
+_EFFECTS = (
+    "Something has left the process while a transaction was open, and would have stayed after a"
+    " rollback:\n{}\n"
+    'A backend that is meant to be called there has "IN_TRANSACTION": "allow" in its entry of'
+    ' ITKIT["BACKENDS"].'
+)
+_UNUSED = (
+    "The test has programmed answers that no call has used:\n{}\n"
+    'Remove them, or have the code under test call the backend. ITKIT["UNUSED"] = "warn" tells'
+    " of them at the end of the run only."
+)
+
+
 class Environment:
     """The worker and test scopes: this process attached to a run.
 
     Attributes:
         backends: the project's external backends, swapped for recording fakes.
+        notes: what is told at the end of the run.
         worker: id of this worker.
         notices: what the system checks warn of, in the process that has started the run.
     """
@@ -87,6 +109,7 @@ class Environment:
         self.payload = payload
         self.worker = worker
         self.backends = Registry.from_settings()
+        self.notes = Notes()
         self.process = os.getpid()
         self.notices: list[str] = []
         self._run = run
@@ -105,6 +128,7 @@ class Environment:
         self._guard: network.Guard | None = None
         self._is_shut = False
         self._relay: Relay | None = None
+        self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
         self._redis = self._new_isolation()
         self._seed = seed.Seed.parse(payload.seed)
@@ -136,8 +160,11 @@ class Environment:
             self._originals.callback(self.backends.restore)
             self.backends.swap()
             self._listen()
-            self._originals.enter_context(boundary.following_threads())
+            self._releases.callback(self._close_forked)
+            self._forked.open()
+            self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
+            self._originals.enter_context(effects.followed())
             self._guard = self._originals.enter_context(network.guarded(servers))
             undo.pop_all()
 
@@ -177,11 +204,15 @@ class Environment:
         self._redis.install()
         self._files.worker = worker
         self._listen()
+        self._forked.close()
+        self._forked = Channel()
+        self._forked.open()
         _die_with_parent()
 
-    def forget_connections(self) -> None:
-        """Let a forked process open connections of its own."""
+    def continue_in_child(self) -> None:
+        """Let a process that was just forked open connections of its own, and tell its errors."""
         self._routing.forget_connections()
+        self._forked.use_in_child()
 
     def finish_databases(self) -> None:
         """Wait until the databases of all workers are there."""
@@ -230,18 +261,36 @@ class Environment:
         self.backends.reset()
         boundary.new_timeline()
 
-    def check_calls(self, sources: frozenset[str]) -> None:
+    def check_calls(self, sources: frozenset[str], *, has_passed: bool = True) -> None:
         """Find out whether the backends were called as the running test says.
 
         Args:
             sources: paths of the files that the test is written in.
+            has_passed: whether it has until now; what it has not used says nothing otherwise.
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            FoundError: something else was found that does.
             CallMismatchError: a required call did not come.
+            UnusedAnswerError: no call has used an answer, which the settings do not allow.
         """
         verdicts.check(sources)
         self.backends.check()
+        if has_passed and conf.get().unused != "off":
+            self._check_unused(boundary.current().test)
+
+    def _check_unused(self, test: str) -> None:
+        """Note, or raise, which answers that the test has programmed no call has used."""
+        found = [
+            (f"{method}.{given.text} at {given.site}", unused)
+            for method, given, unused in self.backends.given()
+        ]
+        left = [f"  {place}: {unused}" for place, unused in found if unused]
+        if left and conf.get().unused == "fail":
+            raise UnusedAnswerError(_UNUSED.format("\n".join(left)))
+        for place, unused in found:
+            kind = notes.UNUSED if unused else notes.USED
+            self.notes.add(notes.Note(kind, place, unused, test))
 
     def check_test(self, sources: frozenset[str]) -> None:
         """Find out whether the running test, all clean-up included, has kept to what is its own.
@@ -254,11 +303,15 @@ class Environment:
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
+            FoundError: something else was found that does.
+            EffectError: something has left the process while a transaction was open, which the
+                settings do not allow.
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
         """
-        verdicts.check(sources)
+        verdicts.check(sources, is_over=True)
+        self._check_effects()
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(_listed(denied), self._redis.prefix))
@@ -270,9 +323,22 @@ class Environment:
             message = _LEFT.format(self._routing.sessions.test, _listed(left))
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
+    def _check_effects(self) -> None:
+        """Note, or raise, what has left the process while a transaction was open."""
+        story = boundary.current()
+        if not story.effects or conf.get().effects == "off":
+            return
+        found = dict.fromkeys(effects.found(story))
+        if found and conf.get().effects == "fail":
+            lines = [f"  {place}: {text}" for place, text in found]
+            raise EffectError(_EFFECTS.format("\n".join(lines)))
+        for place, text in found:
+            self.notes.add(notes.Note(notes.EFFECT, place, text, story.test))
+
     def reset_database(self, alias: str) -> bool:
         """Undo what committed tests did to a database; False if it is not one of ours."""
         close_ledger(alias)  # that of a manager which nobody has cleaned up
+        transactions.check_left_open(self._routing.sessions.test)
         return self._routing.reset(alias)
 
     def new_data_manager(self) -> TestDataManager:
@@ -347,6 +413,9 @@ class Environment:
             self._relay = Relay(fakes)
             self._releases.enter_context(self._relay.listening())
 
+    def _close_forked(self) -> None:
+        self._forked.close()
+
     def _keep_flush(self) -> None:
         """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
         import_module("django.test.signals")  # its receivers have to be connected before ours
@@ -398,7 +467,7 @@ _past: Environment | None = None
 
 def _after_fork() -> None:
     if _current is not None:
-        _current.forget_connections()
+        _current.continue_in_child()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -18,7 +18,14 @@ ItkitError
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
+    ├── NotRunError              tests were found and not run
     ├── ElsewhereError          an error in a process that the test has started, which fails it
+    ├── FoundError               something was found after a test that fails it, raised to nobody
+    │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
+    │   ├── OpenTransactionError a test has left a transaction open
+    │   └── TaskCrashError       a task that a built-in backend has run has crashed
+    ├── EffectError              something has left the process while a transaction was open
+    ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -103,12 +110,48 @@ class ImpossibleReturnError(TestError):
     """A fake is to return what the real method, by its annotation, cannot."""
 
 
+class NotRunError(TestError):
+    """Tests were found and not run, although nothing has failed."""
+
+
 class ElsewhereError(TestError):
     """An error that fails the test was raised in a process that the test has started."""
 
 
+class FoundError(TestError):
+    """Something that fails a test, of which nobody was told while the test ran.
+
+    Attributes:
+        is_seen: whether the test has looked at it all the same.
+        behind: the error that it comes from, which the test may have caught.
+    """
+
+    is_seen = False
+    behind: BaseException | None = None
+
+
+class NeverRunError(FoundError):
+    """A coroutine, generator or context manager of a fake was made, and nobody ran it."""
+
+
+class OpenTransactionError(FoundError):
+    """A test has left a transaction open."""
+
+
+class TaskCrashError(FoundError):
+    """A task that a built-in backend has run has crashed, and the test did not look at that."""
+
+
+class EffectError(TestError):
+    """Something has left the process while a transaction was open, which is not allowed."""
+
+
+class UnusedAnswerError(TestError):
+    """A test has programmed an answer that no call has used."""
+
+
 class LateCallError(TestError):
-    """A thread that a test has started called a backend after that test had ended."""
+    """What a test has started called a backend, or wrote, after that test had ended."""
 
 
 class SwallowedError(TestError):

@@ -21,6 +21,7 @@ from itkit.fakes import (
     members_of,
     programming_line,
 )
+from itkit.fakes.answers import Given
 from itkit.locators import Located
 
 Real = TypeVar("Real")
@@ -212,6 +213,11 @@ class Registry:
         """
         for backend in self._backends.values():
             backend.check()
+
+    def given(self) -> Iterator[tuple[str, Given, str]]:
+        """Yield what the test has programmed: the method, the line, what no call has used of it."""
+        for backend in self._backends.values():
+            yield from backend.fake.given()
 
     def __getattr__(self, name: str) -> Any:
         """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.

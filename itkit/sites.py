@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __package__
 _OWN: Final = f"{Path(__file__).parent}{os.sep}"
+_TEST_DIRECTORIES: Final = frozenset({"test", "tests"})
+_TEST_FILES: Final = frozenset({"conftest.py", "tests.py"})
 _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
 
 
@@ -77,6 +79,17 @@ def is_own_code(function: Any) -> bool:
 def is_own_file(path: str | None) -> bool:
     """Tell whether a file is a user's own."""
     return not is_installed(path) and not str(path).startswith((_OWN, "<"))
+
+
+@lru_cache(maxsize=4096)
+def is_of_tests(path: str) -> bool:
+    """Tell whether a file of the project is code of tests, by its name or that of a directory."""
+    here = Path.cwd()
+    if is_installed(path) or not Path(path).is_relative_to(here):
+        return False
+    *directories, name = Path(path).relative_to(here).parts
+    is_named_so = name in _TEST_FILES or name.startswith("test_") or name.endswith("_test.py")
+    return is_named_so or not _TEST_DIRECTORIES.isdisjoint(directories)
 
 
 def _is_ours(frame: FrameType) -> bool:

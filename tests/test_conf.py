@@ -52,7 +52,7 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ({"POSTGRESS": {}}, "itkit.E001 ITKIT has no key 'POSTGRESS'. Did you mean 'POSTGRES'?"),
         (
             {"zzz": 1},
-            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, NETWORK, POSTGRES, REDIS, SOURCE, START_TIMEOUT.",
+            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, EFFECTS, NETWORK, POSTGRES, REDIS, SOURCE, START_TIMEOUT, UNUSED.",
         ),
         ({5: 1}, "itkit.E001 ITKIT has no key 5."),
         (

@@ -1,7 +1,7 @@
 """The fake itself: the methods of one backend, and what answers where nothing is programmed."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from itkit import boundary
 from itkit.exceptions import CallMismatchError, UnexpectedCallError
 from itkit.fakes import messages, returned
-from itkit.fakes.answers import Program
+from itkit.fakes.answers import Given, Program
 from itkit.fakes.calls import Call
 from itkit.fakes.members import Kind, Member, unknown_member
 from itkit.fakes.methods import Arguments, Method, Otherwise
@@ -84,6 +84,7 @@ class Fake:
         self._adding = threading.Lock()
         self._shared_by = shared_by
         self.programmed: set[Method] = set()
+        self._overridden: list[tuple[str, Given, str]] = []
         self._make_stand_in = stand_in
         self._stand_in: Any = None
         self._making = threading.Lock()
@@ -115,6 +116,7 @@ class Fake:
         """Forget what a test has programmed, and what stands in."""
         self.otherwise = self._usually
         self._stand_in = None
+        self._overridden.clear()
         while self.programmed:
             self.programmed.pop().program = None
 
@@ -139,6 +141,21 @@ class Fake:
                     messages.wrong_count(method.name, "a call, as required() says", [])
                 )
 
+    def given(self) -> list[tuple[str, Given, str]]:
+        """Return what the test has programmed, and how much of that no call has used.
+
+        Returns:
+            For each line the name of the method, the line, and what of it was not used, if any.
+        """
+        return [*self._overridden, *self._given_now(self.programmed)]
+
+    @staticmethod
+    def _given_now(methods: Iterable[Method]) -> Iterator[tuple[str, Given, str]]:
+        for method in list(methods):
+            if (program := method.program) is not None:
+                for given in program.given:
+                    yield method.name, given, given.unused(program, method)
+
     def answer_by(self, otherwise: Otherwise) -> None:
         """Answer calls for which nothing is programmed like this, in all tests."""
         self._usually = self.otherwise = otherwise
@@ -162,6 +179,8 @@ class Fake:
             yield
         finally:
             self.otherwise = outer
+            inner = [item for item in self.programmed if item.program is not programs.get(item)]
+            self._overridden += self._given_now(inner)
             self.programmed |= programs.keys()
             for method in self.programmed:
                 method.program = programs.get(method)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itkit.exceptions import CallMismatchError, UnknownMethodError
 from itkit.fakes import habits, matching, messages
-from itkit.fakes.answers import Answer, Raisable, checked_raisable
+from itkit.fakes.answers import Answer, Given, Raisable, checked_raisable
 from itkit.fakes.calls import Call
 from itkit.fakes.delays import Clock, Delay
 from itkit.fakes.fake import Fake
@@ -45,15 +45,25 @@ class MethodHandle(Programming):
             CallMismatchError: the real method does not take these arguments.
         """
         holds = matching.condition(self._name, self._of.member, args, kwargs)
-        return Rule(self._of, self._of.programmed().answers_when(holds).add)
+        program = self._of.programmed()
+        turns = program.answers_when(holds)
+        shown = ", ".join(
+            [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        )
+
+        def add(answer: Answer, times: int | None, text: str) -> None:
+            turns.add(answer, times)
+            program.given.append(Given(f"when({shown}).{text}", answer, turns))
+
+        return Rule(self._of, add)
 
     def on_call(self, number: int) -> Programming:
         """Return what programs one call of this test, by its number from 1, ahead of all else."""
 
-        def add(answer: Answer, times: int | None) -> None:
+        def add(answer: Answer, times: int | None, text: str) -> None:
             if times is not None:
                 raise ValueError("on_call() is for one call, which has no times.")
-            self._of.programmed().answer_call(number, answer, self.call_count)
+            self._of.programmed().answer_call(number, answer, self.call_count, text)
 
         return Rule(self._of, add)
 
@@ -169,8 +179,8 @@ class MethodHandle(Programming):
     def _method(self) -> Method:
         return self._of
 
-    def _program(self, answer: Answer, times: int | None = None) -> None:
-        self._of.programmed().answer(answer, times)
+    def _program(self, answer: Answer, times: int | None = None, *, text: str) -> None:
+        self._of.programmed().answer(answer, times, text)
 
     def _expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:

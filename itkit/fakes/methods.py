@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from itkit import boundary, sites
-from itkit.exceptions import LateCallError
-from itkit.fakes.answers import Program, fresh
+from itkit.exceptions import LateCallError, NeverRunError
+from itkit.fakes.answers import Answer, Program, fresh
 from itkit.fakes.calls import Call, Record
 from itkit.fakes.members import Member
 from itkit.fakes.snapshots import snapshot
@@ -84,7 +84,11 @@ class Method:
         check, frame_at, here = self._check, sys._getframe, boundary.here
 
         def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
-            can_change = check(owner, *args, **kwargs)
+            try:
+                can_change = check(owner, *args, **kwargs)
+            except TypeError as error:
+                boundary.keep(error)
+                raise
             program = self.program
             if can_change or program is None or (constant := program.constant) is None:
                 call = self._begun(can_change, args, kwargs, frame_at(1))
@@ -105,6 +109,8 @@ class Method:
                 perf_counter(),
             )
             timeline.record(record)
+            if here.blocks:
+                boundary.note_effect(record)
             if timeline.has_ended:
                 raise self._late(Call.of(record))
             return constant.value
@@ -168,7 +174,11 @@ class Method:
             TypeError: the real method does not take these arguments.
         """
         given = (owner, *args) if self.member.has_owner else args
-        can_change = self._check(*given, **kwargs)
+        try:
+            can_change = self._check(*given, **kwargs)
+        except TypeError as error:
+            boundary.keep(error)
+            raise
         frame = sys._getframe(depth + 1)
         if self.is_led:
             frame = sites.caller(frame)
@@ -200,9 +210,16 @@ class Method:
         try:
             if program is not None and program.delay is not None:
                 unslept = await program.delay.wait_async(call.arguments)
+            if _is_in_asyncio():
+                await asyncio.sleep(0)  # as what goes out does: a task may end before the reply
             result = self._answer(call, program, owner, args, kwargs)
             call.result = await result if asyncio.iscoroutine(result) else result
             _lose(program)
+        except asyncio.CancelledError as error:
+            call.error = error
+            if _has_loop_ended():
+                boundary.keep_for(boundary.own_timeline().test, _forgotten(call))
+            raise
         except BaseException as error:
             call.error = error
             raise
@@ -220,6 +237,8 @@ class Method:
     def _record(self, call: Call) -> None:
         timeline = boundary.own_timeline()
         timeline.record(call)
+        if boundary.here.blocks:
+            boundary.note_effect(call)
         if timeline.has_ended:
             call.error = self._late(call)
             raise call.error
@@ -234,19 +253,48 @@ class Method:
     ) -> Any:
         answer = program.next(args, kwargs) if program is not None else None
         if answer is not None:
-            return answer(*args, **kwargs)
+            return _given(answer, args, kwargs)
         return self._fake.otherwise(call, owner, args, kwargs)
 
     def _late(self, call: Call) -> LateCallError:
-        return boundary.keep(
-            LateCallError(
-                f"{self.name} was called after the test that started the thread"
-                f" {call.thread!r} had ended: {boundary.own_timeline().test}\n"
-                f"  called at {call.site}\n"
-                "  Have the test wait for its threads; start those that outlast it in setUpClass or"
-                " in a fixture of a wider scope."
-            )
-        )
+        return boundary.late(f"{self.name} was called", call.strand, call.site)
+
+
+def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
+    """Return what a test's answer gives; that it does not take the arguments fails the test."""
+    try:
+        return answer(*args, **kwargs)
+    except TypeError as error:
+        own = error.__traceback__
+        if own is not None and own.tb_next is None:  # it was not even begun
+            boundary.keep(error)
+        raise
+
+
+def _is_in_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another library runs this coroutine
+        return False
+    return True
+
+
+def _has_loop_ended() -> bool:
+    """Tell whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_cancel_all_tasks":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _forgotten(call: Call) -> NeverRunError:
+    return NeverRunError(
+        f"{call.name} had no reply when its event loop ended: nobody waited for the task.\n"
+        f"  called at {call.site}\n"
+        "  Keep the task that was created, and await it."
+    )
 
 
 def _lose(program: Program | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 
+from itkit import boundary
 from itkit.fakes.calls import Call
 from itkit.fakes.fake import Entered
 from itkit.fakes.members import REPLACED, Kind, Member
@@ -125,11 +126,18 @@ def _like(member: Member, function: Callable[..., Any]) -> Callable[..., Any]:
 # Coroutines and generators run their first line when they are first awaited or iterated, not
 # when they are called; so they are recorded then. Arguments are checked at once, as in the real.
 
-_UP_TO_THE_CALLER = 2  # the frames of the functions below and of what stands for the real one
+_UP_TO_THE_CALLER = 3  # the frames of the functions below and of what stands for the real one
+
+
+def _made(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Return a call that is to happen; that it never does fails the test."""
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    boundary.own_timeline().made.append(call)
+    return call
 
 
 def _coroutine(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     coroutine: Any = method.reply_async(call, owner, args, kwargs)
     # Python's warning about a forgotten await shows this name.
     coroutine.__qualname__ = method.member.function.__qualname__
@@ -137,7 +145,7 @@ def _coroutine(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 def _generator(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _generated(method, call, owner, args, kwargs)
 
 
@@ -150,7 +158,7 @@ def _generated(
 def _async_generator(
     method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _generated_async(method, call, owner, args, kwargs)
 
 
@@ -167,7 +175,7 @@ async def _generated_async(
 
 
 def _context(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _entered(method, call, owner, args, kwargs)
 
 
@@ -186,7 +194,7 @@ def _entered(
 def _async_context(
     method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _entered_async(method, call, owner, args, kwargs)
 
 

@@ -7,7 +7,6 @@ plans it would lose by changing ``session_replication_role``; the second has tha
 may, and so deletes without a look at foreign keys.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, LiteralString
@@ -17,8 +16,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from itkit import names
-from itkit.exceptions import IsolationError
+from itkit import boundary, names
+from itkit.exceptions import IsolationError, OpenTransactionError
 from itkit.postgres import seeds
 from itkit.postgres.glance import Glances, LeftOpen, Snapshot
 from itkit.postgres.plan import CATALOGUE_CHANGED, Plan
@@ -120,8 +119,7 @@ class Reset:
     def run(self) -> None:
         """Reset the schema.
 
-        Warns:
-            RuntimeWarning: a test has left sessions with an open transaction, which were ended.
+        That a test has left sessions with an open transaction, which are ended, is kept for it.
 
         Raises:
             IsolationError: something holds a lock on a table, or the rows that come back do not fit
@@ -136,7 +134,7 @@ class Reset:
             reason = error.diag.message_primary or str(error)
             raise IsolationError(_FAILED.format(self._schema, reason)) from error
         finally:
-            self._warn(left_open)
+            self._tell(left_open)
 
     def close(self) -> None:
         """Close the reset's own connections, and forget what was read by them."""
@@ -222,10 +220,11 @@ class Reset:
         options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
         return connect(self._url, application=_APPLICATION, search_path=path, options=options)
 
-    def _warn(self, left_open: list[LeftOpen]) -> None:
+    def _tell(self, left_open: list[LeftOpen]) -> None:
         if left_open:
             found = "\n".join(f"  {self._sessions.describe(*session)}" for session in left_open)
-            warnings.warn(f"{_LEFT_OPEN}\n{found}", RuntimeWarning, stacklevel=3)
+            error = OpenTransactionError(f"{_LEFT_OPEN}\n{found}")
+            boundary.keep_for(self._sessions.test, error)
 
     def _blocked(self) -> IsolationError:
         schema = sql.Identifier(self._schema).as_string()
