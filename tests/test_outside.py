@@ -156,3 +156,38 @@ def test_a_run_fails_where_no_test_can_be_named(
         result.output
     )
     assert "rows of reporting.fact: 1 deleted" in result.output
+
+
+LEAVES = """
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+    from shop.models import Customer
+
+
+    class Leaves(TransactionTestCase):
+        def test_schemas(self):
+            Customer.objects.create(email="a@example.com")
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE SCHEMA customer_1 CREATE TABLE t (n int)")
+                cursor.execute("CREATE TABLE public.left_behind (n int)")
+"""
+
+
+@pytest.mark.parametrize("door", ["django", "pytest"])
+def test_what_tests_leave_in_a_database_of_itkits_own_does_not_reach_the_next_run(
+    project: Project, sentinel: Sentinel, door: str
+) -> None:
+    sentinel.point(project, "builder")
+    write_tests(project, LEAVES)
+    before = sentinel.digest()
+    for _ in range(2):
+        result = enter(door, project)
+        assert result.counts == {"passed": 1} or "1 passed" in result.output, result.output
+        assert result.code == 0
+        assert "itkit: Tests have written outside of their schemas" in result.output
+        assert "the schema customer_1 was created" in result.output
+        assert "the table public.left_behind was created" in result.output
+        assert "ITKIT_POSTGRES_ISOLATION=database" in result.output
+    assert sentinel.ours() == []
+    assert sentinel.digest() == before

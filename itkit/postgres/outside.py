@@ -19,6 +19,12 @@ _SHOWN: Final = 20
 HANDED_ON_AT_ONCE: Final = 150000
 """The version since which counters are shared memory, and a session can be told to write there."""
 
+REMEDY: Final = (
+    'Set ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, or ITKIT_POSTGRES_ISOLATION=database in'
+    " the environment: each worker then has a database of its own, in which all schemas are its."
+)
+"""What to do about a project that writes into other schemas than its tests'."""
+
 _FOREIGN: Final = (
     "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname !~ {ours}"
 )

@@ -8,12 +8,12 @@ from typing import Final
 
 import psycopg
 
-from itkit.exceptions import EscapeError, ServiceUnavailableError
+from itkit.exceptions import EscapeError, IsolationError, ServiceUnavailableError
 from itkit.postgres import locks, outside, places
-from itkit.postgres.isolation import isolation
+from itkit.postgres.isolation import DatabaseIsolation, isolation
 from itkit.postgres.outside import Sight
 from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
-from itkit.postgres.template import evict
+from itkit.postgres.template import drop_unused, evict
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _PATIENCE: Final = 2.0
@@ -37,7 +37,9 @@ class RunDatabases:
         self._owned = owned
         self._isolation = isolation(server, is_alone=owned)
         self._keepers: dict[str, Connection] = {}
-        self._sights: list[Sight] = []
+        self._foreign: list[Sight] = []
+        self._own: dict[Connection, Sight] = {}
+        self._left_outside: list[str] = []
         self._releases = ExitStack()
 
     def start(self, *, migrate: bool = True, rebuild: bool = False) -> dict[str, str]:
@@ -61,6 +63,7 @@ class RunDatabases:
                     self._isolation.places(keeper).drop_stale()
             for alias, name in entered.items():
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
+            self._own = {keeper: Sight(keeper) for keeper in self._keepers_of_own_databases()}
             undo.pop_all()
         return {alias: str(replace(self._server, name=name)) for alias, name in entered.items()}
 
@@ -70,7 +73,7 @@ class RunDatabases:
         Raises:
             EscapeError: it has; by which test is known if one has failed for it.
         """
-        for sight in self._sights:
+        for sight in self._foreign:
             self._wait_for_counters(sight.connection)
             if found := sight.changes():
                 raise EscapeError(outside.explained("The run", sight.connection, found))
@@ -90,6 +93,8 @@ class RunDatabases:
 
         Raises:
             ServiceUnavailableError: the server did not answer; the next run drops what is left.
+            IsolationError: tests have written outside of their schemas, in a database of itkit's
+                own. It does not stay for the next run.
         """
         try:
             self._releases.close()
@@ -98,6 +103,19 @@ class RunDatabases:
                 f"The schemas of this run could not be dropped from {self._server.address}; the"
                 f" next run with --integration will do so. {str(error).strip()}"
             ) from error
+        if self._left_outside:
+            raise IsolationError(
+                "Tests have written outside of their schemas, in the database that itkit has for"
+                f" them:\n{outside.listed(self._left_outside)}\nAll that itkit has kept there was"
+                f" dropped, so that the next run does not begin with it. {outside.REMEDY}"
+            )
+
+    def _keepers_of_own_databases(self) -> list[Connection]:
+        """Return the connections to databases in which what tests leave outside is to go."""
+        if self._owned or isinstance(self._isolation, DatabaseIsolation):
+            return []
+        foreign = [sight.connection for sight in self._foreign]
+        return [keeper for keeper in self._keepers.values() if keeper not in foreign]
 
     def _enter_all(self) -> dict[str, str]:
         """Find or create the database of each alias, and hold each until the end of the run."""
@@ -118,7 +136,7 @@ class RunDatabases:
         # Before any schema is created: one whose run has no lock looks stale to the others.
         locks.hold_run(keeper, self._run)
         if self._isolation.is_foreign(url):
-            self._sights.append(Sight(keeper))
+            self._foreign.append(Sight(keeper))
         self._keepers[database] = keeper
 
     def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
@@ -139,7 +157,14 @@ class RunDatabases:
     def _tidy_up(self, keeper: Connection) -> None:
         """Leave nothing of this run, and of others no more than is likely to be used again."""
         self._isolation.places(keeper).drop_of_run(self._run)
-        evict(self._isolation.templates(keeper))
+        templates = self._isolation.templates(keeper)
+        sight = self._own.get(keeper)
+        left = sight.changes() if sight is not None else []
+        if left:
+            self._left_outside += left
+            drop_unused(templates)
+        else:
+            evict(templates)
 
     def _leave(self, keeper: Connection) -> None:
         """Drop what itkit has created for all runs, unless something of it is still in use."""

@@ -226,6 +226,16 @@ def evict(templates: list[Template]) -> int:
     return len(templates) - sum(map(_dropped_if_unused, old))
 
 
+def drop_unused(templates: list[Template]) -> None:
+    """Drop all templates that no other run uses, with what was kept of them.
+
+    Args:
+        templates: all that exist in a database or on a server.
+    """
+    for template in templates:
+        _dropped_if_unused(template)
+
+
 def _dropped_if_unused(template: Template) -> bool:
     with locks.idle_template(template.places.connection, template.fingerprint) as is_idle:
         in_use = any(found.seeds == template.name for found in template.places.registered())

@@ -21,11 +21,6 @@ from itkit.postgres.server import Connection, value
 
 _RECORD: Final = 'INSERT INTO "django_migrations"'
 _READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
-_REMEDY: Final = (
-    'Set ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, or ITKIT_POSTGRES_ISOLATION=database in'
-    " the environment: each worker then has a database of its own, in which all schemas are its."
-    " Nothing of the migrations was kept."
-)
 
 
 @contextmanager
@@ -118,9 +113,11 @@ class _Watch:
         if path != self._path:
             found.append(f"the search_path was left as {path!r}, and was {self._path!r}")
         if found:
+            who = f"{self._who[0].upper()}{self._who[1:]}"
             raise IsolationError(
-                f"{self._who[0].upper()}{self._who[1:]} has written outside of the tests' schema,"
-                f" in the database {self._raw.info.dbname!r}:\n{outside.listed(found)}\n{_REMEDY}"
+                f"{who} has written outside of the tests' schema, in the database"
+                f" {self._raw.info.dbname!r}:\n{outside.listed(found)}\n{outside.REMEDY} Nothing of"
+                " the migrations was kept."
             )
 
 
