@@ -173,6 +173,7 @@ THREADS = """
 SETTINGS = """
     REDIS_PORT = int(CACHES["default"]["LOCATION"].rpartition(":")[2].partition("/")[0])
     OTHER_PORT = PLAIN_PORT
+    OTHER = ("localhost", PLAIN_PORT)
     DATABASES["legacy"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": BASE / "legacy.sqlite3"}
 """
 
