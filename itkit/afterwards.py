@@ -25,6 +25,7 @@ from itkit.exceptions import RunOverError
 NO_TEST: Final = "after the tests"
 _SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.02
+_PROCESSES: Final = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec")
 
 
 class Late(NamedTuple):
@@ -68,6 +69,9 @@ class Door:
             releases.callback(setattr, guard, "refuse", None)
             guard.refuse = self.refuse
             audit.refuse_at_the_end(RunOverError)
+            processes = dict.fromkeys(_PROCESSES, self._refuse_process)
+            releases.enter_context(audit.listening(processes))
+            releases.callback(self._forget)
             yield
 
     def lock(self) -> None:
@@ -121,6 +125,18 @@ class Door:
         if self._is_told:
             _print(f"itkit: {error}")
             _end_red()
+
+    def _forget(self) -> None:
+        self._late.clear()
+        self._is_told = False
+
+    def _refuse_process(self, _arguments: tuple[Any, ...]) -> None:
+        """Refuse a process that a thread of a test starts: psql, redis-cli or manage.py.
+
+        The main thread may: what comes after a run is to be done in another process.
+        """
+        if boundary.origin_of(threading.current_thread()) is not None:
+            self.refuse("A process")
 
     def _refuse_crossing(self, _crossing: object) -> None:
         self.refuse("A statement, a command of Redis or a call of a backend")

@@ -4,7 +4,7 @@ An event that nobody listens to costs one look into a dict.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -19,7 +19,7 @@ _has_hook = False
 
 
 @contextmanager
-def listening(listeners: dict[str, Listener]) -> Iterator[None]:
+def listening(listeners: Mapping[str, Listener]) -> Iterator[None]:
     """Hear events, by their names, within a block; those of an outer block are put back."""
     _add_hook()
     heard = _listeners  # the name may be gone, where the interpreter's end is that of the block

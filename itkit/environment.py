@@ -126,6 +126,7 @@ class Environment:
         self._files = files.Files(payload.files, worker)
         self._door = afterwards.Door(self._routing.is_held)
         self._guard: network.Guard | None = None
+        self._shutting = ExitStack()
         self._is_shut = False
         self._relay: Relay | None = None
         self._forked = Channel()
@@ -177,8 +178,14 @@ class Environment:
         if self._is_shut or self._guard is None:
             return []
         self._is_shut = True
-        self._originals.enter_context(self._door.shut(self._guard))
+        self._originals.push(self._shutting.__exit__)
+        self._shutting.enter_context(self._door.shut(self._guard))
         return self._door.wait()
+
+    def _open(self) -> None:
+        """Open the ways out again, for a runner that has more tests although it has ended some."""
+        self._is_shut = False
+        self._shutting.close()
 
     def detach(self) -> None:
         """End what this process has of the run; in the main process the run ends as well."""
@@ -220,6 +227,8 @@ class Environment:
 
     def begin_class(self, name: str) -> None:
         """Give the tests of the next class, by its name, what they share."""
+        if self._is_shut:
+            self._open()
         if name != self._class:
             if conf.get().redis.scope == "class":
                 self._redis.new_generation()
@@ -234,6 +243,8 @@ class Environment:
             test: its name.
             index: among the selected tests, in the order of their names, as ``seed`` counts.
         """
+        if self._is_shut:
+            self._open()
         self._routing.sessions.test = test
         self._routing.begin_test()
         self._index = index

@@ -30,6 +30,7 @@ class Ports:
     def __init__(self, root: int = 0) -> None:
         self._root = root
         self._bound: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._found: dict[frozenset[str], bool] = {}
 
     def note(self, bound: Any) -> None:
         """Note a socket of this process, which is about to get an address."""
@@ -41,7 +42,9 @@ class Ports:
         if any(_key_of(bound) == key for bound in list(self._bound)):
             return True
         inodes = frozenset(_inodes(key))
-        return bool(inodes) and _is_of_a_tree(inodes, self._root_here())
+        if inodes and inodes not in self._found:
+            self._found[inodes] = _is_of_a_tree(inodes, self._root_here())
+        return self._found.get(inodes, False)
 
     def _root_here(self) -> int:
         own = os.getpid()
