@@ -16,7 +16,12 @@ from itkit import conf, urls
 from itkit.exceptions import ConfigurationError
 from itkit.redis import addresses, shared
 
-_BACKENDS = {"django.core.cache.backends.redis", "django_redis.cache"}
+_BACKENDS = {
+    "django.core.cache.backends.redis",
+    "django_redis.cache",
+    "django_valkey.async_cache.cache",
+    "django_valkey.cache",
+}
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
 _CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
 _NUMBER = 7
