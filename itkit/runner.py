@@ -372,7 +372,7 @@ class _TestScope(_ServerWatch):
 def _check_calls(
     test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
 ) -> None:
-    outcome: Any = getattr(test, "_outcome", None)  # private; the same in Python 3.11 to 3.14
+    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
     current.check_calls(sources, has_passed=outcome is None or outcome.success)
 
 
