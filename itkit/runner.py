@@ -422,7 +422,7 @@ def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
         where: it was, as unittest calls that.
         kind: the class whose files are the test's own.
     """
-    if environment.current() is None or boundary.current().test:
+    if environment.current() is None or boundary.current().test or boundary.is_quiet():
         return
     sources = verdicts.sources_of(kind) if kind else frozenset()
     try:
