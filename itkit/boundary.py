@@ -339,6 +339,13 @@ def hear(hearing: Callable[[], None] | None) -> None:
     _hearing = hearing
 
 
+def is_quiet() -> bool:
+    """Tell whether nothing was kept, neither for the running test nor for those that have ended."""
+    if _hearing is not None:
+        _hearing()
+    return not (running.kept or running.made or _late)
+
+
 def take_kept() -> tuple[Timeline, list[BaseException]]:
     """Return the timeline of the running test and, once, the errors that were kept for it."""
     if _hearing is not None:

@@ -221,6 +221,10 @@ class Environment:
         self._routing.forget_connections()
         self._forked.use_in_child()
 
+    def expect_child(self) -> None:
+        """Listen to a process that was just forked."""
+        self._forked.expect()
+
     def finish_databases(self) -> None:
         """Wait until the databases of all workers are there."""
         self._routing.finish_jobs()
@@ -481,7 +485,12 @@ def _after_fork() -> None:
         _current.continue_in_child()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _after_fork_in_parent() -> None:
+    if _current is not None:
+        _current.expect_child()
+
+
+os.register_at_fork(after_in_child=_after_fork, after_in_parent=_after_fork_in_parent)
 
 
 def current() -> Environment | None:

@@ -22,13 +22,18 @@ class Channel:
     def __init__(self) -> None:
         self._here: socket.socket | None = None
         self._there: socket.socket | None = None
+        self._process = os.getpid()
 
     def open(self) -> None:
         """Be ready for processes that are forked from now on."""
         self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (self._here, self._there):
             end.settimeout(0)
-        boundary.hear(self._receive)
+
+    def expect(self) -> None:
+        """Listen from now on, as this process has forked another."""
+        if self._here is not None and self._process == os.getpid():
+            boundary.hear(self._receive)
 
     def close(self) -> None:
         """Hear of no process any more."""

@@ -403,7 +403,7 @@ class _TestScope(_ServerWatch):
 def _check_calls(
     test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
 ) -> None:
-    outcome: Any = getattr(test, "_outcome", None)  # private; the same in Python 3.11 to 3.14
+    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
     current.check_calls(sources, has_passed=outcome is None or outcome.success)
 
 
@@ -453,7 +453,7 @@ def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
         where: it was, as unittest calls that.
         kind: the class whose files are the test's own.
     """
-    if environment.current() is None or boundary.current().test:
+    if environment.current() is None or boundary.current().test or boundary.is_quiet():
         return
     sources = verdicts.sources_of(kind) if kind else frozenset()
     try:

@@ -1,7 +1,7 @@
 """Which test the work of a thread belongs to: that which started it, or submitted the work.
 
 Python has no event for either, so the functions that start and submit are wrapped for the length of
-a run. Checked on Python 3.11 to 3.14.
+a run. Checked on Python 3.11.
 """
 
 import asyncio

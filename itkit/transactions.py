@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.test import TestCase
 
 from itkit import boundary, sites
 from itkit.exceptions import OpenTransactionError
@@ -73,6 +72,8 @@ class Block:
 @contextmanager
 def followed() -> Iterator[None]:
     """Know of the transactions that are opened within a block."""
+    from django.test import TestCase  # not by whoever imports the environment for a command
+
     with ExitStack() as releases:
         for owner, name, decorated in (
             (transaction.Atomic, "__enter__", _entering),

@@ -26,6 +26,10 @@ APP = """
         return crash.delay(number)
 
 
+    def send_and_ask():
+        return send().failed()
+
+
     def send_and_swallow():
         try:
             send().get()
@@ -73,8 +77,14 @@ TESTS = """
 """
 
 NOW = """
+        def test_red_e_the_application_asks(self):
+            self.assertTrue(app.send_and_ask())
+
         def test_red_d_the_application_swallows(self):
             app.send_and_swallow()
+
+        def test_green_the_test_asks_what_it_has_sent(self):
+            self.assertEqual(app.send().state, "FAILURE")
 
         def test_green_the_test_catches(self):
             with self.assertRaises(ValueError):

@@ -1,14 +1,36 @@
 """What all built-in backends are."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, ClassVar, Final
 
-from itkit import boundary
+from itkit import boundary, sites
 from itkit.conf import did_you_mean
 from itkit.exceptions import ConfigurationError, TaskCrashError
 from itkit.fakes import Call, Handle
+
+_TELLING: Final = frozenset(
+    {
+        "errors",
+        "failed",
+        "get",
+        "info",
+        "is_finished",
+        "result",
+        "return_value",
+        "state",
+        "status",
+        "successful",
+        "traceback",
+    }
+)
+"""What a test asks of a result, of Celery or of Django, to know of a crash."""
+
+_crashes: dict[int, TaskCrashError] = {}
+"""By the id of the result, which the backend that has run the task holds."""
 
 RUNS: Final = ("never", "now", "commit")
 """When a task is run: by the test itself, at once, or when the transaction is committed."""
@@ -75,6 +97,8 @@ class TaskRunner(Builtin):
 
     def reset(self) -> None:
         """Forget the results."""
+        for result in self.results:
+            _crashes.pop(id(result), None)
         self.results.clear()
         self._crashes.clear()
 
@@ -83,11 +107,14 @@ class TaskRunner(Builtin):
         for crash in self._crashes:
             crash.is_seen = True
 
-    def note_crash(self, named: "Named", told: str, error: BaseException | None) -> None:
+    def note_crash(
+        self, named: "Named", result: Any, told: str, error: BaseException | None
+    ) -> None:
         """Have a task that has crashed fail its test, unless the test looks at it.
 
         Args:
             named: the task, as it was sent.
+            result: of the task; the test looks at the crash by asking it.
             told: what it ended with.
             error: the same, where it is at hand.
         """
@@ -106,6 +133,9 @@ class TaskRunner(Builtin):
         if sent is not None:
             sent.error, sent.crash = error or crash, crash
         self._crashes.append(crash)
+        _crashes[id(result)] = crash
+        kind: Any = type(result)  # mypy takes no class for hashable
+        object.__setattr__(result, "__class__", _watched(kind))  # it may be frozen
         boundary.keep_for(story.test, crash)
 
 
@@ -157,3 +187,19 @@ class Named(str):
 
 def _sends(call: Call, named: Named) -> bool:
     return any(argument is named for argument in call.args)
+
+
+@cache
+def _watched(kind: type) -> type:
+    """Return a class of results that notes when code of tests asks for how the task has ended."""
+    if "__getattribute__" in vars(kind):
+        return kind
+    namespace = {"__slots__": (), "__module__": kind.__module__, "__getattribute__": _look_and_get}
+    return type(kind.__name__, (kind,), namespace)
+
+
+def _look_and_get(self: Any, name: str) -> Any:
+    if name in _TELLING and (crash := _crashes.get(id(self))) is not None:
+        asking = sys._getframe(1).f_code.co_filename
+        crash.is_seen = crash.is_seen or sites.is_of_tests(asking)
+    return object.__getattribute__(self, name)

@@ -89,7 +89,7 @@ class CeleryTasks(TaskRunner):
             result = task.apply(args, kwargs, task_id=task_id, **kept)
             self.results.append(result)
             if result.failed():
-                self.note_crash(named, repr(result.result), result.result)
+                self.note_crash(named, result, repr(result.result), result.result)
             if result.successful() and options.get("chain"):
                 _send_next(task.app, result.result, list(options["chain"]))
             return result

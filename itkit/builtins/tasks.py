@@ -101,7 +101,7 @@ class Tasks(TaskRunner):
         backend.execute(result)
         if result.status is TaskResultStatus.FAILED and result.id in self._named:
             told = result.errors[-1].traceback.strip().splitlines()[-1]
-            self.note_crash(self._named.pop(result.id), told, None)
+            self.note_crash(self._named.pop(result.id), result, told, None)
 
     def run(self) -> Iterator[Result]:
         """Run the tasks that were not yet, those among them that they enqueue."""
