@@ -49,6 +49,7 @@ from itkit.exceptions import (
     EffectError,
     EscapeError,
     ItkitError,
+    LeakedPatchError,
     LeftKeysError,
     ServiceUnavailableError,
     UnusedAnswerError,
@@ -77,6 +78,10 @@ _DENIED = (
 _LEFT = (
     "{} has left keys in Redis:\n{}\nRemove them, give them a TTL in the code under test, or set"
     ' ITKIT["REDIS"]["LEAKS"] to "off": the next test does not see them.'
+)
+_PATCHED = (
+    "{} has left something in the place of a fake; it would have answered in all tests after this"
+    " one, so itkit has taken it away:\n{}"
 )
 
 
@@ -160,6 +165,7 @@ class Environment:
             self._releases.callback(Invitation.withdraw)
             self._originals.callback(self.backends.restore)
             self.backends.swap()
+            self.backends.watch_patches()
             self._listen()
             self._releases.callback(self._close_forked)
             self._forked.open()
@@ -258,6 +264,7 @@ class Environment:
         self._files.clear()
         self._invite()
         self.backends.reset()
+        self.backends.accept_patches()
         boundary.new_timeline(test)
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
@@ -273,6 +280,7 @@ class Environment:
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
+        self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
         self.backends.reset()
         boundary.new_timeline()
 
@@ -324,8 +332,12 @@ class Environment:
             EscapeError: it has reached further, and the server has denied it, whatever the
                 application made of the error.
             LeftKeysError: it has left keys in Redis, which the settings do not allow.
+            LeakedPatchError: it has left something in the place of a fake or of a setting.
         """
+        patches = self.backends.remove_patches()  # first: it is done whatever else is wrong
         verdicts.check(sources, is_over=True)
+        if patches:
+            raise LeakedPatchError(_PATCHED.format(self._routing.sessions.test, _listed(patches)))
         self._check_effects()
         denied = self._redis.denied()
         if denied:

@@ -9,6 +9,7 @@ ItkitError
 │       └── RunOverError        code that outlives the tests reached for anything at all
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
+    ├── LeakedPatchError        something is left over a fake, and would answer in its place
     ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
     ├── CallMismatchError       a backend was not called as the test says
     ├── OrderError              things did not happen in the order that the test says
@@ -72,6 +73,10 @@ class TestError(ItkitError, AssertionError):
 
 class LeftKeysError(TestError):
     """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
+
+
+class LeakedPatchError(TestError):
+    """A test has left a mock, or anything else, in the place of a fake or of a setting."""
 
 
 class LeakedRowsError(TestError):

@@ -149,7 +149,10 @@ class IntegrationPlugin:
 
         try:
             with boundary.between_tests():
-                return (yield)
+                value = yield
+            # What it patches belongs to all tests that share it.
+            self._environment.backends.accept_patches()
+            return value  # noqa: TRY300 - an error of the line above is told like the others
         except ItkitError as error:
             if fixturedef.argname != _DATABASES:
                 raise

@@ -23,6 +23,7 @@ from itkit.fakes import (
 )
 from itkit.fakes.answers import Given
 from itkit.locators import Located
+from itkit.patches import Patches
 
 Real = TypeVar("Real")
 
@@ -96,6 +97,16 @@ class Backend:
         """
         self.fake.check_required()
 
+    @property
+    def swapped(self) -> tuple[ClassSwap | FunctionSwap, Any]:
+        """The fake as it is put in place, and the real class or function."""
+        return self._swap, self.real
+
+    @property
+    def setting(self) -> str | None:
+        """The setting that holds the path of the real one, if any does."""
+        return self._settings.setting
+
     def _fake_class(self, real: type) -> None:
         address = _address(self.name)
         self.fake = Fake(
@@ -153,6 +164,11 @@ class Registry:
         }
         self._by_real = {id(backend.real): backend for backend in self._backends.values()}
         self._swapped: ExitStack | None = None
+        faked = [backend for backend in self._backends.values() if not backend.is_real]
+        self._patches = Patches(
+            [backend.swapped for backend in faked],
+            {backend.setting for backend in faked if backend.setting is not None},
+        )
 
     @classmethod
     def from_settings(cls) -> "Registry":
@@ -199,6 +215,22 @@ class Registry:
         """Forget what a test programmed; its calls are on its timeline."""
         for backend in self._backends.values():
             backend.reset()
+
+    def watch_patches(self) -> None:
+        """Begin to look for what tests leave over the fakes."""
+        self._patches.start()
+
+    def accept_patches(self) -> None:
+        """Let what lies over the fakes now belong to more than the next test."""
+        if self._swapped is not None:
+            self._patches.accept()
+
+    def remove_patches(self) -> list[str]:
+        """Take away what a test has left over the fakes; return a line that tells of each."""
+        if self._swapped is None:
+            self.swap()
+            return ["The fakes are taken out\n    write: with backends.restored():"]
+        return self._patches.remove()
 
     def fakes(self) -> dict[str, Fake]:
         """Return the fakes by the names of their backends, without those that stay real."""

@@ -14,7 +14,7 @@ from itkit.fakes.handles import Handle, MethodHandle, programming_line
 from itkit.fakes.members import Member, function_member, members_of
 from itkit.fakes.mocks import RecordingFake, handle_of, is_mock, mock_object
 from itkit.fakes.remains import stays_real
-from itkit.fakes.swaps import ClassSwap, FunctionSwap, obstacle
+from itkit.fakes.swaps import ClassSwap, FunctionSwap, Patch, obstacle
 from itkit.fakes.unprogrammed import UnprogrammedReturn
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Member",
     "MethodHandle",
     "NotHereError",
+    "Patch",
     "RecordingFake",
     "UnprogrammedReturn",
     "differences",

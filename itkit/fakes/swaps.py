@@ -8,7 +8,9 @@ a partial of one. Out of reach is only such a one of an inherited method. The ar
 """
 
 import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +26,22 @@ from itkit.fakes.replacements import Performer, performer, replacement
 
 _ABSENT: Final = object()
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+
+class Patch(NamedTuple):
+    """Something that lies over a fake.
+
+    Attributes:
+        name: of what is patched.
+        found: what lies there.
+        line: what a test writes to have it undone.
+        remove: puts the fake back.
+    """
+
+    name: str
+    found: Any
+    line: str
+    remove: Callable[[], None]
 
 
 def obstacle(real: Any) -> str | None:
@@ -77,6 +95,7 @@ class ClassSwap:
         ]
         self._inner: list[ClassSwap | FunctionSwap] = [*taken, *nested]
         self._originals: dict[str, Any] | None = None
+        self._placed: dict[str, Any] = {}
 
     def swap(self) -> None:
         """Put the fake's methods into the class."""
@@ -92,6 +111,7 @@ class ClassSwap:
     def restore(self) -> None:
         """Put the real methods back; the class is then as it was."""
         originals, self._originals = self._originals, None
+        self._placed.clear()
         if self._watch is not None:
             self._watch.stop()
         for inner in reversed(self._inner):
@@ -102,9 +122,24 @@ class ClassSwap:
             else:
                 type.__setattr__(self._real, name, method)
 
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the methods."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                whole = f"{self._real.__module__}.{self._real.__qualname__}.{name}"
+                line = (
+                    f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
+                    " self.addCleanup(patcher.stop)"
+                )
+                yield Patch(whole, own.get(name), line, partial(self._put, name, placed))
+        for inner in self._inner:
+            yield from inner.patches()
+
     def _put(self, name: str, value: Any) -> None:
         if self._originals is not None:
             self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
+            self._placed[name] = value
             # A metaclass may refuse plain assignment, or make something of it.
             type.__setattr__(self._real, name, value)
 
@@ -141,6 +176,14 @@ class FunctionSwap:
         state, self._real_state = self._real_state, None
         if state is not None:
             state.put_into(self._real)
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the function: only its code can."""
+        code = self._real.__code__
+        if self._real_state is not None and code is not self._fake_state.code:
+            name = f"{self._real.__module__}.{self._real.__qualname__}.__code__"
+            line = "give the function its code back in the test"
+            yield Patch(name, code, line, partial(self._fake_state.put_into, self._real))
 
     def _state_for(self, method: Method) -> "_FunctionState":
         # The closure stays with the function, so the new code must claim as many variables.
