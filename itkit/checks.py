@@ -15,6 +15,7 @@ itkit.E010  a FAKE that is written by hand and cannot stand for the real backend
 itkit.E011  a BUILTIN whose framework is not there, or that has a wrong option
 itkit.E012  a CONTAINER that is of no known package, or has nothing for its KEY
 itkit.E013  a model in ``ITKIT["DATA"]["DELETE_BY_MODEL"]`` that does not exist
+itkit.E014  an environment variable ``ITKIT_...`` that nothing reads
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
 itkit.W002  a backend that is faked, of which something stays real
 """

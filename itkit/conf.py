@@ -11,18 +11,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
-from itkit import urls
+from itkit import names, urls
 from itkit.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
 
 _HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?|/[^\0\n]+")
 """A name or a pattern of names with or without a port, an address, a network, a socket's path."""
+
+
+_PREFIX: Final = "ITKIT_"
+_OWN_VARIABLES: Final = frozenset({names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE})
+_OF_TESTS: Final = f"{names.INVITATION_VARIABLE}_"  # those of itkit's own test suite
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +295,26 @@ def get() -> Settings:
 
 def mistakes() -> list[Mistake]:
     """Return everything that is wrong with ``ITKIT`` and its environment variables."""
-    return _read()[1]
+    return [*_read()[1], *_unknown_variables()]
+
+
+def _unknown_variables() -> Iterator[Mistake]:
+    """Yield the environment variables that look like itkit's, and that nothing reads."""
+    known = set(_variables(Settings))
+    for name in sorted(os.environ):
+        if not name.startswith(_PREFIX) or name.startswith(_OF_TESTS):
+            continue
+        if name not in known | _OWN_VARIABLES:
+            message = f"The environment variable {name} is none of itkit's."
+            yield Mistake(14, message, did_you_mean(name, sorted(known)))
+
+
+def _variables(kind: type[Any]) -> Iterator[str]:
+    for item in fields(kind):
+        if "table" in item.metadata:
+            yield from _variables(item.metadata["table"])
+        elif variable := item.metadata.get("env"):
+            yield variable
 
 
 def _read() -> tuple[Settings, list[Mistake]]:
