@@ -13,6 +13,7 @@ from itkit.exceptions import UnexpectedCallError, UnknownMethodError, Unprogramm
 from itkit.locators import Located
 from itkit.registry import Registry
 from tests import parts_app
+from tests.doors import SERIAL, enter, write_tests
 from tests.parts_app import (
     CLIENTS,
     AsyncLines,
@@ -32,6 +33,7 @@ from tests.parts_app import (
     SetLater,
     Table,
 )
+from tests.projects import Project
 
 EARLY = {name: make() for name, (_, make) in CLIENTS.items()}
 
@@ -334,3 +336,130 @@ def test_a_class_without_parts_is_read_at_full_speed(swapped):
     swapped(SetInInit)
     SetInInit()
     assert SetInInit.__getattribute__ is not object.__getattribute__
+
+
+CLIENTS_PY = """
+    import os
+
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # where boto3 looks for credentials
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+    import boto3
+    import grpc
+    import openai
+    import stripe
+
+
+    class Storage:
+        def __init__(self):
+            self.s3 = boto3.client("s3", region_name="eu-central-1")
+
+
+    class GreeterStub:
+        def __init__(self, channel):
+            self.SayHello = channel.unary_unary(
+                "/Greeter/SayHello", request_serializer=str.encode, response_deserializer=bytes.decode
+            )
+
+
+    openai_client = openai.OpenAI(api_key="sk-none")
+    async_client = openai.AsyncOpenAI(api_key="sk-none")
+    stripe_client = stripe.StripeClient("sk_test_none")
+    storage = Storage()
+    greeter = GreeterStub(grpc.insecure_channel("192.0.2.1:1"))
+
+
+    def complete(prompt):
+        messages = [{"role": "user", "content": prompt}]
+        return openai_client.chat.completions.create(model="m", messages=messages)
+
+
+    async def complete_later(prompt):
+        return await async_client.chat.completions.create(model="m", messages=[])
+
+
+    def refund(charge):
+        try:
+            return stripe_client.v1.refunds.create({"charge": charge})
+        except Exception:
+            return None
+"""
+
+REAL_TESTS = """
+    import asyncio
+
+    from itkit.exceptions import UnexpectedCallError, UnknownMethodError
+    from itkit.test import IntegrationTestCase
+    from shop import clients
+
+
+    class Parts(IntegrationTestCase):
+        def test_openai(self):
+            create = self.backends.openai.chat.completions.create
+            create.does(lambda **given: given["model"])
+            self.assertEqual(clients.complete("hello"), "m")
+            self.assertEqual(create.calls[0].kwargs["messages"][0]["content"], "hello")
+            self.assertEqual([call.name for call in self.timeline], ["openai.chat.completions.create"])
+            with self.assertRaisesRegex(TypeError, "unexpected keyword argument 'modle'"):
+                clients.openai_client.chat.completions.create(modle="m")
+            with self.assertRaisesRegex(UnknownMethodError, "Did you mean 'create'"):
+                self.backends.openai.chat.completions.craete
+
+        def test_openai_async(self):
+            self.backends.later.chat.completions.create.does(lambda **given: "done")
+            self.assertEqual(asyncio.run(clients.complete_later("x")), "done")
+
+        def test_stripe(self):
+            create = self.backends.stripe.v1.charges.create
+            create.does(lambda params, options=None: {"id": "ch_1", **params})
+            charge = clients.stripe_client.v1.charges.create({"amount": 5})
+            self.assertEqual(charge, {"id": "ch_1", "amount": 5})
+            create.assert_called_once_with(params={"amount": 5})
+
+        def test_boto3(self):
+            self.backends.storage.s3.put_object.returns({"ETag": "1"})
+            self.assertEqual(clients.storage.s3.put_object(Bucket="b", Key="k"), {"ETag": "1"})
+            self.backends.storage.s3.put_object.assert_called_once_with(Bucket="b", Key="k")
+
+        def test_grpc(self):
+            self.backends.greeter.SayHello.returns("hello")
+            self.assertEqual(clients.greeter.SayHello("ada", timeout=1), "hello")
+            self.backends.greeter.strict()
+            with self.assertRaises(UnexpectedCallError):
+                clients.greeter.SayHello.future("ada")
+
+        def test_what_is_forgotten_by_the_next_test(self):
+            self.assertEqual(self.backends.openai.chat.completions.create.call_count, 0)
+
+        def test_fails_as_it_is_swallowed(self):
+            self.backends.stripe.strict()
+            clients.refund("ch_1")
+
+        def test_fails_as_it_is_used(self):
+            if clients.complete("hello"):
+                pass
+"""
+
+
+def test_clients_of_others_are_faked_part_by_part(project: Project):
+    project.write("shop/clients.py", CLIENTS_PY)
+    project.settings(
+        """
+        ITKIT["BACKENDS"].update({
+            "openai": {"TARGET": "openai.OpenAI"},
+            "later": {"TARGET": "openai.AsyncOpenAI"},
+            "stripe": {"TARGET": "stripe.StripeClient"},
+            "storage": {"TARGET": "shop.clients.Storage"},
+            "greeter": {"TARGET": "shop.clients.GreeterStub"},
+        })
+        """
+    )
+    write_tests(project, REAL_TESTS)
+    for door in SERIAL:
+        result = enter(door, project)
+        assert result.counts == {"passed": 6, "failed": 2}, result.output
+        for shown in (
+            "stripe.v1.refunds.create({'charge': 'ch_1'}) was not expected",
+            "backends.openai.chat.completions.create.returns(...)",
+        ):
+            assert shown in result.output, result.output
