@@ -7,6 +7,7 @@ What is there when a test begins belongs to its class, its module or a fixture o
 import gc
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -48,11 +49,14 @@ class Patches:
         self._known = {patch.name: patch.found for patch in self._all()}
 
     def remove(self) -> list[str]:
-        """Take away what a test has left, and return a line that tells of each."""
+        """Take away what a test has left, and return a line that tells of each.
+
+        What was there when the test began, such as a mock of its class, is put back.
+        """
         known = self._known
         left = [one for one in self._all() if known.get(one.name, _ABSENT) is not one.found]
         for patch in reversed(left):
-            patch.remove()
+            patch.put(known.get(patch.name, patch.fake))
         return [f"{patch.name} is {_shown(patch.found)}\n    write: {patch.line}" for patch in left]
 
     def _all(self) -> Iterator[Patch]:
@@ -65,19 +69,18 @@ class Patches:
             yield Patch(
                 "django.conf.settings",
                 settings._wrapped,
+                self._held,
                 "with override_settings(...): in the test, or as its decorator",
                 self._disable_overrides,
             )
         for name in self._names:
             if _value(name) is not self._values[name]:
                 line = f"with override_settings({name}=...): in the test, or as its decorator"
-                yield Patch(
-                    f"settings.{name}", _value(name), line, _Setting(name, self._values[name])
-                )
+                value = self._values[name]
+                yield Patch(f"settings.{name}", _value(name), value, line, partial(_set, name))
 
-    def _disable_overrides(self) -> None:
+    def _disable_overrides(self, known: Any) -> None:
         """Disable the overrides that were not, as ``override_settings.disable`` does."""
-        known: Any = self._known.get("django.conf.settings", self._held)
         overridden: set[str] = set()
         holder: Any = settings._wrapped
         while holder is not known and hasattr(holder, "default_settings"):
@@ -88,19 +91,13 @@ class Patches:
             _tell(name)
 
 
-class _Setting:
-    """Puts a setting back."""
-
-    def __init__(self, name: str, value: Any) -> None:
-        self._name = name
-        self._value = value
-
-    def __call__(self) -> None:
-        if self._value is _ABSENT:
-            delattr(settings, self._name)
-        else:
-            setattr(settings, self._name, self._value)
-        _tell(self._name)
+def _set(name: str, value: Any) -> None:
+    """Put a setting back."""
+    if value is _ABSENT:
+        delattr(settings, name)
+    else:
+        setattr(settings, name, value)
+    _tell(name)
 
 
 def _tell(name: str) -> None:
@@ -130,12 +127,9 @@ def _places(reals: list[Any]) -> Iterator[tuple[dict[str, Any], str, Any]]:
 
 def _patch_of_module(namespace: dict[str, Any], name: str, real: Any) -> Patch:
     module = namespace.get("__name__", "...")
-
-    def remove() -> None:
-        namespace[name] = real
-
     line = f'with patch("{module}.{name}"): in the test, or self.addCleanup(patcher.stop)'
-    return Patch(f"{module}.{name}", namespace.get(name), line, remove)
+    put = partial(namespace.__setitem__, name)
+    return Patch(f"{module}.{name}", namespace.get(name), real, line, put)
 
 
 def _shown(value: Any) -> str:

@@ -154,9 +154,12 @@ def test_what_was_there_before_the_test_is_not_its_own(registry):
     registry.accept_patches()
     assert registry.remove_patches() == []
 
+    of_the_class = StripeGateway.__dict__["charge"]
     removed_from_the_class()
     changed_setting()
     assert len(registry.remove_patches()) == 2
+    assert StripeGateway.__dict__["charge"] is of_the_class
+    assert settings.PAYMENT_GATEWAY == "of the class"
     override.disable()
     registry.accept_patches()
     assert settings.PAYMENT_GATEWAY == GATEWAY

@@ -34,14 +34,16 @@ class Patch(NamedTuple):
     Attributes:
         name: of what is patched.
         found: what lies there.
+        fake: what is to lie there.
         line: what a test writes to have it undone.
-        remove: puts the fake back.
+        put: puts something there.
     """
 
     name: str
     found: Any
+    fake: Any
     line: str
-    remove: Callable[[], None]
+    put: Callable[[Any], None]
 
 
 def obstacle(real: Any) -> str | None:
@@ -132,9 +134,12 @@ class ClassSwap:
                     f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
                     " self.addCleanup(patcher.stop)"
                 )
-                yield Patch(whole, own.get(name), line, partial(self._put, name, placed))
+                yield Patch(whole, own.get(name), placed, line, partial(self._cover, name))
         for inner in self._inner:
             yield from inner.patches()
+
+    def _cover(self, name: str, value: Any) -> None:
+        type.__setattr__(self._real, name, value)
 
     def _put(self, name: str, value: Any) -> None:
         if self._originals is not None:
@@ -183,7 +188,13 @@ class FunctionSwap:
         if self._real_state is not None and code is not self._fake_state.code:
             name = f"{self._real.__module__}.{self._real.__qualname__}.__code__"
             line = "give the function its code back in the test"
-            yield Patch(name, code, line, partial(self._fake_state.put_into, self._real))
+            yield Patch(name, code, self._fake_state.code, line, self._put_code)
+
+    def _put_code(self, code: CodeType) -> None:
+        if code is self._fake_state.code:
+            self._fake_state.put_into(self._real)
+        else:
+            self._real.__code__ = code
 
     def _state_for(self, method: Method) -> "_FunctionState":
         # The closure stays with the function, so the new code must claim as many variables.
