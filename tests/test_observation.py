@@ -104,7 +104,14 @@ TESTS = """
             seen.assert_queries(3)
             seen.assert_queries(2, "shop_customer")
             seen.assert_queries(1, "shop_currency")
-            seen.assert_queries(0, "shop_order")
+            seen.assert_queries(0, "auth_user")
+            with self.assertRaisesRegex(ObservationError, "no table 'shop_custmer'. Did you mean"):
+                seen.assert_queries(0, "shop_custmer")
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE shop_extra (id int)")
+            before = len(self.timeline)
+            seen.assert_queries(0, "shop_extra")  # which only the database knows
+            self.assertEqual(len(self.timeline), before)
 
         def test_queries_of_threads_are_seen(self):
             def count():
