@@ -1,6 +1,5 @@
 """Django's and psycopg's less usual ways, and servers that lack something, in whole projects."""
 
-import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
@@ -28,9 +27,9 @@ def refused(result: Result) -> str:
     assert result.code != 0
     assert "Traceback" not in result.output, result.output
     assert "passed" not in result.output
-    messages = re.findall(r"itkit: .*", result.output)
-    assert messages, result.output
-    return messages[-1]
+    _, found, message = result.output.rpartition("itkit: ")
+    assert found, result.output
+    return message
 
 
 def behind(postgres_url: str, port: int) -> str:
