@@ -72,7 +72,7 @@ class Crossing:
     @property
     def site(self) -> Site | None:
         """The place in the source that it came from; None where that was not recorded."""
-        return sites.site(self._namespace, self._line)
+        return self.strand.site(self._namespace, self._line)
 
     @property
     def thread(self) -> str:
@@ -200,6 +200,7 @@ class Strand:
     Args:
         thread: the thread, or an object that has its name.
         timeline: of the test that the work belongs to, where that is not the thread's own.
+        submitted: the globals of the module and the line that submitted the work to a pool.
 
     Attributes:
         thread: as above.
@@ -207,13 +208,33 @@ class Strand:
             where no test has.
     """
 
-    __slots__ = ("thread", "timeline")
+    __slots__ = ("_submitted", "thread", "timeline")
 
-    def __init__(self, thread: Any, timeline: Timeline | None = None) -> None:
+    def __init__(
+        self,
+        thread: Any,
+        timeline: Timeline | None = None,
+        submitted: tuple[dict[str, Any], int] | None = None,
+    ) -> None:
         self.thread = thread
         self.timeline: Timeline | None = timeline
+        self._submitted = submitted
         if timeline is None:
             self.timeline = getattr(thread, _TAG, None)
+
+    def site(self, namespace: dict[str, Any], line: int) -> Site:
+        """Return the place of a call in this thread.
+
+        The caller of a function that was given to a pool as it is, is the pool, which says nothing:
+        the place is then the line that submitted it.
+
+        Args:
+            namespace: the globals of the caller's module.
+            line: from 1.
+        """
+        if self._submitted is not None and namespace.get("__name__") == _POOLS:
+            namespace, line = self._submitted
+        return sites.site(namespace, line)
 
 
 class _Here(threading.local):
@@ -236,6 +257,7 @@ class Origin(NamedTuple):
     site: Site
 
 
+_POOLS: Final = "itkit.threads"  # whose frame calls what a pool was given
 _TAG: Final = "_itkit_timeline"
 _ORIGIN: Final = "_itkit_origin"
 here = _Here()

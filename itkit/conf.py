@@ -26,7 +26,9 @@ _HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]
 
 
 _PREFIX: Final = "ITKIT_"
-_OWN_VARIABLES: Final = frozenset({names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE})
+_OWN_VARIABLES: Final = frozenset(
+    {names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE, names.PGOPTIONS_VARIABLE}
+)
 _OF_TESTS: Final = f"{names.INVITATION_VARIABLE}_"  # those of itkit's own test suite
 
 

@@ -9,8 +9,9 @@ itkit do.
 import os
 from typing import Final
 
+from itkit.names import PGOPTIONS_VARIABLE
+
 VARIABLE: Final = "PGOPTIONS"
-_ORIGINAL: Final = "ITKIT_PGOPTIONS"
 
 
 def lead_to(options: str) -> None:
@@ -19,13 +20,13 @@ def lead_to(options: str) -> None:
     Args:
         options: as the server takes them, such as ``-c search_path=public``.
     """
-    original = os.environ.setdefault(_ORIGINAL, os.environ.get(VARIABLE, ""))
+    original = os.environ.setdefault(PGOPTIONS_VARIABLE, os.environ.get(VARIABLE, ""))
     os.environ[VARIABLE] = f"{original} {options}".strip()  # the last -c wins
 
 
 def put_back() -> None:
     """Give the variable back what it had before the run; does nothing the second time."""
-    original = os.environ.pop(_ORIGINAL, None)
+    original = os.environ.pop(PGOPTIONS_VARIABLE, None)
     if original:
         os.environ[VARIABLE] = original
     elif original is not None:

@@ -22,6 +22,7 @@ SEED_HELP: Final = (
 )
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 INVITATION_VARIABLE: Final = "ITKIT_TEST"
+PGOPTIONS_VARIABLE: Final = "ITKIT_PGOPTIONS"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 SEEDS_SCHEMA: Final = "itkit_seeds"
 KEY_ROOT: Final = "itkit:"

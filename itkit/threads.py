@@ -84,8 +84,11 @@ def _starting(start: Callable[..., Any]) -> Callable[..., Any]:
 def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
     def submit_owned(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         timeline = boundary.owner()
-        owned = function if timeline is None else _Owned(function, timeline, boundary.here.blocks)
-        return submit(pool, owned, *args, **kwargs)
+        if timeline is not None:
+            caller = sites.caller(sys._getframe(1))
+            place = caller.f_globals, caller.f_lineno
+            function = _Owned(function, timeline, place, boundary.here.blocks)
+        return submit(pool, function, *args, **kwargs)
 
     return submit_owned
 
@@ -155,22 +158,29 @@ class _Owned:
     Args:
         function: what was submitted.
         timeline: of the test.
+        submitted: the globals of the module and the line that submitted it.
         blocks: the transactions that are open where it is submitted, as the pool may work within.
     """
 
-    __slots__ = ("_blocks", "_function", "_timeline")
+    __slots__ = ("_blocks", "_function", "_submitted", "_timeline")
 
     def __init__(
-        self, function: Callable[..., Any], timeline: Timeline, blocks: Sequence[Opened]
+        self,
+        function: Callable[..., Any],
+        timeline: Timeline,
+        submitted: tuple[dict[str, Any], int],
+        blocks: Sequence[Opened],
     ) -> None:
         self._function = function
         self._timeline = timeline
+        self._submitted = submitted
         self._blocks = list(blocks)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function on behalf of the test."""
         here = boundary.here
-        strand, here.strand = here.strand, Strand(threading.current_thread(), self._timeline)
+        own = Strand(threading.current_thread(), self._timeline, self._submitted)
+        strand, here.strand = here.strand, own
         blocks, here.blocks = here.blocks, [*here.blocks, *self._blocks]
         try:
             return self._function(*args, **kwargs)

@@ -188,9 +188,9 @@ def test_effects_are_told_once_for_each_place_and_fail_nothing(door, project: Pr
 
     assert result.code == 0, result.output
     assert 'ITKIT["EFFECTS"] = "fail" makes an error of each' in result.output
-    assert (
-        len(re.findall(r"^  payments.charge at .* in within; ", result.output, re.MULTILINE)) == 1
-    )
+    for line in (18, 33):  # of the call, and of its submission to a pool
+        told = rf"^  payments.charge at shop/app.py:{line} in effect: .* in within; "
+        assert len(re.findall(told, result.output, re.MULTILINE)) == 1, result.output
     assert re.search(r"opened at shop/app.py:37 in within; .*, in \S+ and 1 more$", result.output,
                      re.MULTILINE)  # fmt: skip
 

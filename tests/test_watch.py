@@ -164,7 +164,7 @@ def test_in_the_projects_own_database(project: Project, sentinel: Sentinel, what
 def test_what_comes_after_the_migrations(project: Project, sentinel: Sentinel) -> None:
     write_tests(project, HARMLESS)
     project.write(
-        "shop/__init__.py",
+        "shop/apps.py",
         """
         from django.apps import AppConfig
         from django.db import connection

@@ -202,10 +202,21 @@ def _member(name: str, raw: Any, real: type) -> Member | None:
     return _reading(name, raw) if _computes(raw) else None
 
 
+def is_descriptor(raw: Any) -> bool:
+    """Tell whether a class's attribute decides what is read from an object.
+
+    Before Python 3.14 a partial is called as it is; the ``__get__`` that it has in 3.13 only warns
+    of the change.
+    """
+    if isinstance(raw, functools.partial) and sys.version_info < (3, 14):
+        return False
+    return hasattr(type(raw), "__get__")
+
+
 def _computes(raw: Any) -> bool:
     """Tell whether a descriptor computes what is read, and does not only store it."""
     kind = type(raw)
-    if not hasattr(kind, "__get__") or isinstance(raw, type):
+    if not is_descriptor(raw) or isinstance(raw, type):
         return False
     root = kind.__module__.partition(".")[0]
     of_frameworks = root == "django" or root in sys.stdlib_module_names
@@ -230,7 +241,7 @@ def _reading(name: str, raw: Any) -> Member:
 
 def _bound_to_class(raw: Any, real: type) -> Any:
     try:
-        return raw.__get__(None, real) if hasattr(raw, "__get__") else None
+        return raw.__get__(None, real) if is_descriptor(raw) else None
     except AttributeError:  # a descriptor for instances only, such as the name of an Enum's member
         return None
 

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from types import FunctionType
 from typing import Any, Final
 
-from itkit.fakes.members import members_of
+from itkit.fakes.members import is_descriptor, members_of
 from itkit.fakes.parts import ROUTINES, has_methods, is_part, real_of
 from itkit.fakes.reading import is_nested, subclasses_of
 from itkit.fakes.replacements import Reading
@@ -106,7 +106,7 @@ def said_of(kind: type, name: str) -> Outlined:
 def _said_in_class(kind: type, name: str, raw: Any) -> Outlined:
     if isinstance(raw, type):
         return raw if is_nested(kind, name, raw) else Said.VALUE
-    if not hasattr(type(raw), "__get__") and not isinstance(raw, ROUTINES) and is_part(raw):
+    if not is_descriptor(raw) and not isinstance(raw, ROUTINES) and is_part(raw):
         return type(raw)
     getter = inspect.unwrap(getattr(raw, "fget", None) or getattr(raw, "func", None) or raw)
     if isinstance(raw, FunctionType | staticmethod | classmethod | functools.partialmethod):

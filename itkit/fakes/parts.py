@@ -38,6 +38,7 @@ from itkit.fakes.members import (
     SPECIAL_METHODS,
     Member,
     called_member,
+    is_descriptor,
     members_of,
 )
 from itkit.fakes.replacements import called_replacement, replacement
@@ -126,7 +127,7 @@ def _is_method(name: str, raw: Any) -> bool:
     if (name.startswith("_") and name not in SPECIAL_METHODS) or isinstance(raw, type):
         return False
     stores = isinstance(raw, GetSetDescriptorType | MemberDescriptorType | _NAMED)
-    return callable(raw) or (hasattr(type(raw), "__get__") and not stores)
+    return callable(raw) or (is_descriptor(raw) and not stores)
 
 
 def _holds_parts(value: Any) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from itkit.fakes.members import is_descriptor
 from itkit.fakes.parts import (
     ROUTINES,
     Parts,
@@ -130,7 +131,7 @@ def class_parts(real: type) -> Iterator[tuple[str, Any]]:
         if kind is not object:
             found.update(vars(kind))
     for name, raw in found.items():
-        if name.startswith("_") or hasattr(type(raw), "__get__") or isinstance(raw, type):
+        if name.startswith("_") or is_descriptor(raw) or isinstance(raw, type):
             continue
         if is_part(raw) and not isinstance(raw, real) and not is_swapped(type(raw)):
             yield name, raw

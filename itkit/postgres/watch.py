@@ -20,6 +20,7 @@ from itkit.postgres.outside import Picture
 from itkit.postgres.server import Connection, value
 
 _RECORD: Final = 'INSERT INTO "django_migrations"'
+_AFTER: Final = "what comes after the migrations, such as a receiver of post_migrate,"
 _READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
 
 
@@ -39,7 +40,6 @@ def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with _told_of_migrations(watch.begin), connection.execute_wrapper(watch.execute):
         yield
         connection.ensure_connection()
-        watch.begin("what comes after the migrations, such as a receiver of post_migrate,")
         watch.look_at_all()
 
 
@@ -132,7 +132,9 @@ def _told_of_migrations(begin: Callable[[str], None]) -> Iterator[None]:
 
     def apply_migration(self: MigrationExecutor, state: Any, migration: Any, **options: Any) -> Any:
         begin(f"the migration {migration.app_label}.{migration.name}")
-        return original(self, state, migration, **options)
+        state = original(self, state, migration, **options)
+        begin(_AFTER)
+        return state
 
     MigrationExecutor.apply_migration = apply_migration  # type: ignore[method-assign, assignment]  # see above
     try:
