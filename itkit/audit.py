@@ -13,26 +13,31 @@ Listener = Callable[[tuple[Any, ...]], None]
 """Gets the arguments of an event; what it raises, the code that caused the event gets."""
 
 _is_trusted: ContextVar[bool] = ContextVar("itkit_is_trusted", default=False)
-_listeners: dict[str, Listener] = {}
+_listeners: dict[str, tuple[Listener, ...]] = {}  # of each event, the latest listener first
 _at_the_end: list[type[Exception]] = []
 _has_hook = False
 
 
 @contextmanager
 def listening(listeners: Mapping[str, Listener]) -> Iterator[None]:
-    """Hear events, by their names, within a block; those of an outer block are put back."""
+    """Hear events, by their names, within a block, which need not be the first one to end.
+
+    Whoever has begun to listen last hears an event first; when it raises, nobody else hears it.
+    """
     _add_hook()
     heard = _listeners  # the name may be gone, where the interpreter's end is that of the block
-    outer = {event: heard.get(event) for event in listeners}
-    heard.update(listeners)
+    for event, listener in listeners.items():
+        heard[event] = (listener, *heard.get(event, ()))
     try:
         yield
     finally:
-        for event, listener in outer.items():
-            if listener is None:
-                heard.pop(event, None)
+        for event, listener in listeners.items():
+            others = list(heard[event])
+            others.remove(listener)
+            if others:
+                heard[event] = tuple(others)
             else:
-                heard[event] = listener
+                del heard[event]
 
 
 @contextmanager
@@ -67,7 +72,7 @@ def refuse_at_the_end(error: type[Exception]) -> None:
 
 
 def _hearing(
-    listeners: dict[str, Listener],
+    listeners: dict[str, tuple[Listener, ...]],
     at_the_end: list[type[Exception]],
     is_finalizing: Callable[[], bool],
 ) -> Callable[[str, tuple[Any, ...]], None]:
@@ -77,7 +82,8 @@ def _hearing(
         if event not in listeners:
             return
         if not is_finalizing():
-            listeners[event](arguments)
+            for listener in listeners.get(event, ()):
+                listener(arguments)
         elif at_the_end and event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
             raise at_the_end[0]("The run is over: nothing is connected to any more.")
 

@@ -103,6 +103,16 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
         started.kill()
 
 
+@pytest.fixture
+def shared_servers(project: Project, postgres_url: str, redis_url: str) -> None:
+    """Have a project's runs use the servers of the session, which start in half of the time.
+
+    For modules that test something else than servers, and what becomes of them.
+    """
+    project.env["ITKIT_POSTGRES_URL"] = postgres_url
+    project.env["ITKIT_REDIS_URL"] = redis_url
+
+
 @pytest.fixture(scope="session")
 def machine() -> Iterator[sentinels.Machine]:
     """The servers of a developer's machine."""

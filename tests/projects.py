@@ -209,9 +209,9 @@ class Project:
 
         On a server that other tests use as well nothing is kept, if the test does not ask for it.
         """
-        if "ITKIT_POSTGRES_URL" in env:
-            env = {"ITKIT_POSTGRES_KEEP": "0"} | env
         environment = self.env | env
+        if "ITKIT_POSTGRES_URL" in environment:
+            environment = {"ITKIT_POSTGRES_KEEP": "0"} | environment
         if self._warm is not None and self._warm.can_run(command, environment):
             process = self._warm.start(command, self.path, environment)
         else:
