@@ -3,6 +3,7 @@
 A warning would turn a run with ``-W error`` red, and be shown again for each test.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ _HEADINGS: Final = {
     ),
 }
 _MOST_SHOWN: Final = 30
+_PARTS: Final = re.compile(r"(\D+)(\d*)")
 
 
 class Note(NamedTuple):
@@ -70,12 +72,19 @@ class Notes:
             if not places:
                 continue
             yield heading
-            for (place, text), tests in list(places.items())[:_MOST_SHOWN]:
+            # The workers of a run tell theirs in any order.
+            in_order = sorted(places.items(), key=lambda item: _natural(item[0][0]))
+            for (place, text), tests in in_order[:_MOST_SHOWN]:
                 yield f"  {place}: {text}, in {_shown(tests)}"
             if len(places) > _MOST_SHOWN:
                 yield f"  and {len(places) - _MOST_SHOWN} more"
 
 
+def _natural(place: str) -> list[tuple[str, int]]:
+    """Return what sorts places by what is there, then by file, then by line as a number."""
+    return [(text, int(digits or 0)) for text, digits in _PARTS.findall(place)]
+
+
 def _shown(tests: list[str]) -> str:
-    others = len(set(tests)) - 1
-    return f"{tests[0]} and {others} more" if others else tests[0]
+    first, *others = sorted(set(tests))
+    return f"{first} and {len(others)} more" if others else first

@@ -104,13 +104,15 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
 
 
 @pytest.fixture
-def shared_servers(project: Project, postgres_url: str, redis_url: str) -> None:
-    """Have a project's runs use the servers of the session, which start in half of the time.
+def shared_servers(request: pytest.FixtureRequest) -> None:
+    """Have a project's runs use the servers of the session, which halves the time of most runs.
 
-    For modules that test something else than servers, and what becomes of them.
+    For modules that test something else than servers: ``pytest.mark.usefixtures``.
     """
-    project.env["ITKIT_POSTGRES_URL"] = postgres_url
-    project.env["ITKIT_REDIS_URL"] = redis_url
+    if "project" in request.fixturenames:
+        project = request.getfixturevalue("project")
+        project.env["ITKIT_POSTGRES_URL"] = request.getfixturevalue("postgres_url")
+        project.env["ITKIT_REDIS_URL"] = request.getfixturevalue("redis_url")
 
 
 @pytest.fixture(scope="session")

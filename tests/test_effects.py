@@ -8,6 +8,8 @@ from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 from tests.verdicts_project import judged
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 SETTINGS = """
     CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     ITKIT["BACKENDS"]["taxes"] = {"TARGET": "shop.app.taxes", "IN_TRANSACTION": "allow"}

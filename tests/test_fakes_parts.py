@@ -35,6 +35,8 @@ from tests.parts_app import (
 )
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 EARLY = {name: make() for name, (_, make) in CLIENTS.items()}
 
 

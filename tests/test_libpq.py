@@ -9,6 +9,8 @@ from itkit import joined, libpq
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 REPORT = """
     import os
     import subprocess

@@ -17,6 +17,8 @@ from itkit.exceptions import EscapeError
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 NOWHERE = "192.0.2.1"  # of RFC 5737: nobody is there
 
 

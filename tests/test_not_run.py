@@ -10,6 +10,8 @@ import pytest
 from tests.doors import write_tests
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 TESTS = """
     import os
     import signal

@@ -8,6 +8,8 @@ from itkit.observation import observe
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 
 @pytest.mark.parametrize(
     ("sql", "expected"),
@@ -254,6 +256,7 @@ def test_a_project_observes_itself(door, project: Project):
 
 def test_a_worker_with_a_server_of_its_own_is_observed_too(project: Project):
     project.settings('ITKIT["REDIS"] = {"PER_WORKER_SERVER": True}')
+    del project.env["ITKIT_REDIS_URL"]
     write_tests(project, TESTS)
     result = enter("pytest", project, "-k", "Caches")
 

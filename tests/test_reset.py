@@ -6,6 +6,8 @@ import pytest
 
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 ZOO = """
 from django.db import migrations
 

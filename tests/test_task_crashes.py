@@ -6,6 +6,8 @@ from tests.doors import SERIAL
 from tests.projects import Project
 from tests.verdicts_project import judged, section
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 APP = """
     from celery import Celery, shared_task
 

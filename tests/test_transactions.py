@@ -6,6 +6,8 @@ from tests.doors import SERIAL
 from tests.projects import Project
 from tests.verdicts_project import judged
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 TESTS = """
     import threading
 

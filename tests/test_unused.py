@@ -8,6 +8,8 @@ from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 from tests.verdicts_project import APP, judged
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 TESTS = """
     from itkit.test import IntegrationTestCase
     from shop import app
