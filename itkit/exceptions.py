@@ -168,7 +168,7 @@ class BindingError(TestError):
 
 
 class DataError(TestError):
-    """The data manager does not know the model, factory or alias that it was asked for."""
+    """The data manager does not know the model, factory, field or alias that it was asked for."""
 
 
 class UnknownAliasError(DataError, AttributeError):
