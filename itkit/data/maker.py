@@ -193,7 +193,7 @@ def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
     """Return why model_bakery needs the row for one of the values of these names, or None."""
     for name in names:
         field = lookup.field_of(model, name)
-        if field is None or field.many_to_many:
+        if field is None or field.many_to_many or field.column is None:  # a generic key has none
             return f"{name} is no column of it"
         if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
             return f"{name} is set again after the row has been saved"
