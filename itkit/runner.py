@@ -299,7 +299,7 @@ class _ServerWatch(unittest.TestResult):
 
     def startTestRun(self) -> None:  # noqa: N802 - unittest's name
         super().startTestRun()
-        _report_outside(self, "import of the tests")
+        _report_outside(self, lambda: "import of the tests")
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         self._account(test)
@@ -372,7 +372,7 @@ class _TestScope(_ServerWatch):
         super().addSubTest(test, subtest, err)
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        _report_outside(self, f"between tests, before {test.id()}", type(test))
+        _report_outside(self, lambda: f"between tests, before {test.id()}", type(test))
         if (current := environment.current()) is not None:
             current.begin_test(test.id(), getattr(test, _INDEX, None))
             # The first to be added is the last to run, and what they raise is the test's.
@@ -391,7 +391,7 @@ class _TestScope(_ServerWatch):
         if (current := environment.current()) is not None:
             for test, error in current.shut():
                 self.addError(_Ended(test), (type(error), error, None))
-        _report_outside(self, "after the tests")
+        _report_outside(self, lambda: "after the tests")
         self._report_late()
         super().stopTestRun()
 
@@ -422,44 +422,44 @@ class _ClassScope(unittest.TestSuite):
 
     def _handleModuleFixture(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
         super()._handleModuleFixture(test, result)  # type: ignore[misc]  # not in the stubs
-        _report_outside(result, f"setUpModule ({type(test).__module__})", type(test))
+        _report_outside(result, lambda: f"setUpModule ({type(test).__module__})", type(test))
 
     def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
             current.begin_class(_class_name(type(test)))
         super()._handleClassSetUp(test, result)  # type: ignore[misc]  # not in the stubs
-        _report_outside(result, f"setUpClass ({_class_name(type(test))})", type(test))
+        _report_outside(result, lambda: f"setUpClass ({_class_name(type(test))})", type(test))
 
     def _tearDownPreviousClass(self, test: Any, result: Any) -> None:  # noqa: N802 - unittest's name
         super()._tearDownPreviousClass(test, result)  # type: ignore[misc]  # not in the stubs
         if (previous := getattr(result, "_previousTestClass", None)) is not None:
-            _report_outside(result, f"tearDownClass ({_class_name(previous)})", previous)
+            _report_outside(result, lambda: f"tearDownClass ({_class_name(previous)})", previous)
 
     def _handleModuleTearDown(self, result: Any) -> None:  # noqa: N802 - unittest's name
         super()._handleModuleTearDown(result)  # type: ignore[misc]  # not in the stubs
         if (previous := getattr(result, "_previousTestClass", None)) is not None:
-            _report_outside(result, f"tearDownModule ({previous.__module__})", previous)
+            _report_outside(result, lambda: f"tearDownModule ({previous.__module__})", previous)
 
 
 def _class_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _report_outside(result: Any, where: str, kind: type | None = None) -> None:
+def _report_outside(result: Any, where: Callable[[], str], kind: type | None = None) -> None:
     """Report what was swallowed where no test was running, and of tests that have ended.
 
     Args:
         result: of the tests.
-        where: it was, as unittest calls that.
+        where: returns where it was, as unittest calls that; asked only if there is something.
         kind: the class whose files are the test's own.
     """
     if environment.current() is None or boundary.current().test or boundary.is_quiet():
         return
     sources = verdicts.sources_of(kind) if kind else frozenset()
     try:
-        verdicts.check(sources, where, is_over=True)
+        verdicts.check(sources, where(), is_over=True)
     except TestError as error:
-        result.addError(_ErrorHolder(where), (type(error), error, None))
+        result.addError(_ErrorHolder(where()), (type(error), error, None))
     for test, late in verdicts.late():
         result.addError(_Ended(test), (type(late), late, None))
 

@@ -24,6 +24,7 @@ _BEGIN: Final = re.compile(r"\s*(?:BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE)
 _END: Final = re.compile(
     r"\s*(?:COMMIT|END|ROLLBACK|ABORT)\b(?!\s+(?:WORK\s+|TRANSACTION\s+)?TO\b)", re.IGNORECASE
 )
+_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")  # neither begin nor end a transaction
 _IN_TRANSACTION: Final = (2, 3)
 """What libpq calls a session that is in a transaction, or in one that has failed."""
 _BLOCKS: Final = "_itkit_blocks"
@@ -99,7 +100,7 @@ def blocks_of(connection: BaseDatabaseWrapper) -> list[Block]:
 
 def note_statement(connection: BaseDatabaseWrapper, sql: str) -> None:
     """Note that a statement was sent, which may begin or end a transaction by itself."""
-    if connection.in_atomic_block or not connection.autocommit:
+    if connection.in_atomic_block or not connection.autocommit or sql.startswith(_USUAL):
         return
     if _BEGIN.match(sql):
         _open(Block(connection, "BEGIN", sys._getframe(1)), blocks_of(connection))

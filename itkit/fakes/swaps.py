@@ -124,6 +124,14 @@ class ClassSwap:
             else:
                 type.__setattr__(self._real, name, method)
 
+    def is_clear(self) -> bool:
+        """Tell whether nothing lies over the methods; it is asked before and after each test."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                return False
+        return all(inner.is_clear() for inner in self._inner)
+
     def patches(self) -> Iterator[Patch]:
         """Yield what lies over the methods."""
         own = vars(self._real)
@@ -181,6 +189,10 @@ class FunctionSwap:
         state, self._real_state = self._real_state, None
         if state is not None:
             state.put_into(self._real)
+
+    def is_clear(self) -> bool:
+        """Tell whether the code is the fake's."""
+        return self._real_state is None or self._real.__code__ is self._fake_state.code
 
     def patches(self) -> Iterator[Patch]:
         """Yield what lies over the function: only its code can."""
