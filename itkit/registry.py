@@ -22,6 +22,7 @@ from itkit.fakes import (
     programming_line,
 )
 from itkit.fakes.answers import Given
+from itkit.fakes.reading import looking_once
 from itkit.locators import Located
 from itkit.patches import Patches
 
@@ -182,7 +183,7 @@ class Registry:
     def swap(self) -> None:
         """Put the fakes in the place of all backends; a second call does nothing."""
         if self._swapped is None:
-            with ExitStack() as stack:
+            with ExitStack() as stack, looking_once():
                 self._make_current(stack)
                 for backend in self._backends.values():
                     if not backend.is_real:

@@ -8,6 +8,7 @@ only intercepted for a class whose objects do hold parts, or may answer to any n
 import functools
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -172,9 +173,29 @@ def is_nested(real: type, name: str, raw: Any) -> bool:
     return raw.__qualname__ == f"{real.__qualname__}.{name}" and defines_methods(raw)
 
 
+_alive: set[type] | None = None
+"""The classes of all objects that there are, while several backends are swapped."""
+
+
+@contextmanager
+def looking_once() -> Iterator[None]:
+    """Look at all objects once for what is swapped within a block, as each look takes long.
+
+    Only the objects of a class that has some are looked for then.
+    """
+    global _alive  # noqa: PLW0603 - as the classes that are swapped are, for all threads
+    _alive = set(map(type, gc.get_objects()))
+    try:
+        yield
+    finally:
+        _alive = None
+
+
 def _objects_of(real: type) -> Iterator[Any]:
     """Yield the objects of a class, and of its subclasses, that were made before."""
     kinds: set[type] = {real, *subclasses_of(real)}
+    if _alive is not None and kinds.isdisjoint(_alive):
+        return
     for found in gc.get_referrers(*kinds):
         if type(found) in kinds:
             yield found
