@@ -126,6 +126,10 @@ SOURCES = ("auto", "settings", "embedded", "system")
 ISOLATIONS = ("schema", "database")
 """What each worker has of its own."""
 
+ROLES = ("auto", "worker", "project")
+"""By which role of Postgres the tests log in: one of the worker where that is possible, one of the
+worker in any case, or the project's own."""
+
 SCOPES = ("test", "class", "worker")
 """How long keys last in Redis."""
 
@@ -181,6 +185,7 @@ class PostgresSettings:
     )
     extensions: tuple[str, ...] = _setting((), _strings)
     isolation: str = _setting("schema", _one_of(ISOLATIONS), env="ITKIT_POSTGRES_ISOLATION")
+    role: str = _setting("auto", _one_of(ROLES), env="ITKIT_POSTGRES_ROLE")
     keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
     seed_files: tuple[str, ...] = _setting((), _strings)
 

@@ -126,6 +126,7 @@ class Environment:
             worker=worker,
             owned=payload.databases_owned,
             migrate=payload.migrate,
+            secret=payload.databases_secret,
             snapshot=payload.snapshot,
         )
         self._files = files.Files(payload.files, worker)
@@ -377,7 +378,9 @@ class Environment:
         return TestDataManager(leaks=conf.get().data.leaks, snapshots=_snapshots)
 
     def explained(self, shown: str, command: str, story: boundary.Timeline) -> str:
-        """Return what helps with a failure: what has left the process, and how to repeat the test.
+        """Return what helps with a failure, and how to repeat the test.
+
+        It says what the server has denied the test, and what has left the process.
 
         Args:
             shown: what is printed already.
@@ -387,7 +390,8 @@ class Environment:
         index = f":{self._index}" if self._index is not None else ""
         repeat = f"to repeat it: {command} --integration --itkit-seed={self._seed.text}{index}"
         table = "" if timeline.is_shown(shown) else timeline.report(story)
-        return "\n".join(part for part in (table, repeat) if part and part not in shown)
+        denied = self._routing.explained(shown)
+        return "\n".join(part for part in (denied, table, repeat) if part and part not in shown)
 
     @property
     def first_index(self) -> int:

@@ -67,6 +67,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
         worker=invitation.worker,
         owned=payload.databases_owned,
         migrate=payload.migrate,
+        secret=payload.databases_secret,
     )
     releases.callback(routing.uninstall)
     routing.install()

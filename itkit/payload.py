@@ -21,6 +21,7 @@ class Payload:
     run: str
     databases: dict[str, str] = field(default_factory=dict)
     databases_owned: bool = False
+    databases_secret: str = field(default="", repr=False)
     snapshot: tuple[str, str] | None = None
     migrate: bool = True
     redis: str | None = None

@@ -65,6 +65,7 @@ class Run:
                 run=run,
                 databases=databases,
                 databases_owned=bool(services.postgres and services.postgres.started),
+                databases_secret=self._databases.secret if self._databases is not None else "",
                 snapshot=_snapshot(_state_to_save(services.postgres)),
                 migrate=self._migrate,
                 redis=redis_url,
@@ -121,7 +122,9 @@ class Run:
         databases = postgres.RunDatabases(service.url, run, owned=service.started)
         self._databases = databases
         self._releases.callback(databases.stop)
-        return databases.start(migrate=self._migrate, rebuild=self._rebuild)
+        homes = databases.start(migrate=self._migrate, rebuild=self._rebuild)
+        self._notes += databases.notes
+        return homes
 
     def _start_redis(self, service: Service | None, run: str) -> str | None:
         """Return the URL of the tests' Redis."""

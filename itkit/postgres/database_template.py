@@ -64,7 +64,7 @@ class DatabaseTemplate(Template):
         unused = datetime.now(UTC) - datetime.fromisoformat(described["used"])
         return unused.total_seconds() / 86400
 
-    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def make(self, name: str, migrate: Callable[[str], str | None]) -> tuple[str, ...]:
         """Migrate in a database of the run, which becomes the template, and copy it."""
         unfinished = names.schema(self.run, f"t{int(self.fingerprint, 16)}")
         self._databases.drop(unfinished)  # another worker of this run has failed to migrate

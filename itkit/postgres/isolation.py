@@ -27,6 +27,7 @@ from itkit.postgres import (
     extensions,
     fingerprint,
     locks,
+    roles,
     schema_template,
     seeds,
     watch,
@@ -48,11 +49,21 @@ from itkit.postgres.sessions import Sessions
 from itkit.postgres.template import Template
 from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
 
+PROJECT_ROLE: Final = "project"
+"""The value of ``ITKIT["POSTGRES"]["ROLE"]`` by which no worker has a role of its own."""
+
 _PUBLIC: Final = "public"
 
 
 class Isolation(ABC):
-    """What differs between schemas and databases."""
+    """What differs between schemas and databases.
+
+    Args:
+        secret: of the run, if each worker logs in by a role of its own.
+    """
+
+    def __init__(self, *, secret: str = "") -> None:
+        self.secret = secret
 
     @abstractmethod
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -159,7 +170,9 @@ class Isolation(ABC):
         """
         options = conf.get().postgres
         project = fingerprint.of_project(alias, seed_files=options.seed_files, migrate=migrate)
-        state = fingerprint.of_state(project, connection, salt="" if options.keep else run)
+        role = options.role if self.secret else PROJECT_ROLE
+        salt = "" if options.keep else run
+        state = fingerprint.of_state(project, connection, role=role, salt=salt)
         return self._template(connection, state, run, is_private=not options.keep)
 
 
@@ -172,9 +185,11 @@ class SchemaIsolation(Isolation):
 
     Args:
         is_alone: whether nobody but this project uses the server, which itkit has started.
+        secret: of the run, if each worker logs in by a role of its own.
     """
 
-    def __init__(self, *, is_alone: bool = False) -> None:
+    def __init__(self, *, is_alone: bool = False, secret: str = "") -> None:
+        super().__init__(secret=secret)
         self._is_alone = is_alone
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -247,7 +262,7 @@ class SchemaIsolation(Isolation):
 
     def places(self, connection: Connection) -> Places:
         """Return the schemas of the home."""
-        return Schemas(connection)
+        return Schemas(connection, self.secret)
 
     def templates(self, connection: Connection) -> list[Template]:
         """Return the templates in the home."""
@@ -267,6 +282,8 @@ class SchemaIsolation(Isolation):
     def prepare(self, connection: Connection) -> None:
         """Create the extensions, outside of the schemas that come and go."""
         extensions.prepare_for_project(connection)
+        if self.secret and databases.is_ours(connection, connection.info.dbname):
+            roles.shut_public(connection)
 
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Stop migrations that write into another schema, or leave another search_path."""
@@ -299,13 +316,14 @@ class SchemaIsolation(Isolation):
     def _template(
         self, connection: Connection, state: str, run: str, *, is_private: bool
     ) -> Template:
-        return SchemaTemplate(connection, state, run, is_private=is_private)
+        return SchemaTemplate(connection, state, run, is_private=is_private, secret=self.secret)
 
 
 class DatabaseIsolation(Isolation):
     """A database for each worker, with its own ``public``; it needs ``CREATEDB``."""
 
     def __init__(self, server: ServerURL) -> None:
+        super().__init__()
         self._server = server
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -379,16 +397,17 @@ class DatabaseIsolation(Isolation):
         return DatabaseTemplate(connection, str(self._server), state, run, is_private=is_private)
 
 
-def isolation(server: str, *, is_alone: bool = False) -> Isolation:
+def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isolation:
     """Return the kind of isolation that the settings ask for.
 
     Args:
         server: URL of any database of the server.
         is_alone: whether nobody but this project uses the server, which itkit has started.
+        secret: of the run, if each worker logs in by a role of its own.
     """
     if conf.get().postgres.isolation == "database":
         return DatabaseIsolation(parse(server, POSTGRES_SCHEMES))
-    return SchemaIsolation(is_alone=is_alone)
+    return SchemaIsolation(is_alone=is_alone, secret=secret)
 
 
 def probe_for_tests(url: str, timeout: float) -> str:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import libpq, names
 from itkit.exceptions import EscapeError
-from itkit.postgres import client, creation, outside, places
+from itkit.postgres import client, creation, explain, outside, places, roles
 from itkit.postgres.isolation import isolation
 from itkit.postgres.outside import Sight
 from itkit.postgres.reset import Reset, end_transaction
@@ -68,6 +69,8 @@ class Routing:
         worker: id of the worker whose schema is used.
         owned: whether the server is thrown away, so that no schema needs to be dropped.
         migrate: whether the runner was not told to do without migrations.
+        secret: what the passwords of the workers' roles are made of; empty where the tests log in
+            by the project's own role.
         snapshot: the server's data directory, and where a copy of it is to be put that has the
             templates and nothing of any test; None where none is wanted.
     """
@@ -80,6 +83,7 @@ class Routing:
         worker: str,
         owned: bool,
         migrate: bool,
+        secret: str = "",
         snapshot: tuple[str, str] | None = None,
     ) -> None:
         self._databases = databases
@@ -89,7 +93,9 @@ class Routing:
         self.migrate = migrate
         self.snapshots = Snapshots(*map(Path, snapshot)) if snapshot else None
         self.sessions = Sessions()
-        self.isolation = isolation(next(iter(databases.values()), ""))
+        self.secret = secret
+        self.isolation = isolation(next(iter(databases.values()), ""), secret=secret)
+        self._with_role: set[str] = set()  # the aliases whose places have one of their own
         self._original: dict[str, _Original] = {}
         self._resets: dict[str, Reset] = {}
         self._sights: dict[str, Sight] = {}  # by the URL of the home
@@ -110,7 +116,11 @@ class Routing:
             connection = connections[alias]
             connection.creation = creation.schema_creation(connection, self, url)
             connection.client = client.place_client(connection)
-            connection.settings_dict.update(self.settings(alias, self.worker))
+        for alias in self._databases if self.secret else ():
+            with self.own_connection(alias) as own:
+                self.note_role(alias, has_role=roles.exists(own, self.place(alias, self.worker)))
+        for alias in self._databases:
+            connections[alias].settings_dict.update(self.settings(alias, self.worker))
         self.enter(self.worker)
         self.sessions.install()
 
@@ -187,15 +197,40 @@ class Routing:
         """Whether to drop schemas: not where all is thrown away, nor in a test's forked process."""
         return not self.owned and os.getpid() == self._process
 
+    def note_role(self, alias: str, *, has_role: bool) -> None:
+        """Note whether the place of an alias, and those of its mirrors, have a role."""
+        place = self.place(alias, self.worker)
+        same = {other for other in self._databases if self.place(other, self.worker) == place}
+        self._with_role = self._with_role | same if has_role else self._with_role - same
+        for other in same:
+            connections[other].settings_dict.update(self.settings(other, self.worker))
+
+    def explained(self, shown: str) -> str:
+        """Return what to do about what the server has denied a test; nothing where it has not.
+
+        Args:
+            shown: what is printed of the test's failure.
+        """
+        return explain.denied(shown) if self._with_role else ""
+
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's place."""
-        landing = self.landing(alias, self.place(alias, worker))
+        place = self.place(alias, worker)
+        landing = self.landing(alias, place, role=place if alias in self._with_role else None)
         landing["OPTIONS"]["application_name"] = places.application_name(self.run, worker)
         return landing
 
-    def landing(self, alias: str, place: str) -> dict[str, Any]:
-        """Return the settings that take an alias to a place of ours."""
+    def landing(self, alias: str, place: str, *, role: str | None = None) -> dict[str, Any]:
+        """Return the settings that take an alias to a place of ours.
+
+        Args:
+            alias: of ``DATABASES``.
+            place: its name.
+            role: by which to log in; by default that of the project.
+        """
         server = parse(self._databases[alias], POSTGRES_SCHEMES)
+        if role is not None:
+            server = replace(server, user=role, password=roles.password(self.secret, role))
         original = self._original[alias].settings
         kept = {
             name: value

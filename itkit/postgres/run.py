@@ -1,5 +1,6 @@
 """The databases of one run: found or created at its start, cleared of it at its end."""
 
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,9 +9,10 @@ from typing import Final
 
 import psycopg
 
+from itkit import conf
 from itkit.exceptions import EscapeError, IsolationError, ServiceUnavailableError
-from itkit.postgres import locks, outside, places
-from itkit.postgres.isolation import DatabaseIsolation, isolation
+from itkit.postgres import locks, outside, places, roles
+from itkit.postgres.isolation import PROJECT_ROLE, DatabaseIsolation, isolation
 from itkit.postgres.outside import Sight
 from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
 from itkit.postgres.template import drop_unused, evict
@@ -29,6 +31,11 @@ class RunDatabases:
             user allows it.
         run: id of the run.
         owned: whether the server is ours to throw away, so that nothing needs to be cleared.
+
+    Attributes:
+        secret: what the passwords of the workers' roles are made of; empty until ``start``, and
+            where the tests log in by the project's own role.
+        notes: what the start line says of it.
     """
 
     def __init__(self, server: str, run: str, *, owned: bool) -> None:
@@ -36,6 +43,8 @@ class RunDatabases:
         self._run = run
         self._owned = owned
         self._isolation = isolation(server, is_alone=owned)
+        self.secret = ""
+        self.notes: list[str] = []
         self._keepers: dict[str, Connection] = {}
         self._foreign: list[Sight] = []
         self._own: dict[Connection, Sight] = {}
@@ -58,6 +67,11 @@ class RunDatabases:
             undo.enter_context(self._failures_explained())
             undo.push(self._releases.__exit__)
             entered = self._enter_all()
+            if self._has_roles():
+                self.secret = secrets.token_hex(16)
+                self._isolation = isolation(
+                    str(self._server), is_alone=self._owned, secret=self.secret
+                )
             if not self._owned:
                 for keeper in self._keepers.values():
                     self._isolation.places(keeper).drop_stale()
@@ -65,7 +79,37 @@ class RunDatabases:
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
             self._own = {keeper: Sight(keeper) for keeper in self._keepers_of_own_databases()}
             undo.pop_all()
-        return {alias: str(replace(self._server, name=name)) for alias, name in entered.items()}
+        return {alias: self._url(name) for alias, name in entered.items()}
+
+    def _has_roles(self) -> bool:
+        """Whether each worker logs in by a role of its own.
+
+        Raises:
+            IsolationError: the settings say so, and it cannot.
+        """
+        wanted = conf.get().postgres.role
+        if wanted == PROJECT_ROLE or isinstance(self._isolation, DatabaseIsolation):
+            return False
+        reason = next(filter(None, map(self._why_no_roles, self._keepers.items())), None)
+        if reason is None:
+            return bool(self._keepers)
+        if wanted == "worker":
+            raise IsolationError(
+                f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {reason}\n'
+                f'ALTER ROLE "{self._server.user}" CREATEROLE; which an administrator runs\n'
+                'ITKIT = {"POSTGRES": {"ROLE": "auto"}}: then only the search_path keeps the tests'
+                " in their schemas here"
+            )
+        self.notes.append(f"{reason}: only the search_path keeps the tests in their schemas")
+        return False
+
+    def _why_no_roles(self, entered: tuple[str, Connection]) -> str | None:
+        """Return why no worker can have a role of its own in a database; None where each can."""
+        name, keeper = entered
+        return None if self._owned else roles.why_not(keeper, self._url(name))
+
+    def _url(self, database: str) -> str:
+        return str(replace(self._server, name=database))
 
     def check_outside(self) -> None:
         """Find out whether the run has written outside of itkit's schemas, where that is foreign.
@@ -129,7 +173,7 @@ class RunDatabases:
         return found
 
     def _enter(self, database: str) -> None:
-        url = str(replace(self._server, name=database))
+        url = self._url(database)
         # Not the application name of the tests' connections: those are ended at the end.
         keeper = connect(url, application=f"itkit keeper {self._run}")
         self._releases.callback(self._release, keeper)

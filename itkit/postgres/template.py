@@ -32,6 +32,8 @@ class State:
 
     Attributes:
         stamp: of its catalogue, to find out whether somebody has changed it since.
+        needs: why the tests have to log in by the project's own role; empty where each worker has
+            one of its own.
         differences: what a clone of it would lack; where there are any it is of no use.
         digest: of the description of its catalogue, which faithful clones share; empty where the
             server writes something of its own into each clone.
@@ -42,6 +44,7 @@ class State:
     differences: tuple[str, ...] = ()
     digest: str = ""
     script: str = ""
+    needs: str = ""
 
 
 class Template(ABC):
@@ -64,14 +67,15 @@ class Template(ABC):
     def provide(
         self,
         name: str,
-        migrate: Callable[[str], None],
+        migrate: Callable[[str], str | None],
         save: Callable[[], None] | None = None,
     ) -> tuple[str, ...]:
         """Give a worker its place, or say why none can be had.
 
         Args:
             name: of the worker's place.
-            migrate: runs all migrations in the place it is given.
+            migrate: runs all migrations in the place it is given, and returns why that was not
+                possible by the role of a worker, if roles are wanted and it was not.
             save: saves the server for later runs, with a template that was just made; None where
                 that is not wanted. No test can have written to it: all that need this template
                 wait for it.
@@ -153,7 +157,7 @@ class Template(ABC):
         """Return for how long no run has used the template, which exists."""
 
     @abstractmethod
-    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def make(self, name: str, migrate: Callable[[str], str | None]) -> tuple[str, ...]:
         """Make the template, and with it the place of the worker that has asked for it."""
 
     @abstractmethod

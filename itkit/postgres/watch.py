@@ -121,6 +121,26 @@ class _Watch:
             )
 
 
+class MigrationNames:
+    """Knows which migration is running.
+
+    Attributes:
+        running: its name, in words.
+    """
+
+    def __init__(self) -> None:
+        self.running = "what comes before the migrations"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Follow the migrations of a block."""
+        with _told_of_migrations(self._begin):
+            yield
+
+    def _begin(self, who: str) -> None:
+        self.running = who
+
+
 @contextmanager
 def _told_of_migrations(begin: Callable[[str], None]) -> Iterator[None]:
     """Say which migration is applied, for a block.
