@@ -119,7 +119,7 @@ LEAVES = """
 @pytest.mark.parametrize("isolation", ["schema", "database"])
 def test_nothing_of_the_tests_is_saved(isolation: str, shop: Project) -> None:
     shop.write("shop/tests.py", LEAVES)
-    env = {"ITKIT_POSTGRES_ISOLATION": isolation}
+    env = {"ITKIT_POSTGRES_ISOLATION": isolation, "ITKIT_POSTGRES_ROLE": "project"}
     for arguments in (["-n", "2"], []):
         result = shop.pytest("--integration", "-s", *arguments, "shop/tests.py", **env)
         assert result.counts == {"passed": 1}, result.output

@@ -86,15 +86,15 @@ def project_state(*, migrate: bool = True) -> str:
     return _digest(parts)
 
 
-def of_state(project: str, connection: Connection, *, role: str, salt: str) -> str:
+def of_state(project: str, connection: Connection, *, salt: str, role: str = "project") -> str:
     """Return the fingerprint of what migrations make on a server: twelve hex digits.
 
     Args:
         project: what ``of_project`` has returned.
         connection: to the database of the tests. Role and database are in the fingerprint, as a
             template belongs to the one and lies in the other.
-        role: how the tests log in, as ``ITKIT["POSTGRES"]["ROLE"]`` says it.
         salt: the id of a run that shares its template with no other, or nothing.
+        role: how the tests log in, as ``ITKIT["POSTGRES"]["ROLE"]`` says it.
     """
     row = connection.execute(
         "SELECT version(), current_user, datname, encoding, datcollate, datctype"
