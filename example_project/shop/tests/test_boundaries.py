@@ -1,4 +1,4 @@
-# ruff: noqa: PT009 - Django's own style of test
+# ruff: noqa: PT009, PT027 - Django's own style of test
 """What is real in an integration test: commits, threads, Redis, a server, asyncio."""
 
 import json
