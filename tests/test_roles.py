@@ -192,6 +192,8 @@ def test_the_role_that_may_create_none_stays_and_is_told(
     refused = project.test("--integration", ITKIT_POSTGRES_ROLE="worker")
     assert refused.code == 1
     assert 'ALTER ROLE "builder" CREATEROLE;' in refused.output
+    both = {"ITKIT_POSTGRES_ROLE": "worker", "ITKIT_POSTGRES_ISOLATION": "database"}
+    assert '["ISOLATION"] is "database"' in project.test("--integration", **both).output
     assert "Traceback" not in refused.output
 
 

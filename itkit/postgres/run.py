@@ -88,7 +88,15 @@ class RunDatabases:
             IsolationError: the settings say so, and it cannot.
         """
         wanted = conf.get().postgres.role
-        if wanted == PROJECT_ROLE or isinstance(self._isolation, DatabaseIsolation):
+        if wanted == PROJECT_ROLE:
+            return False
+        if isinstance(self._isolation, DatabaseIsolation):
+            if wanted == "worker":
+                raise IsolationError(
+                    'ITKIT["POSTGRES"]["ROLE"] is "worker", and ["ISOLATION"] is "database", where'
+                    ' the tests log in by the project\'s own role: set ["ROLE"] to "auto" or'
+                    ' ["ISOLATION"] to "schema".'
+                )
             return False
         reason = next(filter(None, map(self._why_no_roles, self._keepers.items())), None)
         if reason is None:
