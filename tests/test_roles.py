@@ -14,6 +14,7 @@ from tests.projects import Project
 from tests.sentinel import Sentinel
 
 RUN, FINGERPRINT, SECRET = "0123abce", "00c0ffee0123", "a secret"
+TEMPLATE = f"itkit_{FINGERPRINT}_template"
 PLACE, KEPT = f"itkit_{RUN}_w0", f"itkit_{FINGERPRINT}_kept_01234567"
 
 MORE = """
@@ -218,7 +219,7 @@ def test_migrations_that_need_more_get_the_role_of_the_project(project: Project)
 def connection(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
     with connect(postgres_url, application="test") as connection:
         yield connection
-        for name in (PLACE, KEPT):
+        for name in (PLACE, KEPT, TEMPLATE):
             Schemas(connection).drop(name)
 
 
@@ -239,6 +240,27 @@ def test_a_role_follows_its_schema(connection: psycopg.Connection[Any], postgres
 
 def can_log_in(connection: psycopg.Connection[Any], name: str) -> bool:
     return bool(value(connection, "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", [name]))
+
+
+def test_what_a_role_has_made_of_a_schema_is_taken_over(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    places = Schemas(connection, SECRET)
+    places.create(TEMPLATE, RUN)
+    with roles.lent(connection, TEMPLATE, PLACE, SECRET) as left:
+        assert [found.name for found in places.registered()] == [TEMPLATE]
+        with psycopg.connect(postgres_url, user=PLACE, autocommit=True) as own:
+            own.execute(f"CREATE TABLE {TEMPLATE}.t (n int)")
+            own.execute(
+                f"ALTER DEFAULT PRIVILEGES IN SCHEMA {TEMPLATE} GRANT SELECT ON TABLES TO PUBLIC"
+            )
+    assert left == ["a migration alters default privileges"]
+    owners = (
+        "SELECT pg_get_userbyid(relowner), pg_get_userbyid(nspowner) FROM pg_class"
+        " JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s"
+    )
+    assert connection.execute(owners, [TEMPLATE]).fetchall() == [("postgres", "postgres")]
+    assert roles.of_database(connection) == []
 
 
 def test_the_roles_of_dead_runs_are_swept(connection: psycopg.Connection[Any]) -> None:
