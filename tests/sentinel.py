@@ -223,7 +223,7 @@ class Sentinel:
             connection.execute("ALTER SCHEMA reporting OWNER TO poor")
             connection.execute(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, reporting"
-                " TO builder, guest"
+                " TO maker, builder, guest"
             )
 
 
