@@ -57,7 +57,7 @@ def swapped(timeline):
         return registry.pay
 
     yield swap
-    for registry in registries:
+    for registry in reversed(registries):
         registry.restore()
 
 
