@@ -75,6 +75,7 @@ APP = """
 
 TESTS = """
     import asyncio
+    import os
     import re
     import socket
     import subprocess
@@ -137,10 +138,16 @@ TESTS = """
             self.refused('DATABASES["default"] names', app.raw, ("127.0.0.1", settings.POSTGRES))
 
         def test_a_setting_that_a_test_has_put_in_place(self):
+            port = int(os.environ["OTHER_PORT"])
+            with override_settings(SEARCH={"hosts": [f"http://127.0.0.1:{port}"]}):
+                self.refused("SEARCH", app.raw, ("127.0.0.1", port))
+
+        def test_one_that_names_a_server_which_is_not_there(self):
             with socket.create_server(("127.0.0.1", 0)) as own:
                 port = own.getsockname()[1]
             with override_settings(SEARCH={"hosts": [f"http://127.0.0.1:{port}"]}):
-                self.refused("SEARCH", app.raw, ("127.0.0.1", port))
+                with self.assertRaises(ConnectionRefusedError):
+                    app.raw(("127.0.0.1", port))
 
 
     class Own(IntegrationTestCase):
@@ -160,7 +167,6 @@ TESTS = """
 
     class Unknown(IntegrationTestCase):
         def test_a_port_that_no_setting_names(self):
-            import os
             import warnings
 
             other = int(os.environ["OTHER_PORT"])
@@ -224,7 +230,7 @@ def test_every_client_is_refused(door: str, pointed: Project, sentinel: Sentinel
         result = enter(door, pointed, **env)
         with developers.client() as client:
             assert client.get("mine") == "1"
-    assert result.counts == {"passed": 14, "failed": 1}, result.output
+    assert result.counts == {"passed": 15, "failed": 1}, result.output
     assert "The application has swallowed an error that fails this test" in result.output
     assert sentinel.digest() == before
 
