@@ -1,14 +1,14 @@
 """Tests that were found and not run are an error, also after Ctrl-C and with workers that have died."""
 
 import os
-import re
 import signal
 import subprocess
 
 import pytest
 
 from tests.doors import write_tests
-from tests.projects import Project, Result
+from tests.projects import Project, Result, wait_until
+from tests.warm import Command
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
 
@@ -25,7 +25,7 @@ TESTS = """
             if "INTERRUPT" in os.environ:
                 os.kill(os.getpid(), signal.SIGINT)
             if "DIE" in os.environ:
-                print("dying", flush=True)
+                open("dying", "w").close()
                 os._exit(0)
 
 
@@ -93,13 +93,8 @@ def test_ctrl_c_after_a_worker_of_django_has_died(project: Project):
     process = project.start(
         "manage.py", "test", "--integration", "--parallel", "2", DIE="1", START_METHOD="fork"
     )
-    assert process.stdout is not None
-    before = ""
-    while "dying" not in before:
-        line = process.stdout.readline()
-        assert line, before
-        before += line
-    result = _interrupted(process, before)
+    assert wait_until((project.path / "dying").exists)
+    result = _interrupted(process)
 
     assert result.code == 1, result.output
     assert "shop.tests.test_shop.A.test_a" in result.output
@@ -129,7 +124,7 @@ def test_pytest_with_workers(project: Project):
     assert project.pytest("--integration", "--collect-only", "-q").code == 0
 
 
-def _interrupted(process: "subprocess.Popen[str]", before: str) -> Result:
+def _interrupted(process: "subprocess.Popen[str] | Command") -> Result:
     """Press Ctrl-C, again if the command has not ended after a while, and return how it ended."""
     for _ in range(5):
         os.kill(process.pid, signal.SIGINT)
@@ -137,6 +132,6 @@ def _interrupted(process: "subprocess.Popen[str]", before: str) -> Result:
             output, _ = process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             continue
-        return Result(process.returncode, re.sub(r"\r", "", before + output))
+        return Result(process.returncode, output)
     process.kill()
-    raise AssertionError(f"not ended by Ctrl-C:\n{before}{process.communicate()[0]}")
+    raise AssertionError(f"not ended by Ctrl-C:\n{process.communicate()[0]}")
