@@ -7,11 +7,12 @@ that fail its test whatever the application makes of them: see ``keep`` and ``it
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from time import perf_counter
-from typing import Any, Final, Protocol, TypeVar
+from types import FrameType
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from itkit import sites
+from itkit.exceptions import LateCallError
 from itkit.sites import Site
 
 Error = TypeVar("Error", bound=BaseException)
@@ -71,7 +72,7 @@ class Crossing:
     @property
     def site(self) -> Site | None:
         """The place in the source that it came from; None where that was not recorded."""
-        return sites.site(self._namespace, self._line)
+        return self.strand.site(self._namespace, self._line)
 
     @property
     def thread(self) -> str:
@@ -89,6 +90,58 @@ class Maker(Protocol):
         """Return the crossing that a record is of."""
 
 
+class Opened(Protocol):
+    """A transaction, or a savepoint in one, as ``itkit.transactions`` knows it."""
+
+    alias: str
+    what: str
+    is_open: bool
+    is_rolled_back: bool
+
+    @property
+    def site(self) -> Site:
+        """The place in the source where it was opened."""
+
+
+class Effect:
+    """Something that has left the process while a transaction was open.
+
+    Args:
+        what: the crossing, or its record, or what it is called where it is on no timeline.
+        caller: whose place is the site, where the crossing has none.
+        blocks: the transactions and savepoints that were open, the outermost first.
+    """
+
+    __slots__ = ("_caller", "_what", "blocks")
+
+    def __init__(
+        self, what: Any, caller: tuple[dict[str, Any], int] | None, blocks: tuple[Opened, ...]
+    ) -> None:
+        self._what = what
+        self._caller = caller
+        self.blocks = blocks
+
+    @property
+    def crossing(self) -> Crossing | None:
+        """What is on the timeline."""
+        if isinstance(self._what, tuple):
+            maker: Maker = self._what[0]
+            self._what = maker.crossing(self._what)
+        return self._what if isinstance(self._what, Crossing) else None
+
+    @property
+    def name(self) -> str:
+        """What it is called, such as ``payments.charge``."""
+        return self.crossing.name if self.crossing is not None else str(self._what)
+
+    @property
+    def site(self) -> Site | None:
+        """The place in the source that it came from."""
+        if self._caller is not None:
+            return sites.site(*self._caller)
+        return self.crossing.site if self.crossing is not None else None
+
+
 class Timeline:
     """The crossings of one test, in the order in which they began.
 
@@ -101,12 +154,20 @@ class Timeline:
         test: id of the test whose it is; empty between tests.
         has_ended: whether the test has.
         kept: errors that fail the test.
+        asked: errors among them that were asked for, and the paths of the files that did.
+        unasked: errors among them that nobody has asked for.
+        made: calls that happen only when what they have returned is awaited or consumed.
+        effects: what has left the process while a transaction was open.
     """
 
     def __init__(self, test: str = "") -> None:
         self.test = test
         self.has_ended = False
         self.kept: list[BaseException] = []
+        self.asked: list[tuple[BaseException, str]] = []
+        self.unasked: list[BaseException] = []
+        self.made: list[Crossing] = []
+        self.effects: list[Effect] = []
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append
 
@@ -126,33 +187,79 @@ class Timeline:
 running = Timeline()
 """The timeline of the running test, for reading on a hot path; else ``current()``."""
 
+_last = ""
 _late: list[tuple[str, BaseException]] = []
 _told: Callable[[BaseException], None] | None = None
+_parent: Callable[[str, BaseException], None] | None = None
+_hearing: Callable[[], None] | None = None
 
 
 class Strand:
     """A thread, of this process or of another, and the test that it belongs to.
 
+    Args:
+        thread: the thread, or an object that has its name.
+        timeline: of the test that the work belongs to, where that is not the thread's own.
+        submitted: the globals of the module and the line that submitted the work to a pool.
+
     Attributes:
-        thread: it, or what has its name.
-        timeline: of the test that has started the thread; None where no test has.
+        thread: as above.
+        timeline: of the test that has started the thread, or has submitted what it works on; None
+            where no test has.
     """
 
-    __slots__ = ("thread", "timeline")
+    __slots__ = ("_submitted", "thread", "timeline")
 
-    def __init__(self, thread: Any) -> None:
+    def __init__(
+        self,
+        thread: Any,
+        timeline: Timeline | None = None,
+        submitted: tuple[dict[str, Any], int] | None = None,
+    ) -> None:
         self.thread = thread
-        self.timeline: Timeline | None = getattr(thread, _TAG, None)
+        self.timeline: Timeline | None = timeline
+        self._submitted = submitted
+        if timeline is None:
+            self.timeline = getattr(thread, _TAG, None)
+
+    def site(self, namespace: dict[str, Any], line: int) -> Site:
+        """Return the place of a call in this thread.
+
+        The caller of a function that was given to a pool as it is, is the pool, which says nothing:
+        the place is then the line that submitted it.
+
+        Args:
+            namespace: the globals of the caller's module.
+            line: from 1.
+        """
+        if self._submitted is not None and namespace.get("__name__") == _POOLS:
+            namespace, line = self._submitted
+        return sites.site(namespace, line)
 
 
 class _Here(threading.local):
-    """The strand of this thread, found once."""
+    """The strand of this thread, found once, and the transactions that it has open."""
 
     def __init__(self) -> None:
         self.strand = Strand(threading.current_thread())
+        self.blocks: list[Opened] = []
 
 
+class Origin(NamedTuple):
+    """What has started a thread.
+
+    Attributes:
+        test: that was running; empty where none was.
+        site: the line.
+    """
+
+    test: str
+    site: Site
+
+
+_POOLS: Final = "itkit.threads"  # whose frame calls what a pool was given
 _TAG: Final = "_itkit_timeline"
+_ORIGIN: Final = "_itkit_origin"
 here = _Here()
 """This thread, as a record needs it."""
 
@@ -165,10 +272,17 @@ def current() -> Timeline:
     return running
 
 
+def last_test() -> str:
+    """Return the id of the test that is running, or else of the one that has run last."""
+    return running.test or _last
+
+
 def new_timeline(test: str = "") -> Timeline:
     """Begin an empty timeline and return it: that of a test, by its id, or of none."""
-    global running  # noqa: PLW0603 - the one pointer that a test moves
+    global running, _last  # noqa: PLW0603 - the one pointer that a test moves, and what it was
     running.has_ended = True
+    _last = running.test
+    here.blocks.clear()  # what is open around a test says nothing of it
     running = Timeline(test)
     return running
 
@@ -176,10 +290,25 @@ def new_timeline(test: str = "") -> Timeline:
 def own_timeline() -> Timeline:
     """Return the timeline of the test that this thread belongs to.
 
-    That is the running one, unless a test that has ended has started the thread.
+    That is the running one, unless a test that has ended has started the thread, or submitted what
+    the thread is working on.
     """
     timeline = here.strand.timeline  # which is false while it is empty
     return running if timeline is None else timeline
+
+
+def note_effect(what: Any, caller: Caller | None = None) -> None:
+    """Note that something leaves the process, where a transaction of this thread is open.
+
+    Args:
+        what: the crossing, or its record, or what it is called.
+        caller: whose place is the site, where the crossing has none.
+    """
+    timeline = own_timeline()
+    blocks = tuple(block for block in here.blocks if block.is_open)
+    if blocks and timeline.test:
+        place = (caller.f_globals, caller.f_lineno) if caller is not None else None
+        timeline.effects.append(Effect(what, place, blocks))
 
 
 def keep(error: Error) -> Error:
@@ -188,6 +317,8 @@ def keep(error: Error) -> Error:
     The application may swallow it: the test fails all the same.
     """
     timeline = own_timeline()
+    if _parent is not None:
+        _parent(timeline.test, error)
     if _told is not None:
         _told(error)
     elif timeline.has_ended:
@@ -195,6 +326,76 @@ def keep(error: Error) -> Error:
     else:
         timeline.kept.append(error)
     return error
+
+
+def keep_for(test: str, error: BaseException) -> None:
+    """Note that an error fails a test, which may have ended.
+
+    Args:
+        test: id of the test; empty for what belongs to none, and so fails whichever is running.
+        error: what is told of it.
+    """
+    if test in ("", running.test):
+        running.kept.append(error)
+    else:
+        _late.append((test, error))
+
+
+def tell_parent(told: Callable[[str, BaseException], None] | None) -> None:
+    """Have the errors of this process, which was forked, told to its parent as well.
+
+    Args:
+        told: gets the id of the test, and each error; None ends that.
+    """
+    global _parent  # noqa: PLW0603 - as global as the timeline
+    _parent = told
+
+
+def hear(hearing: Callable[[], None] | None) -> None:
+    """Ask a function for the errors of other processes, whenever somebody asks for verdicts.
+
+    Args:
+        hearing: keeps what it has heard; None ends that.
+    """
+    global _hearing  # noqa: PLW0603 - as global as the timeline
+    _hearing = hearing
+
+
+def is_quiet() -> bool:
+    """Tell whether nothing was kept, neither for the running test nor for those that have ended."""
+    if _hearing is not None:
+        _hearing()
+    return not (running.kept or running.made or _late)
+
+
+def take_kept() -> tuple[Timeline, list[BaseException]]:
+    """Return the timeline of the running test and, once, the errors that were kept for it."""
+    if _hearing is not None:
+        _hearing()
+    kept, running.kept = running.kept, []
+    return running, kept
+
+
+def late(done: str, strand: Strand, site: Site | None) -> LateCallError:
+    """Return the error, kept for its test, of what was done after the end of that test.
+
+    Args:
+        done: such as "payments.charge was called".
+        strand: that has done it.
+        site: the place in the source that it came from, where that is known.
+    """
+    timeline = running if strand.timeline is None else strand.timeline
+    has_started = getattr(strand.thread, _TAG, None) is timeline
+    work = "started" if has_started else "submitted the work of"
+    called = f"  called at {site}\n" if site is not None else ""
+    return keep(
+        LateCallError(
+            f"{done} after the test that {work} the thread {strand.thread.name!r} had ended:"
+            f" {timeline.test}\n{called}"
+            "  Have the test wait for its threads and for what it submits; start threads that"
+            " outlast it in setUpClass or in a fixture of a wider scope."
+        )
+    )
 
 
 def tell(told: Callable[[BaseException], None] | None) -> None:
@@ -217,32 +418,52 @@ def _forget(_crossing: object) -> None:
 
 def take_late() -> list[tuple[str, BaseException]]:
     """Return, once, the errors that were kept for tests that had ended, with the tests' ids."""
+    if _hearing is not None:
+        _hearing()
     taken: list[tuple[str, BaseException]] = []
     while _late:
         taken.append(_late.pop(0))
     return taken
 
 
-@contextmanager
-def following_threads() -> Iterator[None]:
-    """Have each thread that is started within a block belong to the test that starts it.
+def note_origin(thread: threading.Thread, frame: FrameType) -> None:
+    """Note what starts a thread.
 
-    Python 3.11 has no audit event for that, so ``Thread.start`` is wrapped.
+    Args:
+        thread: that is about to be started.
+        frame: of the line that starts it.
     """
-    start = threading.Thread.start
+    setattr(thread, _ORIGIN, (running.test, frame.f_globals, frame.f_lineno))
 
-    @wraps(start)
-    def tag_and_start(thread: threading.Thread) -> None:
-        _tag(thread)
-        start(thread)
 
-    threading.Thread.start = tag_and_start  # type: ignore[assignment, method-assign]  # see above
+def origin_of(thread: threading.Thread) -> Origin | None:
+    """Return what has started a thread; None where that was not in a run."""
+    found = getattr(thread, _ORIGIN, None)
+    if found is None:
+        return None
+    test, namespace, line = found
+    return Origin(test, sites.site(namespace, line))
+
+
+@contextmanager
+def over(refuse: Callable[[Any], None]) -> Iterator[None]:
+    """Have each crossing within a block refused, whichever thread makes it: the tests are over.
+
+    Args:
+        refuse: gets what would be recorded, and raises.
+    """
+    global running  # noqa: PLW0603 - the one pointer that a test moves
+    outer = running
+    running = Timeline("no test")
+    running.record = refuse
+    for thread in threading.enumerate():
+        # The timelines of tests that have ended, to which threads that these started write.
+        if (timeline := getattr(thread, _TAG, None)) is not None:
+            timeline.record = refuse
     try:
         yield
     finally:
-        # Who has wrapped it meanwhile keeps ours, which tags nothing where there is no test.
-        if threading.Thread.start is tag_and_start:
-            threading.Thread.start = start  # type: ignore[method-assign]  # as it was
+        running = outer
 
 
 @contextmanager
@@ -272,15 +493,35 @@ def between_tests() -> Iterator[None]:
         running = outer
 
 
-_SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
-"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
-
 _are_tagged = True
 
 
-def _tag(thread: threading.Thread) -> None:
-    if not running.test or not _are_tagged:
-        return
-    target = getattr(thread, "_target", None)
-    if getattr(target, "__module__", None) not in _SERVING:
-        setattr(thread, _TAG, own_timeline())
+def owner() -> Timeline | None:
+    """Return the timeline of the test that what this thread starts belongs to, if to any."""
+    return own_timeline() if running.test and _are_tagged else None
+
+
+def own(thread: threading.Thread) -> None:
+    """Have a thread, which is about to be started, belong to the test that starts it."""
+    timeline = owner()
+    if timeline is not None:
+        setattr(thread, _TAG, timeline)
+
+
+def note_asked(error: BaseException, path: str) -> None:
+    """Note that code of a file has asked for an error that was kept, and so has got it.
+
+    Args:
+        error: that fails a test; any other is ignored.
+        path: of the file.
+    """
+    for timeline in (running, own_timeline()):
+        if any(kept is error for kept in timeline.kept):
+            timeline.asked.append((error, path))
+
+
+def note_unasked(error: BaseException) -> None:
+    """Note that nobody has asked for an error with which a task of asyncio has ended."""
+    for timeline in (running, own_timeline()):
+        if any(kept is error for kept in timeline.kept):
+            timeline.unasked.append(error)

@@ -15,7 +15,9 @@ itkit.E010  a FAKE that is written by hand and cannot stand for the real backend
 itkit.E011  a BUILTIN whose framework is not there, or that has a wrong option
 itkit.E012  a CONTAINER that is of no known package, or has nothing for its KEY
 itkit.E013  a model in ``ITKIT["DATA"]["DELETE_BY_MODEL"]`` that does not exist
+itkit.E014  an environment variable ``ITKIT_...`` that nothing reads
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
+itkit.W002  a backend that is faked, of which something stays real
 """
 
 from collections.abc import Iterable
@@ -38,10 +40,10 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     """Report what is wrong with the setting ``ITKIT``."""
     wrong_table = conf.mistakes()
     if wrong_table:
-        return _errors(wrong_table)  # the others read the table, so they can wait
+        return _messages(wrong_table)  # the others read the table, so they can wait
     from itkit import data, locators
 
-    found = [*locators.mistakes(), *data.mistakes()]
+    found = [*locators.mistakes(), *locators.warnings(), *data.mistakes()]
     table = conf.get().redis
     if any((*table.settings, *table.allow_addresses, *table.shared_aliases)) or (
         table.per_worker_server
@@ -49,7 +51,7 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         from itkit import redis  # so that runserver does not import it for nothing
 
         found += redis.mistakes()
-    return _errors(found)
+    return _messages(found)
 
 
 def check_command(**_: Any) -> list[checks.CheckMessage]:
@@ -67,8 +69,9 @@ def check_command(**_: Any) -> list[checks.CheckMessage]:
     ]
 
 
-def _errors(mistakes: Iterable[conf.Mistake]) -> list[checks.CheckMessage]:
-    return [checks.Error(mistake.message, hint=mistake.hint, id=mistake.id) for mistake in mistakes]
+def _messages(mistakes: Iterable[conf.Mistake]) -> list[checks.CheckMessage]:
+    kinds = {"E": checks.Error, "W": checks.Warning}
+    return [kinds[item.level](item.message, hint=item.hint, id=item.id) for item in mistakes]
 
 
 def _runner_is_ours(path: str) -> bool:

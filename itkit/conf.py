@@ -11,32 +11,47 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
-from itkit import urls
+from itkit import names, urls
 from itkit.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
 
-_HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?")
-"""A name or a pattern of names with or without a port, an address, a network."""
+_HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?|/[^\0\n]+")
+"""A name or a pattern of names with or without a port, an address, a network, a socket's path."""
+
+
+_PREFIX: Final = "ITKIT_"
+_OWN_VARIABLES: Final = frozenset(
+    {names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE, names.PGOPTIONS_VARIABLE}
+)
+_OF_TESTS: Final = f"{names.INVITATION_VARIABLE}_"  # those of itkit's own test suite
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend."""
+    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend.
+
+    Attributes:
+        number: of the check.
+        message: what is wrong.
+        hint: how to mend it.
+        level: ``E`` for an error, ``W`` for a warning.
+    """
 
     number: int
     message: str
     hint: str
+    level: str = "E"
 
     @property
     def id(self) -> str:
         """The id of the system check, such as ``itkit.E002``."""
-        return f"itkit.E{self.number:03}"
+        return f"itkit.{self.level}{self.number:03}"
 
 
 def _a_string(value: Any) -> str | None:
@@ -67,7 +82,8 @@ def _hosts(value: Any) -> str | None:
     if expected is None and all(_HOST.fullmatch(item) for item in value):
         return None
     return (
-        "a list of hosts: 'api.example.com', '*.example.com', 'api.example.com:443', '10.0.0.0/8'"
+        "a list of hosts: 'api.example.com', '*.example.com', 'api.example.com:443', '10.0.0.0/8',"
+        " or the path of a socket"
     )
 
 
@@ -110,6 +126,10 @@ SOURCES = ("auto", "settings", "embedded", "system")
 ISOLATIONS = ("schema", "database")
 """What each worker has of its own."""
 
+ROLES = ("auto", "worker", "project")
+"""By which role of Postgres the tests log in: one of the worker where that is possible, one of the
+worker in any case, or the project's own."""
+
 SCOPES = ("test", "class", "worker")
 """How long keys last in Redis."""
 
@@ -129,8 +149,20 @@ ACLS = ("auto", "require", "off")
 BUILTINS = ("celery", "mail", "storage", "tasks")
 """The backends that itkit knows by itself."""
 
+LOCALS = ("warn", "refuse")
+"""What is made of connections to servers on this machine that nobody names and no test started."""
+
 MODES = ("fake", "spy", "real")
 """Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
+
+EFFECTS = ("report", "fail", "off")
+"""What is made of effects while a transaction is open."""
+
+IN_TRANSACTION = ("report", "allow")
+"""Whether a backend is meant to be called while a transaction is open."""
+
+UNUSED = ("warn", "fail", "off")
+"""What is made of an answer that a test has programmed and no call has used."""
 
 UNPROGRAMMED = ("lazy", "lenient", "strict")
 """What calls get for which nothing is programmed: a value that fails when it is used, an empty
@@ -153,6 +185,7 @@ class PostgresSettings:
     )
     extensions: tuple[str, ...] = _setting((), _strings)
     isolation: str = _setting("schema", _one_of(ISOLATIONS), env="ITKIT_POSTGRES_ISOLATION")
+    role: str = _setting("auto", _one_of(ROLES), env="ITKIT_POSTGRES_ROLE")
     keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
     seed_files: tuple[str, ...] = _setting((), _strings)
 
@@ -192,6 +225,7 @@ class BackendSettings:
     )
     mode: str = _setting("fake", _one_of(MODES))
     unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
+    in_transaction: str = _setting("report", _one_of(IN_TRANSACTION))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +234,7 @@ class NetworkSettings:
 
     block: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     allow: tuple[str, ...] = _setting((), _hosts)
+    local: str = _setting("warn", _one_of(LOCALS), env="ITKIT_NETWORK_LOCAL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +271,8 @@ class Settings:
     start_timeout: float = _setting(30.0, _seconds, env="ITKIT_START_TIMEOUT")
     cache_dir: str | None = _setting(None, _a_string, env="ITKIT_CACHE_DIR")
     data_root: str | None = _setting(None, _a_string, env="ITKIT_DATA_ROOT")
+    effects: str = _setting("report", _one_of(EFFECTS), env="ITKIT_EFFECTS")
+    unused: str = _setting("warn", _one_of(UNUSED), env="ITKIT_UNUSED")
     postgres: PostgresSettings = field(
         default_factory=PostgresSettings, metadata={"table": PostgresSettings}
     )
@@ -265,7 +302,26 @@ def get() -> Settings:
 
 def mistakes() -> list[Mistake]:
     """Return everything that is wrong with ``ITKIT`` and its environment variables."""
-    return _read()[1]
+    return [*_read()[1], *_unknown_variables()]
+
+
+def _unknown_variables() -> Iterator[Mistake]:
+    """Yield the environment variables that look like itkit's, and that nothing reads."""
+    known = set(_variables(Settings))
+    for name in sorted(os.environ):
+        if not name.startswith(_PREFIX) or name.startswith(_OF_TESTS):
+            continue
+        if name not in known | _OWN_VARIABLES:
+            message = f"The environment variable {name} is none of itkit's."
+            yield Mistake(14, message, did_you_mean(name, sorted(known)))
+
+
+def _variables(kind: type[Any]) -> Iterator[str]:
+    for item in fields(kind):
+        if "table" in item.metadata:
+            yield from _variables(item.metadata["table"])
+        elif variable := item.metadata.get("env"):
+            yield variable
 
 
 def _read() -> tuple[Settings, list[Mistake]]:

@@ -86,7 +86,7 @@ def verdict(found: Sequence[Finding], isolation: str) -> str:
     if of_server:
         lines.append(
             f"{of_server} of the whole server, so in no isolation: only on the embedded server do"
-            " tests meet no other run, and are superuser."
+            " tests meet no other run. They are superuser there with ITKIT_POSTGRES_ROLE=project."
         )
     if not found:
         lines.append("Nothing found that would not be isolated.")

@@ -6,8 +6,10 @@ ItkitError
 ├── RelayError                  a process that a test has started cannot reach the test
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
+│       └── RunOverError        code that outlives the tests reached for anything at all
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeftKeysError           keys are left in Redis, which the settings do not allow
+    ├── LeakedPatchError        something is left over a fake, and would answer in its place
     ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
     ├── CallMismatchError       a backend was not called as the test says
     ├── OrderError              things did not happen in the order that the test says
@@ -17,7 +19,14 @@ ItkitError
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
+    ├── NotRunError              tests were found and not run
     ├── ElsewhereError          an error in a process that the test has started, which fails it
+    ├── FoundError               something was found after a test that fails it, raised to nobody
+    │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
+    │   ├── OpenTransactionError a test has left a transaction open
+    │   └── TaskCrashError       a task that a built-in backend has run has crashed
+    ├── EffectError              something has left the process while a transaction was open
+    ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -52,6 +61,10 @@ class EscapeError(IsolationError):
     """Code reached for a server, key or command outside of its isolation and was refused."""
 
 
+class RunOverError(EscapeError):
+    """Code that outlives the tests reached for a server, a backend or the network."""
+
+
 class TestError(ItkitError, AssertionError):
     """A mistake of the test's author; runners report it as a failure."""
 
@@ -60,6 +73,10 @@ class TestError(ItkitError, AssertionError):
 
 class LeftKeysError(TestError):
     """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
+
+
+class LeakedPatchError(TestError):
+    """A test has left a mock, or anything else, in the place of a fake or of a setting."""
 
 
 class LeakedRowsError(TestError):
@@ -98,12 +115,48 @@ class ImpossibleReturnError(TestError):
     """A fake is to return what the real method, by its annotation, cannot."""
 
 
+class NotRunError(TestError):
+    """Tests were found and not run, although nothing has failed."""
+
+
 class ElsewhereError(TestError):
     """An error that fails the test was raised in a process that the test has started."""
 
 
+class FoundError(TestError):
+    """Something that fails a test, of which nobody was told while the test ran.
+
+    Attributes:
+        is_seen: whether the test has looked at it all the same.
+        behind: the error that it comes from, which the test may have caught.
+    """
+
+    is_seen = False
+    behind: BaseException | None = None
+
+
+class NeverRunError(FoundError):
+    """A coroutine, generator or context manager of a fake was made, and nobody ran it."""
+
+
+class OpenTransactionError(FoundError):
+    """A test has left a transaction open."""
+
+
+class TaskCrashError(FoundError):
+    """A task that a built-in backend has run has crashed, and the test did not look at that."""
+
+
+class EffectError(TestError):
+    """Something has left the process while a transaction was open, which is not allowed."""
+
+
+class UnusedAnswerError(TestError):
+    """A test has programmed an answer that no call has used."""
+
+
 class LateCallError(TestError):
-    """A thread that a test has started called a backend after that test had ended."""
+    """What a test has started called a backend, or wrote, after that test had ended."""
 
 
 class SwallowedError(TestError):
@@ -115,7 +168,7 @@ class BindingError(TestError):
 
 
 class DataError(TestError):
-    """The data manager does not know the model, factory or alias that it was asked for."""
+    """The data manager does not know the model, factory, field or alias that it was asked for."""
 
 
 class UnknownAliasError(DataError, AttributeError):

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import ExitStack
 
+from itkit import libpq
 from itkit.payload import Invitation, Payload
 
 _POLL_SECONDS = 0.2
@@ -48,22 +49,25 @@ def leave() -> None:
     global _releases, _may_join  # noqa: PLW0603 - as global as what is attached
     releases, _releases = _releases, None
     _may_join = False
+    libpq.put_back()
     if releases is not None:
         Invitation.withdraw()
         releases.close()
 
 
 def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
-    from itkit import boundary, network, postgres, redis
+    from itkit import boundary, files, network, postgres, redis
     from itkit.registry import Registry
     from itkit.relay import Address, Client
 
+    servers = network.of_run(payload)
     routing = postgres.Routing(
         payload.databases,
         run=payload.run,
         worker=invitation.worker,
         owned=payload.databases_owned,
         migrate=payload.migrate,
+        secret=payload.databases_secret,
     )
     releases.callback(routing.uninstall)
     routing.install()
@@ -83,6 +87,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     )
     releases.callback(isolation.uninstall)
     isolation.install()
+    releases.enter_context(files.Files(payload.files, invitation.worker).installed())
     backends = Registry.from_settings()
     releases.callback(backends.restore)
     backends.swap()
@@ -91,7 +96,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
         client.use_for(backends.fakes())
         releases.callback(boundary.tell, None)
         boundary.tell(client.keep)
-    releases.enter_context(network.guarded(payload.hosts))
+    releases.enter_context(network.guarded(servers))
 
 
 def _stay_to_the_end(releases: ExitStack) -> None:

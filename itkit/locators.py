@@ -15,7 +15,7 @@ from itkit import builtins, conf, containers
 from itkit.builtins import Builtin
 from itkit.conf import BackendSettings, Mistake, did_you_mean
 from itkit.exceptions import ConfigurationError
-from itkit.fakes import differences, obstacle
+from itkit.fakes import differences, obstacle, stays_real
 
 _WAYS: Final = ("SETTING", "TARGET", "CONTAINER", "BUILTIN")
 _BESIDE: Final = {"ALIAS": "SETTING", "KEY": "CONTAINER"}
@@ -54,6 +54,13 @@ def mistakes() -> list[Mistake]:
     return _resolve(conf.get().backends).mistakes
 
 
+def warnings() -> list[Mistake]:
+    """Return what stays real of the backends that are faked, for the system checks."""
+    if conf.mistakes():
+        return []
+    return _resolve(conf.get().backends).warnings
+
+
 def _resolve(entries: Mapping[str, BackendSettings]) -> "_Resolver":
     resolver = _Resolver()
     for name, entry in entries.items():
@@ -67,6 +74,7 @@ class _Resolver:
     def __init__(self) -> None:
         self.backends: dict[str, Located] = {}
         self.mistakes: list[Mistake] = []
+        self.warnings: list[Mistake] = []
 
     def add(self, name: str, entry: BackendSettings) -> None:
         place = f'ITKIT["BACKENDS"]["{name}"]'
@@ -124,8 +132,16 @@ class _Resolver:
             found = self._by_path(place, entry)
         if found is not None and self._is_usable(*found, place):
             real = found[2]
+            if isinstance(real, type) and entry.mode != "real":
+                self._warn_of_remains(place, found[1], real)
             return Located(real, entry, self._fake(place, entry, real))
         return None
+
+    def _warn_of_remains(self, place: str, path: str, real: type) -> None:
+        if remains := stays_real(real):
+            message = f"{place} fakes {path!r}, of which this stays real: {'; '.join(remains)}."
+            hint = "Name the class, or your own function that calls it, as a TARGET of its own."
+            self.warnings.append(Mistake(2, message, hint, "W"))
 
     def _by_path(self, place: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
         """Return what holds the path of the real backend, for messages, the path, and it."""

@@ -22,6 +22,7 @@ SEED_HELP: Final = (
 )
 PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 INVITATION_VARIABLE: Final = "ITKIT_TEST"
+PGOPTIONS_VARIABLE: Final = "ITKIT_PGOPTIONS"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 SEEDS_SCHEMA: Final = "itkit_seeds"
 KEY_ROOT: Final = "itkit:"
@@ -34,6 +35,11 @@ _FINGERPRINT = r"[0-9a-f]{12}"
 _OUR_STATE = re.compile(
     rf"itkit_(?P<fingerprint>{_FINGERPRINT})_(?:template|script|kept_[0-9a-f]{{8}})"
 )
+OUR_SCHEMAS: Final = (
+    rf"^itkit_({_RUN}_{_WORKER}(_[a-z0-9]+)?"
+    rf"|{_FINGERPRINT}_(template|script|kept_[0-9a-f]{{8}})|ext|seeds(_[0-9a-f]{{8}})?)$"
+)
+"""The names of all schemas of itkit's, as a regular expression of Postgres."""
 _OUR_DATABASE = re.compile(r"itkit_tests_(?:[a-z0-9_]+_)?[0-9a-f]{8}")
 _LONGEST_PART: Final = 30  # of a database's own name; Postgres cuts names at 63 bytes
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
@@ -66,6 +72,13 @@ def schema(run: str, worker: str, alias: str = "default") -> str:
 def seed_schema(schema: str) -> str:
     """Return the schema beside a worker's that keeps the rows which its migrations made."""
     return _beside(schema, "seed")
+
+
+def seeds_schema(schema: str) -> str:
+    """Return the schema that keeps the migrated rows of another one in a worker's database."""
+    if schema == "public":
+        return SEEDS_SCHEMA
+    return f"{SEEDS_SCHEMA}_{blake2s(schema.encode(), digest_size=4).hexdigest()}"
 
 
 def twin_schema(schema: str) -> str:

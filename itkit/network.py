@@ -1,8 +1,9 @@
-"""The guard against connections that go out of this machine, for which no fake answers.
+"""The guard against connections that no fake answers and that itkit does not isolate.
 
-It hears Python's audit events of sockets, so it sees whatever is made of them: urllib, requests,
-httpx, asyncio, raw sockets, any thread. What brings sockets of its own in C goes past it: libpq,
-gRPC, pycurl.
+It refuses what goes out of this machine, and what goes to a server on this machine that the
+project's settings name: that is a developer's own. It hears Python's audit events of sockets, so it
+sees whatever is made of them: urllib, requests, httpx, asyncio, memcached, brokers, raw sockets,
+any thread. What brings sockets of its own in C goes past it: libpq, gRPC, pycurl.
 """
 
 import fnmatch
@@ -11,7 +12,8 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import FrameType
@@ -19,10 +21,14 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from django.conf import settings as django_settings
 
-from itkit import audit, boundary, conf, sites
+from itkit import addresses, audit, boundary, conf, ports, sites, urls
+from itkit.addresses import Key
 from itkit.exceptions import EscapeError
+from itkit.payload import Payload
 
 _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
+_UNIX: Final = getattr(socket, "AF_UNIX", None)
+_TESTS_REDIS: Final = "the tests' Redis"
 
 
 class _Destination(NamedTuple):
@@ -36,52 +42,106 @@ class _Destination(NamedTuple):
         return host if self.port is None else f"{host}:{self.port}"
 
 
+class Servers(NamedTuple):
+    """The servers that a run knows, as its guard has to tell them apart.
+
+    Attributes:
+        own: hosts of the tests' own servers, with a port where they are on this machine.
+        named: the servers on this machine that the project's settings name, and where. They are
+            read before itkit points the settings elsewhere.
+        redis: the tests' Redis, which only clients under the prefix may reach.
+        root: id of the process that all others of the run descend from.
+    """
+
+    own: tuple[str, ...] = ()
+    named: Mapping[Key, str] = {}
+    redis: Key | None = None
+    root: int = 0
+
+
+def of_run(payload: Payload) -> Servers:
+    """Return the servers that a run knows; to be called before it points the settings elsewhere."""
+    named = addresses.named()
+    postgres = [urls.parse(url, urls.POSTGRES_SCHEMES) for url in set(payload.databases.values())]
+    own = [
+        f"{server.host or 'localhost'}:{server.port or 5432}"
+        for server in postgres
+        if server.is_local and not server.host.startswith("/")
+    ]
+    redis: Key | None = None
+    if payload.redis is not None:
+        server = urls.parse(payload.redis, urls.REDIS_SCHEMES)
+        if server.socket:
+            redis = addresses.of_socket(server.socket)
+        elif server.is_local:
+            redis = server.port or 6379
+    not_named = [entry for entry in own if int(entry.rpartition(":")[2]) not in named]
+    return Servers((*payload.hosts, *not_named), named, redis, payload.process)
+
+
 @contextmanager
-def guarded(servers: Iterable[str] = ()) -> Iterator[None]:
-    """Refuse, within a block, what goes out of this machine, as ``ITKIT["NETWORK"]`` says.
+def guarded(servers: Servers | None = None) -> Iterator["Guard"]:
+    """Refuse, within a block, what tests may not reach, as ``ITKIT["NETWORK"]`` says.
 
     Args:
-        servers: hosts of the tests' own servers, which may be elsewhere.
+        servers: those that the run knows; by default those that the settings name.
     """
-    settings = conf.get().network
-    if not settings.block:
-        yield
-        return
-    guard = _Guard([*settings.allow, *servers, *_other_databases()])
+    guard = Guard(servers if servers is not None else Servers(named=addresses.named()))
     with audit.listening(guard.listeners()):
-        yield
+        yield guard
 
 
 def _other_databases() -> Iterator[str]:
-    """Yield the hosts of databases that are left to Django, whose test databases these are."""
+    """Yield the addresses of databases that are left to Django, whose test databases these are."""
     for database in django_settings.DATABASES.values():
         host, engine = database.get("HOST", ""), database.get("ENGINE", "")
-        if host and not host.startswith("/") and "postgresql" not in engine:
+        if "postgresql" in engine or "sqlite" in engine:
+            continue
+        port = database.get("PORT") or addresses.default_port(engine)
+        if host.startswith("/"):
             yield host
+        elif host or port:
+            bracketed = f"[{host}]" if ":" in host else host or "localhost"
+            yield f"{bracketed}:{port}" if port else bracketed
 
 
-class _Guard:
-    """Refuses destinations but this machine and those that are allowed.
+class Guard:
+    """Refuses destinations but those that are allowed, and servers of this machine that are not.
 
     Args:
-        allowed: hosts (``api.example.com``, ``*.example.com``), with a port or without, and
-            networks (``10.0.0.0/8``).
+        servers: that the run knows.
+
+    Attributes:
+        refuse: when the tests are over: raises for all that is not allowed, given what it is.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
-        self._allowed = [_parsed(entry) for entry in allowed]
+    refuse: Callable[[str], None] | None = None
+
+    def __init__(self, servers: Servers) -> None:
+        self._settings = conf.get().network
+        allowed = [*self._settings.allow, *conf.get().redis.allow_addresses]
+        databases = list(_other_databases())
+        self._allowed = [_parsed(entry) for entry in (*allowed, *servers.own, *databases)]
+        self._named = servers.named
+        self._redis = servers.redis
+        self._ports = ports.Ports(servers.root)
+        self._warned: set[Key] = set()
         self._resolved: set[_Destination] = set()
         self._own = _Resolving()
 
     def listeners(self) -> dict[str, Callable[[tuple[Any, ...]], None]]:
         """Return what hears the events of sockets, by their names."""
         return {
+            "socket.bind": self._bind,
             "socket.connect": self._connect,
             "socket.sendto": self._to_address,
             "socket.sendmsg": self._to_address,
             "socket.getaddrinfo": self._to_name,
             "socket.gethostbyname": self._to_name,
         }
+
+    def _bind(self, arguments: tuple[Any, ...]) -> None:
+        self._ports.note(arguments[0])
 
     def _connect(self, arguments: tuple[Any, ...]) -> None:
         try:
@@ -92,14 +152,22 @@ class _Guard:
 
     def _to_address(self, arguments: tuple[Any, ...]) -> None:
         connection, address = arguments[:2]
+        if audit.is_trusted():
+            return
         if connection.family in _INTERNET and isinstance(address, tuple) and len(address) > 1:
             self._check(_Destination(_text(address[0]), address[1]))
+        elif connection.family == _UNIX and isinstance(address, str | bytes):
+            path = address if isinstance(address, str) else address.decode(errors="replace")
+            if path and not path.startswith("\0"):
+                self._check_here(_Destination(path, None), addresses.of_socket(path))
 
     def _to_name(self, arguments: tuple[Any, ...]) -> None:
         """Check the name that is about to be looked up; an address is, when it is connected to."""
         host, *rest = arguments
         if host is None or self._own.is_resolving or _address(_text(host)) is not None:
             return
+        if addresses.is_local(_text(host)):
+            return  # the port is not always told here; it is when it is connected to
         port = rest[0] if rest and isinstance(rest[0], int) else None
         destination = _Destination(_text(host), port)
         self._check(destination)
@@ -107,23 +175,57 @@ class _Guard:
             self._remember(destination)
 
     def _check(self, destination: _Destination) -> None:
-        if not (_is_local(destination.host) or self._is_allowed(destination)):
-            _refuse(destination)
+        if self._is_allowed(destination):
+            return
+        is_here = addresses.is_local(destination.host)
+        # Last, as it asks the resolver: a live server may listen on the name of this machine.
+        if is_here or destination.host in _own_addresses(self._own):
+            if destination.port is not None:
+                self._check_here(destination, destination.port)
+        else:
+            if self.refuse is not None:
+                self.refuse(f"A connection to {destination}")
+            if self._settings.block:
+                _refuse(destination)
+
+    def _check_here(self, destination: _Destination, key: Key) -> None:
+        """Check a server on this machine, which may be a developer's own."""
+        if self._is_allowed(destination):
+            return
+        if key == self._redis:
+            _refuse_named(destination, _TESTS_REDIS)
+        if self._ports.are_ours(key):
+            return
+        if self.refuse is not None and isinstance(key, int):
+            self.refuse(f"A connection to {destination}")
+        place = self._named.get(key)
+        if place is None and ports.is_open(key):
+            # A test may have put other settings in their place, also to find out what the code
+            # makes of a server that is not there.
+            place = addresses.named().get(key)
+        if place is not None:
+            _refuse_named(destination, place)
+        if isinstance(key, str) or not (self._settings.block and ports.is_open(key)):
+            return
+        if self._settings.local == "refuse":
+            _refuse_local(destination)
+        if key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(_unknown(destination), RuntimeWarning, stacklevel=2)
 
     def _is_allowed(self, destination: _Destination) -> bool:
         any_port = destination._replace(port=None)
         if destination in self._resolved or any_port in self._resolved:
             return True
-        if any(_names(entry, destination) for entry in self._allowed):
-            return True
-        # Last, as it asks the resolver: a live server may listen on the name of this machine.
-        return destination.host in _own_addresses(self._own)
+        return any(_names(entry, destination) for entry in self._allowed)
 
     def _remember(self, name: _Destination) -> None:
         """Let the addresses of an allowed name through: a connection tells the address only."""
-        ports = {port for host, port in self._allowed if fnmatch.fnmatch(name.host.lower(), host)}
+        entries = [
+            entry for entry in self._allowed if fnmatch.fnmatch(name.host.lower(), entry.host)
+        ]
         for address in self._own.addresses(name.host):
-            self._resolved |= {_Destination(address, port) for port in ports}
+            self._resolved |= {_Destination(address, entry.port) for entry in entries}
 
 
 class _Resolving(threading.local):
@@ -145,6 +247,8 @@ class _Resolving(threading.local):
 
 def _parsed(entry: str) -> _Destination:
     """Return an entry of ``ALLOW``, whose shape ``conf`` has checked, with its port apart."""
+    if entry.startswith("/"):
+        return _Destination(addresses.of_socket(entry), None)
     if _network(entry) is not None:
         return _Destination(entry, None)
     host, colon, port = entry.rpartition(":")
@@ -155,21 +259,17 @@ def _parsed(entry: str) -> _Destination:
 
 def _names(entry: _Destination, destination: _Destination) -> bool:
     """Tell whether an entry of ``ALLOW`` means a destination, whose port may not be known yet."""
+    if destination.host.startswith("/"):
+        return entry.host.startswith("/") and addresses.of_socket(destination.host) == entry.host
     if entry.port is not None and destination.port not in (None, entry.port):
         return False
     address, network = _address(destination.host), _network(entry.host)
-    if address is not None and network is not None:
-        return address in network
-    return fnmatch.fnmatch(destination.host.lower(), entry.host)
-
-
-def _is_local(host: str) -> bool:
-    """Tell whether a host is this machine, by its usual names and addresses."""
-    if host in ("", "localhost", socket.gethostname()) or host.endswith(".localhost"):
+    if address is not None and network is not None and address in network:
         return True
-    address = _address(host)
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped is not None and (mapped.is_loopback or mapped.is_unspecified)
+    # All names of this machine are one, as a client may use another than the settings do.
+    if entry.host and addresses.is_local(entry.host) and addresses.is_local(destination.host):
+        return True
+    return fnmatch.fnmatch(destination.host.lower(), entry.host)
 
 
 @cache
@@ -195,21 +295,70 @@ def _text(host: str | bytes | bytearray) -> str:
 
 def _refuse(destination: _Destination) -> NoReturn:
     frame = sites.outside_of_libraries(sys._getframe(1))
-    if frame is None:
-        place = f"a library, in the thread {threading.current_thread().name!r}"
-    else:
-        place = str(sites.site(frame.f_globals, frame.f_lineno))
-    allow = [*conf.get().network.allow, destination.host]
     target = _target(frame)
     fake = f"  to fake it:        {_backend_line(target)}\n" if target else ""
     raise boundary.keep(
         EscapeError(
             f"A connection to {destination} was refused: no fake answers it.\n"
-            f"  from {place}\n"
+            f"  from {_place_of(frame)}\n"
             f"{fake}"
-            f'  to let it through: ITKIT = {{"NETWORK": {{"ALLOW": {allow!r}}}}}'.replace("'", '"')
+            f"  to let it through: {_allowing(destination.host)}"
         )
     )
+
+
+def _refuse_named(destination: _Destination, place: str) -> NoReturn:
+    frame = sites.outside_of_libraries(sys._getframe(1))
+    reason = (
+        f"{place} names this server of your own, and itkit does not isolate what this client does"
+        " there."
+    )
+    if place == _TESTS_REDIS:
+        reason = (
+            "it is the tests' Redis, and itkit does not put the tests' prefix on what this client"
+            " sends."
+        )
+    raise boundary.keep(
+        EscapeError(
+            f"A connection to {destination} was refused: {reason}\n"
+            f"  from {_place_of(frame)}\n"
+            f"  to let it through: {_allowing(str(destination))}"
+        )
+    )
+
+
+def _refuse_local(destination: _Destination) -> NoReturn:
+    frame = sites.outside_of_libraries(sys._getframe(1))
+    raise boundary.keep(
+        EscapeError(
+            f"A connection to {destination} was refused: no process of this run has started the"
+            ' server there, and ITKIT["NETWORK"]["LOCAL"] is "refuse".\n'
+            f"  from {_place_of(frame)}\n"
+            f"  to let it through: {_allowing(str(destination))}"
+        )
+    )
+
+
+def _unknown(destination: _Destination) -> str:
+    frame = sites.outside_of_libraries(sys._getframe(1))
+    return (
+        f"The tests have connected to {destination}, where a server is that no process of this run"
+        f" has started.\n"
+        f"  from {_place_of(frame)}\n"
+        '  to refuse such connections: ITKIT = {"NETWORK": {"LOCAL": "refuse"}}\n'
+        f"  to allow this one:          {_allowing(str(destination))}"
+    )
+
+
+def _place_of(frame: FrameType | None) -> str:
+    if frame is None:
+        return f"a library, in the thread {threading.current_thread().name!r}"
+    return str(sites.site(frame.f_globals, frame.f_lineno))
+
+
+def _allowing(entry: str) -> str:
+    allow = [*conf.get().network.allow, entry]
+    return f'ITKIT = {{"NETWORK": {{"ALLOW": {allow!r}}}}}'.replace("'", '"')
 
 
 def _target(frame: FrameType | None) -> str | None:

@@ -14,11 +14,16 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
+from django.apps import apps
+from django.db import connections
+
 from itkit import boundary, timeline
 from itkit.boundary import Crossing
+from itkit.conf import did_you_mean
 from itkit.exceptions import ItkitError, ObservationError
 from itkit.fakes import Call
 from itkit.redis.crossings import Command, Observed, observing
+from itkit.redis.policy import command_names
 from itkit.sql import Statement
 
 _TEXT: Final = re.compile(r"'(?:[^']|'')*'")
@@ -74,8 +79,13 @@ class Observation:
         Args:
             count: exactly how many.
             table: its name in the database; statements that read or join it count too.
+
+        Raises:
+            ObservationError: it is another number, or there is no such table.
         """
         found = [query for query in self.queries if table is None or table in tables(query.sql)]
+        if table is not None and not found:
+            _check_table(table)
         if len(found) != count:
             raise ObservationError(_wrong_count(count, len(found), table, found or self.queries))
 
@@ -85,8 +95,14 @@ class Observation:
         Args:
             count: exactly how many.
             name: such as ``"GET"``.
+
+        Raises:
+            ObservationError: it is another number, or there is no such command.
         """
-        found = [one for one in self.commands if name in (None, one.words[0].upper())]
+        wanted = name.upper() if name is not None else None
+        found = [one for one in self.commands if wanted in (None, one.words[0].upper())]
+        if wanted is not None and not found:
+            _check_command(wanted)
         if len(found) != count:
             asked = f"{name} of Redis" if name else "commands of Redis"
             lines = [f"{len(found)} {asked}, expected {count}"]
@@ -154,6 +170,31 @@ def normalised(sql: str) -> str:
 def tables(sql: str) -> frozenset[str]:
     """Return the names of the tables that a statement names behind FROM, JOIN and the like."""
     return frozenset(_TABLE.findall(_TEXT.sub("?", sql)))
+
+
+def _check_table(table: str) -> None:
+    """Find out whether a table of which no statement was seen is one."""
+    known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
+    if table in known:
+        return
+    with boundary.between_tests():  # what is asked here is none of the test's statements
+        for connection in connections.all(initialized_only=True):
+            try:
+                with connection.cursor() as cursor:
+                    known.update(connection.introspection.table_names(cursor, include_views=True))
+            except Exception:  # noqa: BLE001 - a test that may not ask the database is not told
+                return
+    if table not in known:
+        raise ObservationError(f"There is no table {table!r}. {did_you_mean(table, sorted(known))}")
+
+
+def _check_command(name: str) -> None:
+    """Find out whether a command of Redis of which none was seen is one; of modules, all are."""
+    known = command_names()
+    if name not in known and "." not in name:
+        raise ObservationError(
+            f"Redis has no command {name!r}. {did_you_mean(name, sorted(known))}"
+        )
 
 
 def _wrong_count(expected: int, got: int, table: str | None, queries: Sequence[Statement]) -> str:

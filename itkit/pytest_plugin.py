@@ -17,7 +17,7 @@ import pytest
 from itkit import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from itkit.boundary import Timeline
     from itkit.data import TestDataManager
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from itkit.registry import Registry
     from itkit.timeline import TimelineReader
 
+_NOTES = "itkit_notes"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 
 
@@ -57,11 +58,17 @@ class IntegrationPlugin:
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
         self._indexes: dict[str, int] = {}
+        self._found: set[str] = set()
+        self._run: set[str] = set()
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
+        # Each worker imports all tests.
+        number = getattr(config, "workerinput", {}).get("workerid", "gw0")
+        self._tells_of_imports = number == "gw0"
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # of the test that has
+        self._last = ""  # id of the test that was reported last
         config.addinivalue_line(
             "markers",
             f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
@@ -89,8 +96,9 @@ class IntegrationPlugin:
             raise pytest.UsageError(f"itkit: {error}") from error
 
     def pytest_report_header(self) -> list[str]:
-        """Say what the tests run on."""
-        return [self._environment.payload.summary] if self._environment is not None else []
+        """Say what the tests run on, and what itkit's system checks warn of."""
+        current = self._environment
+        return [current.payload.summary, *current.notices] if current is not None else []
 
     # Before pytest-django's, which sorts by the marker that is added here.
     @pytest.hookimpl(tryfirst=True, wrapper=True)
@@ -109,6 +117,24 @@ class IntegrationPlugin:
             self._indexes = seed.indexes([item.nodeid for item in items], first)
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Keep what a module of tests has swallowed while it was imported, to be reported."""
+        report = yield
+        if self._environment is not None:
+            from itkit import boundary, verdicts
+            from itkit.exceptions import TestError
+
+            path = getattr(collector, "path", None)
+            try:
+                verdicts.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
+            except TestError as error:
+                if self._tells_of_imports:
+                    boundary.keep_for(collector.nodeid, error)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
@@ -123,7 +149,10 @@ class IntegrationPlugin:
 
         try:
             with boundary.between_tests():
-                return (yield)
+                value = yield
+            # What it patches belongs to all tests that share it.
+            self._environment.backends.accept_patches()
+            return value  # noqa: TRY300 - an error of the line above is told like the others
         except ItkitError as error:
             if fixturedef.argname != _DATABASES:
                 raise
@@ -144,7 +173,12 @@ class IntegrationPlugin:
         """Fail a test that has passed if the backends were not called as it says."""
         yield
         if self._environment is not None:
-            self._check(partial(self._environment.check_calls, _sources(item)))
+            has_passed = not getattr(
+                item, "_excinfo", None
+            )  # of a TestCase, which raises nothing here
+            self._check(
+                partial(self._environment.check_calls, _sources(item), has_passed=has_passed)
+            )
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
@@ -160,14 +194,66 @@ class IntegrationPlugin:
                 self._ended = boundary.current()
                 self._environment.end_test()
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which tests there are to run."""
+        self._found.update(item.nodeid for item in session.items)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note which tests the workers of pytest-xdist have to run."""
+        self._found.update(ids)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that a test was run, or skipped."""
+        self._run.add(report.nodeid)
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done that had ended."""
+        self._last = nodeid
         self._report_late(nodeid)
 
+    # After pytest-xdist's, which ends its workers.
+    @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Report the same of the last test."""
-        if self._report_late("") and session.exitstatus == pytest.ExitCode.OK:
+        """Shut the ways out; report what outlives the tests, was written elsewhere, was not run."""
+        if self._environment is None:
+            return
+        has_failed = self._report_escape()
+        shut = self._environment.shut() if self._environment.process == os.getpid() else []
+        has_failed |= self._report_late(self._last) or bool(shut)
+        self._report(shut, self._last)
+        if self._is_worker:
+            output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]  # xdist's
+            output[_NOTES] = [list(note) for note in self._environment.notes.take()]
+        if session.exitstatus != pytest.ExitCode.OK:
+            return
+        if has_failed or (not self._is_worker and self._has_not_run_all()):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _report_escape(self) -> bool:
+        from itkit.exceptions import EscapeError
+
+        try:
+            if self._environment is not None:
+                self._environment.check_outside()
+        except EscapeError as error:
+            sys.stderr.write(f"\nitkit: {error}\n")
+            return True
+        return False
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker of pytest-xdist has to tell at the end of the run."""
+        if self._environment is not None:
+            self._environment.notes.add_all(getattr(node, "workeroutput", {}).get(_NOTES, ()))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Tell what is no error, once for each place."""
+        lines = list(self._environment.notes.lines()) if self._environment is not None else []
+        if lines:
+            terminalreporter.section("itkit")
+            for line in lines:
+                terminalreporter.write_line(line)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -204,7 +290,8 @@ class IntegrationPlugin:
         from itkit.exceptions import ItkitError
 
         try:
-            environment.stop()
+            for late in environment.stop():
+                sys.stderr.write(f"itkit: {late.error}\n")
         except ItkitError as error:
             sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
 
@@ -234,6 +321,24 @@ class IntegrationPlugin:
 
         return TimelineReader()
 
+    def _has_not_run_all(self) -> bool:
+        """Tell whether tests were found that were not run, and report that."""
+        from itkit import verdicts
+        from itkit.exceptions import NotRunError
+
+        if self._config.option.collectonly:
+            return False
+        try:
+            verdicts.check_all_run(self._found, self._run)
+        except NotRunError as error:
+            report = pytest.TestReport(
+                "itkit", ("itkit", None, "tests that were not run"), {}, "failed", str(error),
+                "teardown",
+            )  # fmt: skip
+            self._config.hook.pytest_runtest_logreport(report=report)
+            return True
+        return False
+
     def _report_late(self, running: str) -> bool:
         """Tell whether there was anything to report.
 
@@ -245,14 +350,17 @@ class IntegrationPlugin:
         from itkit import verdicts
 
         found = list(verdicts.late())
-        for test, error in found:
+        self._report(found, running)
+        return bool(found)
+
+    def _report(self, late: Iterable[tuple[str, Exception]], running: str) -> None:
+        for test, error in late:
             path, _, name = test.partition("::")
             reported = running if self._is_worker else test
             report = pytest.TestReport(
                 reported, (path, None, name), {}, "failed", str(error), "teardown"
             )
             self._config.hook.pytest_runtest_logreport(report=report)
-        return bool(found)
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

@@ -21,7 +21,10 @@ from itkit.fakes import (
     members_of,
     programming_line,
 )
+from itkit.fakes.answers import Given
+from itkit.fakes.reading import looking_once
 from itkit.locators import Located
+from itkit.patches import Patches
 
 Real = TypeVar("Real")
 
@@ -95,6 +98,16 @@ class Backend:
         """
         self.fake.check_required()
 
+    @property
+    def swapped(self) -> tuple[ClassSwap | FunctionSwap, Any]:
+        """The fake as it is put in place, and the real class or function."""
+        return self._swap, self.real
+
+    @property
+    def setting(self) -> str | None:
+        """The setting that holds the path of the real one, if any does."""
+        return self._settings.setting
+
     def _fake_class(self, real: type) -> None:
         address = _address(self.name)
         self.fake = Fake(
@@ -105,7 +118,7 @@ class Backend:
         )
         builtin = self._builtin
         self.handle = Handle(self.fake) if builtin is None else builtin.handle(self.fake, builtin)
-        self._swap = ClassSwap(real, self.fake)
+        self._swap = ClassSwap(real, self.fake, has_parts=builtin is None)
 
     def _fake_function(self, real: FunctionType) -> None:
         member = function_member(real)
@@ -152,6 +165,11 @@ class Registry:
         }
         self._by_real = {id(backend.real): backend for backend in self._backends.values()}
         self._swapped: ExitStack | None = None
+        faked = [backend for backend in self._backends.values() if not backend.is_real]
+        self._patches = Patches(
+            [backend.swapped for backend in faked],
+            {backend.setting for backend in faked if backend.setting is not None},
+        )
 
     @classmethod
     def from_settings(cls) -> "Registry":
@@ -165,7 +183,7 @@ class Registry:
     def swap(self) -> None:
         """Put the fakes in the place of all backends; a second call does nothing."""
         if self._swapped is None:
-            with ExitStack() as stack:
+            with ExitStack() as stack, looking_once():
                 self._make_current(stack)
                 for backend in self._backends.values():
                     if not backend.is_real:
@@ -199,6 +217,22 @@ class Registry:
         for backend in self._backends.values():
             backend.reset()
 
+    def watch_patches(self) -> None:
+        """Begin to look for what tests leave over the fakes."""
+        self._patches.start()
+
+    def accept_patches(self) -> None:
+        """Let what lies over the fakes now belong to more than the next test."""
+        if self._swapped is not None:
+            self._patches.accept()
+
+    def remove_patches(self) -> list[str]:
+        """Take away what a test has left over the fakes; return a line that tells of each."""
+        if self._swapped is None:
+            self.swap()
+            return ["The fakes are taken out\n    write: with backends.restored():"]
+        return self._patches.remove()
+
     def fakes(self) -> dict[str, Fake]:
         """Return the fakes by the names of their backends, without those that stay real."""
         found = self._backends.items()
@@ -212,6 +246,11 @@ class Registry:
         """
         for backend in self._backends.values():
             backend.check()
+
+    def given(self) -> Iterator[tuple[str, Given, str]]:
+        """Yield what the test has programmed: the method, the line, what no call has used of it."""
+        for backend in self._backends.values():
+            yield from backend.fake.given()
 
     def __getattr__(self, name: str) -> Any:
         """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.

@@ -6,16 +6,20 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Final
 
+from django.conf import settings as django_settings
 from django.db import connections
 
-from itkit import conf, names, postgres
+from itkit import conf, files, names, postgres
 from itkit.exceptions import IsolationError
 from itkit.payload import Payload
 from itkit.seed import Seed
 from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
+
+_ISOLATED_CACHES: Final = ("django.core.cache.backends.db.", "django.core.cache.backends.dummy.")
 
 
 class Run:
@@ -35,6 +39,7 @@ class Run:
         self._seed = seed or Seed.parse(None)
         self._releases = ExitStack()
         self._services: Services | None = None
+        self._databases: postgres.RunDatabases | None = None
         self._notes: list[str] = []
 
     def start(self) -> Payload:
@@ -59,7 +64,9 @@ class Run:
             payload = Payload(
                 run=run,
                 databases=databases,
-                databases_owned=bool(services.postgres and _is_thrown_away(services.postgres)),
+                databases_owned=bool(services.postgres and services.postgres.started),
+                databases_secret=self._databases.secret if self._databases is not None else "",
+                snapshot=_snapshot(_state_to_save(services.postgres)),
                 migrate=self._migrate,
                 redis=redis_url,
                 redis_secret=redis_secret,
@@ -67,6 +74,8 @@ class Run:
                 redis_per_worker=self._gives_each_worker_a_redis(),
                 redis_project=_redis_project(),
                 seed=str(self._seed),
+                process=os.getpid(),
+                files=_directory_of_files(services),
                 summary=_summary(run, services, self._notes, milliseconds),
             )
             self._releases.enter_context(payload.exported())
@@ -81,6 +90,15 @@ class Run:
         """Raise ServiceUnavailableError, with the end of its log, if a server of ours has died."""
         if self._services is not None:
             self._services.check()
+
+    def check_outside(self) -> None:
+        """Find out whether the run has written into data that is not the tests'.
+
+        Raises:
+            EscapeError: it has, in a database that is not itkit's own.
+        """
+        if self._databases is not None:
+            self._databases.check_outside()
 
     def _gives_each_worker_a_redis(self) -> bool:
         return conf.get().redis.per_worker_server and bool(_redis_project())
@@ -99,14 +117,14 @@ class Run:
     def _start_postgres(self, service: Service | None, run: str) -> dict[str, str]:
         if service is None:
             return {}
-        is_thrown_away = _is_thrown_away(service)
-        databases = postgres.RunDatabases(
-            service.url, run, owned=is_thrown_away, is_alone=service.started
-        )
-        if service.state is not None and not is_thrown_away:
-            self._releases.callback(_save_if_worth_it, databases, service.state)
+        if (state := _state_to_save(service)) is not None:
+            self._releases.callback(state.save)
+        databases = postgres.RunDatabases(service.url, run, owned=service.started)
+        self._databases = databases
         self._releases.callback(databases.stop)
-        return databases.start(migrate=self._migrate, rebuild=self._rebuild)
+        homes = databases.start(migrate=self._migrate, rebuild=self._rebuild)
+        self._notes += databases.notes
+        return homes
 
     def _start_redis(self, service: Service | None, run: str) -> str | None:
         """Return the URL of the tests' Redis."""
@@ -148,16 +166,23 @@ class Run:
         return ""
 
 
-def _is_thrown_away(service: Service) -> bool:
-    """Whether nothing of a server is worth clearing: it goes, and what may be saved of it is."""
-    state = service.state
-    is_saved = state is None or state.is_saved or not conf.get().postgres.keep
-    return service.started and is_saved
+def _state_to_save(service: Service | None) -> State | None:
+    """Return what of a server later runs may begin with, where it was not saved before."""
+    state = service.state if service is not None else None
+    return state if state is not None and not state.is_saved and conf.get().postgres.keep else None
 
 
-def _save_if_worth_it(databases: postgres.RunDatabases, state: State) -> None:
-    if databases.holds_templates:
-        state.save()
+def _directory_of_files(services: Services) -> str:
+    """Return where the project's caches in files are led to; nowhere where it has none."""
+    if not files.aliases():
+        return ""
+    directory = services.directory() / "caches"
+    directory.mkdir(mode=0o700)
+    return str(directory)
+
+
+def _snapshot(state: State | None) -> tuple[str, str] | None:
+    return (str(state.data), str(state.snapshot)) if state is not None else None
 
 
 def postgres_need(settings: conf.Settings) -> Need | None:
@@ -245,10 +270,18 @@ def _origin(service: Service) -> str:
     return redact(f"{service.source}, {service.place}")
 
 
-def _left_to_django() -> Iterable[str]:
+def _left_to_django() -> Iterator[str]:
+    """Yield what the tests share with others, or with each other."""
+    from itkit import redis
+
     ours = postgres.postgres_aliases()
-    return [
-        f"database {alias!r} is {connections[alias].vendor}: left to Django"
-        for alias in connections
-        if alias not in ours
-    ]
+    for alias in connections:
+        if alias not in ours:
+            yield f"database {alias!r} is {connections[alias].vendor}: left to Django"
+    in_files = files.aliases()
+    for alias, cache in django_settings.CACHES.items():
+        backend = str(cache["BACKEND"])
+        if alias in in_files:
+            yield f"cache {alias!r} in a directory of the worker"
+        elif not (redis.is_redis(backend) or backend.startswith(_ISOLATED_CACHES)):
+            yield f"cache {alias!r} is {backend.rpartition('.')[2]}: not isolated"

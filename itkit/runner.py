@@ -10,14 +10,21 @@ import functools
 import sys
 import types
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import ItkitError, ServiceUnavailableError
+from itkit.exceptions import (
+    EscapeError,
+    ItkitError,
+    NotRunError,
+    ServiceUnavailableError,
+    TestError,
+)
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -26,7 +33,9 @@ else:
     _Runner = object
 _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
 
+_ErrorHolder = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
 _INDEX = "_itkit_index"
+_NOTES = "add_itkit_notes"
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
 
@@ -46,6 +55,7 @@ class IntegrationRunnerMixin(_Runner):
         self.integration = integration
         self.rebuild = rebuild
         self.itkit_seed = itkit_seed
+        self._found: dict[str, type] = {}
         if integration:
             self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
             # Of this module, as workers get it pickled: a suite of the project's own stays.
@@ -64,10 +74,15 @@ class IntegrationRunnerMixin(_Runner):
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
+        late = 0
         try:
-            return super().run_tests(test_labels, **kwargs)
+            failures = super().run_tests(test_labels, **kwargs) + _escaped(self.log)
         finally:
-            stop(self.log)
+            if (current := environment.current()) is not None:
+                for line in current.notes.lines():
+                    self.log(line)
+            late = stop(self.log)
+        return failures + late
 
     def setup_databases(self, **kwargs: Any) -> Any:
         """Create the test databases, the workers' side by side."""
@@ -86,6 +101,7 @@ class IntegrationRunnerMixin(_Runner):
         suite = super().build_suite(*args, **kwargs)
         if (current := environment.current()) is not None:
             _number(suite, current.first_index)
+            self._found = _kinds(suite)
         return suite
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
@@ -102,7 +118,8 @@ class IntegrationRunnerMixin(_Runner):
             return base
         # With workers, theirs are the tests; this process only hears of them.
         mixin = _ServerWatch if self.parallel > 1 else _TestScope
-        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), {})
+        namespace = {"found": self._found, "has_workers": self.parallel > 1}
+        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), namespace)
 
 
 class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
@@ -137,12 +154,32 @@ def start(log: Callable[[str], None], *, rebuild: bool = False, seeded: str | No
         sys.exit(f"itkit: {error}")
 
 
-def stop(log: Callable[[str], None]) -> None:
-    """End the environment; what could not be cleared is told, and is no reason to fail."""
+def _escaped(log: Callable[[str], None]) -> int:
+    """Return 1 and say so where the run has written into data that is not the tests', else 0."""
+    current = environment.current()
     try:
-        environment.stop()
+        if current is not None:
+            current.check_outside()
+    except EscapeError as error:
+        log(f"itkit: {error}")
+        return 1
+    return 0
+
+
+def stop(log: Callable[[str], None]) -> int:
+    """End the environment; what could not be cleared is told, and is no reason to fail.
+
+    Returns:
+        How much outlives the tests and is no error of theirs yet.
+    """
+    try:
+        found = environment.stop()
     except ItkitError as error:
         log(f"itkit: {error}")
+        return 0
+    for late in found:
+        sys.stderr.write(f"itkit: {late.error}\n")
+    return len(found)
 
 
 def mix_into(runner: type) -> type:
@@ -232,6 +269,12 @@ def _number(suite: Any, first: int) -> None:
         setattr(test, _INDEX, found[test.id()])
 
 
+def _kinds(suite: Any) -> dict[str, type]:
+    """Return the ids of all tests, each with its class."""
+    tests = _iter_test_cases(getattr(suite, "subsuites", suite))
+    return {test.id(): type(test) for test in tests}
+
+
 def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
     return _Skipped(test) if names.TAG in _tags(test) else test
 
@@ -242,7 +285,57 @@ def _tags(test: unittest.TestCase) -> set[str]:
 
 
 class _ServerWatch(unittest.TestResult):
-    """Ends the run when a test fails because a server has died: all others would fail as well."""
+    """Ends the run when a test fails because a server has died: all others would fail as well.
+
+    It also tells what was swallowed while the tests were imported, and which tests were not run.
+
+    Attributes:
+        found: the ids of all tests, each with its class; empty in a worker.
+        has_workers: whether the tests of a class are run, and reported, by a worker as a whole.
+    """
+
+    found: Mapping[str, type] = MappingProxyType({})
+    has_workers = False
+
+    def startTestRun(self) -> None:  # noqa: N802 - unittest's name
+        super().startTestRun()
+        _report_outside(self, lambda: "import of the tests")
+
+    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        self._account(test)
+        super().startTest(test)
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802 - unittest's name
+        self._account(test)
+        super().addSkip(test, reason)
+
+    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        if self.found and self.wasSuccessful():
+            run = [test for test, kind in self.found.items() if self._was_run(test, kind)]
+            try:
+                verdicts.check_all_run(self.found, run)
+            except NotRunError as error:
+                self.addError(_Ended("tests that were not run"), (type(error), error, None))
+        super().stopTestRun()
+
+    @functools.cached_property
+    def _run(self) -> set[str]:
+        """The ids of the tests that were run or skipped, and of what was skipped as a whole."""
+        return set()
+
+    def add_itkit_notes(self, _test: object, notes: Any) -> None:
+        """Take what a worker has to tell at the end of the run: one of its events."""
+        if (current := environment.current()) is not None:
+            current.notes.add_all(notes)
+
+    def _account(self, test: unittest.TestCase) -> None:
+        self._run.add(test.id())
+        if self.has_workers and test.id() in self.found:
+            self._run.add(f"setUpClass ({_class_name(self.found[test.id()])})")
+
+    def _was_run(self, test: str, kind: type) -> bool:
+        groups = (f"setUpClass ({_class_name(kind)})", f"setUpModule ({kind.__module__})")
+        return not self._run.isdisjoint((test, *groups))
 
     def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
         super().addError(test, err)
@@ -279,12 +372,13 @@ class _TestScope(_ServerWatch):
         super().addSubTest(test, subtest, err)
 
     def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
+        _report_outside(self, lambda: f"between tests, before {test.id()}", type(test))
         if (current := environment.current()) is not None:
             current.begin_test(test.id(), getattr(test, _INDEX, None))
             # The first to be added is the last to run, and what they raise is the test's.
             sources = verdicts.sources_of(type(test))
             test.addCleanup(current.check_test, sources)
-            test.addCleanup(current.check_calls, sources)
+            test.addCleanup(_check_calls, test, current, sources)
         super().startTest(test)
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
@@ -294,12 +388,23 @@ class _TestScope(_ServerWatch):
         self._report_late()
 
     def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
+        if (current := environment.current()) is not None:
+            for test, error in current.shut():
+                self.addError(_Ended(test), (type(error), error, None))
+        _report_outside(self, lambda: "after the tests")
         self._report_late()
         super().stopTestRun()
 
     def _report_late(self) -> None:
         for test, error in verdicts.late():
             self.addError(_Ended(test), (type(error), error, None))
+
+
+def _check_calls(
+    test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
+) -> None:
+    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
+    current.check_calls(sources, has_passed=outcome is None or outcome.success)
 
 
 def _note_timeline(err: Any, test: unittest.TestCase) -> None:
@@ -313,12 +418,50 @@ def _note_timeline(err: Any, test: unittest.TestCase) -> None:
 
 
 class _ClassScope(unittest.TestSuite):
-    """Begins the scope of each class before its own set-up."""
+    """Begins the scope of each class, and tells what set-up and tear-down have swallowed."""
+
+    def _handleModuleFixture(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._handleModuleFixture(test, result)  # type: ignore[misc]  # not in the stubs
+        _report_outside(result, lambda: f"setUpModule ({type(test).__module__})", type(test))
 
     def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
-            current.begin_class(f"{type(test).__module__}.{type(test).__qualname__}")
+            current.begin_class(_class_name(type(test)))
         super()._handleClassSetUp(test, result)  # type: ignore[misc]  # not in the stubs
+        _report_outside(result, lambda: f"setUpClass ({_class_name(type(test))})", type(test))
+
+    def _tearDownPreviousClass(self, test: Any, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._tearDownPreviousClass(test, result)  # type: ignore[misc]  # not in the stubs
+        if (previous := getattr(result, "_previousTestClass", None)) is not None:
+            _report_outside(result, lambda: f"tearDownClass ({_class_name(previous)})", previous)
+
+    def _handleModuleTearDown(self, result: Any) -> None:  # noqa: N802 - unittest's name
+        super()._handleModuleTearDown(result)  # type: ignore[misc]  # not in the stubs
+        if (previous := getattr(result, "_previousTestClass", None)) is not None:
+            _report_outside(result, lambda: f"tearDownModule ({previous.__module__})", previous)
+
+
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _report_outside(result: Any, where: Callable[[], str], kind: type | None = None) -> None:
+    """Report what was swallowed where no test was running, and of tests that have ended.
+
+    Args:
+        result: of the tests.
+        where: returns where it was, as unittest calls that; asked only if there is something.
+        kind: the class whose files are the test's own.
+    """
+    if environment.current() is None or boundary.current().test or boundary.is_quiet():
+        return
+    sources = verdicts.sources_of(kind) if kind else frozenset()
+    try:
+        verdicts.check(sources, where(), is_over=True)
+    except TestError as error:
+        result.addError(_ErrorHolder(where()), (type(error), error, None))
+    for test, late in verdicts.late():
+        result.addError(_Ended(test), (type(late), late, None))
 
 
 class _ScopedSuite(ParallelTestSuite):
@@ -379,5 +522,10 @@ def _set_up_spawned(
 def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
     """Run one class of tests in a worker, with the scope of a test around each."""
     runner_class, *rest = args
+    boundary.take_kept()  # a spawned worker has imported the tests, of which the run tells once
     scoped = type("ScopedResult", (_TestScope, runner_class.resultclass), {})
-    return project((functools.partial(runner_class, resultclass=scoped), *rest))
+    index, events = project((functools.partial(runner_class, resultclass=scoped), *rest))
+    current = environment.current()
+    if current is not None and (taken := current.notes.take()):
+        events.append((_NOTES, 0, [tuple(note) for note in taken]))
+    return index, events

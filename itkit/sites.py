@@ -6,6 +6,7 @@ the record while anybody listens: so the function is found in the source, when i
 """
 
 import linecache
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,9 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __package__
+_OWN: Final = f"{Path(__file__).parent}{os.sep}"
+_TEST_DIRECTORIES: Final = frozenset({"test", "tests"})
+_TEST_FILES: Final = frozenset({"conftest.py", "tests.py"})
 _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
 
 
@@ -61,9 +65,31 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     That is neither itkit nor what is installed; None where there is no such frame.
     """
     found: FrameType | None = frame
-    while found is not None and (_is_ours(found) or _is_installed(found.f_globals.get("__file__"))):
+    while found is not None and (_is_ours(found) or is_installed(found.f_globals.get("__file__"))):
         found = found.f_back
     return found
+
+
+def is_own_code(function: Any) -> bool:
+    """Tell whether a function is a user's own: neither itkit's nor what is installed."""
+    namespace = getattr(function, "__globals__", None)
+    return namespace is not None and is_own_file(namespace.get("__file__"))
+
+
+def is_own_file(path: str | None) -> bool:
+    """Tell whether a file is a user's own."""
+    return not is_installed(path) and not str(path).startswith((_OWN, "<"))
+
+
+@lru_cache(maxsize=4096)
+def is_of_tests(path: str) -> bool:
+    """Tell whether a file of the project is code of tests, by its name or that of a directory."""
+    here = Path.cwd()
+    if is_installed(path) or not Path(path).is_relative_to(here):
+        return False
+    *directories, name = Path(path).relative_to(here).parts
+    is_named_so = name in _TEST_FILES or name.startswith("test_") or name.endswith("_test.py")
+    return is_named_so or not _TEST_DIRECTORIES.isdisjoint(directories)
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -71,7 +97,8 @@ def _is_ours(frame: FrameType) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _is_installed(path: str | None) -> bool:
+def is_installed(path: str | None) -> bool:
+    """Tell whether a file is one of a library; what has no file is taken for one."""
     return path is None or path.startswith(_LIBRARIES)
 
 

@@ -14,7 +14,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import DEFAULT_DB_ALIAS
 
-from itkit import boundary, sites
+from itkit import boundary, sites, transactions
 from itkit.boundary import Crossing
 
 _TABLE: Final = r'(?:ONLY\s+)?(?:["`\w]+\.)?["`]?(?P<table>[^\s"`(,;]+)'
@@ -83,6 +83,7 @@ def recorded() -> Iterator[None]:
             _listen(connection)
         for method, what in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK")):
             releases.enter_context(_replaced(method, _ending(what)))
+        releases.enter_context(transactions.followed())
         releases.enter_context(_replaced("run_and_clear_commit_hooks", _hooking))
         yield
     for connection in connections.all(initialized_only=True):
@@ -111,6 +112,12 @@ def _record(
     text = sys.intern(sql) if type(sql) is str else str(sql)
     statement = Statement(_caller(), text, context["connection"].alias)
     timeline.record(statement)
+    if timeline.has_ended and _WRITING.match(text):
+        statement.error = boundary.late(
+            f"{statement.name} was sent", statement.strand, statement.site
+        )
+        raise statement.error
+    transactions.note_statement(context["connection"], text)
     try:
         return execute(sql, params, many, context)
     except BaseException as error:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from itkit.exceptions import ConfigurationError
@@ -75,6 +76,7 @@ class ServerURL:
         return f"?{urlencode(options)}" if options else ""
 
 
+@lru_cache(maxsize=64)  # those of a run are asked for in each test
 def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
     """Take a URL apart. For Postgres, no host means libpq's own default: its local socket.
 

@@ -1,45 +1,113 @@
 """What fails a test although the application has swallowed the error that says so.
 
-An error that was kept (``boundary.keep``) counts unless the test has seen it itself: then it has
-passed a frame of the test's own source, or ``assertRaises`` has taken its traceback away.
+An error that was kept (``boundary.keep``) counts unless the test has seen it itself. It has where
+the frame that caught the error, which is the outermost of its traceback, is of the test's own code,
+where ``assertRaises`` has taken the traceback away, or where a test has asked a future for it.
 """
 
+import asyncio
+import gc
+import opcode
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
-from itkit import boundary
-from itkit.exceptions import ElsewhereError, SwallowedError
+from itkit import boundary, sites
+from itkit.boundary import Timeline
+from itkit.exceptions import (
+    ElsewhereError,
+    FoundError,
+    ItkitError,
+    NeverRunError,
+    NotRunError,
+    SwallowedError,
+    TestError,
+)
+from itkit.fakes import Call
+from itkit.fakes.members import Kind
 from itkit.sites import Site
 
 _PACKAGE = f"{Path(__file__).parent}{os.sep}"
 _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
+_REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
+"""Packages that catch an error to report it, or on behalf of a test that expects it."""
+_ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
+_RUN_BY: Final = {
+    Kind.COROUTINE: ("coroutine", "awaited", "Write: await ..."),
+    Kind.GENERATOR: ("generator", "iterated", "Write: for item in ...: or list(...)"),
+    Kind.ASYNC_GENERATOR: ("generator", "iterated", "Write: async for item in ...:"),
+    Kind.CONTEXT: ("context manager", "entered", "Write: with ...:"),
+    Kind.ASYNC_CONTEXT: ("context manager", "entered", "Write: async with ...:"),
+}
+"""By the kind of a method: what it returns, what is to be done with that, and how."""
+_MOST_SHOWN: Final = 20
+_ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
-def check(sources: frozenset[str]) -> None:
+def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = False) -> None:
     """Find out whether the application has swallowed what fails the running test.
 
     What was found is found once.
 
     Args:
         sources: paths of the files whose frames are the test's own.
+        what: fails, for the message.
+        is_over: whether nothing of the test is to come.
 
     Raises:
         SwallowedError: it has; the first error is the cause, and the message tells all.
+        FoundError: nothing was swallowed, but something else was found that fails the test.
     """
-    timeline = boundary.current()
-    kept, timeline.kept = timeline.kept, []
-    swallowed = [error for error in kept if not _was_seen(error, sources)]
+    timeline, kept = boundary.take_kept()
+    if not kept and not timeline.made:  # as in nearly all tests
+        return
+    found = [
+        error
+        for error in kept
+        if isinstance(error, FoundError) and not _was_found(error, timeline, sources)
+    ]
+    found += _never_run(timeline) if is_over else ()
+    raised = [error for error in kept if not isinstance(error, FoundError)]
+    swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
+    if found and not swallowed:
+        raise type(found[0])("\n".join(map(str, found)))
     if swallowed:
-        raise SwallowedError(_message(swallowed)) from swallowed[0]
+        swallowed += found
+        raise SwallowedError(_message(swallowed, what)) from swallowed[0]
 
 
-def late() -> Iterator[tuple[str, SwallowedError]]:
+def late() -> Iterator[tuple[str, TestError]]:
     """Yield, once, a test that has ended and what it has done since, for each time."""
     for test, error in boundary.take_late():
+        if isinstance(error, FoundError):
+            yield test, error
+            continue
         yield test, SwallowedError(_described(error).removeprefix("  "))
+
+
+def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
+    """Find out whether all tests that were found were run, or skipped.
+
+    Args:
+        found: their ids.
+        run: the ids of those that were.
+
+    Raises:
+        NotRunError: some were not; the message names them.
+    """
+    missing = sorted(set(found).difference(run))
+    if missing:
+        shown = [f"  {test}" for test in missing[:_MOST_SHOWN]]
+        if len(missing) > len(shown):
+            shown.append(f"  and {len(missing) - len(shown)} more")
+        raise NotRunError(
+            f"{len(missing)} of the tests that were found were not run: the run was interrupted, or"
+            " a process that was to run them has ended.\n" + "\n".join(shown)
+        )
 
 
 def sources_of(test: type) -> frozenset[str]:
@@ -49,27 +117,91 @@ def sources_of(test: type) -> frozenset[str]:
     return frozenset(path for path in paths if path is not None)
 
 
-def _was_seen(error: BaseException, sources: frozenset[str]) -> bool:
-    passed = [frame.path for frame in _frames(error.__traceback__)]
+def _never_run(timeline: Timeline) -> Iterator[FoundError]:
+    """Yield, once, what there is to say of calls that were made and have never happened."""
+    made, timeline.made = timeline.made, []
+    happened = {id(crossing) for crossing in timeline} if made else set()
+    for call in made:
+        if id(call) not in happened and isinstance(call, Call):
+            returned, missing, remedy = _RUN_BY[call.method.member.kind]
+            yield NeverRunError(
+                f"{call!r} was called, but its {returned} was never {missing}, so the call has not"
+                f" happened.\n  called at {call.site}\n  {remedy}"
+            )
+
+
+def _was_found(error: FoundError, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Tell whether the test has looked at something itself, or has caught the error behind it."""
+    behind = error.behind
+    return error.is_seen or (behind is not None and _was_seen(behind, timeline, sources))
+
+
+def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Tell whether the test has caught an error itself, or has got it in another way."""
     if isinstance(error, ElsewhereError):
         return False
-    return not passed or not sources.isdisjoint(passed)
+    if error.__traceback__ is None:  # assertRaises takes it away
+        return True
+    if any(asked is error and _is_of_tests(path, sources) for asked, path in timeline.asked):
+        return True
+    return _was_caught_by(sources, error, error.__traceback__, timeline)
 
 
-def _message(swallowed: Iterable[BaseException]) -> str:
+def _was_caught_by(
+    sources: frozenset[str], error: BaseException, caught: TracebackType, timeline: Timeline
+) -> bool:
+    """Tell whether the outermost frame of an error is the test's, and has caught the error."""
+    frame = caught.tb_frame
+    if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _REPORTING:
+        return True
+    if not _is_of_tests(frame.f_code.co_filename, sources):
+        return False
+    if frame.f_code.co_flags & _ASYNCHRONOUS and _has_ended_by(caught):
+        # Asyncio has caught it, for whoever asks the task.
+        return not _is_unasked(error, timeline)
+    return not _has_ended_by(caught)
+
+
+def _is_of_tests(path: str, sources: frozenset[str]) -> bool:
+    """Tell whether a file is the test's own, or one that tests have in common."""
+    return path in sources or sites.is_of_tests(path)
+
+
+def _has_ended_by(caught: TracebackType) -> bool:
+    """Tell whether the outermost frame of an error has ended by it, and so has not caught it.
+
+    Then it was code written in C that did: what starts a thread or runs a task.
+    """
+    last = caught.tb_frame.f_lasti
+    return last == caught.tb_lasti or caught.tb_frame.f_code.co_code[last] in _ENDING_BY_AN_ERROR
+
+
+def _is_unasked(error: BaseException, timeline: Timeline) -> bool:
+    """Tell whether nobody has asked for the error of a task, which may be collected by now."""
+    if any(unasked is error for unasked in timeline.unasked):
+        return True
+    # By its type: an object that is lazy about its class would be evaluated.
+    tasks = [task for task in gc.get_objects() if issubclass(type(task), asyncio.Future)]
+    return any(task._exception is error and task._log_traceback for task in tasks)
+
+
+def _message(swallowed: Iterable[BaseException], what: str) -> str:
     shown = [_described(error) for error in swallowed]
     count = "an error that fails" if len(shown) == 1 else f"{len(shown)} errors that fail"
-    return "\n".join([f"The application has swallowed {count} this test:", *shown])
+    return "\n".join([f"The application has swallowed {count} {what}:", *shown])
 
 
 def _described(error: BaseException) -> str:
     where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
-    text = "\n".join(f"  {line}" for line in str(error).splitlines())
+    told = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
+    text = "\n".join(f"  {line}" for line in told.splitlines())
     frames = [
         frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
     ]
-    caught = f"\n  caught at {frames[0]}" if frames else ""
-    return f"{where}{text}{caught}"
+    if not frames:
+        return f"{where}{text}"
+    called = f"\n  called at {frames[-1]}" if not isinstance(error, ItkitError) else ""
+    return f"{where}{text}{called}\n  caught at {frames[0]}"
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[Site]:

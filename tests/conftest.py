@@ -103,6 +103,18 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
         started.kill()
 
 
+@pytest.fixture
+def shared_servers(request: pytest.FixtureRequest) -> None:
+    """Have a project's runs use the servers of the session, which halves the time of most runs.
+
+    For modules that test something else than servers: ``pytest.mark.usefixtures``.
+    """
+    if "project" in request.fixturenames:
+        project = request.getfixturevalue("project")
+        project.env["ITKIT_POSTGRES_URL"] = request.getfixturevalue("postgres_url")
+        project.env["ITKIT_REDIS_URL"] = request.getfixturevalue("redis_url")
+
+
 @pytest.fixture(scope="session")
 def machine() -> Iterator[sentinels.Machine]:
     """The servers of a developer's machine."""

@@ -143,9 +143,16 @@ def interruptible() -> Iterator[None]:
 
 
 def environment(**own: str) -> dict[str, str]:
-    """Return the environment of a user's command: nothing of this run of pytest is in it."""
+    """Return the environment of a user's command: nothing of this run of pytest is in it.
+
+    Nor is it told that it runs in CI, where pytest prints its summary in another way.
+    """
     prefixes = ("ITKIT_", "DJANGO_", "PYTEST_")
-    inherited = {k: value for k, value in os.environ.items() if not k.startswith(prefixes)}
+    inherited = {
+        k: value
+        for k, value in os.environ.items()
+        if not k.startswith(prefixes) and k not in ("BUILD_NUMBER", "CI")
+    }
     # Of two edits within a second Python would see the first only.
     return inherited | {"PYTHONDONTWRITEBYTECODE": "1"} | own
 
@@ -209,9 +216,9 @@ class Project:
 
         On a server that other tests use as well nothing is kept, if the test does not ask for it.
         """
-        if "ITKIT_POSTGRES_URL" in env:
-            env = {"ITKIT_POSTGRES_KEEP": "0"} | env
         environment = self.env | env
+        if "ITKIT_POSTGRES_URL" in environment:
+            environment = {"ITKIT_POSTGRES_KEEP": "0"} | environment
         if self._warm is not None and self._warm.can_run(command, environment):
             process = self._warm.start(command, self.path, environment)
         else:

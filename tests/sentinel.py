@@ -6,8 +6,8 @@ project is pointed at it by ``Sentinel.point``; the test compares ``Sentinel.dig
 and after. The digest leaves out only what is itkit's own by its name, which ``Sentinel.ours()``
 returns.
 
-``ROLES`` are the logins that a developer may have: ``boss`` is a superuser, ``builder`` may create
-databases, ``poor`` owns ``dev`` and may create schemas in it but no database, ``guest`` may use the
+``ROLES`` are the logins that a developer may have: ``boss`` is a superuser, ``maker`` may create
+databases and roles, ``builder`` may create databases, ``poor`` owns ``dev`` and may create schemas in it but no database, ``guest`` may use the
 tables of ``dev`` but create nothing.
 """
 
@@ -34,11 +34,12 @@ from tests import redis_server
 from tests.projects import Project, directory
 
 DATABASE: Final = "dev"
-ROLES: Final = ("boss", "builder", "poor", "guest")
+ROLES: Final = ("boss", "maker", "builder", "poor", "guest")
 MEMCACHED: Final = shutil.which("memcached")
 
 _ROLES: Final = """
     CREATE ROLE boss LOGIN SUPERUSER;
+    CREATE ROLE maker LOGIN CREATEDB CREATEROLE;
     CREATE ROLE builder LOGIN CREATEDB;
     CREATE ROLE poor LOGIN;
     CREATE ROLE guest LOGIN;
@@ -104,7 +105,10 @@ _SERVER: Final = (
         "SELECT oid, rolname, rolsuper, rolcreatedb, rolcanlogin, rolconfig FROM pg_roles"
         " WHERE rolname !~ '^itkit_'"
     ),
-    "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting",
+    (
+        "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting"
+        " WHERE NOT EXISTS (SELECT FROM pg_roles WHERE oid = setrole AND rolname ~ '^itkit_')"
+    ),
 )
 _KEYS: Final[dict[int, dict[str, Any]]] = {
     0: {"mine": "1", ":1:mine": "2", "session:abc": "3"},
@@ -201,7 +205,10 @@ class Sentinel:
                     sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
                 )
             for name in _column(
-                server, "SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_|postgres$)'"
+                server,
+                # What one of them has granted about another goes with the latter.
+                "SELECT rolname FROM pg_roles WHERE rolname !~ '^(pg_|postgres$)'"
+                " ORDER BY rolname !~ '^itkit_'",
             ):
                 server.execute(sql.SQL("DROP OWNED BY {0}").format(sql.Identifier(name)))
                 server.execute(sql.SQL("DROP ROLE {0}").format(sql.Identifier(name)))
@@ -216,7 +223,7 @@ class Sentinel:
             connection.execute("ALTER SCHEMA reporting OWNER TO poor")
             connection.execute(
                 "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, reporting"
-                " TO builder, guest"
+                " TO maker, builder, guest"
             )
 
 
@@ -250,6 +257,9 @@ def _running_postgres(programs: Path) -> Iterator[int]:
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, **user.process_arguments}
         initdb = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run([*initdb, "-E", "UTF8", "--locale=C"], check=True, cwd="/", **quiet)
+        # Since Postgres 16 a line can ask the roles of itkit for the password, and nobody else.
+        access = data / "pg_hba.conf"
+        access.write_text(f"host all /^itkit_ 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
         # Rows stay where they are: autovacuum would move none, but let their places be used again.
         settings = {
             "listen_addresses": "127.0.0.1",

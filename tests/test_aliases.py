@@ -5,6 +5,8 @@ import pytest
 from tests.doors import enter, repeated, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 PARALLEL = [
     "django, two forked workers",
     "django, two spawned workers",

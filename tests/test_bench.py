@@ -6,6 +6,8 @@ import pytest
 
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 MODELS = """
     from django.core.validators import MinValueValidator
     from django.db import models

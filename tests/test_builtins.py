@@ -9,6 +9,8 @@ from itkit.exceptions import ConfigurationError
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 SINCE_6_0 = django.VERSION >= (6, 0)
 
 MAIL = """

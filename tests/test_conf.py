@@ -52,7 +52,7 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ({"POSTGRESS": {}}, "itkit.E001 ITKIT has no key 'POSTGRESS'. Did you mean 'POSTGRES'?"),
         (
             {"zzz": 1},
-            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, NETWORK, POSTGRES, REDIS, SOURCE, START_TIMEOUT.",
+            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, EFFECTS, NETWORK, POSTGRES, REDIS, SOURCE, START_TIMEOUT, UNUSED.",
         ),
         ({5: 1}, "itkit.E001 ITKIT has no key 5."),
         (
@@ -143,3 +143,27 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "5")
     monkeypatch.setenv("ITKIT_POSTGRES_KEEP", "many")
     assert "the environment variable ITKIT_POSTGRES_KEEP is 'many'" in mistakes_of({})[0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("ITKIT_POSTGRES_ISOLATON", "Did you mean 'ITKIT_POSTGRES_ISOLATION'?"),
+        ("ITKIT_REDISURL", "Did you mean 'ITKIT_REDIS_URL'?"),
+        ("ITKIT_SOURCES", "Did you mean 'ITKIT_SOURCE'?"),
+    ],
+)
+def test_a_variable_of_the_environment_that_nothing_reads_is_a_mistake(
+    variable: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    expected = f"itkit.E014 The environment variable {variable} is none of itkit's. {hint}"
+    assert mistakes_of({}) == [expected]
+
+
+@pytest.mark.parametrize("variable", ["ITKIT_PAYLOAD", "ITKIT_TEST", "ITKIT_TEST_ROUNDS"])
+def test_a_variable_that_itkit_sets_itself_is_none(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert mistakes_of({}) == []

@@ -19,6 +19,8 @@ from tests.doors import SERIAL, enter, write_tests
 from tests.fakes_app import ReallyCalledError
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 
 class IRates(ABC):
     @abstractmethod

@@ -14,7 +14,7 @@ from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext, override_settings
 from factory.django import DjangoModelFactory
 
-from itkit.data import TestDataManager
+from itkit.data import TestDataManager, maker
 from itkit.exceptions import DataError
 from tests.conftest import ALIAS
 from tests.kinds import factories
@@ -29,6 +29,7 @@ from tests.kinds.models import (
     Label,
     Place,
     Post,
+    Remark,
     Serial,
     Slugged,
 )
@@ -413,6 +414,7 @@ def test_values_that_are_no_columns_are_left_to_model_bakery(data):
     products = data.create_batch(Product, 2, tags=tags)
     assert [product.tags.count() for product in products] == [2, 2]
     assert "one by one: tags is no column of it" in str(data.explain())
+    assert maker._obstacle_of_values(Remark, ("about",)) == "about is no column of it"
 
 
 def test_a_database_without_sequences_says_so(db):

@@ -15,6 +15,8 @@ from tests.kinds.models import Author, Bistro, Label, Post
 from tests.projects import Project
 from tests.shopdata.models import Customer, Order
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 OURS = "ours"  # an alias whose tables are in a schema of itkit
 
 

@@ -21,6 +21,8 @@ from tests.projects import Project
 from tests.shopdata.models import Product
 from tests.test_data_bulk import contents, empty
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 
 @pytest.fixture
 def data(database, tmp_path):

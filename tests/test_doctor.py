@@ -7,6 +7,8 @@ import pytest
 from itkit.postgres.escapes import escapes, is_sql
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 MIGRATION = '''
 """Docs say SELECT * FROM public.docstring."""
 from django.contrib.postgres.operations import CreateExtension, TrigramExtension

@@ -12,6 +12,8 @@ from tests.doors import SERIAL, enter, slow
 from tests.pooler import pooler
 from tests.projects import Project, Result
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 ONE = """
     from itkit.test import IntegrationTestCase
     from shop.models import Customer

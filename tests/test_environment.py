@@ -2,16 +2,28 @@
 
 import json
 import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from django.test import override_settings
 
 from itkit import environment
-from itkit.exceptions import ConfigurationError, ItkitError
+from itkit.exceptions import ConfigurationError, ItkitError, RunOverError
 from itkit.names import PAYLOAD_VARIABLE
 from itkit.payload import Payload
 from itkit.redis.server import connected
 from tests import fakes_app
+
+
+@pytest.fixture(autouse=True)
+def reopened() -> Iterator[None]:
+    """Give this process back what it had, which nobody else does after a run."""
+    yield
+    environment.reopen()
+
 
 BACKENDS = {"BACKENDS": {"payments": {"TARGET": "tests.fakes_app.StripeGateway"}}}
 
@@ -39,7 +51,42 @@ def test_backends_are_real_before_and_after_and_forget_between_tests() -> None:
         started.begin_test("a test")
         assert started.backends.payments.call_count("charge") == 0
         environment.stop()
+        with pytest.raises(RunOverError, match="or a call of a backend was refused"):
+            fakes_app.StripeGateway().charge(1, "t")
+        environment.reopen()
     assert vars(fakes_app.StripeGateway)["charge"] is real
+
+
+def test_a_runner_that_ends_some_tests_may_begin_others() -> None:
+    started = environment.start()
+    assert started.shut() == []
+    assert started.shut() == []
+    refused = _what_a_thread_gets(lambda: subprocess.run([sys.executable, "-V"], check=True))
+    assert "A process was refused: the run" in refused
+    assert "started at tests/test_environment.py" in refused
+    started.begin_test("another test")
+    assert _what_a_thread_gets(lambda: subprocess.run([sys.executable, "-V"], check=True)) == ""
+    started.end_test()
+    assert environment.stop() == []
+    assert "was refused" in _what_a_thread_gets(lambda: os.system("true"))
+    subprocess.run([sys.executable, "-V"], check=True)  # the main thread may
+    environment.reopen()
+    assert _what_a_thread_gets(lambda: os.system("true")) == ""
+
+
+def _what_a_thread_gets(action: Callable[[], object]) -> str:
+    found = [""]
+
+    def act() -> None:
+        try:
+            action()
+        except RunOverError as error:
+            found.append(str(error))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+    return found[-1]
 
 
 def test_stopping_twice_is_stopping_once() -> None:

@@ -14,6 +14,8 @@ from itkit.redis.joined import joined
 from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.projects import Project, wait_until
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 BASE = """
     import os
     import subprocess

@@ -218,3 +218,70 @@ def test_an_alias_is_found_in_a_dict_of_paths_and_in_one_of_entries(entry):
 )
 def test_an_alias_that_leads_nowhere_is_a_mistake(entry, table, mistake):
     assert mistakes_of(entry, GATEWAYS=table) == [mistake]
+
+
+class Meta(type):
+    @property
+    def charges(cls):
+        return None
+
+
+class Held:
+    def create(self): ...
+
+
+class WithRemains(metaclass=Meta):
+    charge_class = Held
+
+    class Inner:
+        def refund(self): ...
+
+    def pay(self): ...
+
+    def ping(self): ...
+
+
+def in_module(name):
+    """Put a class into a module of the application: those of tests are left out."""
+
+    def move(kind):
+        kind.__module__ = name
+        return kind
+
+    return move
+
+
+@in_module("app.gateways")
+class Silent(WithRemains):
+    def pay(self): ...
+
+    def ping(self):
+        return super().ping()
+
+
+def test_what_stays_real_of_a_backend_is_a_warning_that_names_it():
+    with backends(payments={"TARGET": f"{__name__}.WithRemains"}):
+        assert locators.mistakes() == []
+        (warning,) = locators.warnings()
+
+    assert warning.id == "itkit.W002"
+    assert warning.message == (
+        f'ITKIT["BACKENDS"]["payments"] fakes \'{__name__}.WithRemains\', of which this stays real:'
+        f" charges of its metaclass Meta; charge_class, the class {__name__}.Held;"
+        " pay of its subclass app.gateways.Silent."
+    )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"TARGET": f"{__name__}.WithRemains", "MODE": "real"},
+        {"TARGET": STRIPE},
+        {"TARGET": "openai.OpenAI"},
+        {"TARGET": "stripe.StripeClient"},
+        {"TARGET": "tests.parts_app.Nesting"},
+    ],
+)
+def test_a_backend_of_which_all_is_faked_or_all_is_real_is_no_warning(entry):
+    with backends(payments=entry):
+        assert (locators.mistakes(), locators.warnings()) == ([], [])

@@ -17,6 +17,8 @@ from itkit.exceptions import EscapeError
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 NOWHERE = "192.0.2.1"  # of RFC 5737: nobody is there
 
 
@@ -169,7 +171,7 @@ def test_an_allowed_port_is_no_other():
 
 def test_the_addresses_of_an_allowed_name_are_let_through(monkeypatch):
     # The names that this machine can look up without a network are its own.
-    monkeypatch.setattr(network, "_is_local", lambda host: False)
+    monkeypatch.setattr(network.addresses, "is_local", lambda host: False)
     monkeypatch.setattr(network, "_own_addresses", lambda resolving: frozenset())
     allowed = {"NETWORK": {"ALLOW": ["localhost"]}}
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -184,18 +186,27 @@ def test_the_addresses_of_an_allowed_name_are_let_through(monkeypatch):
 
 
 def test_hosts_of_the_tests_own_servers_are_let_through():
-    with override_settings(ITKIT={}), network.guarded([NOWHERE]):
+    with override_settings(ITKIT={}), network.guarded(network.Servers(own=(NOWHERE,))):
         assert _reaches_the_network()
 
 
 @pytest.mark.parametrize(
-    ("engine", "is_reached"),
-    [("django.db.backends.mysql", True), ("django.db.backends.postgresql", False)],
+    ("database", "port", "is_reached"),
+    [
+        ({"ENGINE": "django.db.backends.mysql"}, 3306, True),
+        ({"ENGINE": "django.db.backends.mysql"}, 443, False),
+        ({"ENGINE": "django.db.backends.mysql", "PORT": "3307"}, 3307, True),
+        ({"ENGINE": "django.db.backends.mysql", "PORT": 3307}, 3306, False),
+        ({"ENGINE": "django.db.backends.oracle"}, 1521, True),
+        ({"ENGINE": "a.backend.of.ones.own"}, 443, True),  # no port is known of it
+        ({"ENGINE": "django.db.backends.sqlite3", "PORT": "3306"}, 3306, False),
+        ({"ENGINE": "django.db.backends.postgresql"}, 5432, False),
+    ],
 )
-def test_a_database_that_is_left_to_django_is_let_through(engine, is_reached):
-    databases = {"default": {"ENGINE": engine, "HOST": NOWHERE}}
+def test_a_database_that_is_left_to_django_is_let_through_at_its_port(database, port, is_reached):
+    databases = {"default": {**database, "HOST": NOWHERE}}
     with patched_databases(databases), override_settings(ITKIT={}), network.guarded():
-        assert _reaches_the_network() is is_reached
+        assert _reaches_the_network((NOWHERE, port)) is is_reached
 
 
 @contextmanager
@@ -217,10 +228,10 @@ def test_the_guard_can_be_switched_off_and_ends_with_its_block():
         assert _reaches_the_network()
 
 
-def _reaches_the_network():
+def _reaches_the_network(address=(NOWHERE, 443)):
     """Tell whether the system was asked, whatever it makes of an address that nobody has."""
     try:
-        connect()
+        connect(address)
     except OSError:
         return True
     except EscapeError:

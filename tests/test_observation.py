@@ -2,11 +2,13 @@
 
 import pytest
 
-from itkit import observation
-from itkit.exceptions import ItkitError
+from itkit import boundary, observation
+from itkit.exceptions import ItkitError, ObservationError
 from itkit.observation import observe
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
+
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,39 @@ def test_a_statement_without_its_values(sql, expected):
 )
 def test_the_tables_of_a_statement(sql, expected):
     assert observation.tables(sql) == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["get", "SET", "PUBLISH", "FLUSHDB", "XADD", "EVALSHA", "JSON.GET"]
+)
+def test_commands_of_every_kind_are_known(name):
+    observation._check_command(name.upper())
+
+
+@pytest.mark.parametrize(("name", "hint"), [("SETT", "'SET'"), ("HGETAL", "'HGETALL'")])
+def test_a_command_that_redis_does_not_have_is_an_error(name, hint):
+    seen = observation.Observation(boundary.new_timeline("a test"))
+    try:
+        with pytest.raises(ObservationError, match=f"no command '{name}'. Did you mean {hint}"):
+            seen.assert_commands(0, name)
+        seen.assert_commands(0, "get")
+    finally:
+        boundary.new_timeline()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("table", "hint"),
+    [("auth_usr", "'auth_user'"), ("django_conten_type", "'django_content_type'")],
+)
+def test_a_table_that_does_not_exist_is_an_error(table, hint):
+    seen = observation.Observation(boundary.new_timeline("a test"))
+    try:
+        with pytest.raises(ObservationError, match=f"no table '{table}'. Did you mean {hint}"):
+            seen.assert_queries(0, table)
+        seen.assert_queries(0, "auth_user")
+    finally:
+        boundary.new_timeline()
 
 
 def test_there_is_nothing_to_observe_without_a_test():
@@ -71,7 +106,14 @@ TESTS = """
             seen.assert_queries(3)
             seen.assert_queries(2, "shop_customer")
             seen.assert_queries(1, "shop_currency")
-            seen.assert_queries(0, "shop_order")
+            seen.assert_queries(0, "auth_user")
+            with self.assertRaisesRegex(ObservationError, "no table 'shop_custmer'. Did you mean"):
+                seen.assert_queries(0, "shop_custmer")
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE shop_extra (id int)")
+            before = len(self.timeline)
+            seen.assert_queries(0, "shop_extra")  # which only the database knows
+            self.assertEqual(len(self.timeline), before)
 
         def test_queries_of_threads_are_seen(self):
             def count():
@@ -214,6 +256,7 @@ def test_a_project_observes_itself(door, project: Project):
 
 def test_a_worker_with_a_server_of_its_own_is_observed_too(project: Project):
     project.settings('ITKIT["REDIS"] = {"PER_WORKER_SERVER": True}')
+    del project.env["ITKIT_REDIS_URL"]
     write_tests(project, TESTS)
     result = enter("pytest", project, "-k", "Caches")
 

@@ -47,7 +47,7 @@ HOSTILE = """
             database = settings.DATABASES["default"]
             with psycopg.connect(
                 host=database["HOST"], port=database["PORT"] or None, user=database["USER"],
-                dbname=database["NAME"], autocommit=True,
+                password=database["PASSWORD"], dbname=database["NAME"], autocommit=True,
             ) as own:
                 for statement in ("DELETE FROM shop_customer", "CREATE TABLE mine (n int)"):
                     try:

@@ -5,6 +5,8 @@ import pytest
 from tests.doors import TESTS, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 
 def test_pytest_functions_have_the_same_semantics(project: Project) -> None:
     project.write(

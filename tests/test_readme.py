@@ -238,3 +238,13 @@ def test_every_environment_variable_is_told() -> None:
 def test_every_check_has_its_row() -> None:
     documented = re.findall(r"itkit\.[EW]\d{3}", checks.__doc__ or "")
     assert documented == re.findall(r"^\| `(itkit\.[EW]\d{3})` \|", README, re.MULTILINE)
+
+
+def test_false_greens_names_tests_and_settings_that_exist():
+    page = (ROOT / "docs/false-greens.md").read_text()
+    named = set(re.findall(r"\btest_\w+\.py\b", page))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
+    settings = set(re.findall(r"`([A-Z]+(?:\.[A-Z_]+)?)`", page))
+    unknown = [name for name in settings if f"`{name}`" not in README and f'"{name}"' not in README]
+    assert unknown == []

@@ -15,6 +15,8 @@ from itkit.redis import server as servers
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"
 SECRET = "of the run"

@@ -10,6 +10,8 @@ from tests import redis_server
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 TESTS = """
     import asyncio
     import subprocess
@@ -78,6 +80,7 @@ def test_on_a_server_of_the_users_they_go_with_the_run(shop: Project, redis_url:
 
 def test_on_a_server_for_each_worker_as_well(shop: Project) -> None:
     shop.settings('ITKIT["REDIS"]["PER_WORKER_SERVER"] = True')
+    del shop.env["ITKIT_REDIS_URL"]
     result = shop.test("--integration", ITKIT_REDIS_LEAKS="report")
     assert result.counts == {"passed": 5}
     assert "cold" in result.output

@@ -18,6 +18,8 @@ from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project, after
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 BASE = """
     import subprocess
     import sys

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from itkit import boundary
 from itkit.exceptions import IsolationError
 from itkit.postgres import seeds
 from itkit.postgres.glance import Snapshot
@@ -432,10 +433,11 @@ def test_a_session_that_sits_in_a_transaction_is_named_and_ended(
     left.execute("BEGIN")
     left.execute(statement)
     pid = left.info.backend_pid
-    with pytest.warns(RuntimeWarning, match=rf"session {pid}, opened by no connection") as warned:
-        place.reset.run()
-    assert re.findall(r"its last query is (.*) …", str(warned[0].message)) == [told]
-    assert "secret" not in str(warned[0].message)
+    place.reset.run()
+    error = boundary.take_kept()[1][-1]
+    assert f"session {pid}, opened by no connection" in str(error)
+    assert re.findall(r"its last query is (.*) …", str(error)) == [told]
+    assert "secret" not in str(error)
     assert place.state() == before
     with pytest.raises(psycopg.OperationalError):
         left.execute("SELECT 1")

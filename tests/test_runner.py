@@ -2,8 +2,12 @@
 
 import textwrap
 
+import pytest
+
 from tests.doors import TESTS, write_tests
 from tests.projects import Project
+
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 
 def test_djangos_own_options_keep_working(project: Project) -> None:

@@ -1,4 +1,4 @@
-"""The embedded server's cluster, saved as the first run leaves it: the next need not migrate."""
+"""The embedded server's cluster, saved before the first test: the next run need not migrate."""
 
 import shutil
 from collections.abc import Iterator
@@ -89,3 +89,71 @@ def test_a_run_that_fails_has_saved_its_state_all_the_same(shop: Project) -> Non
     assert shop.test("--integration").code != 0
     shop.write("shop/tests.py", TESTS)
     assert not has_migrated(passed(shop))
+
+
+LEAVES = """
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+
+    def value(query):
+        with connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchone()[0]
+
+
+    class Leaves(TransactionTestCase):
+        def test_what_no_schema_isolates(self):
+            print("in", connection.settings_dict["NAME"])
+            self.assertIsNone(value("SELECT to_regclass('public.left_behind')"))
+            self.assertIsNone(value("SELECT to_regrole('left_behind')"))
+            self.assertEqual(value("SELECT count(*) FROM pg_largeobject_metadata"), 0)
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE public.left_behind (n int)")
+                cursor.execute("CREATE ROLE left_behind")
+                cursor.execute("SELECT lo_create(0)")
+                cursor.execute("ALTER SYSTEM SET deadlock_timeout = '5s'")
+"""
+
+
+@pytest.mark.parametrize("isolation", ["schema", "database"])
+def test_nothing_of_the_tests_is_saved(isolation: str, shop: Project) -> None:
+    shop.write("shop/tests.py", LEAVES)
+    env = {"ITKIT_POSTGRES_ISOLATION": isolation, "ITKIT_POSTGRES_ROLE": "project"}
+    for arguments in (["-n", "2"], []):
+        result = shop.pytest("--integration", "-s", *arguments, "shop/tests.py", **env)
+        assert result.counts == {"passed": 1}, result.output
+    assert not has_migrated(result)
+    assert passed(shop, **env).counts == {"passed": 1}
+
+
+def test_unlogged_tables_are_not_saved_without_their_rows(shop: Project, cache_dir: Path) -> None:
+    shop.write(
+        "shop/migrations/0003_unlogged.py",
+        """
+        from django.db import migrations
+
+        class Migration(migrations.Migration):
+            dependencies = [("shop", "0002_tell")]
+            operations = [migrations.RunSQL(
+                "CREATE UNLOGGED TABLE draft (n int); INSERT INTO draft VALUES (7)"
+            )]
+        """,
+    )
+    shop.write(
+        "shop/tests.py",
+        """
+        from django.db import connection
+        from django.test import TestCase
+
+        class Unlogged(TestCase):
+            def test_rows(self):
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT n FROM draft")
+                    self.assertEqual(cursor.fetchall(), [(7,)])
+        """,
+    )
+    before = saved(cache_dir)
+    for _ in range(2):
+        assert "is not saved, so each run migrates: it has unlogged tables" in passed(shop).output
+    assert saved(cache_dir) == before

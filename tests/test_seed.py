@@ -14,6 +14,8 @@ from itkit.seed import Seed
 from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 
 @pytest.mark.parametrize(
     ("given", "expected"),

@@ -114,14 +114,15 @@ def test_a_connection_to_the_plain_port_shows(sentinel: Sentinel) -> None:
 def test_the_roles_may_what_they_are_for(sentinel: Sentinel, role: str) -> None:
     with sentinel.connect(role=role) as connection:
         found = connection.execute(
-            "SELECT rolsuper, rolcreatedb, has_database_privilege(%s, 'CREATE'),"
+            "SELECT rolsuper, rolcreatedb, rolcreaterole, has_database_privilege(%s, 'CREATE'),"
             " has_table_privilege('public.shop_customer', 'DELETE')"
             " FROM pg_roles WHERE rolname = current_user",
             [sentinels.DATABASE],
         ).fetchone()
     assert found == {
-        "boss": (True, False, True, True),
-        "builder": (False, True, False, True),
-        "poor": (False, False, True, True),
-        "guest": (False, False, False, True),
+        "boss": (True, False, False, True, True),
+        "maker": (False, True, True, False, True),
+        "builder": (False, True, False, False, True),
+        "poor": (False, False, False, True, True),
+        "guest": (False, False, False, False, True),
     }[role]  # fmt: skip

@@ -344,7 +344,10 @@ def connection(postgres_url: str, server: dict[str, str]) -> Iterator[Any]:
 
 
 def table_in(connection: Any) -> Callable[[str], None]:
-    return lambda schema: connection.execute(f"CREATE TABLE {schema}.t (id int)".encode())
+    def migrate(schema: str) -> None:
+        connection.execute(f"CREATE TABLE {schema}.t (id int)".encode())
+
+    return migrate
 
 
 def made(connection: Any, fingerprint: str, run: str = RUN) -> SchemaTemplate:

@@ -7,6 +7,8 @@ import pytest
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 APP = """
     from shop.gateways import Stripe
 

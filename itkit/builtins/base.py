@@ -1,13 +1,36 @@
 """What all built-in backends are."""
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, ClassVar, Final
 
+from itkit import boundary, sites
 from itkit.conf import did_you_mean
-from itkit.exceptions import ConfigurationError
-from itkit.fakes import Handle
+from itkit.exceptions import ConfigurationError, TaskCrashError
+from itkit.fakes import Call, Handle
+
+_TELLING: Final = frozenset(
+    {
+        "errors",
+        "failed",
+        "get",
+        "info",
+        "is_finished",
+        "result",
+        "return_value",
+        "state",
+        "status",
+        "successful",
+        "traceback",
+    }
+)
+"""What a test asks of a result, of Celery or of Django, to know of a crash."""
+
+_crashes: dict[int, TaskCrashError] = {}
+"""By the id of the result, which the backend that has run the task holds."""
 
 RUNS: Final = ("never", "now", "commit")
 """When a task is run: by the test itself, at once, or when the transaction is committed."""
@@ -60,6 +83,78 @@ class Builtin(ABC):
             raise ConfigurationError(f"The option {key} is {value!r}, expected one of {expected}.")
 
 
+class TaskRunner(Builtin):
+    """A built-in backend that runs tasks.
+
+    Attributes:
+        results: of the tasks of this test, in order.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self.results: list[Any] = []
+        self._crashes: list[TaskCrashError] = []
+
+    def reset(self) -> None:
+        """Forget the results."""
+        for result in self.results:
+            _crashes.pop(id(result), None)
+        self.results.clear()
+        self._crashes.clear()
+
+    def look(self) -> None:
+        """Note that the test looks at the results, and so at the crashes among them."""
+        for crash in self._crashes:
+            crash.is_seen = True
+
+    def note_crash(
+        self, named: "Named", result: Any, told: str, error: BaseException | None
+    ) -> None:
+        """Have a task that has crashed fail its test, unless the test looks at it.
+
+        Args:
+            named: the task, as it was sent.
+            result: of the task; the test looks at the crash by asking it.
+            told: what it ended with.
+            error: the same, where it is at hand.
+        """
+        story = boundary.own_timeline()
+        sent = next(
+            (call for call in story if isinstance(call, Call) and _sends(call, named)), None
+        )
+        place = f"\n  sent at {sent.site}" if sent is not None else ""
+        crash = TaskCrashError(
+            f"The task {str(named)!r} has crashed, and the test did not look at that: {told}"
+            f"{place}\n"
+            "  Catch the error, read what run() returns, or the error of the call that has sent it."
+        )
+        if error is not None and error.__traceback__ is not None:
+            crash.behind = error
+        if sent is not None:
+            sent.error, sent.crash = error or crash, crash
+        self._crashes.append(crash)
+        _crashes[id(result)] = crash
+        kind: Any = type(result)  # mypy takes no class for hashable
+        object.__setattr__(result, "__class__", _watched(kind))  # it may be frozen
+        boundary.keep_for(story.test, crash)
+
+
+class Results(list[Any]):
+    """The results of tasks, for the test, which looks at the crashes among them by reading one."""
+
+    def __init__(self, results: Iterable[Any], look: Callable[[], None]) -> None:
+        super().__init__(results)
+        self._look = look
+
+    def __getitem__(self, index: Any) -> Any:
+        self._look()
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._look()
+        return super().__iter__()
+
+
 class BuiltinHandle(Handle[Any]):
     """The handle of a built-in backend."""
 
@@ -88,3 +183,23 @@ class Named(str):
         self = super().__new__(cls, name)
         self.take = take
         return self
+
+
+def _sends(call: Call, named: Named) -> bool:
+    return any(argument is named for argument in call.args)
+
+
+@cache
+def _watched(kind: type) -> type:
+    """Return a class of results that notes when code of tests asks for how the task has ended."""
+    if "__getattribute__" in vars(kind):
+        return kind
+    namespace = {"__slots__": (), "__module__": kind.__module__, "__getattribute__": _look_and_get}
+    return type(kind.__name__, (kind,), namespace)
+
+
+def _look_and_get(self: Any, name: str) -> Any:
+    if name in _TELLING and (crash := _crashes.get(id(self))) is not None:
+        asking = sys._getframe(1).f_code.co_filename
+        crash.is_seen = crash.is_seen or sites.is_of_tests(asking)
+    return object.__getattribute__(self, name)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.db import transaction
 
-from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named
+from itkit.builtins.base import RUNS, BuiltinHandle, Named, Results, TaskRunner
 from itkit.exceptions import ConfigurationError
 
 try:
@@ -26,7 +26,7 @@ class Sending:
         self, task: Named, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any
     ) -> Any:
         """Take a task, by its name, with its arguments and options of sending."""
-        return task.take(args, kwargs, options)
+        return task.take(task, args, kwargs, options)
 
 
 class CeleryHandle(BuiltinHandle):
@@ -36,10 +36,16 @@ class CeleryHandle(BuiltinHandle):
 
     def run(self) -> list[Any]:
         """Run the tasks that were not yet, those among them that they send; return the results."""
-        return list(self._builtin.run())
+        return Results(self._builtin.run(), self._builtin.look)
+
+    @property
+    def results(self) -> list[Any]:
+        """The results of the tasks that were run in this test, in order."""
+        self._builtin.look()
+        return list(self._builtin.results)
 
 
-class CeleryTasks(Builtin):
+class CeleryTasks(TaskRunner):
     """The tasks of all apps of Celery in this process, sent by ``delay`` or ``apply_async``.
 
     A task that is sent by its name only, and is not in this process, is recorded and never run.
@@ -66,10 +72,13 @@ class CeleryTasks(Builtin):
             Task.apply_async, Celery.send_task = task, app
 
     def reset(self) -> None:
-        """Forget the tasks that were not run."""
+        """Forget the results, and the tasks that were not run."""
+        super().reset()
         self._waiting.clear()
 
-    def take(self, task: Any, args: Any, kwargs: dict[str, Any], options: dict[str, Any]) -> Any:
+    def take(
+        self, task: Any, named: Named, args: Any, kwargs: dict[str, Any], options: dict[str, Any]
+    ) -> Any:
         """Keep a task, and run it when it is to be; return what the sender gets."""
         task_id = options.get("task_id") or uuid()
         if isinstance(task, Celery):  # that knows no task of this name
@@ -78,6 +87,9 @@ class CeleryTasks(Builtin):
 
         def apply() -> Any:
             result = task.apply(args, kwargs, task_id=task_id, **kept)
+            self.results.append(result)
+            if result.failed():
+                self.note_crash(named, result, repr(result.result), result.result)
             if result.successful() and options.get("chain"):
                 _send_next(task.app, result.result, list(options["chain"]))
             return result

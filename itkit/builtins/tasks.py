@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.test import override_settings
 
-from itkit.builtins.base import RUNS, Builtin, BuiltinHandle, Named
+from itkit.builtins.base import RUNS, BuiltinHandle, Named, Results, TaskRunner
 from itkit.exceptions import ConfigurationError
 
 try:
@@ -31,7 +31,7 @@ class Queue:
 
     def enqueue(self, task: Named, /, *_args: Any, **_kwargs: Any) -> Result:
         """Take a task, by its name, with its arguments; return its result."""
-        return task.take()
+        return task.take(task)
 
 
 class TasksHandle(BuiltinHandle):
@@ -42,14 +42,15 @@ class TasksHandle(BuiltinHandle):
     @property
     def results(self) -> list[Result]:
         """The results of the tasks that were enqueued in this test, in order."""
+        self._builtin.look()
         return list(self._builtin.results)
 
     def run(self) -> list[Result]:
         """Run the tasks that were not yet, those among them that they enqueue; return them."""
-        return list(self._builtin.run())
+        return Results(self._builtin.run(), self._builtin.look)
 
 
-class Tasks(Builtin):
+class Tasks(TaskRunner):
     """All aliases of TASKS.
 
     The results are in the memory of the process, for all its threads.
@@ -62,7 +63,7 @@ class Tasks(Builtin):
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
-        self.results: list[Result] = []
+        self._named: dict[str, Named] = {}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -82,23 +83,32 @@ class Tasks(Builtin):
 
     def reset(self) -> None:
         """Forget the results."""
-        self.results.clear()
+        super().reset()
+        self._named.clear()
 
-    def take(self, backend: "RecordingBackend", result: Result) -> Result:
+    def take(self, backend: "RecordingBackend", result: Result, named: Named) -> Result:
         """Keep the result of a task, run that when it is to be, and return the result."""
         self.results.append(result)
+        self._named[result.id] = named
         if self.option("RUN") == "now":
-            backend.execute(result)
+            self.execute(backend, result)
         elif self.option("RUN") == "commit":
-            transaction.on_commit(partial(backend.execute, result))
+            transaction.on_commit(partial(self.execute, backend, result))
         return result
+
+    def execute(self, backend: "RecordingBackend", result: Result) -> None:
+        """Run a task, and note if it has crashed."""
+        backend.execute(result)
+        if result.status is TaskResultStatus.FAILED and result.id in self._named:
+            told = result.errors[-1].traceback.strip().splitlines()[-1]
+            self.note_crash(self._named.pop(result.id), result, told, None)
 
     def run(self) -> Iterator[Result]:
         """Run the tasks that were not yet, those among them that they enqueue."""
         while waiting := [one for one in self.results if one.status is TaskResultStatus.READY]:
             for result in waiting:
                 backend: Any = result.task.get_backend()
-                backend.execute(result)
+                self.execute(backend, result)
                 yield result
 
 

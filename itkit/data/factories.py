@@ -48,7 +48,7 @@ def is_factory(what: object) -> bool:
 
 def is_inherited(factory: Factory, method: str, base: Factory) -> bool:
     """Return whether a factory has a class method from a base, and none of its own."""
-    own: object = getattr(factory, method).__func__
+    own: object = getattr(getattr(factory, method), "__func__", None)  # a static method has none
     return own is getattr(base, method).__func__
 
 

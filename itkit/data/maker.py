@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import models, router
 
-from itkit.data import factories, lookup, obstacles, recipes
+from itkit.data import factories, lookup, obstacles, recipes, unknown
 from itkit.data.fillers import Fillers, is_empty
 from itkit.data.lookup import ForeignKey
 from itkit.data.plan import BAKERY, Plan
@@ -51,7 +51,7 @@ class Maker:
         """Make an instance of ``model``; ``within`` are the models that wait for it.
 
         Raises:
-            DataError: there are no such states, or more than can be met.
+            DataError: there are no such states or fields, or more states than can be met.
         """
         factory = factories.of_model(model)
         if factory is not None:
@@ -70,6 +70,7 @@ class Maker:
         save: bool = True,
     ) -> Any:
         """Make an instance by a factory of factory_boy, with the traits named by ``states``."""
+        unknown.refuse_for_factory(factory, values)
         values = factories.trait_values(factory, states) | values
         if self._using is not None:
             factory = factories.on_database(factory, self._using)
@@ -94,6 +95,7 @@ class Maker:
 
     def by_recipe(self, recipe: recipes.Recipe, values: Values, *, save: bool = True) -> Any:
         """Make an instance by a recipe of model_bakery."""
+        unknown.refuse_for_recipe(recipe, values)
         model = recipes.model_of(recipe)
         related = self._related(model, recipe.attr_mapping | values, save=save, within=(model,))
         given = {name: value for name, value in values.items() if not _is_nested(name, related)}
@@ -142,6 +144,7 @@ class Maker:
     ) -> Any:
         from model_bakery import baker
 
+        unknown.refuse_for_model(model, values)
         self._refuse_values_of_recycled(model, values)
         related = self._related(model, values, save=save, within=(*within, model))
         given = {name: value for name, value in values.items() if not _is_nested(name, related)}
@@ -190,7 +193,7 @@ def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
     """Return why model_bakery needs the row for one of the values of these names, or None."""
     for name in names:
         field = lookup.field_of(model, name)
-        if field is None or field.many_to_many:
+        if field is None or field.many_to_many or field.column is None:  # a generic key has none
             return f"{name} is no column of it"
         if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
             return f"{name} is set again after the row has been saved"

@@ -118,7 +118,7 @@ class TestDataManager:
             values: what the test cares about; all else is filled in.
 
         Raises:
-            DataError: there is no such model, alias or trait, or a row cannot be filled in.
+            DataError: there is no such model, alias, trait or field, or a row cannot be filled in.
         """
         with self._tracked.recording():
             return self._creation(what, states, values, self._maker)()

@@ -67,7 +67,7 @@ def _of_class(model: Model) -> str | None:
         if owner is not models.Model and owner.__module__ != _USER:
             return f"{owner.__name__} has a {name}() of its own"
     for field in model._meta.concrete_fields:
-        if not _is_djangos(type(field), "pre_save"):
+        if not is_djangos(type(field), "pre_save"):
             return f"{type(field).__name__} of {field.name} fills itself in as the row is saved"
     if model._meta.order_with_respect_to:
         return "order_with_respect_to counts the rows before"
@@ -106,12 +106,13 @@ def _of_manager(model: Model) -> str | None:
     manager: Any = getattr(model, "objects", model._default_manager)
     made_by = type(manager), manager._queryset_class
     for kind in made_by:
-        if not _is_djangos(kind, "create"):
+        if not is_djangos(kind, "create"):
             return f"{kind.__name__} has a create() of its own"
     return None
 
 
-def _is_djangos(kind: type, method: str) -> bool:
+def is_djangos(kind: type, method: str) -> bool:
+    """Return whether a class has a method from Django, and none of its own or another's."""
     owner = next(base for base in kind.__mro__ if method in vars(base))
     return owner.__module__.startswith("django.")
 

@@ -1,13 +1,15 @@
 """What a test programmed for one method: which answer comes next."""
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count, repeat
+from collections.abc import Callable, Iterable
+from itertools import count, islice, repeat
 from typing import Any, Generic, TypeVar
 
-from itkit import boundary
+from itkit import boundary, sites
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.fakes.delays import Delay
+from itkit.sites import Site
 
 Answer = Callable[..., Any]
 """Called with the arguments as the application passed them; returns or raises."""
@@ -18,6 +20,66 @@ Condition = Callable[[tuple[Any, ...], dict[str, Any]], bool]
 """Tells of the arguments of a call, as they were passed, whether an answer is for it."""
 
 Item = TypeVar("Item")
+
+
+class Given:
+    """One line of a test that programs answers, to find out whether calls have used them.
+
+    Args:
+        text: how the line programs, such as ``raises(Timeout('slow'), times=3)``.
+        answer: what was added by it, an answer or an error in place of a reply.
+        turns: what the answer was added to; None where it is for one call by its number.
+        number: of that call.
+    """
+
+    __slots__ = ("_answer", "_line", "_namespace", "_number", "_since", "_story", "_turns", "text")
+
+    def __init__(
+        self, text: str, answer: Any, turns: "Turns[Any] | None", number: int | None = None
+    ) -> None:
+        frame = sites.outside_of_itkit(sys._getframe(1))
+        self._namespace: dict[str, Any] = frame.f_globals
+        self._line: int = frame.f_lineno
+        self._answer = answer
+        self._turns = turns
+        self._number = number
+        self._story = boundary.current()
+        self._since = len(self._story)
+        self.text = text
+
+    @property
+    def site(self) -> Site:
+        """The place in the source."""
+        return sites.site(self._namespace, self._line)
+
+    def unused(self, program: "Program", method: object) -> str:
+        """Return how much of it no call has used; empty where all of it is, or is overruled.
+
+        Args:
+            program: that it is part of.
+            method: of the fake.
+        """
+        if self._turns is None:
+            waits = program.waits_for(self._number or 0, self._answer)
+            return "there was no such call" if waits else ""
+        left = sum(1 for answer in self._turns.limited if answer is self._answer)
+        if left:
+            return f"{left} not used"
+        if self._turns.lasting is not self._answer:
+            return ""
+        if isinstance(self._answer, OneByOne) and self._answer.left:
+            return f"{self._answer.left} not used"
+        is_used = self._turns.is_used
+        if program.is_for_all(self._turns):
+            is_used = is_used or self._was_constant(program, method)
+        return "" if is_used else "not used"
+
+    def _was_constant(self, program: "Program", method: object) -> bool:
+        """Tell whether there were calls that were answered without a look at the program."""
+        if not program.was_constant:
+            return False
+        later = islice(iter(self._story), self._since, None)
+        return any(getattr(crossing, "method", None) is method for crossing in later)
 
 
 class Program:
@@ -34,14 +96,18 @@ class Program:
     Attributes:
         constant: what answers every call, where nothing else is programmed.
         is_required: whether the test is to call the method.
+        given: the lines of the test that have programmed this.
+        was_constant: whether there was a ``constant`` at some time.
     """
 
     __slots__ = ("_conditional", "_delay", "_losses", "_number", "_numbered", "_outer", "_turns",
-                 "constant", "is_required")  # fmt: skip
+                 "constant", "given", "is_required", "was_constant")  # fmt: skip
 
     def __init__(self, outer: "Program | None" = None) -> None:
         self.constant: Returning | None = None
         self.is_required = False
+        self.was_constant = False
+        self.given: list[Given] = []
         self._delay: Delay | None = None
         self._outer = outer
         self._number = count(1)
@@ -50,9 +116,10 @@ class Program:
         self._turns: Turns[Answer] = Turns()
         self._losses: Turns[Raisable] = Turns()
 
-    def answer(self, answer: Answer, times: int | None = None) -> None:
+    def answer(self, answer: Answer, times: int | None = None, text: str = "") -> None:
         """Answer like this from now on, or for a number of calls ahead of all else."""
         self._turns.add(answer, times)
+        self.given.append(Given(text, answer, self._turns))
         self._find_constant()
 
     def answers_when(self, condition: Condition) -> "Turns[Answer]":
@@ -62,16 +129,26 @@ class Program:
         self._find_constant()
         return turns
 
-    def answer_call(self, number: int, answer: Answer, made: int) -> None:
+    def answer_call(self, number: int, answer: Answer, made: int, text: str = "") -> None:
         """Answer one call like this, by its number in the test, in which there were some before."""
         self._numbered[checked_times(number, "on_call()")] = answer
+        self.given.append(Given(f"on_call({number}).{text}", answer, None, number))
         self._number = count(made + 1)
         self._find_constant()
 
     def lose(self, error: Raisable, times: int | None = None) -> None:
         """Have callers get the error in place of the reply, always or for a number of calls."""
         self._losses.add(error, times)
+        self.given.append(Given(f"loses_reply({error!r})", error, self._losses))
         self._find_constant()
+
+    def is_for_all(self, turns: "Turns[Any]") -> bool:
+        """Tell whether answers are for all calls, and not for those that meet a condition."""
+        return turns is self._turns
+
+    def waits_for(self, number: int, answer: Answer) -> bool:
+        """Tell whether an answer for a call, by its number, was not given yet."""
+        return self._numbered.get(number) is answer
 
     def wait(self, delay: Delay) -> None:
         """Have each call take so long before it is answered."""
@@ -96,7 +173,7 @@ class Program:
                 return answer
         if self._turns.lasting is None and self._outer is not None:
             return self._outer.next(args, kwargs)
-        return self._turns.lasting
+        return self._turns.next()
 
     def next_loss(self) -> Raisable | None:
         """Take the next error that is to come in place of a reply."""
@@ -109,16 +186,24 @@ class Program:
         is_alone = not (self._turns.limited or self._conditional or self._numbered)
         is_plain = self._delay is None and self._losses.is_empty and self._outer is None
         self.constant = lasting if is_alone and is_plain and type(lasting) is Returning else None
+        self.was_constant = self.was_constant or self.constant is not None
 
 
 class Turns(Generic[Item]):
-    """Items that come once each, and one that comes when they are used up."""
+    """Items that come once each, and one that comes when they are used up.
 
-    __slots__ = ("lasting", "limited")
+    Attributes:
+        limited: what comes once each.
+        lasting: what comes then.
+        is_used: whether that has come.
+    """
+
+    __slots__ = ("is_used", "lasting", "limited")
 
     def __init__(self) -> None:
         self.limited: deque[Item] = deque()
         self.lasting: Item | None = None
+        self.is_used = False
 
     @property
     def is_empty(self) -> bool:
@@ -129,12 +214,17 @@ class Turns(Generic[Item]):
         """Have an item come for a number of times, or ever after."""
         if times is None:
             self.lasting = item
+            self.is_used = False
         else:
             self.limited.extend(repeat(item, checked_times(times)))
 
     def next(self) -> Item | None:
         """Take the next item; None where there is none."""
-        return self.next_limited() or self.lasting
+        limited = self.next_limited()
+        if limited is not None:
+            return limited
+        self.is_used = True
+        return self.lasting
 
     def next_limited(self) -> Item | None:
         """Take the next of those that come once."""
@@ -179,24 +269,40 @@ def fresh(error: Raisable) -> Raisable:
     return error.with_traceback(None) if isinstance(error, BaseException) else error
 
 
-def one_by_one(name: str, values: Iterable[Any]) -> Answer:
-    """Return an answer that gives one value a call and raises those that are exceptions."""
-    listed = list(values)
-    remaining: Iterator[Any] = iter(listed)
+class OneByOne:
+    """An answer that gives one value a call and raises those that are exceptions.
 
-    def answer(*args: Any, **kwargs: Any) -> Any:
-        for value in remaining:
-            given = raising(value) if is_raisable(value) else Returning(value)
-            return given(*args, **kwargs)
-        raise boundary.keep(
-            UnprogrammedReturnError(
-                f"{name} was called more often than its returns_each() has values"
-                f" ({len(listed)}).\n"
-                f"  Add a value for each call, or program the rest with returns()."
-            )
-        )
+    Args:
+        name: of the method.
+        values: what it gives, in order.
+    """
 
-    return answer
+    __slots__ = ("_count", "_name", "_values")
+
+    def __init__(self, name: str, values: Iterable[Any]) -> None:
+        self._name = name
+        self._values = deque(values)
+        self._count = len(self._values)
+
+    @property
+    def left(self) -> int:
+        """The number of values that it has not given yet."""
+        return len(self._values)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return or raise the next value."""
+        try:
+            value = self._values.popleft()
+        except IndexError:  # also where another thread has just taken the last
+            raise boundary.keep(
+                UnprogrammedReturnError(
+                    f"{self._name} was called more often than its returns_each() has values"
+                    f" ({self._count}).\n"
+                    f"  Add a value for each call, or program the rest with returns()."
+                )
+            ) from None
+        given = raising(value) if is_raisable(value) else Returning(value)
+        return given(*args, **kwargs)
 
 
 def checked_times(times: Any, place: str = "times") -> int:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from itkit.boundary import Caller, Crossing, Strand
 from itkit.conf import did_you_mean
+from itkit.exceptions import FoundError
 
 if TYPE_CHECKING:
     from itkit.fakes.methods import Method
@@ -24,15 +25,18 @@ class Call(Crossing):
         kwargs: the keyword arguments as they were passed.
         result: what the call returned; None while it is under way or when it raised.
 
+        crash: what there is to say of a task that was sent by it, and has crashed.
+
     Arguments that can change are copied when the call happens.
     """
 
-    __slots__ = ("args", "kwargs", "method", "result")
+    __slots__ = ("_error", "args", "crash", "kwargs", "method", "result")
 
     def __init__(
         self, method: "Method", args: tuple[Any, ...], kwargs: dict[str, Any], caller: Caller
     ) -> None:
         super().__init__(caller)
+        self.crash: FoundError | None = None
         self.method = method
         self.args = args
         self.kwargs = kwargs
@@ -52,8 +56,19 @@ class Call(Crossing):
             call.strand,
             call.at,
         ) = record
-        call.duration, call.error = 0.0, None
+        call.duration, call._error, call.crash = 0.0, None, None
         return call
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception that the call, or the task that it has sent, ended with, if any."""
+        if self.crash is not None:
+            self.crash.is_seen = True
+        return self._error
+
+    @error.setter
+    def error(self, error: BaseException | None) -> None:
+        self._error = error
 
     @property
     def name(self) -> str:
@@ -84,5 +99,7 @@ class Call(Crossing):
         if self.duration is None:
             return ""
         # A reply can be lost: then there is a result, and the caller has not seen it.
-        result = f" -> {self.result!r}" if self.error is None or self.result is not None else ""
-        return f"{result} !! {self.error!r}" if self.error is not None else result
+        error = self._error  # to print it is not to look at it
+        has_result = self.crash is None and (error is None or self.result is not None)
+        result = f" -> {self.result!r}" if has_result else ""
+        return f"{result} !! {error!r}" if error is not None else result

@@ -1,21 +1,32 @@
 """The fake itself: the methods of one backend, and what answers where nothing is programmed."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Protocol
 
 from itkit import boundary
 from itkit.exceptions import CallMismatchError, UnexpectedCallError
 from itkit.fakes import messages, returned
-from itkit.fakes.answers import Program
+from itkit.fakes.answers import Given, Program
 from itkit.fakes.calls import Call
-from itkit.fakes.members import Kind, Member
+from itkit.fakes.members import Kind, Member, unknown_member
 from itkit.fakes.methods import Arguments, Method, Otherwise
 from itkit.fakes.unprogrammed import Advice, UnprogrammedReturn
 
 ELSEWHERE: Final = object()
 """In place of the object that was called, where that is in another process."""
+
+
+class Names(Protocol):
+    """Tells which names a client and its parts have."""
+
+    def has(self, part: str, name: str) -> bool:
+        """Tell whether a part may have a name; of the client itself, if the part is ``""``."""
+
+    def names(self, part: str) -> list[str]:
+        """Return the names that a part is known to have."""
 
 
 class NotHereError(Exception):
@@ -40,7 +51,9 @@ class Fake:
             ``lenient``, an empty value by the annotation; ``strict``, nothing, as they fail.
 
     Attributes:
-        methods: of the fake, by their names.
+        methods: of the fake, by their names; those of parts have dots in theirs.
+        outline: tells which parts there are; None where there are none.
+        wrap: puts the fake of a part, given its name, in the place of the real one that was read.
         otherwise: answers calls for which nothing is programmed.
         programmed: the methods for which a test has programmed something.
     """
@@ -65,8 +78,13 @@ class Fake:
             key: Method(name if is_function else f"{name}.{key}", member, self, is_led=is_led)
             for key, member in members.items()
         }
+        self.wrap: Callable[[str, Any], Any] = _as_it_is
+        self.outline: Names | None = None
+        self._is_led = is_led
+        self._adding = threading.Lock()
         self._shared_by = shared_by
         self.programmed: set[Method] = set()
+        self._overridden: list[tuple[str, Given, str]] = []
         self._make_stand_in = stand_in
         self._stand_in: Any = None
         self._making = threading.Lock()
@@ -74,10 +92,31 @@ class Fake:
         self._usually: Otherwise = self._real if is_spy else usually
         self.otherwise = self._usually
 
+    def method(self, name: str, member: Member | None = None) -> Method:
+        """Return the method of a part, such as ``chat.completions.create``.
+
+        Args:
+            name: below that of the backend.
+            member: the real one, which the name stands for from now on; None where no object has
+                shown it yet, so that it takes whatever it is called with.
+        """
+        found = self.methods.get(name)
+        if found is None:
+            with self._adding:  # two threads may be the first to ask
+                found = self.methods.get(name)
+                if found is None:
+                    made = member if member is not None else unknown_member(name)
+                    found = Method(f"{self.name}.{name}", made, self, is_led=self._is_led)
+                    self.methods[name] = found
+        if member is not None:
+            found.become(member)
+        return found
+
     def reset(self) -> None:
         """Forget what a test has programmed, and what stands in."""
         self.otherwise = self._usually
         self._stand_in = None
+        self._overridden.clear()
         while self.programmed:
             self.programmed.pop().program = None
 
@@ -102,6 +141,21 @@ class Fake:
                     messages.wrong_count(method.name, "a call, as required() says", [])
                 )
 
+    def given(self) -> list[tuple[str, Given, str]]:
+        """Return what the test has programmed, and how much of that no call has used.
+
+        Returns:
+            For each line the name of the method, the line, and what of it was not used, if any.
+        """
+        return [*self._overridden, *self._given_now(self.programmed)]
+
+    @staticmethod
+    def _given_now(methods: Iterable[Method]) -> Iterator[tuple[str, Given, str]]:
+        for method in list(methods):
+            if (program := method.program) is not None:
+                for given in program.given:
+                    yield method.name, given, given.unused(program, method)
+
     def answer_by(self, otherwise: Otherwise) -> None:
         """Answer calls for which nothing is programmed like this, in all tests."""
         self._usually = self.otherwise = otherwise
@@ -125,6 +179,8 @@ class Fake:
             yield
         finally:
             self.otherwise = outer
+            inner = [item for item in self.programmed if item.program is not programs.get(item)]
+            self._overridden += self._given_now(inner)
             self.programmed |= programs.keys()
             for method in self.programmed:
                 method.program = programs.get(method)
@@ -137,6 +193,8 @@ class Fake:
         member = call.method.member
         if owner is ELSEWHERE:
             owner = self._shared()
+        if member.is_object:
+            return _answered(member, owner(*args, **kwargs))
         given = (owner, *args) if member.has_owner else args
         return _answered(member, member.function(*given, **kwargs))
 
@@ -144,7 +202,7 @@ class Fake:
         member = call.method.member
         if self.is_function:
             return self.stand_in(*args, **kwargs)
-        found = getattr(self.stand_in, member.name)
+        found = attrgetter(member.name)(self.stand_in)
         answer = found if member.kind is Kind.PROPERTY else found(*args, **kwargs)
         return _answered(member, answer)
 
@@ -189,6 +247,10 @@ class Entered:
 
     def __repr__(self) -> str:
         return repr(self.manager)
+
+
+def _as_it_is(_name: str, value: Any) -> Any:
+    return value
 
 
 def _answered(member: Member, answer: Any) -> Any:

@@ -25,6 +25,11 @@ _OF_BACKEND: Final = {
 }
 
 
+def is_habit(attribute: str) -> bool:
+    """Tell whether tests write an attribute by habit, which no handle has."""
+    return attribute in _OF_MOCK or attribute in _OF_BACKEND
+
+
 def unknown_method(name: str, attribute: str, methods: Sequence[str]) -> str:
     """Say that a backend has no such method, and which one may be meant."""
     if attribute in _OF_MOCK:

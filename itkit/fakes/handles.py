@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itkit.exceptions import CallMismatchError, UnknownMethodError
 from itkit.fakes import habits, matching, messages
-from itkit.fakes.answers import Answer, Raisable, checked_raisable
+from itkit.fakes.answers import Answer, Given, Raisable, checked_raisable
 from itkit.fakes.calls import Call
 from itkit.fakes.delays import Clock, Delay
 from itkit.fakes.fake import Fake
@@ -45,15 +45,25 @@ class MethodHandle(Programming):
             CallMismatchError: the real method does not take these arguments.
         """
         holds = matching.condition(self._name, self._of.member, args, kwargs)
-        return Rule(self._of, self._of.programmed().answers_when(holds).add)
+        program = self._of.programmed()
+        turns = program.answers_when(holds)
+        shown = ", ".join(
+            [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+        )
+
+        def add(answer: Answer, times: int | None, text: str) -> None:
+            turns.add(answer, times)
+            program.given.append(Given(f"when({shown}).{text}", answer, turns))
+
+        return Rule(self._of, add)
 
     def on_call(self, number: int) -> Programming:
         """Return what programs one call of this test, by its number from 1, ahead of all else."""
 
-        def add(answer: Answer, times: int | None) -> None:
+        def add(answer: Answer, times: int | None, text: str) -> None:
             if times is not None:
                 raise ValueError("on_call() is for one call, which has no times.")
-            self._of.programmed().answer_call(number, answer, self.call_count)
+            self._of.programmed().answer_call(number, answer, self.call_count, text)
 
         return Rule(self._of, add)
 
@@ -138,12 +148,25 @@ class MethodHandle(Programming):
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
                 raise AttributeError(name)
-            raise self._unknown(name)
+            if habits.is_habit(name):
+                raise self._unknown(name)
+            return self[name]
 
         def __setattr__(self, name: str, value: Any) -> None:
             if not hasattr(type(self), name):
                 raise self._unknown(name)
             super().__setattr__(name, value)
+
+    def __getitem__(self, name: str) -> "MethodHandle":
+        """Return the handle of what a part has, as ``chat["returns"]`` where a control hides it."""
+        outline, part = self._fake.outline, self._of.member.name
+        if outline is None or not outline.has(part, name):
+            raise self._unknown(name)
+        return MethodHandle(self._fake, self._fake.method(f"{part}.{name}"))
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse a call: only the application calls; a test has misspelt one of the controls."""
+        raise self._unknown(self._name.rpartition(".")[2])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}: {messages.counted(self.call_count)}>"
@@ -156,8 +179,8 @@ class MethodHandle(Programming):
     def _method(self) -> Method:
         return self._of
 
-    def _program(self, answer: Answer, times: int | None = None) -> None:
-        self._of.programmed().answer(answer, times)
+    def _program(self, answer: Answer, times: int | None = None, *, text: str) -> None:
+        self._of.programmed().answer(answer, times, text)
 
     def _expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -173,6 +196,8 @@ class MethodHandle(Programming):
 
     def _unknown(self, name: str) -> UnknownMethodError:
         controls = [control for control in dir(type(self)) if not control.startswith("_")]
+        if self._fake.outline is not None:
+            controls += self._fake.outline.names(self._of.member.name)
         message = habits.unknown_control(
             self._name, name, controls, is_function=self._fake.is_function
         )
@@ -270,7 +295,9 @@ class Handle(Controls, Generic[Real]):
             yield self
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._fake.methods})
+        outline = self._fake.outline
+        parts = outline.names("") if outline is not None else ()
+        return sorted({*super().__dir__(), *self._fake.methods, *parts})
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._fake.name}>"
@@ -285,9 +312,14 @@ def method_handle(fake: Fake, name: str) -> MethodHandle:
     Raises:
         UnknownMethodError: the real class has no such method.
     """
-    if name not in fake.methods:
-        raise _refusal(habits.unknown_method(fake.name, name, list(fake.methods)), fake)
-    return MethodHandle(fake, fake.methods[name])
+    if name in fake.methods and "." not in name:
+        return MethodHandle(fake, fake.methods[name])
+    part, _, last = name.rpartition(".")
+    if habits.is_habit(last) or fake.outline is None or not fake.outline.has(part, last):
+        known = {key for key in fake.methods if "." not in key}
+        known.update(fake.outline.names(part) if fake.outline is not None else ())
+        raise _refusal(habits.unknown_method(fake.name, name, sorted(known)), fake)
+    return MethodHandle(fake, fake.method(name))
 
 
 def _refusal(message: str, asked: object) -> UnknownMethodError:

@@ -4,9 +4,10 @@ import contextlib
 import enum
 import functools
 import inspect
+import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import Signature
 from types import FunctionType
@@ -16,12 +17,28 @@ from asgiref.sync import iscoroutinefunction
 
 from itkit.fakes.signatures import Binder, compile_binder, compile_checker, signature_of
 
-SPECIAL_METHODS = frozenset({"__aenter__", "__aexit__", "__call__", "__enter__", "__exit__"})
+SPECIAL_METHODS = frozenset(
+    {
+        "__aenter__",
+        "__aexit__",
+        "__aiter__",
+        "__anext__",
+        "__call__",
+        "__enter__",
+        "__exit__",
+        "__getitem__",
+        "__iter__",
+        "__next__",
+    }
+)
 """Of the special methods only these reach out; the others describe the object and stay real."""
 
 _ENTERING = frozenset({"__aenter__", "__enter__"})
 _EXITING = frozenset({"__aexit__", "__exit__"})
+_ITERATING = {"__iter__": "__next__", "__aiter__": "__anext__"}
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+_OF_CONTAINERS = frozenset({"__getitem__", "__iter__"})
+_CACHED = {("functools", "cached_property"), ("django.utils.functional", "cached_property")}
 
 REPLACED = "_itkit_member"
 """Attribute of what stands for a member: where one fake covers another, the real one is meant."""
@@ -54,6 +71,7 @@ class Member:
         raw: as it lies in the class's ``__dict__``.
         otherwise: answers calls that are not programmed; None where only the test can know.
         is_own: whether the class itself defines it, and has not inherited it.
+        is_object: whether the object that is called, and no class, is what answers in reality.
     """
 
     name: str
@@ -63,6 +81,7 @@ class Member:
     raw: Any
     otherwise: Otherwise | None
     is_own: bool = False
+    is_object: bool = False
 
     @cached_property
     def bind(self) -> Binder:
@@ -106,7 +125,11 @@ class Member:
 def members_of(real: type) -> dict[str, Member]:
     """Return the public members of a class by name, inherited ones too."""
     found = {name: _member(name, raw, real) for name, raw in _attributes(real)}
-    return {name: member for name, member in found.items() if member is not None}
+    members = {name: member for name, member in found.items() if member is not None}
+    for iterating, stepping in _ITERATING.items():
+        if iterating in members and stepping in members:
+            members[iterating] = replace(members[iterating], otherwise=lambda owner: owner)
+    return members
 
 
 def attributes_of(interface: type) -> dict[str, Member]:
@@ -145,11 +168,19 @@ def _attributes(real: type) -> Iterator[tuple[str, Any]]:
     abstract: frozenset[str] = getattr(real, "__abstractmethods__", frozenset())
     merged: dict[str, Any] = {}
     for kind in reversed(real.__mro__):
-        if not kind.__flags__ & _IMMUTABLE_TYPE:  # object, dict and the like do not reach out
+        if not _describes_only(kind):
             merged.update(vars(kind))
+    # What is a container itself holds data.
+    special = SPECIAL_METHODS - (_OF_CONTAINERS if issubclass(real, Container) else frozenset())
     for name, raw in merged.items():
-        if not name.startswith("_") or name in SPECIAL_METHODS or name in abstract:
+        if not name.startswith("_") or name in special or name in abstract:
             yield name, raw
+
+
+def _describes_only(kind: type) -> bool:
+    """Tell whether a class is one of Python's own, such as object and dict, written in C."""
+    is_written_in_c = bool(kind.__flags__ & _IMMUTABLE_TYPE)
+    return is_written_in_c and kind.__module__.partition(".")[0] in sys.stdlib_module_names
 
 
 def _member(name: str, raw: Any, real: type) -> Member | None:
@@ -166,14 +197,51 @@ def _member(name: str, raw: Any, real: type) -> Member | None:
     # Whatever binds itself to an instance is a method: functools.lru_cache and partialmethod
     # make such objects, and so do many decorators.
     function = _bound_to_class(raw, real)
-    if function is None or isinstance(function, type) or not callable(function):
-        return None
-    return _method(name, _copied(function), raw, has_owner=True, is_own=is_own)
+    if function is not None and callable(function) and not isinstance(function, type):
+        return _method(name, _copied(function), raw, has_owner=True, is_own=is_own)
+    return _reading(name, raw) if _computes(raw) else None
+
+
+def is_descriptor(raw: Any) -> bool:
+    """Tell whether a class's attribute decides what is read from an object.
+
+    Before Python 3.14 a partial is called as it is; the ``__get__`` that it has in 3.13 only warns
+    of the change.
+    """
+    if isinstance(raw, functools.partial) and sys.version_info < (3, 14):
+        return False
+    return hasattr(type(raw), "__get__")
+
+
+def _computes(raw: Any) -> bool:
+    """Tell whether a descriptor computes what is read, and does not only store it."""
+    kind = type(raw)
+    if not is_descriptor(raw) or isinstance(raw, type):
+        return False
+    root = kind.__module__.partition(".")[0]
+    of_frameworks = root == "django" or root in sys.stdlib_module_names
+    return not of_frameworks or any(
+        (base.__module__, base.__qualname__) in _CACHED for base in kind.__mro__
+    )
+
+
+def _reading(name: str, raw: Any) -> Member:
+    """Return the member that a descriptor is, such as a cached property: it is read."""
+
+    def getter(owner: Any) -> Any:
+        stored = getattr(owner, "__dict__", {})
+        if name in stored and not hasattr(type(raw), "__set__"):
+            return stored[name]
+        return raw.__get__(owner, type(owner))
+
+    computing = getattr(raw, "func", None)
+    function = functools.wraps(computing)(getter) if inspect.isfunction(computing) else getter
+    return Member(name, Kind.PROPERTY, function, has_owner=True, raw=raw, otherwise=function)
 
 
 def _bound_to_class(raw: Any, real: type) -> Any:
     try:
-        return raw.__get__(None, real) if hasattr(raw, "__get__") else None
+        return raw.__get__(None, real) if is_descriptor(raw) else None
     except AttributeError:  # a descriptor for instances only, such as the name of an Enum's member
         return None
 
@@ -190,6 +258,26 @@ def _method(
 ) -> Member:
     otherwise = _otherwise(name, function)
     return Member(name, _kind(function), function, has_owner, raw, otherwise, is_own)
+
+
+def unknown_member(name: str) -> Member:
+    """Return a member that no object has shown yet: it takes anything."""
+
+    def unknown(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    unknown.__qualname__ = name
+    return Member(name, Kind.PLAIN, unknown, has_owner=False, raw=None, otherwise=None)
+
+
+def called_member(name: str, value: Callable[..., Any]) -> Member:
+    """Return the member that an object is which is called itself, such as a partial.
+
+    Args:
+        name: what its calls are recorded as.
+        value: the object.
+    """
+    return replace(_method(name, value, value, has_owner=False), is_object=True)
 
 
 def _kind(function: Callable[..., Any]) -> Kind:

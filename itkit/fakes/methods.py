@@ -8,8 +8,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from itkit import boundary, sites
-from itkit.exceptions import LateCallError
-from itkit.fakes.answers import Program, fresh
+from itkit.exceptions import LateCallError, NeverRunError
+from itkit.fakes.answers import Answer, Program, fresh
 from itkit.fakes.calls import Call, Record
 from itkit.fakes.members import Member
 from itkit.fakes.snapshots import snapshot
@@ -25,6 +25,7 @@ class Answering(Protocol):
 
     otherwise: Otherwise
     programmed: set["Method"]
+    wrap: Callable[[str, Any], Any]
 
 
 class Method:
@@ -49,6 +50,12 @@ class Method:
         self.program: Program | None = None
         self._check = member.check
         self._fake = fake
+
+    def become(self, member: Member) -> None:
+        """Stand for this member from now on: an object has shown what is behind the name."""
+        if member is not self.member:
+            self._check = member.check
+            self.member = member
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls in this test, in the order in which they began."""
@@ -77,7 +84,11 @@ class Method:
         check, frame_at, here = self._check, sys._getframe, boundary.here
 
         def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
-            can_change = check(owner, *args, **kwargs)
+            try:
+                can_change = check(owner, *args, **kwargs)
+            except TypeError as error:
+                boundary.keep(error)
+                raise
             program = self.program
             if can_change or program is None or (constant := program.constant) is None:
                 call = self._begun(can_change, args, kwargs, frame_at(1))
@@ -98,6 +109,8 @@ class Method:
                 perf_counter(),
             )
             timeline.record(record)
+            if here.blocks:
+                boundary.note_effect(record)
             if timeline.has_ended:
                 raise self._late(Call.of(record))
             return constant.value
@@ -121,6 +134,33 @@ class Method:
         """
         return self.reply(self.begin(owner, args, kwargs, 2), owner, args, kwargs)
 
+    def read(self, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
+        """Record that a property is read, and answer; a part of the client is no crossing.
+
+        Args:
+            owner: the object that it is read from.
+            args: none.
+            kwargs: none.
+        """
+        call = self.begin(owner, args, kwargs, 2)
+        if self.program is not None:
+            return self.reply(call, owner, args, kwargs)
+        try:
+            value = self._fake.otherwise(call, owner, args, kwargs)
+        except BaseException as error:
+            call.error, call.duration = error, perf_counter() - call.at
+            self._record(call)
+            raise
+        wrapped = self.outside(value)
+        if wrapped is value and not hasattr(type(value), "_itkit_is_part"):
+            call.result, call.duration = value, perf_counter() - call.at
+            self._record(call)
+        return wrapped
+
+    def outside(self, value: Any) -> Any:
+        """Return what was read as others see it: the fake of a part, any other value as it is."""
+        return self._fake.wrap(self.member.name, value)
+
     def begin(self, owner: Any, args: Arguments, kwargs: dict[str, Any], depth: int) -> Call:
         """Return the record of a call that has just been made; it is not on the timeline yet.
 
@@ -134,7 +174,11 @@ class Method:
             TypeError: the real method does not take these arguments.
         """
         given = (owner, *args) if self.member.has_owner else args
-        can_change = self._check(*given, **kwargs)
+        try:
+            can_change = self._check(*given, **kwargs)
+        except TypeError as error:
+            boundary.keep(error)
+            raise
         frame = sys._getframe(depth + 1)
         if self.is_led:
             frame = sites.caller(frame)
@@ -166,9 +210,16 @@ class Method:
         try:
             if program is not None and program.delay is not None:
                 unslept = await program.delay.wait_async(call.arguments)
+            if _is_in_asyncio():
+                await asyncio.sleep(0)  # as what goes out does: a task may end before the reply
             result = self._answer(call, program, owner, args, kwargs)
             call.result = await result if asyncio.iscoroutine(result) else result
             _lose(program)
+        except asyncio.CancelledError as error:
+            call.error = error
+            if _has_loop_ended():
+                boundary.keep_for(boundary.own_timeline().test, _forgotten(call))
+            raise
         except BaseException as error:
             call.error = error
             raise
@@ -186,6 +237,8 @@ class Method:
     def _record(self, call: Call) -> None:
         timeline = boundary.own_timeline()
         timeline.record(call)
+        if boundary.here.blocks:
+            boundary.note_effect(call)
         if timeline.has_ended:
             call.error = self._late(call)
             raise call.error
@@ -200,19 +253,48 @@ class Method:
     ) -> Any:
         answer = program.next(args, kwargs) if program is not None else None
         if answer is not None:
-            return answer(*args, **kwargs)
+            return _given(answer, args, kwargs)
         return self._fake.otherwise(call, owner, args, kwargs)
 
     def _late(self, call: Call) -> LateCallError:
-        return boundary.keep(
-            LateCallError(
-                f"{self.name} was called after the test that started the thread"
-                f" {call.thread!r} had ended: {boundary.own_timeline().test}\n"
-                f"  called at {call.site}\n"
-                "  Have the test wait for its threads; start those that outlast it in setUpClass or"
-                " in a fixture of a wider scope."
-            )
-        )
+        return boundary.late(f"{self.name} was called", call.strand, call.site)
+
+
+def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
+    """Return what a test's answer gives; that it does not take the arguments fails the test."""
+    try:
+        return answer(*args, **kwargs)
+    except TypeError as error:
+        own = error.__traceback__
+        if own is not None and own.tb_next is None:  # it was not even begun
+            boundary.keep(error)
+        raise
+
+
+def _is_in_asyncio() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # another library runs this coroutine
+        return False
+    return True
+
+
+def _has_loop_ended() -> bool:
+    """Tell whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_cancel_all_tasks":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _forgotten(call: Call) -> NeverRunError:
+    return NeverRunError(
+        f"{call.name} had no reply when its event loop ended: nobody waited for the task.\n"
+        f"  called at {call.site}\n"
+        "  Keep the task that was created, and await it."
+    )
 
 
 def _lose(program: Program | None) -> None:

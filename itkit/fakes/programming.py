@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from itkit.exceptions import ImpossibleReturnError
 from itkit.fakes import returned
-from itkit.fakes.answers import Answer, Raisable, Returning, is_raisable, one_by_one, raising
+from itkit.fakes.answers import Answer, OneByOne, Raisable, Returning, is_raisable, raising
 from itkit.fakes.methods import Method
 
 
@@ -22,7 +22,7 @@ class Programming(ABC):
             ImpossibleReturnError: the real method can return no such value, by its annotation.
         """
         self._check_return(value)
-        self._program(Returning(value))
+        self._program(Returning(value), text=f"returns({value!r})")
         return self
 
     def returns_each(self, *values: Any) -> Self:
@@ -36,7 +36,8 @@ class Programming(ABC):
         for value in values:
             if not is_raisable(value):
                 self._check_return(value)
-        self._program(one_by_one(self._method.name, values))
+        shown = ", ".join(map(repr, values))
+        self._program(OneByOne(self._method.name, values), text=f"returns_each({shown})")
         return self
 
     def raises(self, error: Raisable, times: int | None = None) -> Self:
@@ -46,7 +47,8 @@ class Programming(ABC):
             error: what to raise.
             times: raise from so many calls only, ahead of everything programmed otherwise.
         """
-        self._program(raising(error), times)
+        limit = f", times={times}" if times is not None else ""
+        self._program(raising(error), times, text=f"raises({error!r}{limit})")
         return self
 
     def does(self, function: Callable[..., Any]) -> Self:
@@ -55,7 +57,8 @@ class Programming(ABC):
         The arguments are as the application passed them, without ``self``. An ``async`` method
         may have an ``async`` function.
         """
-        self._program(function)
+        name = getattr(function, "__name__", repr(function))
+        self._program(function, text=f"does({name})")
         return self
 
     @property
@@ -64,7 +67,7 @@ class Programming(ABC):
         """The method whose calls are answered."""
 
     @abstractmethod
-    def _program(self, answer: Answer, times: int | None = None) -> None:
+    def _program(self, answer: Answer, times: int | None = None, *, text: str) -> None:
         """Answer like this from now on, or for a number of calls ahead of all else."""
 
     def _check_return(self, value: Any) -> None:
@@ -83,7 +86,7 @@ class Rule(Programming):
 
     __slots__ = ("_add", "_of")
 
-    def __init__(self, method: Method, add: Callable[[Answer, int | None], None]) -> None:
+    def __init__(self, method: Method, add: Callable[[Answer, int | None, str], None]) -> None:
         self._of = method
         self._add = add
 
@@ -91,5 +94,5 @@ class Rule(Programming):
     def _method(self) -> Method:
         return self._of
 
-    def _program(self, answer: Answer, times: int | None = None) -> None:
-        self._add(answer, times)
+    def _program(self, answer: Answer, times: int | None = None, *, text: str) -> None:
+        self._add(answer, times, text)

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from asgiref.sync import markcoroutinefunction
 
+from itkit import boundary
 from itkit.fakes.calls import Call
 from itkit.fakes.fake import Entered
 from itkit.fakes.members import REPLACED, Kind, Member
@@ -28,7 +29,7 @@ def replacement(method: Method) -> Any:
     is_plain = member.kind is Kind.PLAIN and not method.is_led
     alike = _like(member, method.recording() if is_plain else function)
     if member.kind is Kind.PROPERTY:
-        return _property(member, alike)
+        return _property(method, alike)
     return classmethod(alike) if isinstance(member.raw, classmethod) else alike
 
 
@@ -46,6 +47,16 @@ def mock_replacement(member: Member, method_of: Callable[[Any], Method]) -> Any:
     return property(alike) if member.kind is Kind.PROPERTY else alike
 
 
+def called_replacement(method: Method, value: Any) -> Callable[..., Any]:
+    """Return what stands for a function that a client holds, or for an object that is called."""
+    perform = performer(method)
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return perform(value, args, kwargs)
+
+    return _like(method.member, function)
+
+
 def performer(method: Method) -> Performer:
     """Return what answers the calls of a method, to be called by what stands for the real one."""
     perform = _PERFORMERS[method.member.kind]
@@ -59,10 +70,49 @@ def _unowned(member: Member, perform: Performer) -> Callable[..., Any]:
     return _like(member, function)
 
 
-def _property(member: Member, get: Callable[..., Any]) -> property:
-    if isinstance(member.raw, property):
-        return property(get, member.raw.fset, member.raw.fdel, member.raw.__doc__)
-    return property(get)
+def _property(method: Method, get: Callable[..., Any]) -> property:
+    raw = method.member.raw
+    if isinstance(raw, property):
+        return property(get, raw.fset, raw.fdel, raw.__doc__)
+    return property(get) if raw is None else Reading(method, get)
+
+
+class Reading(property):
+    """Stands for a descriptor that is no property, such as a cached property.
+
+    Args:
+        method: records what is read, and answers.
+        get: reads.
+
+    Attributes:
+        raw: the real descriptor.
+    """
+
+    def __init__(self, method: Method, get: Callable[[Any], Any]) -> None:
+        raw, name = method.member.raw, method.member.name.rpartition(".")[2]
+        if hasattr(type(raw), "__set__"):
+            super().__init__(get, raw.__set__, raw.__delete__, raw.__doc__)
+        else:
+            store = partial(_store, name)
+            super().__init__(get, store, partial(_forget, name), raw.__doc__)
+        self.raw = raw
+        self._method = method
+
+    def __get__(self, owner: Any, kind: type | None = None, /) -> Any:
+        if owner is None:
+            return self._method.outside(self.raw.__get__(None, kind))
+        return super().__get__(owner, kind)
+
+
+def _store(name: str, owner: Any, value: Any) -> None:
+    vars(owner)[name] = value
+
+
+def _forget(name: str, owner: Any) -> None:
+    try:
+        del vars(owner)[name]
+    except KeyError:
+        raise AttributeError(name) from None
 
 
 def _like(member: Member, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,11 +126,18 @@ def _like(member: Member, function: Callable[..., Any]) -> Callable[..., Any]:
 # Coroutines and generators run their first line when they are first awaited or iterated, not
 # when they are called; so they are recorded then. Arguments are checked at once, as in the real.
 
-_UP_TO_THE_CALLER = 2  # the frames of the functions below and of what stands for the real one
+_UP_TO_THE_CALLER = 3  # the frames of the functions below and of what stands for the real one
+
+
+def _made(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """Return a call that is to happen; that it never does fails the test."""
+    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    boundary.own_timeline().made.append(call)
+    return call
 
 
 def _coroutine(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     coroutine: Any = method.reply_async(call, owner, args, kwargs)
     # Python's warning about a forgotten await shows this name.
     coroutine.__qualname__ = method.member.function.__qualname__
@@ -88,7 +145,7 @@ def _coroutine(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 def _generator(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _generated(method, call, owner, args, kwargs)
 
 
@@ -101,7 +158,7 @@ def _generated(
 def _async_generator(
     method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _generated_async(method, call, owner, args, kwargs)
 
 
@@ -118,7 +175,7 @@ async def _generated_async(
 
 
 def _context(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _entered(method, call, owner, args, kwargs)
 
 
@@ -137,7 +194,7 @@ def _entered(
 def _async_context(
     method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
+    call = _made(method, owner, args, kwargs)
     return _entered_async(method, call, owner, args, kwargs)
 
 
@@ -155,7 +212,7 @@ async def _entered_async(
 
 _PERFORMERS: dict[Kind, Any] = {
     Kind.PLAIN: Method.perform,
-    Kind.PROPERTY: Method.perform,
+    Kind.PROPERTY: Method.read,
     Kind.COROUTINE: _coroutine,
     Kind.GENERATOR: _generator,
     Kind.ASYNC_GENERATOR: _async_generator,

@@ -8,6 +8,9 @@ a partial of one. Out of reach is only such a one of an inherited method. The ar
 """
 
 import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -16,10 +19,31 @@ from asgiref.sync import markcoroutinefunction
 from itkit.fakes.fake import Fake
 from itkit.fakes.members import REPLACED, Kind, Member, members_of
 from itkit.fakes.methods import Method
+from itkit.fakes.outline import Outline
+from itkit.fakes.parts import Parts
+from itkit.fakes.reading import PartsWatch, is_nested, may_have_parts
 from itkit.fakes.replacements import Performer, performer, replacement
 
 _ABSENT: Final = object()
 _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+
+class Patch(NamedTuple):
+    """Something that lies over a fake.
+
+    Attributes:
+        name: of what is patched.
+        found: what lies there.
+        fake: what is to lie there.
+        line: what a test writes to have it undone.
+        put: puts something there.
+    """
+
+    name: str
+    found: Any
+    fake: Any
+    line: str
+    put: Callable[[Any], None]
 
 
 def obstacle(real: Any) -> str | None:
@@ -31,8 +55,8 @@ def obstacle(real: Any) -> str | None:
         return f"it is neither a class nor a Python function but an instance of {kind}"
     if real.__flags__ & _IMMUTABLE_TYPE:
         return "it is a class written in C, whose methods cannot be replaced"
-    if not members_of(real):
-        return "it has no public method"
+    if not members_of(real) and not may_have_parts(real):
+        return "it has no public method and no part that has one"
     return None
 
 
@@ -40,40 +64,105 @@ class ClassSwap:
     """The methods of one class and what stands for them.
 
     ``__init__`` stays real, for it stores configuration; so do private methods, and special
-    methods except ``__call__`` and those of context managers.
+    methods except those that reach out (``SPECIAL_METHODS``). The parts of its objects, and its
+    nested classes, are faked as well.
+
+    Args:
+        real: the class.
+        fake: answers.
+        has_parts: whether parts are faked.
+        name: of the class below that of the backend, where it is nested in the client's.
     """
 
-    def __init__(self, real: type, fake: Fake) -> None:
+    def __init__(self, real: type, fake: Fake, *, has_parts: bool = True, name: str = "") -> None:
         self._real = real
-        self._fakes = {name: replacement(method) for name, method in fake.methods.items()}
-        self._taken = [
+        self._watch: PartsWatch | None = None
+        nested: list[ClassSwap] = []
+        methods = dict(fake.methods) if not name else _named(name, real, fake)
+        if has_parts:
+            parts = Parts(fake)
+            if not name:
+                fake.outline = Outline(real, parts.seen)
+            self._watch = PartsWatch(real, parts, self._put, f"{name}." if name else "")
+            nested = [
+                ClassSwap(raw, fake, name=f"{name}.{key}".lstrip("."))
+                for key, raw in vars(real).items()
+                if is_nested(real, key, raw)
+            ]
+        self._fakes = {key: replacement(method) for key, method in methods.items()}
+        taken = [
             FunctionSwap(function, method)
-            for method in fake.methods.values()
+            for method in methods.values()
             if (function := _own_function(method.member)) is not None
         ]
+        self._inner: list[ClassSwap | FunctionSwap] = [*taken, *nested]
         self._originals: dict[str, Any] | None = None
+        self._placed: dict[str, Any] = {}
 
     def swap(self) -> None:
         """Put the fake's methods into the class."""
         if self._originals is None:
-            own = vars(self._real)
-            self._originals = {name: own.get(name, _ABSENT) for name in self._fakes}
+            self._originals = {}
             for name, method in self._fakes.items():
-                # A metaclass may refuse plain assignment, or make something of it.
-                type.__setattr__(self._real, name, method)
-            for taken in self._taken:
-                taken.swap()
+                self._put(name, method)
+            for inner in self._inner:
+                inner.swap()
+            if self._watch is not None:
+                self._watch.start()
 
     def restore(self) -> None:
         """Put the real methods back; the class is then as it was."""
         originals, self._originals = self._originals, None
-        for taken in reversed(self._taken):
-            taken.restore()
+        self._placed.clear()
+        if self._watch is not None:
+            self._watch.stop()
+        for inner in reversed(self._inner):
+            inner.restore()
         for name, method in reversed((originals or {}).items()):
             if method is _ABSENT:
                 type.__delattr__(self._real, name)
             else:
                 type.__setattr__(self._real, name, method)
+
+    def is_clear(self) -> bool:
+        """Tell whether nothing lies over the methods; it is asked before and after each test."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                return False
+        return all(inner.is_clear() for inner in self._inner)
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the methods."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                whole = f"{self._real.__module__}.{self._real.__qualname__}.{name}"
+                line = (
+                    f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
+                    " self.addCleanup(patcher.stop)"
+                )
+                yield Patch(whole, own.get(name), placed, line, partial(self._cover, name))
+        for inner in self._inner:
+            yield from inner.patches()
+
+    def _cover(self, name: str, value: Any) -> None:
+        type.__setattr__(self._real, name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        if self._originals is not None:
+            self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
+            self._placed[name] = value
+            # A metaclass may refuse plain assignment, or make something of it.
+            type.__setattr__(self._real, name, value)
+
+
+def _named(name: str, real: type, fake: Fake) -> dict[str, Method]:
+    """Return the methods of a class that lies in the client's, by their names in it."""
+    return {
+        key: fake.method(f"{name}.{key}", replace(member, name=f"{name}.{key}"))
+        for key, member in members_of(real).items()
+    }
 
 
 class FunctionSwap:
@@ -100,6 +189,24 @@ class FunctionSwap:
         state, self._real_state = self._real_state, None
         if state is not None:
             state.put_into(self._real)
+
+    def is_clear(self) -> bool:
+        """Tell whether the code is the fake's."""
+        return self._real_state is None or self._real.__code__ is self._fake_state.code
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the function: only its code can."""
+        code = self._real.__code__
+        if self._real_state is not None and code is not self._fake_state.code:
+            name = f"{self._real.__module__}.{self._real.__qualname__}.__code__"
+            line = "give the function its code back in the test"
+            yield Patch(name, code, self._fake_state.code, line, self._put_code)
+
+    def _put_code(self, code: CodeType) -> None:
+        if code is self._fake_state.code:
+            self._fake_state.put_into(self._real)
+        else:
+            self._real.__code__ = code
 
     def _state_for(self, method: Method) -> "_FunctionState":
         # The closure stays with the function, so the new code must claim as many variables.

@@ -4,7 +4,8 @@ A description is made of the catalogues' own rows: every column counts, those of
 included, unless it is named below as one that is bound to differ or is told by another. So it knows
 nothing of the kinds that a clone's script can make, and finds what that has lost.
 
-Object ids are printed as names, relative to the schema; definitions as the server prints them.
+Object ids are printed as names, relative to the schema; definitions as the server prints them. The
+owner of the schema has no name, as a clone may belong to another role than its template.
 """
 
 from collections import defaultdict
@@ -37,9 +38,15 @@ PRINTING = {
     "jit": "off",
 }
 
+
+def _role(oid: str) -> str:
+    """Return SQL for the name of a role; the owner of the schema has none."""
+    return f"CASE {oid} WHEN ns.owner THEN '.' ELSE pg_get_userbyid({oid})::text END"
+
+
 _IDS = {
     "pg_am": "(SELECT amname FROM pg_am WHERE oid = {})",
-    "pg_authid": "pg_get_userbyid({})",
+    "pg_authid": _role("{0}"),
     "pg_class": "{}::regclass",
     "pg_collation": "{}::regcollation",
     "pg_language": "(SELECT lanname FROM pg_language WHERE oid = {})",
@@ -49,7 +56,7 @@ _IDS = {
     "pg_type": "{}::regtype",
 }
 _ARRAYS_OF_IDS = {
-    "pg_authid": "ARRAY(SELECT pg_get_userbyid(id) FROM unnest({}) id ORDER BY 1)",
+    "pg_authid": f"ARRAY(SELECT {_role('id')} FROM unnest({{}}) id ORDER BY 1)",
     "pg_type": "{}::oid[]::regtype[]",
 }
 
@@ -96,10 +103,14 @@ def _definition(text: str) -> str:
 def _grants(acl: str, kind: str, owner: str) -> str:
     """Return SQL for privileges, which is null where they are the defaults of the kind."""
     granted, default = (
-        f"(SELECT array_agg(a::text ORDER BY a::text) FROM aclexplode({privileges}) a)"
+        _sorted(f"ARRAY(SELECT {_GRANT} FROM aclexplode({privileges}) a)")
         for privileges in (acl, f'acldefault(({kind})::"char", {owner})')
     )
     return f"CASE WHEN {acl} IS NOT NULL THEN nullif({granted}, {default}) END"
+
+
+_GRANT = f"""ROW({_role("a.grantor")}, {_role("a.grantee")}, a.privilege_type,
+    a.is_grantable)::text"""
 
 
 def _sorted(array: str) -> str:
@@ -334,10 +345,10 @@ _CATALOGUES = (
     _Catalogue(
         name="pg_default_acl",
         kind="'default privileges'",
-        object="c.defaclobjtype::text || ' of ' || pg_get_userbyid(c.defaclrole)",
+        object=f"c.defaclobjtype::text || ' of ' || {_role('c.defaclrole')}",
         where="c.defaclnamespace = ns.oid",
         left_out="oid defaclrole defaclnamespace",
-        told={"defaclacl": _sorted("ARRAY(SELECT a::text FROM aclexplode(c.defaclacl) a)")},
+        told={"defaclacl": _sorted(f"ARRAY(SELECT {_GRANT} FROM aclexplode(c.defaclacl) a)")},
     ),
     _Catalogue(
         name="pg_description",
@@ -374,7 +385,7 @@ _MEMBERS: LiteralString = " UNION ALL ".join(
     )
 )
 _WITH: LiteralString = f"""WITH ns AS MATERIALIZED (
-        SELECT oid, quote_ident(nspname) || '.' AS prefix FROM pg_namespace
+        SELECT oid, nspowner AS owner, quote_ident(nspname) || '.' AS prefix FROM pg_namespace
         WHERE nspname = current_schema()
     ), member AS ({_MEMBERS})"""
 

@@ -30,7 +30,7 @@ __all__ = [
     "without_servers_own",
 ]
 
-CLONE_VERSION: Final = 2
+CLONE_VERSION: Final = 4
 
 _SHOWN_OF_A_KIND = 3
 _ONLY_IN_CLONE, _ONLY_IN_TEMPLATE = "only in the clone", "only in the template"
@@ -86,17 +86,25 @@ def script(connection: Connection, template: str) -> str:
         return _Script(connection, template).text()
 
 
-def replay(connection: Connection, script: str, schema: str) -> None:
+def replay(connection: Connection, script: str, schema: str, *, role: str | None = None) -> None:
     """Run a script in an existing empty schema, in one round trip.
 
     It has many transactions, so that it does not exhaust the server's lock table; where it fails,
     the schema is left with a part of the objects.
+
+    Args:
+        connection: to the database of the schema, in autocommit.
+        script: of ``script``.
+        schema: that is there and empty.
+        role: that is to own what is made; by default that of the connection.
 
     Raises:
         psycopg.Error: a statement has failed; the connection can be used.
     """
     path = sql.SQL("{}, {}").format(sql.Identifier(schema), sql.Identifier(EXTENSION_SCHEMA))
     session = {**catalogue.PRINTING, **_SESSION, "search_path": path.as_string(connection)}
+    if role is not None:
+        session["role"] = role
     connection.execute(
         "SELECT set_config(name, setting, false) FROM unnest(%s::text[], %s::text[])"
         " s(name, setting)",
@@ -187,7 +195,8 @@ class _Script:
             self._steps["pg_class", oid].statements.append(set_options.pop(oid))
         order = self._dependencies.order(self._steps)
         before = [statement for address in order for statement in self._steps[address].statements]
-        rows = [*self._rows(tables), *self._values()]
+        # A worker's role may read its own schema only, and not that of the template.
+        rows = ["SET LOCAL ROLE NONE", *self._rows(tables), *self._values()]
         after = [*self._after(tables, order), *set_options.values()]  # those of indexes
         return "".join(
             [

@@ -1,7 +1,8 @@
 """What a schema holds that tests can change: tables, sequences and materialised views."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, LiteralString
 
 from psycopg import sql
@@ -64,10 +65,11 @@ _VIEWS: Final = """
         WHERE c.relkind = 'm' AND c.relnamespace = {schema}::regnamespace
         UNION SELECT reached.view, m.source FROM reached JOIN made_of m ON m.view = reached.source
     )
-    SELECT c.oid::bigint, c.relname, coalesce(s.relispopulated, false) FROM pg_class c
+    SELECT (SELECT count(*) FROM reached WHERE reached.view = c.oid), c.oid::bigint, c.relname,
+        coalesce(s.relispopulated, false) FROM pg_class c
     LEFT JOIN pg_class s ON s.relname = c.relname AND s.relnamespace = {seeds}::regnamespace
     WHERE c.relkind = 'm' AND c.relnamespace = {schema}::regnamespace
-    ORDER BY (SELECT count(*) FROM reached WHERE reached.view = c.oid), c.oid
+    ORDER BY 1, c.oid
 """
 _SEQUENCES: Final = """
     SELECT c.relname, c.relpersistence FROM pg_class c JOIN pg_class s ON s.relname = c.relname
@@ -78,7 +80,28 @@ _BYPASSES: Final = "SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname 
 _FIRING: Final = {False: "{O,A}", True: "{R,A}"}
 
 
-class Contents:
+def read(connection: Connection, schemas: Mapping[str, str], *, is_replica: bool) -> list[Item]:
+    """Return all items of some schemas in the order in which they can be restored.
+
+    Args:
+        connection: of our own.
+        schemas: to be reset, each with the schema that has what comes back.
+        is_replica: whether the session that resets is in the role ``replica``, which other
+            triggers and rules than usual answer to.
+    """
+    parts = [
+        _Contents(connection, schema, seeds, is_replica=is_replica)
+        for schema, seeds in schemas.items()
+    ]
+    views = [found for part in parts for found in part.views()]
+    return [
+        *(table for part in parts for table in part.tables()),
+        *(sequence for part in parts for sequence in part.sequences()),
+        *(view for _, view in sorted(views, key=itemgetter(0))),
+    ]
+
+
+class _Contents:
     """Reads what one schema holds.
 
     Args:
@@ -97,11 +120,8 @@ class Contents:
         self._seeds = seeds
         self._is_replica = is_replica
 
-    def read(self) -> list[Item]:
-        """Return all items in the order in which they can be restored."""
-        return [*self._tables(), *self._sequences(), *self._views()]
-
-    def _tables(self) -> Iterator[Table]:
+    def tables(self) -> Iterator[Table]:
+        """Yield the tables."""
         noise, unproven = self._noise(), self._unproven()
         bypasses = value(self._connection, _BYPASSES)
         for row in self._rows(_TABLES):
@@ -134,18 +154,20 @@ class Contents:
             found[oid].append(Unproven(self._named(table), name, definition))
         return found
 
-    def _sequences(self) -> Iterator[SequenceValue]:
+    def sequences(self) -> Iterator[SequenceValue]:
+        """Yield the sequences."""
         for label, persistence in self._rows(_SEQUENCES):
             query = sql.SQL("SELECT last_value, is_called FROM {}")
             seeds = sql.Identifier(self._seeds, label)
             [(last_value, is_called)] = self._connection.execute(query.format(seeds)).fetchall()
             yield SequenceValue(self._named(label), last_value, is_called, persistence == "p")
 
-    def _views(self) -> Iterator[View]:
-        for oid, label, is_populated in self._rows(_VIEWS):
+    def views(self) -> Iterator[tuple[int, View]]:
+        """Yield the materialised views, each with a number that those it reads have less of."""
+        for depth, oid, label, is_populated in self._rows(_VIEWS):
             seeds = sql.Identifier(self._seeds, label)
             count = self._count(seeds) if is_populated else None
-            yield View(oid, self._named(label), count)
+            yield depth, View(oid, self._named(label), count)
 
     def _count(self, rows: sql.Composable) -> int:
         return int(value(self._connection, sql.SQL("SELECT count(*) FROM {}").format(rows)))

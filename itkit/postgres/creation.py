@@ -16,10 +16,17 @@ from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import conf, names
 from itkit.exceptions import IsolationError
-from itkit.postgres import seeds
-from itkit.postgres.explain import lacking_explained
+from itkit.postgres import roles, seeds
+from itkit.postgres.explain import (
+    denial,
+    lacking_explained,
+    project_role_told,
+    role_too_weak,
+)
 from itkit.postgres.server import Connection
+from itkit.postgres.snapshot import Snapshots
 from itkit.postgres.template import Template
+from itkit.postgres.watch import MigrationNames
 
 if TYPE_CHECKING:
     from itkit.postgres.routing import Routing
@@ -83,6 +90,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         if self._lacking:
             self.log(_no_clone(self.connection.alias, self._lacking))
             self._migrate_alone(self.routing.worker, verbosity)
+        self._log_in()
         if serialize or (serialize is None and _SERIALIZES):
             contents = self.serialize_db_to_string()
             self.connection._test_serialized_contents = contents  # type: ignore[attr-defined]
@@ -123,8 +131,23 @@ class _SchemaCreation(BaseDatabaseCreation):
         """Give a worker a clone of the template; return what such a clone would lack."""
         with self._own_connection() as connection:
             return self._template(connection).provide(
-                self._place(worker), partial(self._make_template, verbosity=verbosity)
+                self._place(worker),
+                partial(self._make_template, worker=worker, verbosity=verbosity),
+                partial(self._save, self.routing.snapshots, connection)
+                if self.routing.snapshots is not None
+                else None,
             )
+
+    def _save(self, snapshots: Snapshots, connection: Connection) -> None:
+        """Copy the server's cluster for the next run, before any test has written to it."""
+        reason: object = "it has unlogged tables, whose rows no copy of a running server has"
+        try:
+            if self._template(connection).is_logged():
+                snapshots.take(connection)
+                return
+        except (OSError, psycopg.Error) as error:
+            reason = error
+        self.log(f"itkit: the migrated cluster is not saved, so each run migrates: {reason}")
 
     def _template(self, connection: Connection) -> Template:
         return self.routing.isolation.template_of(
@@ -134,18 +157,69 @@ class _SchemaCreation(BaseDatabaseCreation):
             migrate=self.routing.migrate,
         )
 
-    def _make_template(self, place: str, verbosity: int) -> None:
-        self._migrate(place, verbosity)
-        self.routing.isolation.after_migrating(self.url, place)
+    def _log_in(self) -> None:
+        """Use the role of the worker's place from now on, or say why it has none."""
+        if not self.routing.secret:
+            return
+        with self._own_connection() as connection:
+            has_role = roles.exists(connection, self._place(self.routing.worker))
+            state = None if has_role else self._template(connection).state()
+        self.routing.note_role(self.connection.alias, has_role=has_role)
+        if state is not None and state.needs:
+            self.log(project_role_told(self.connection.alias, state.needs))
 
-    def _migrate(self, place: str, verbosity: int) -> None:
-        """Let Django migrate, in a place that is there and empty."""
+    def _make_template(self, place: str, worker: str, verbosity: int) -> str:
+        """Migrate, and return why that was not possible by the worker's role; nothing if it was."""
+        needs = self._migrate_by_role(place, worker, verbosity) if self.routing.secret else ""
+        if needs:
+            with self._own_connection() as connection:
+                places = self.routing.isolation.places(connection)
+                places.drop(place)
+                places.create(place, self.routing.run)
+        if needs or not self.routing.secret:
+            self._migrate(place, verbosity)
+        self.routing.isolation.after_migrating(self.url, place)
+        return needs
+
+    def _migrate_by_role(self, place: str, worker: str, verbosity: int) -> str:
+        """Migrate by the role of a worker, and return what needs more; nothing if nothing does.
+
+        Raises:
+            IsolationError: something does, and the settings want no other role.
+        """
+        role, secret = self._place(worker), self.routing.secret
+        watch = MigrationNames()
         with self._own_connection() as connection:
             self.routing.isolation.prepare(connection)
-        with self._routed_to(place):
+            with roles.lent(connection, place, role, secret) as left:
+                needs = ""
+                try:
+                    with watch.told():
+                        self._migrate(place, verbosity, role=role)
+                except Exception as error:
+                    needs = denial(error)
+                    if not needs:
+                        raise
+                    needs = f"{watch.running} needs more ({needs})"
+        needs = needs or "".join(left)
+        if needs and conf.get().postgres.role == "worker":
+            raise IsolationError(role_too_weak(needs))
+        return needs
+
+    def _migrate(self, place: str, verbosity: int, *, role: str | None = None) -> None:
+        """Let Django migrate, in a place that is there and empty.
+
+        Args:
+            place: its name.
+            verbosity: Django's.
+            role: by which to log in; by default that of the project.
+        """
+        with self._own_connection() as connection:
+            self.routing.isolation.prepare(connection)
+        with self._routed_to(place, role=role):
             # An argument that Django 6.1 warns of.
             unserialized = {"serialize": False} if _SERIALIZES else {}
-            with lacking_explained():
+            with lacking_explained(), self.routing.isolation.watched(self.connection):
                 super().create_test_db(verbosity=verbosity, autoclobber=True, **unserialized)
 
     def _create_test_db(self, *_: Any, **__: Any) -> str:
@@ -155,9 +229,11 @@ class _SchemaCreation(BaseDatabaseCreation):
         """Migrate in a worker's own schema, where a clone of the template would lack something."""
         place = self._place(worker)
         with self._own_connection() as connection:
+            state = self._template(connection).state()
+            has_role = bool(self.routing.secret and state is not None and not state.needs)
             places = self.routing.isolation.places(connection)
-            places.create(place, self.routing.run)
-            self._migrate(place, verbosity)
+            places.create(place, self.routing.run, has_role=has_role)
+            self._migrate(place, verbosity, role=place if has_role else None)
             places.create(names.seed_schema(place), self.routing.run)
             seeds.keep(connection, place, names.seed_schema(place))
 
@@ -181,11 +257,11 @@ class _SchemaCreation(BaseDatabaseCreation):
         return False
 
     @contextmanager
-    def _routed_to(self, place: str) -> Iterator[None]:
+    def _routed_to(self, place: str, *, role: str | None) -> Iterator[None]:
         """Route this alias to another place for a while."""
         settings, here = self.connection.settings_dict, dict(self.connection.settings_dict)
         close(self.connection)
-        settings.update(self.routing.landing(self.connection.alias, place))
+        settings.update(self.routing.landing(self.connection.alias, place, role=role))
         try:
             yield
         finally:

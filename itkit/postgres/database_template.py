@@ -51,6 +51,11 @@ class DatabaseTemplate(Template):
         del state
         return True
 
+    def is_logged(self) -> bool:
+        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        with closing(self._connect(self.name)) as connection:
+            return stamp.is_logged(connection)
+
     def unused_days(self) -> float:
         """Return for how long no run has used the template."""
         described = self._described()
@@ -59,7 +64,7 @@ class DatabaseTemplate(Template):
         unused = datetime.now(UTC) - datetime.fromisoformat(described["used"])
         return unused.total_seconds() / 86400
 
-    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def make(self, name: str, migrate: Callable[[str], str | None]) -> tuple[str, ...]:
         """Migrate in a database of the run, which becomes the template, and copy it."""
         unfinished = names.schema(self.run, f"t{int(self.fingerprint, 16)}")
         self._databases.drop(unfinished)  # another worker of this run has failed to migrate
@@ -79,14 +84,17 @@ class DatabaseTemplate(Template):
 
     def stamp(self, name: str) -> str:
         """Return the stamp of a database's catalogue; that of a copy is the same."""
-        url = str(replace(parse(self._server, POSTGRES_SCHEMES), name=name))
-        with closing(connect(url, application="itkit stamp")) as connection:
+        with closing(self._connect(name)) as connection:
             return stamp.of_database(connection)
 
     def is_faithful(self, state: State, name: str) -> bool:
         """Whether the catalogue is the template's although it was written to: nobody knows."""
         del state, name
         return False
+
+    def _connect(self, name: str) -> Connection:
+        url = str(replace(parse(self._server, POSTGRES_SCHEMES), name=name))
+        return connect(url, application="itkit stamp")
 
     def _described(self) -> re.Match[str] | None:
         return _COMMENT.fullmatch(self.places.described().get(self.name, ""))

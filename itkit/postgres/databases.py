@@ -26,8 +26,9 @@ class Databases(Places):
         )
         return {name: text or _comment_by_name(name) for name, text in rows.fetchall()}
 
-    def create(self, name: str, run: str) -> None:
-        """Create an empty database and register it."""
+    def create(self, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create an empty database and register it; the project's role owns each of them."""
+        del has_role
         self.copy("template0", name, run)
 
     def copy(self, template: str, name: str, run: str) -> None:

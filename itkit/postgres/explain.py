@@ -1,4 +1,4 @@
-"""What a migration needs and a build of Postgres lacks, said with where it is to be had."""
+"""What a build of Postgres lacks or a server denies, said with what helps."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,61 @@ from contextlib import contextmanager
 from typing import Final
 
 from django.db.utils import DatabaseError
+from psycopg.errors import InsufficientPrivilege
 
 from itkit.exceptions import ServiceUnavailableError
 
 _NEEDS_ICU: Final = re.compile(
     r"ICU is not supported in this build|collation \"[^\"]+-x-icu\" .*does not exist"
 )
+_DENIED: Final = re.compile(
+    r"^.*(?:InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)).*$",
+    re.MULTILINE,
+)
+_PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
+_VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
+
+
+def denied(shown: str) -> str:
+    """Return what to do about what Postgres has denied a test, whose role may use its place only.
+
+    Args:
+        shown: what is printed of the test's failure.
+    """
+    if not _DENIED.search(shown):
+        return ""
+    return (
+        "The tests log in to Postgres by a role of the worker, which may use the worker's own"
+        " schema and itkit_ext, and nothing else: neither public nor what only a superuser may do."
+        f" A project whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment; one"
+        ' that needs several schemas sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}.'
+    )
+
+
+def denial(error: BaseException) -> str:
+    """Return what Postgres has denied; nothing where an error has another reason."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, InsufficientPrivilege):
+            return str(seen).partition("\n")[0]
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def project_role_told(alias: str, needs: str) -> str:
+    """Return the line that says why the tests do not log in by a role of the worker."""
+    return (
+        f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs}; only"
+        f" the search_path keeps them in their schemas. {_PROJECT} says so from the start."
+    )
+
+
+def role_too_weak(needs: str) -> str:
+    """Return the message that the settings want a role of the worker which may not migrate."""
+    return (
+        f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {needs}. Nothing of the migrations was kept.'
+        f' Set {_PROJECT}, or {_VARIABLE} in the environment, or "auto", which finds that out.'
+    )
 
 
 @contextmanager

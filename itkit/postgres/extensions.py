@@ -66,6 +66,8 @@ def prepare(connection: Connection, extensions: Iterable[str], *, may_move: bool
             schema = sql.Identifier(EXTENSION_SCHEMA)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
             connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, _COMMENT))
+            # The roles of the workers: what is in there belongs to everybody by Postgres' defaults.
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(schema))
         for name in extensions:
             _ensure(connection, name, may_move=may_move)
 

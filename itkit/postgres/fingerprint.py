@@ -79,14 +79,14 @@ def of_project(alias: str, *, seed_files: Iterable[str], migrate: bool = True) -
 def project_state(*, migrate: bool = True) -> str:
     """Return one digest for all aliases, with the names that their databases are made of."""
     seed_files = conf.get().postgres.seed_files
-    parts = []
+    parts = [conf.get().postgres.role]
     for alias in postgres_aliases():
         parts.append(of_project(alias, seed_files=seed_files, migrate=migrate))
         parts.append(connections[alias].creation._get_test_db_name())  # type: ignore[attr-defined]  # not in the stubs
     return _digest(parts)
 
 
-def of_state(project: str, connection: Connection, *, salt: str) -> str:
+def of_state(project: str, connection: Connection, *, salt: str, role: str = "project") -> str:
     """Return the fingerprint of what migrations make on a server: twelve hex digits.
 
     Args:
@@ -94,12 +94,13 @@ def of_state(project: str, connection: Connection, *, salt: str) -> str:
         connection: to the database of the tests. Role and database are in the fingerprint, as a
             template belongs to the one and lies in the other.
         salt: the id of a run that shares its template with no other, or nothing.
+        role: how the tests log in, as ``ITKIT["POSTGRES"]["ROLE"]`` says it.
     """
     row = connection.execute(
         "SELECT version(), current_user, datname, encoding, datcollate, datctype"
         " FROM pg_database WHERE datname = current_database()"
     ).fetchone()
-    return _digest([project, repr(row), salt])
+    return _digest([project, repr(row), role, salt])
 
 
 def _digest(parts: Iterable[str]) -> str:

@@ -26,7 +26,10 @@ _OBJECTS: LiteralString = """
     FROM pg_namespace WHERE oid = current_schema()::regnamespace AND nspacl IS NOT NULL
 """
 _DEFAULTS: LiteralString = """
-    SELECT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA .', pg_get_userbyid(defaclrole)),
+    SELECT CASE defaclrole WHEN quote_ident(current_user)::regrole
+            THEN 'ALTER DEFAULT PRIVILEGES IN SCHEMA .'
+            ELSE format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA .',
+                pg_get_userbyid(defaclrole)) END,
         CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES'
             WHEN 'f' THEN 'FUNCTIONS' ELSE 'TYPES' END, defaclacl, NULL::aclitem[]
     FROM pg_default_acl WHERE defaclnamespace = current_schema()::regnamespace
@@ -39,6 +42,7 @@ _EXPLODED: LiteralString = """
         UNION ALL SELECT true, e.* FROM aclexplode(o.defaults) e
     ) x(is_default, grantor, grantee_id, privilege_type, is_grantable), LATERAL (
         SELECT x.*, CASE x.grantee_id WHEN 0 THEN 'PUBLIC'
+            WHEN quote_ident(current_user)::regrole THEN 'CURRENT_USER' -- by another name later
             ELSE quote_ident(pg_get_userbyid(x.grantee_id)) END AS grantee
     ) a
     GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 4, 3 DESC, 5

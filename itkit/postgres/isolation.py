@@ -8,8 +8,8 @@ go to: the one with the schemas, or the server's maintenance database.
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ import psycopg
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import sql
 
 from itkit import conf, names
 from itkit.exceptions import IsolationError
@@ -28,8 +27,10 @@ from itkit.postgres import (
     extensions,
     fingerprint,
     locks,
+    roles,
     schema_template,
     seeds,
+    watch,
 )
 from itkit.postgres.database_template import DatabaseTemplate
 from itkit.postgres.databases import Databases
@@ -48,11 +49,21 @@ from itkit.postgres.sessions import Sessions
 from itkit.postgres.template import Template
 from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
 
+PROJECT_ROLE: Final = "project"
+"""The value of ``ITKIT["POSTGRES"]["ROLE"]`` by which no worker has a role of its own."""
+
 _PUBLIC: Final = "public"
 
 
 class Isolation(ABC):
-    """What differs between schemas and databases."""
+    """What differs between schemas and databases.
+
+    Args:
+        secret: of the run, if each worker logs in by a role of its own.
+    """
+
+    def __init__(self, *, secret: str = "") -> None:
+        self.secret = secret
 
     @abstractmethod
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -90,12 +101,33 @@ class Isolation(ABC):
         """
 
     @abstractmethod
+    def options(self, places: Iterable[str]) -> str:
+        """Return the startup options that take a client of libpq to one of some places.
+
+        Args:
+            places: names of those of one worker; where a database has several, the first is meant.
+        """
+
+    @abstractmethod
     def prepare(self, connection: Connection) -> None:
         """Provide what migrations need beside their place."""
 
     @abstractmethod
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Return what stops migrations, for a block, that write outside of their place.
+
+        Args:
+            connection: Django's, in that place.
+        """
+
+    @abstractmethod
     def after_migrating(self, home: str, name: str) -> None:
         """Put beside what a template's migrations have made what its clones' resets need."""
+
+    def is_foreign(self, home: str) -> bool:
+        """Whether a home, by its URL, is a database with data that is not the tests'."""
+        del home
+        return False
 
     @abstractmethod
     def reset(
@@ -138,7 +170,9 @@ class Isolation(ABC):
         """
         options = conf.get().postgres
         project = fingerprint.of_project(alias, seed_files=options.seed_files, migrate=migrate)
-        state = fingerprint.of_state(project, connection, salt="" if options.keep else run)
+        role = options.role if self.secret else PROJECT_ROLE
+        salt = "" if options.keep else run
+        state = fingerprint.of_state(project, connection, role=role, salt=salt)
         return self._template(connection, state, run, is_private=not options.keep)
 
 
@@ -151,9 +185,11 @@ class SchemaIsolation(Isolation):
 
     Args:
         is_alone: whether nobody but this project uses the server, which itkit has started.
+        secret: of the run, if each worker logs in by a role of its own.
     """
 
-    def __init__(self, *, is_alone: bool = False) -> None:
+    def __init__(self, *, is_alone: bool = False, secret: str = "") -> None:
+        super().__init__(secret=secret)
         self._is_alone = is_alone
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -226,7 +262,7 @@ class SchemaIsolation(Isolation):
 
     def places(self, connection: Connection) -> Places:
         """Return the schemas of the home."""
-        return Schemas(connection)
+        return Schemas(connection, self.secret)
 
     def templates(self, connection: Connection) -> list[Template]:
         """Return the templates in the home."""
@@ -234,18 +270,31 @@ class SchemaIsolation(Isolation):
 
     def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return a search_path by the startup options: ``SET`` would end with a rollback."""
-        path = f"{name},{names.EXTENSION_SCHEMA}"
         # The last -c wins, so a search_path of the project's own gives way to ours.
-        startup = f"{options.get('options', '')} -c search_path={path}".strip()
+        startup = f"{options.get('options', '')} {self.options([name])}".strip()
         database = parse(home, POSTGRES_SCHEMES).name
         return {"NAME": database, "OPTIONS": {**options, "options": startup}}
+
+    def options(self, places: Iterable[str]) -> str:
+        """Return the search_path."""
+        return f"-c search_path={','.join([*dict.fromkeys(places), names.EXTENSION_SCHEMA])}"
 
     def prepare(self, connection: Connection) -> None:
         """Create the extensions, outside of the schemas that come and go."""
         extensions.prepare_for_project(connection)
+        if self.secret and databases.is_ours(connection, connection.info.dbname):
+            roles.shut_public(connection)
+
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Stop migrations that write into another schema, or leave another search_path."""
+        return watch.watched(connection)
 
     def after_migrating(self, home: str, name: str) -> None:
         """Do nothing: the template's own rows are at hand."""
+
+    def is_foreign(self, home: str) -> bool:
+        """Whether a home, by its URL, is not a database of itkit's own."""
+        return not names.is_database(parse(home, POSTGRES_SCHEMES).name)
 
     def reset(
         self, home: str, name: str, template: str, application: str, sessions: Sessions
@@ -267,13 +316,14 @@ class SchemaIsolation(Isolation):
     def _template(
         self, connection: Connection, state: str, run: str, *, is_private: bool
     ) -> Template:
-        return SchemaTemplate(connection, state, run, is_private=is_private)
+        return SchemaTemplate(connection, state, run, is_private=is_private, secret=self.secret)
 
 
 class DatabaseIsolation(Isolation):
     """A database for each worker, with its own ``public``; it needs ``CREATEDB``."""
 
     def __init__(self, server: ServerURL) -> None:
+        super().__init__()
         self._server = server
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -306,20 +356,28 @@ class DatabaseIsolation(Isolation):
         del home
         return {"NAME": name, "OPTIONS": dict(options)}
 
+    def options(self, places: Iterable[str]) -> str:
+        """Return none: ``NAME`` says it all."""
+        del places
+        return ""
+
     def prepare(self, connection: Connection) -> None:
         """Do nothing: each database has its own extensions."""
+
+    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Stop none: all schemas of the database are the place."""
+        del connection
+        return nullcontext()
 
     def after_migrating(self, home: str, name: str) -> None:
         """Keep the seeds in the database itself, as no other can be read from it."""
         with closing(connect(_in(home, name), application="itkit setup")) as connection:
-            schema = sql.Identifier(names.SEEDS_SCHEMA)
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-            seeds.keep(connection, _PUBLIC, names.SEEDS_SCHEMA)
+            seeds.keep_database(connection)
 
     def reset(
         self, home: str, name: str, template: str, application: str, sessions: Sessions
     ) -> Reset:
-        """Return what resets the schema ``public`` of a database."""
+        """Return what resets all schemas of a database."""
         del template
         return Reset(
             _in(home, name),
@@ -327,6 +385,7 @@ class DatabaseIsolation(Isolation):
             seeds=names.SEEDS_SCHEMA,
             application=application,
             sessions=sessions,
+            is_whole=True,
         )
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
@@ -338,16 +397,17 @@ class DatabaseIsolation(Isolation):
         return DatabaseTemplate(connection, str(self._server), state, run, is_private=is_private)
 
 
-def isolation(server: str, *, is_alone: bool = False) -> Isolation:
+def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isolation:
     """Return the kind of isolation that the settings ask for.
 
     Args:
         server: URL of any database of the server.
         is_alone: whether nobody but this project uses the server, which itkit has started.
+        secret: of the run, if each worker logs in by a role of its own.
     """
     if conf.get().postgres.isolation == "database":
         return DatabaseIsolation(parse(server, POSTGRES_SCHEMES))
-    return SchemaIsolation(is_alone=is_alone)
+    return SchemaIsolation(is_alone=is_alone, secret=secret)
 
 
 def probe_for_tests(url: str, timeout: float) -> str:

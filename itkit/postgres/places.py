@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from itkit import names
-from itkit.postgres import locks
+from itkit.postgres import locks, roles
 from itkit.postgres.server import Connection
 
 _RUN_COMMENT = re.compile(
@@ -55,18 +55,26 @@ class Places(ABC):
 
     Args:
         connection: of our own, in autocommit.
+        secret: of the run, if the places of its workers are to have roles of their own.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, secret: str = "") -> None:
         self.connection = connection
+        self.secret = secret
 
     @abstractmethod
     def described(self) -> dict[str, str]:
         """Return name and comment of each place that may be ours and belongs to our role."""
 
     @abstractmethod
-    def create(self, name: str, run: str) -> None:
-        """Create an empty place and register it as a run's."""
+    def create(self, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create an empty place and register it as a run's.
+
+        Args:
+            name: of the place.
+            run: id of the run.
+            has_role: whether a role of its own is to own it, by which the tests log in.
+        """
 
     @abstractmethod
     def register(self, name: str, text: str) -> None:
@@ -74,11 +82,17 @@ class Places(ABC):
 
     @abstractmethod
     def rename(self, name: str, new: str, text: str) -> None:
-        """Give a place another name and another comment; both or neither, in a transaction."""
+        """Give a place, with its role, another name and another comment.
+
+        The caller does so in a transaction.
+        """
 
     @abstractmethod
     def drop(self, name: str) -> None:
-        """Drop one of our places with all that is in it; nothing happens when it is gone."""
+        """Drop one of our places with all that is in it, and its role.
+
+        Nothing happens when it is gone.
+        """
 
     @abstractmethod
     def size(self, name: str) -> int:
@@ -111,7 +125,11 @@ class Places(ABC):
         """
         self.end_sessions(run)
         ours = [found.name for found in self.registered() if found.run == run]
-        return [name for name in ours if self._drop_registered(name, run)]
+        dropped = [name for name in ours if self._drop_registered(name, run)]
+        for name in self._roles():
+            if names.run_of_schema(name) == run:
+                roles.drop(self.connection, name)  # the run was killed while it migrated
+        return dropped
 
     def drop_stale(self) -> list[str]:
         """Drop the places of dead runs and return their names.
@@ -120,11 +138,21 @@ class Places(ABC):
         on.
         """
         dropped: list[str] = []
-        for run in sorted({found.run for found in self.registered()}):
+        logins = self._roles()
+        runs = {found.run for found in self.registered()} | set(map(names.run_of_schema, logins))
+        for run in sorted(filter(None, runs)):
             with locks.dead_run(self.connection, run) as is_dead:
                 if is_dead:
                     dropped += self.drop_of_run(run)
+        for name in set(logins) - self.described().keys():
+            if names.run_of_schema(name) is None:
+                roles.drop(self.connection, name)  # somebody has dropped what was kept
+        roles.drop_lost(self.connection)
         return dropped
+
+    def _roles(self) -> list[str]:
+        """Return the roles that places of this kind have, or have had."""
+        return []
 
     def _drop_registered(self, name: str, run: str) -> bool:
         """Drop a place of a run, unless it is a template that another run is making anew."""

@@ -1,4 +1,4 @@
-"""What a reset has to do in one schema, put together once from its catalogue.
+"""What a reset has to do in one schema or in several, put together once from the catalogue.
 
 Each table, sequence and materialised view is an item of the plan, with a query that yields its
 number if it has changed since the last reset and with the statements that take it back.
@@ -12,11 +12,11 @@ back. As long as all rows of the stamp are there, it is enough to remove the oth
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Final
+from typing import Final, LiteralString
 
 from psycopg import sql
 
-from itkit.postgres.contents import Contents
+from itkit.postgres import contents
 from itkit.postgres.items import Item, SequenceValue, Table
 from itkit.postgres.server import Connection, value
 
@@ -27,21 +27,22 @@ _NO_STAMP: Final = "0"
 # Whatever is created in a schema depends on it, which is cheaper to read than pg_class. A column
 # that is dropped has another name from then on.
 _CATALOGUE: Final = """
-    format('%s %s', (SELECT sum(objid::bigint) FROM pg_depend
+    format('%s %s %s', (SELECT sum(objid::bigint) FROM pg_depend
         WHERE refclassid = 'pg_namespace'::regclass
-        AND refobjid = (SELECT oid FROM pg_namespace WHERE nspname = {})),
+        AND refobjid IN (SELECT oid FROM pg_namespace WHERE {schemas})),
+        (SELECT sum(oid::bigint) FROM pg_namespace WHERE {schemas}),
         (SELECT sum(hashtext(attname)::bigint) FROM pg_attribute
-        WHERE attrelid = ANY({}::oid[]) AND attnum > 0))
+        WHERE attrelid = ANY({seeded}::oid[]) AND attnum > 0))
 """
 
 
 class Plan:
-    """The SQL of the resets of one schema.
+    """The SQL of the resets of one schema, or of several that refer to each other.
 
     Args:
         connection: of our own, which is going to run ``detect``.
-        schema: to be reset.
-        seeds: schema with what comes back.
+        schemas: to be reset, each with the schema that has what comes back.
+        others: the condition on a row of ``pg_namespace`` that a schema is to be watched as well.
         is_replica: whether the session that restores is in the role ``replica``: no foreign key
             is checked in it, and no trigger or rule fires but those that ask for it.
 
@@ -51,11 +52,16 @@ class Plan:
     """
 
     def __init__(
-        self, connection: Connection, schema: str, seeds: str, *, is_replica: bool
+        self,
+        connection: Connection,
+        schemas: Mapping[str, str],
+        others: LiteralString,
+        *,
+        is_replica: bool,
     ) -> None:
         self._connection = connection
         self._is_replica = is_replica
-        self._items = Contents(connection, schema, seeds, is_replica=is_replica).read()
+        self._items = contents.read(connection, schemas, is_replica=is_replica)
         self._numbers = {
             item.oid: number for number, item in enumerate(self._items) if isinstance(item, Table)
         }
@@ -69,7 +75,7 @@ class Plan:
         self.sequences = set(sequences)
         untraced = [item for item in sequences.values() if not item.is_logged]
         self._untraced = " UNION ALL ".join(item.detect(0) for item in untraced)
-        connection.execute(_prepare(connection, schema, self._items))
+        connection.execute(_prepare(connection, list(schemas), others, self._items))
 
     def detect(self) -> dict[int, bool]:
         """Return the numbers of what has changed.
@@ -170,9 +176,12 @@ class Plan:
             yield from table.shut
 
 
-def _prepare(connection: Connection, schema: str, items: Sequence[Item]) -> str:
+def _prepare(
+    connection: Connection, schemas: list[str], others: LiteralString, items: Sequence[Item]
+) -> str:
     seeded = [item.oid for item in items if isinstance(item, Table) and item.seed_count]
-    catalogue = sql.SQL(_CATALOGUE).format(schema, seeded)
+    watched = sql.SQL("(nspname = ANY({}) OR {})").format(schemas, sql.SQL(others))
+    catalogue = sql.SQL(_CATALOGUE).format(schemas=watched, seeded=seeded)
     now = value(connection, sql.SQL("SELECT {}").format(catalogue))
     changed = sql.SQL("SELECT {}, false WHERE {} <> {}").format(CATALOGUE_CHANGED, catalogue, now)
     parts = [changed.as_string(), *(item.detect(number) for number, item in enumerate(items))]

@@ -7,18 +7,18 @@ plans it would lose by changing ``session_replication_role``; the second has tha
 may, and so deletes without a look at foreign keys.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, LiteralString
 
 import psycopg
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from itkit import names
-from itkit.exceptions import IsolationError
+from itkit import boundary, names
+from itkit.exceptions import IsolationError, OpenTransactionError
+from itkit.postgres import seeds
 from itkit.postgres.glance import Glances, LeftOpen, Snapshot
 from itkit.postgres.plan import CATALOGUE_CHANGED, Plan
 from itkit.postgres.server import Connection, connect, value
@@ -89,6 +89,9 @@ class Reset:
         application: name of the sessions of the worker's tests.
         sessions: who has opened these.
         patience: seconds to wait for a lock.
+        is_whole: whether the whole database is the worker's: all of its schemas are reset, by what
+            ``seeds.keep_database`` has made, and those that tests have made are dropped. Then
+            ``schema`` is the one that comes first on the search_path.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Reset:
         application: str,
         sessions: Sessions,
         patience: int = 20,
+        is_whole: bool = False,
     ) -> None:
         self._url = url
         self._schema = schema
@@ -107,6 +111,7 @@ class Reset:
         self._application = application
         self._sessions = sessions
         self._patience = patience
+        self._is_whole = is_whole
         self._opened: _Opened | None = None
         self._plan: Plan | None = None
         self._clean: _Clean | None = None
@@ -114,8 +119,7 @@ class Reset:
     def run(self) -> None:
         """Reset the schema.
 
-        Warns:
-            RuntimeWarning: a test has left sessions with an open transaction, which were ended.
+        That a test has left sessions with an open transaction, which are ended, is kept for it.
 
         Raises:
             IsolationError: something holds a lock on a table, or the rows that come back do not fit
@@ -130,7 +134,7 @@ class Reset:
             reason = error.diag.message_primary or str(error)
             raise IsolationError(_FAILED.format(self._schema, reason)) from error
         finally:
-            self._warn(left_open)
+            self._tell(left_open)
 
     def close(self) -> None:
         """Close the reset's own connections, and forget what was read by them."""
@@ -193,7 +197,12 @@ class Reset:
         return _restore(opened, plan, plan.detect() | dict.fromkeys(plan.sequences, False))
 
     def _new_plan(self, opened: _Opened) -> Plan:
-        self._plan = Plan(opened.detector, self._schema, self._seeds, is_replica=opened.is_replica)
+        schemas = {self._schema: self._seeds}
+        made_by_tests: LiteralString = "false"
+        if self._is_whole:
+            schemas, made_by_tests = seeds.of_database(opened.detector), seeds.OF_TESTS
+            seeds.drop_others(opened.detector, schemas)
+        self._plan = Plan(opened.detector, schemas, made_by_tests, is_replica=opened.is_replica)
         return self._plan
 
     def _open(self) -> _Opened:
@@ -211,10 +220,11 @@ class Reset:
         options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
         return connect(self._url, application=_APPLICATION, search_path=path, options=options)
 
-    def _warn(self, left_open: list[LeftOpen]) -> None:
+    def _tell(self, left_open: list[LeftOpen]) -> None:
         if left_open:
             found = "\n".join(f"  {self._sessions.describe(*session)}" for session in left_open)
-            warnings.warn(f"{_LEFT_OPEN}\n{found}", RuntimeWarning, stacklevel=3)
+            error = OpenTransactionError(f"{_LEFT_OPEN}\n{found}")
+            boundary.keep_for(self._sessions.test, error)
 
     def _blocked(self) -> IsolationError:
         schema = sql.Identifier(self._schema).as_string()

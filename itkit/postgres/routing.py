@@ -8,18 +8,25 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import psycopg
 from django.db import connections
 from django.db.backends.base.client import BaseDatabaseClient
 from django.db.backends.base.creation import BaseDatabaseCreation
 
-from itkit import names
-from itkit.postgres import client, creation, places
+from itkit import libpq, names
+from itkit.exceptions import EscapeError
+from itkit.postgres import client, creation, explain, outside, places, roles
 from itkit.postgres.isolation import isolation
+from itkit.postgres.outside import Sight
 from itkit.postgres.reset import Reset, end_transaction
 from itkit.postgres.server import Connection, connect
 from itkit.postgres.sessions import Sessions
+from itkit.postgres.snapshot import Snapshots
 from itkit.urls import POSTGRES_SCHEMES, parse
 
 _SERVER_OPTIONS = frozenset(
@@ -36,6 +43,10 @@ _SERVER_OPTIONS = frozenset(
     }
 )
 """Options of a connection that say where and how to reach a server: ours has its own."""
+
+_WRITER = "The test, one before it that has not committed, or another worker's"
+_NOWHERE = {"NAME": "the_run_is_over", "HOST": "/the-run-is-over", "PORT": ""}
+"""Where an alias leads when the tests are over, also for who connects by the settings himself."""
 
 _inherited: list[object] = []
 """What a forked process must not close, not even by collecting it as garbage."""
@@ -58,6 +69,10 @@ class Routing:
         worker: id of the worker whose schema is used.
         owned: whether the server is thrown away, so that no schema needs to be dropped.
         migrate: whether the runner was not told to do without migrations.
+        secret: what the passwords of the workers' roles are made of; empty where the tests log in
+            by the project's own role.
+        snapshot: the server's data directory, and where a copy of it is to be put that has the
+            templates and nothing of any test; None where none is wanted.
     """
 
     def __init__(
@@ -68,16 +83,22 @@ class Routing:
         worker: str,
         owned: bool,
         migrate: bool,
+        secret: str = "",
+        snapshot: tuple[str, str] | None = None,
     ) -> None:
         self._databases = databases
         self.run = run
         self.worker = worker
         self.owned = owned
         self.migrate = migrate
+        self.snapshots = Snapshots(*map(Path, snapshot)) if snapshot else None
         self.sessions = Sessions()
-        self.isolation = isolation(next(iter(databases.values()), ""))
+        self.secret = secret
+        self.isolation = isolation(next(iter(databases.values()), ""), secret=secret)
+        self._with_role: set[str] = set()  # the aliases whose places have one of their own
         self._original: dict[str, _Original] = {}
         self._resets: dict[str, Reset] = {}
+        self._sights: dict[str, Sight] = {}  # by the URL of the home
         self._held: set[str] = set()
         self._jobs: list[Future[object]] = []
         self._threads: ThreadPoolExecutor | None = None
@@ -95,8 +116,33 @@ class Routing:
             connection = connections[alias]
             connection.creation = creation.schema_creation(connection, self, url)
             connection.client = client.place_client(connection)
-            connection.settings_dict.update(self.settings(alias, self.worker))
+        for alias in self._databases if self.secret else ():
+            with self.own_connection(alias) as own:
+                self.note_role(alias, has_role=roles.exists(own, self.place(alias, self.worker)))
+        for alias in self._databases:
+            connections[alias].settings_dict.update(self.settings(alias, self.worker))
+        self.enter(self.worker)
         self.sessions.install()
+
+    def enter(self, worker: str) -> None:
+        """Be another worker; Django switches its own connections, this leads those of libpq."""
+        self.worker = worker
+        if self._databases:
+            places = [self.place(alias, worker) for alias in self._databases]
+            libpq.lead_to(self.isolation.options(places))
+
+    def shut(self) -> None:
+        """Close what is open, and leave the aliases routed to where nothing is."""
+        self.sessions.uninstall()
+        for made in self._resets.values():
+            made.close()
+        for alias in self._original:
+            connection = connections[alias]
+            creation.close(connection)
+            if alias not in self._held:
+                connection.settings_dict.update(_NOWHERE)
+        if self._databases:
+            libpq.lead_to(f"-c search_path={_NOWHERE['NAME']}")
 
     def uninstall(self) -> None:
         """Give the aliases back what they had.
@@ -104,9 +150,13 @@ class Routing:
         A runner that has not destroyed its test database yet would destroy the project's own in
         its place, so an alias that it holds stays routed, to where nothing is any more.
         """
+        libpq.put_back()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
+        for sight in self._sights.values():
+            sight.connection.close()
+        self._sights.clear()
         while self._original:
             alias, original = self._original.popitem()
             connection = connections[alias]
@@ -126,8 +176,9 @@ class Routing:
             _inherited.append(connections[alias].connection)
             connections[alias].connection = None
             _inherited.append(creation.pools(connections[alias]).pop(alias, None))
-        _inherited.extend(self._resets.values())
+        _inherited.extend([*self._resets.values(), *self._sights.values()])
         self._resets.clear()
+        self._sights.clear()
 
     def hold(self, alias: str) -> None:
         """Note that a runner has created the test database of an alias."""
@@ -137,20 +188,49 @@ class Routing:
         """Note that a runner is done with the test database of an alias."""
         self._held.discard(alias)
 
+    def is_held(self, alias: str) -> bool | None:
+        """Tell whether a runner has yet to destroy the test database; None if it is not of ours."""
+        return alias in self._held if alias in self._databases else None
+
     @property
     def may_drop(self) -> bool:
         """Whether to drop schemas: not where all is thrown away, nor in a test's forked process."""
         return not self.owned and os.getpid() == self._process
 
+    def note_role(self, alias: str, *, has_role: bool) -> None:
+        """Note whether the place of an alias, and those of its mirrors, have a role."""
+        place = self.place(alias, self.worker)
+        same = {other for other in self._databases if self.place(other, self.worker) == place}
+        self._with_role = self._with_role | same if has_role else self._with_role - same
+        for other in same:
+            connections[other].settings_dict.update(self.settings(other, self.worker))
+
+    def explained(self, shown: str) -> str:
+        """Return what to do about what the server has denied a test; nothing where it has not.
+
+        Args:
+            shown: what is printed of the test's failure.
+        """
+        return explain.denied(shown) if self._with_role else ""
+
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's place."""
-        landing = self.landing(alias, self.place(alias, worker))
+        place = self.place(alias, worker)
+        landing = self.landing(alias, place, role=place if alias in self._with_role else None)
         landing["OPTIONS"]["application_name"] = places.application_name(self.run, worker)
         return landing
 
-    def landing(self, alias: str, place: str) -> dict[str, Any]:
-        """Return the settings that take an alias to a place of ours."""
+    def landing(self, alias: str, place: str, *, role: str | None = None) -> dict[str, Any]:
+        """Return the settings that take an alias to a place of ours.
+
+        Args:
+            alias: of ``DATABASES``.
+            place: its name.
+            role: by which to log in; by default that of the project.
+        """
         server = parse(self._databases[alias], POSTGRES_SCHEMES)
+        if role is not None:
+            server = replace(server, user=role, password=roles.password(self.secret, role))
         original = self._original[alias].settings
         kept = {
             name: value
@@ -175,8 +255,36 @@ class Routing:
             return False
         for ours in self._databases:
             end_transaction(connections[ours])
+            self._flush_counters(ours)
         self._reset_of(alias, self.worker).run()
+        self._look_outside(self._databases[alias])
         return True
+
+    def begin_test(self) -> None:
+        """Note what is in databases that are not itkit's, before the first test of this process."""
+        for home in set(self._databases.values()) - self._sights.keys():
+            if self.isolation.is_foreign(home):
+                self._sights[home] = Sight(connect(home, application="itkit outside"))
+
+    def _look_outside(self, home: str) -> None:
+        """Find out whether a test has written outside of itkit's schemas, where that is foreign.
+
+        Raises:
+            EscapeError: it has.
+        """
+        sight = self._sights.get(home)
+        if sight is not None and (found := sight.changes()):
+            for alias in self._databases:
+                # The error keeps Django from it, and the search_path would reach the next test.
+                connections[alias].close()
+            raise EscapeError(outside.explained(_WRITER, sight.connection, found))
+
+    def _flush_counters(self, alias: str) -> None:
+        """Have the session of the test hand on how many rows it has written, and where."""
+        raw = connections[alias].connection
+        if raw is not None and self._databases[alias] in self._sights:
+            with suppress(psycopg.Error):  # a session that has ended has handed it on
+                outside.flush_counters(raw)
 
     def restore(self, alias: str, worker: str) -> None:
         """Take the place of a worker, in which nobody is any more, back to that as well."""

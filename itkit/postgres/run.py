@@ -1,17 +1,26 @@
 """The databases of one run: found or created at its start, cleared of it at its end."""
 
+import secrets
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Final
 
 import psycopg
 
-from itkit.exceptions import ServiceUnavailableError
-from itkit.postgres import locks
-from itkit.postgres.isolation import isolation
-from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
-from itkit.postgres.template import evict
+from itkit import conf
+from itkit.exceptions import EscapeError, IsolationError, ServiceUnavailableError
+from itkit.postgres import locks, outside, places, roles
+from itkit.postgres.isolation import PROJECT_ROLE, DatabaseIsolation, isolation
+from itkit.postgres.outside import Sight
+from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
+from itkit.postgres.template import drop_unused, evict
 from itkit.urls import POSTGRES_SCHEMES, parse
+
+_PATIENCE: Final = 2.0
+_POLL: Final = 0.02
+_COLLECTED: Final = 0.6
 
 
 class RunDatabases:
@@ -22,19 +31,24 @@ class RunDatabases:
             user allows it.
         run: id of the run.
         owned: whether the server is ours to throw away, so that nothing needs to be cleared.
-        is_alone: whether nobody but this project uses the server, which itkit has started.
 
     Attributes:
-        holds_templates: after the end: whether there is anything for other runs to use.
+        secret: what the passwords of the workers' roles are made of; empty until ``start``, and
+            where the tests log in by the project's own role.
+        notes: what the start line says of it.
     """
 
-    def __init__(self, server: str, run: str, *, owned: bool, is_alone: bool) -> None:
+    def __init__(self, server: str, run: str, *, owned: bool) -> None:
         self._server = parse(server, POSTGRES_SCHEMES)
         self._run = run
         self._owned = owned
-        self._isolation = isolation(server, is_alone=is_alone)
+        self._isolation = isolation(server, is_alone=owned)
+        self.secret = ""
+        self.notes: list[str] = []
         self._keepers: dict[str, Connection] = {}
-        self.holds_templates = False
+        self._foreign: list[Sight] = []
+        self._own: dict[Connection, Sight] = {}
+        self._left_outside: list[str] = []
         self._releases = ExitStack()
 
     def start(self, *, migrate: bool = True, rebuild: bool = False) -> dict[str, str]:
@@ -53,19 +67,86 @@ class RunDatabases:
             undo.enter_context(self._failures_explained())
             undo.push(self._releases.__exit__)
             entered = self._enter_all()
+            if self._has_roles():
+                self.secret = secrets.token_hex(16)
+                self._isolation = isolation(
+                    str(self._server), is_alone=self._owned, secret=self.secret
+                )
             if not self._owned:
                 for keeper in self._keepers.values():
                     self._isolation.places(keeper).drop_stale()
             for alias, name in entered.items():
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
+            self._own = {keeper: Sight(keeper) for keeper in self._keepers_of_own_databases()}
             undo.pop_all()
-        return {alias: str(replace(self._server, name=name)) for alias, name in entered.items()}
+        return {alias: self._url(name) for alias, name in entered.items()}
+
+    def _has_roles(self) -> bool:
+        """Whether each worker logs in by a role of its own.
+
+        Raises:
+            IsolationError: the settings say so, and it cannot.
+        """
+        wanted = conf.get().postgres.role
+        if wanted == PROJECT_ROLE:
+            return False
+        if isinstance(self._isolation, DatabaseIsolation):
+            if wanted == "worker":
+                raise IsolationError(
+                    'ITKIT["POSTGRES"]["ROLE"] is "worker", and ["ISOLATION"] is "database", where'
+                    ' the tests log in by the project\'s own role: set ["ROLE"] to "auto" or'
+                    ' ["ISOLATION"] to "schema".'
+                )
+            return False
+        reason = next(filter(None, map(self._why_no_roles, self._keepers.items())), None)
+        if reason is None:
+            return bool(self._keepers)
+        if wanted == "worker":
+            raise IsolationError(
+                f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {reason}\n'
+                f'ALTER ROLE "{self._server.user}" CREATEROLE; which an administrator runs\n'
+                'ITKIT = {"POSTGRES": {"ROLE": "auto"}}: then only the search_path keeps the tests'
+                " in their schemas here"
+            )
+        self.notes.append(f"{reason}: only the search_path keeps the tests in their schemas")
+        return False
+
+    def _why_no_roles(self, entered: tuple[str, Connection]) -> str | None:
+        """Return why no worker can have a role of its own in a database; None where each can."""
+        name, keeper = entered
+        return None if self._owned else roles.why_not(keeper, self._url(name))
+
+    def _url(self, database: str) -> str:
+        return str(replace(self._server, name=database))
+
+    def check_outside(self) -> None:
+        """Find out whether the run has written outside of itkit's schemas, where that is foreign.
+
+        Raises:
+            EscapeError: it has; by which test is known if one has failed for it.
+        """
+        for sight in self._foreign:
+            self._wait_for_counters(sight.connection)
+            if found := sight.changes():
+                raise EscapeError(outside.explained("The run", sight.connection, found))
+
+    def _wait_for_counters(self, connection: Connection) -> None:
+        """Wait until the sessions of the tests have handed on what they have counted."""
+        deadline = time.monotonic() + _PATIENCE
+        query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE %s)"
+        sessions = places.application_name(self._run, "%")
+        while value(connection, query, [sessions]) and time.monotonic() < deadline:
+            time.sleep(_POLL)  # the end of a session is no event that others hear of
+        if connection.info.server_version < outside.HANDED_ON_AT_ONCE:
+            time.sleep(_COLLECTED)  # a process of its own collects them, by datagrams
 
     def stop(self) -> None:
         """Drop the run's schemas, and what itkit has created for all runs if this is the last.
 
         Raises:
             ServiceUnavailableError: the server did not answer; the next run drops what is left.
+            IsolationError: tests have written outside of their schemas, in a database of itkit's
+                own. It does not stay for the next run.
         """
         try:
             self._releases.close()
@@ -74,6 +155,19 @@ class RunDatabases:
                 f"The schemas of this run could not be dropped from {self._server.address}; the"
                 f" next run with --integration will do so. {str(error).strip()}"
             ) from error
+        if self._left_outside:
+            raise IsolationError(
+                "Tests have written outside of their schemas, in the database that itkit has for"
+                f" them:\n{outside.listed(self._left_outside)}\nAll that itkit has kept there was"
+                f" dropped, so that the next run does not begin with it. {outside.REMEDY}"
+            )
+
+    def _keepers_of_own_databases(self) -> list[Connection]:
+        """Return the connections to databases in which what tests leave outside is to go."""
+        if self._owned or isinstance(self._isolation, DatabaseIsolation):
+            return []
+        foreign = [sight.connection for sight in self._foreign]
+        return [keeper for keeper in self._keepers.values() if keeper not in foreign]
 
     def _enter_all(self) -> dict[str, str]:
         """Find or create the database of each alias, and hold each until the end of the run."""
@@ -87,12 +181,14 @@ class RunDatabases:
         return found
 
     def _enter(self, database: str) -> None:
-        url = str(replace(self._server, name=database))
+        url = self._url(database)
         # Not the application name of the tests' connections: those are ended at the end.
         keeper = connect(url, application=f"itkit keeper {self._run}")
         self._releases.callback(self._release, keeper)
         # Before any schema is created: one whose run has no lock looks stale to the others.
         locks.hold_run(keeper, self._run)
+        if self._isolation.is_foreign(url):
+            self._foreign.append(Sight(keeper))
         self._keepers[database] = keeper
 
     def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
@@ -113,8 +209,14 @@ class RunDatabases:
     def _tidy_up(self, keeper: Connection) -> None:
         """Leave nothing of this run, and of others no more than is likely to be used again."""
         self._isolation.places(keeper).drop_of_run(self._run)
-        left = evict(self._isolation.templates(keeper))
-        self.holds_templates = self.holds_templates or left > 0
+        templates = self._isolation.templates(keeper)
+        sight = self._own.get(keeper)
+        left = sight.changes() if sight is not None else []
+        if left:
+            self._left_outside += left
+            drop_unused(templates)
+        else:
+            evict(templates)
 
     def _leave(self, keeper: Connection) -> None:
         """Drop what itkit has created for all runs, unless something of it is still in use."""

@@ -15,12 +15,29 @@ from itkit.postgres.template import TEMPLATE_COMMENT, State, Template
 
 
 class SchemaTemplate(Template):
-    """A schema with all that migrations make, and a second one with the script of its clones."""
+    """A schema with all that migrations make, and a second one with the script of its clones.
+
+    It belongs to the project's own role. Its clones belong to those of their workers, if there are
+    any, and so does all that is in them.
+
+    Args:
+        connection: to the database of the template.
+        fingerprint: of ``fingerprint.of_state``.
+        run: id of the run that uses it.
+        is_private: whether the template ends with the run, as nothing is to be kept.
+        secret: of the run, if its workers are to have roles of their own.
+    """
 
     def __init__(
-        self, connection: Connection, fingerprint: str, run: str, *, is_private: bool
+        self,
+        connection: Connection,
+        fingerprint: str,
+        run: str,
+        *,
+        is_private: bool,
+        secret: str = "",
     ) -> None:
-        super().__init__(Schemas(connection), fingerprint, run, is_private=is_private)
+        super().__init__(Schemas(connection, secret), fingerprint, run, is_private=is_private)
         self._connection = connection
         self._comment = places.comment(run) if is_private else TEMPLATE_COMMENT
         self._script_schema = names.script_schema(fingerprint)
@@ -36,7 +53,7 @@ class SchemaTemplate(Template):
         if not self.exists():
             return None
         statement = sql.SQL(
-            "UPDATE {} SET used = now() RETURNING stamp, differences, digest, script"
+            "UPDATE {} SET used = now() RETURNING stamp, differences, digest, script, needs"
         )
         row = self._connection.execute(statement.format(self._script)).fetchone()
         return State(row[0], tuple(row[1]), *row[2:]) if row is not None else None
@@ -45,16 +62,20 @@ class SchemaTemplate(Template):
         """Whether nobody has changed the template's catalogue since it was made."""
         return self.stamp(self.name) == state.stamp
 
+    def is_logged(self) -> bool:
+        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        return stamp.is_logged(self._connection)
+
     def unused_days(self) -> float:
         """Return for how long no run has used the template."""
         days = sql.SQL("SELECT extract(epoch FROM now() - used) / 86400 FROM {}")
         return float(value(self._connection, days.format(self._script)))
 
-    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def make(self, name: str, migrate: Callable[[str], str | None]) -> tuple[str, ...]:
         """Migrate in the template, and compare the worker's schema, the first clone, with it."""
         self.places.create(self.name, self.run)
-        migrate(self.name)
-        state = self._verified(name)
+        needs = migrate(self.name) or ""
+        state = self._verified(name, needs)
         # For good, as clones and their resets read from it; theirs are as the migrations say.
         policies.lift(self._connection, self.name)
         state = replace(state, stamp=self.stamp(self.name))
@@ -66,8 +87,9 @@ class SchemaTemplate(Template):
 
     def clone(self, state: State, name: str) -> None:
         """Replay the script in a new schema."""
-        self.places.create(name, self.run)
-        clone.replay(self._connection, state.script, name)
+        has_role = bool(self.places.secret) and not state.needs
+        self.places.create(name, self.run, has_role=has_role)
+        clone.replay(self._connection, state.script, name, role=name if has_role else None)
         self.places.register(name, self.registration(self.stamp(name)))
 
     def stamp(self, name: str) -> str:
@@ -83,9 +105,9 @@ class SchemaTemplate(Template):
         self.places.drop(self._script_schema)
         super().drop()
 
-    def _verified(self, name: str) -> State:
+    def _verified(self, name: str, needs: str) -> State:
         """Make the first clone, and say what it lacks; then it is dropped again."""
-        state = State(stamp="")
+        state = State(stamp="", needs=needs)
         try:
             state = replace(state, script=clone.script(self._connection, self.name))
             self._clone_all_rows(state, name)
@@ -122,8 +144,15 @@ class SchemaTemplate(Template):
         self._connection.execute(
             sql.SQL(
                 "CREATE TABLE {} AS SELECT {}::text AS stamp, {}::text[] AS differences,"
-                " {}::text AS digest, {}::text AS script, now() AS used"
-            ).format(self._script, state.stamp, list(state.differences), state.digest, state.script)
+                " {}::text AS digest, {}::text AS script, {}::text AS needs, now() AS used"
+            ).format(
+                self._script,
+                state.stamp,
+                list(state.differences),
+                state.digest,
+                state.script,
+                state.needs,
+            )
         )
 
 

@@ -3,7 +3,8 @@
 import psycopg
 from psycopg import sql
 
-from itkit.postgres import places
+from itkit import names
+from itkit.postgres import places, roles
 from itkit.postgres.places import Places
 from itkit.postgres.server import value
 
@@ -12,19 +13,28 @@ class Schemas(Places):
     """Places that are schemas of the connection's database."""
 
     def described(self) -> dict[str, str]:
-        """Return name and comment of each schema that may be ours and belongs to our role."""
+        """Return name and comment of each schema that may be ours and belongs to our role.
+
+        It also does if it belongs to a role that ours has created for it.
+        """
         rows = self.connection.execute(
             "SELECT nspname, coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace"
-            " WHERE nspname LIKE 'itkit\\_%%' AND pg_get_userbyid(nspowner) = current_user"
-            " ORDER BY nspname",
-            [],
+            " WHERE nspname LIKE 'itkit\\_%%' AND (pg_get_userbyid(nspowner) = current_user"
+            " OR shobj_description(nspowner, 'pg_authid') = %s) ORDER BY nspname",
+            [roles.comment(self.connection)],
         )
         return dict(rows.fetchall())
 
-    def create(self, name: str, run: str) -> None:
-        """Create an empty schema and register it, both or neither."""
+    def create(self, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create an empty schema and register it, with its role if it has one: all or nothing."""
+        place = sql.Identifier(name)
         with self.connection.transaction():
-            self.connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+            if has_role:
+                roles.create(self.connection, name, self.secret)
+                statement = sql.SQL("CREATE SCHEMA {0} AUTHORIZATION {0}").format(place)
+            else:
+                statement = sql.SQL("CREATE SCHEMA {}").format(place)
+            self.connection.execute(statement)
             self.register(name, places.comment(run))
 
     def register(self, name: str, text: str) -> None:
@@ -34,16 +44,21 @@ class Schemas(Places):
         )
 
     def rename(self, name: str, new: str, text: str) -> None:
-        """Give a schema another name and another comment."""
+        """Give a schema, with its role, another name and another comment."""
         self.connection.execute(
             sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(
                 sql.Identifier(name), sql.Identifier(new)
             )
         )
+        is_claimed = names.run_of_schema(new) is not None and self.secret
+        roles.rename(self.connection, name, new, self.secret if is_claimed else None)
         self.register(new, text)
 
     def drop(self, name: str) -> None:
-        """Drop one of our schemas with all that is in it; nothing happens when it is gone."""
+        """Drop one of our schemas with all that is in it, and its role.
+
+        Nothing happens when it is gone.
+        """
         places.require_ours(name)
         statement = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
         try:
@@ -52,6 +67,7 @@ class Schemas(Places):
             # It locks all that is in the schema, which can be more than the server's table holds.
             self._drop_tables(name)
             self.connection.execute(statement)
+        roles.drop(self.connection, name)
 
     def size(self, name: str) -> int:
         """Return the bytes of the tables, with indexes, and sequences in a schema."""
@@ -68,6 +84,10 @@ class Schemas(Places):
             " WHERE application_name LIKE %s AND datname = current_database()",
             [places.application_name(run, worker)],
         )
+
+    def _roles(self) -> list[str]:
+        """Return those that our login has created for schemas of this database."""
+        return roles.of_database(self.connection)
 
     def _drop_tables(self, name: str) -> None:
         tables = self.connection.execute(

@@ -1,12 +1,17 @@
 """The rows and the values of sequences that migrations have made, where they have to be copied.
 
 A clone's seeds are its template. Where a schema is no clone, or its template is in a database of
-its own, they are copied to a schema beside it, under the same names.
+its own, they are copied to a schema beside it, under the same names. In a database there is one
+such schema for each that migrations have made, whose comment names that one.
 """
+
+from collections.abc import Container
+from typing import LiteralString
 
 from psycopg import sql
 
-from itkit.postgres import policies
+from itkit import names
+from itkit.postgres import places, policies
 from itkit.postgres.server import Connection, value
 
 # A partition's rows are copied with those of its parent.
@@ -15,6 +20,19 @@ _WITH_ROWS = """
         AND (relkind IN ('r', 'p') AND NOT relispartition OR relkind = 'm' AND relispopulated)
 """
 _SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'S'"
+
+OF_TESTS: LiteralString = (
+    "nspname !~ '^(pg_|information_schema$)' AND nspname !~ '^itkit_seeds(_[0-9a-f]{8})?$'"
+)
+"""The condition on a row of ``pg_namespace`` that a schema is neither the server's nor of seeds."""
+
+_SCHEMAS = sql.SQL("SELECT nspname FROM pg_namespace WHERE {} ORDER BY nspname").format(
+    sql.SQL(OF_TESTS)
+)
+_KEPT = """
+    SELECT obj_description(oid, 'pg_namespace'), nspname FROM pg_namespace
+    WHERE nspname ~ '^itkit_seeds(_[0-9a-f]{8})?$' ORDER BY 1
+"""
 
 
 def keep(connection: Connection, schema: str, seeds: str) -> None:
@@ -29,6 +47,38 @@ def keep(connection: Connection, schema: str, seeds: str) -> None:
     with connection.transaction(), policies.lifted(connection, schema):
         _copy_rows(connection, schema, seeds)
         _copy_sequences(connection, schema, seeds)
+
+
+def keep_database(connection: Connection) -> None:
+    """Do the same for each schema of a database of itkit's, in a schema beside it for each.
+
+    Args:
+        connection: of our own, to the database.
+    """
+    for (schema,) in connection.execute(_SCHEMAS).fetchall():
+        kept = sql.Identifier(names.seeds_schema(schema))
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(kept))
+        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(kept, schema))
+        keep(connection, schema, names.seeds_schema(schema))
+
+
+def of_database(connection: Connection) -> dict[str, str]:
+    """Return the schemas that migrations have made in a database, each with that of its seeds."""
+    return dict(connection.execute(_KEPT).fetchall())
+
+
+def drop_others(connection: Connection, schemas: Container[str]) -> None:
+    """Drop the schemas of a database of itkit's that were made since, with all that is in them.
+
+    Args:
+        connection: of our own, to the database.
+        schemas: that stay.
+    """
+    places.require_ours(connection.info.dbname)
+    for (schema,) in connection.execute(_SCHEMAS).fetchall():
+        if schema not in schemas:
+            statement = sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema))
+            connection.execute(statement)
 
 
 def _copy_rows(connection: Connection, schema: str, seeds: str) -> None:

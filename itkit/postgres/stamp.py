@@ -38,14 +38,12 @@ _PARTS: Final = " UNION ALL ".join(
     f"SELECT {number}, count(*), coalesce(sum(hashint8(xmin::text::bigint)), 0) FROM {name} WHERE {key} IN ({oids})"  # noqa: E501, S608 - made of the constants above
     for number, (name, key, oids) in enumerate(_CATALOGUES)
 )
-_QUERY: Final = sql.SQL(
-    f"""
+_QUERY: Final = f"""
     WITH relations AS MATERIALIZED
         (SELECT oid FROM pg_class WHERE relnamespace = ANY (%(schemas)s))
     SELECT md5(string_agg(count || ' ' || sum, ',' ORDER BY number))
     FROM ({_PARTS}) AS part (number, count, sum)
     """  # noqa: S608 - made of the constants above
-)
 
 
 def of_schema(connection: Connection, schema: str) -> str:
@@ -57,6 +55,23 @@ def of_database(connection: Connection) -> str:
     """Return the stamp of all schemas of the connection's database that are not the server's."""
     query = "SELECT oid FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'"
     return _stamp(connection, query)
+
+
+def query(schemas: sql.Composed, more: sql.Composed) -> sql.Composed:
+    """Return the query for a stamp of all that is in some schemas, and of something else.
+
+    Args:
+        schemas: the query that yields their oids.
+        more: the query that yields what else changes the stamp.
+    """
+    found = sql.SQL(_QUERY.replace("%(schemas)s", "{schemas}"))
+    array = sql.SQL("ARRAY({})::oid[]").format(schemas)
+    return sql.SQL("SELECT ({}) || ' ' || ({})").format(found.format(schemas=array), more)
+
+
+def is_logged(connection: Connection) -> bool:
+    """Whether no table of the connection's database is unlogged, which a crash would empty."""
+    return not value(connection, "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')")
 
 
 def _stamp(connection: Connection, query: LiteralString, parameters: Sequence[str] = ()) -> str:

@@ -16,6 +16,7 @@ from operator import itemgetter
 from typing import Final
 
 from itkit import names
+from itkit.exceptions import IsolationError
 from itkit.postgres import locks, places
 from itkit.postgres.places import Places
 
@@ -31,6 +32,8 @@ class State:
 
     Attributes:
         stamp: of its catalogue, to find out whether somebody has changed it since.
+        needs: why the tests have to log in by the project's own role; empty where each worker has
+            one of its own.
         differences: what a clone of it would lack; where there are any it is of no use.
         digest: of the description of its catalogue, which faithful clones share; empty where the
             server writes something of its own into each clone.
@@ -41,6 +44,7 @@ class State:
     differences: tuple[str, ...] = ()
     digest: str = ""
     script: str = ""
+    needs: str = ""
 
 
 class Template(ABC):
@@ -60,12 +64,21 @@ class Template(ABC):
         self.name = names.template_schema(fingerprint)
         self.is_private = is_private
 
-    def provide(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def provide(
+        self,
+        name: str,
+        migrate: Callable[[str], str | None],
+        save: Callable[[], None] | None = None,
+    ) -> tuple[str, ...]:
         """Give a worker its place, or say why none can be had.
 
         Args:
             name: of the worker's place.
-            migrate: runs all migrations in the place it is given.
+            migrate: runs all migrations in the place it is given, and returns why that was not
+                possible by the role of a worker, if roles are wanted and it was not.
+            save: saves the server for later runs, with a template that was just made; None where
+                that is not wanted. No test can have written to it: all that need this template
+                wait for it.
 
         Returns:
             What a clone would lack. When there is anything, the worker's place was not made.
@@ -79,7 +92,17 @@ class Template(ABC):
             if state is not None and self._take(state, name):
                 return state.differences
             self.drop()  # what is there is half made, or not what it was
-            return self.make(name, migrate)
+            lacking = self.make(name, migrate)
+            if save is not None:
+                self._saved(name, save)
+            return lacking
+
+    def _saved(self, name: str, save: Callable[[], None]) -> None:
+        """Save the server, with the worker's place as one that the next run can claim."""
+        is_kept = self.keep(name, 1)
+        save()
+        if is_kept and not self._claim(name):
+            raise IsolationError(f"The place {name} was changed while the server was saved.")
 
     def keep(self, name: str, limit: int) -> bool:
         """Keep a worker's place, which was reset, for the next run; False when it cannot be.
@@ -126,11 +149,15 @@ class Template(ABC):
         """Whether nobody has changed the catalogue of the template since it was made."""
 
     @abstractmethod
+    def is_logged(self) -> bool:
+        """Whether all rows of the template are in the server's log, so that a copy has them."""
+
+    @abstractmethod
     def unused_days(self) -> float:
         """Return for how long no run has used the template, which exists."""
 
     @abstractmethod
-    def make(self, name: str, migrate: Callable[[str], None]) -> tuple[str, ...]:
+    def make(self, name: str, migrate: Callable[[str], str | None]) -> tuple[str, ...]:
         """Make the template, and with it the place of the worker that has asked for it."""
 
     @abstractmethod
@@ -201,6 +228,16 @@ def evict(templates: list[Template]) -> int:
     unused = sorted(((one.unused_days(), one) for one in templates), key=itemgetter(0))
     old = [one for n, (days, one) in enumerate(unused) if n >= _TEMPLATES or days > _UNUSED_DAYS]
     return len(templates) - sum(map(_dropped_if_unused, old))
+
+
+def drop_unused(templates: list[Template]) -> None:
+    """Drop all templates that no other run uses, with what was kept of them.
+
+    Args:
+        templates: all that exist in a database or on a server.
+    """
+    for template in templates:
+        _dropped_if_unused(template)
 
 
 def _dropped_if_unused(template: Template) -> bool:

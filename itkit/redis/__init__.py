@@ -10,7 +10,7 @@ from itkit.redis.isolation import Isolation
 from itkit.redis.joined import joined
 from itkit.redis.lease import RunLease, is_registered, revoke, sweep
 from itkit.redis.own import OwnServer
-from itkit.redis.project import mistakes, project_servers
+from itkit.redis.project import is_redis, mistakes, project_servers
 from itkit.redis.server import probe
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "RunLease",
     "are_told",
     "grant",
+    "is_redis",
     "is_registered",
     "joined",
     "mistakes",

@@ -1,4 +1,4 @@
-"""The isolation inside redis-py's asyncio connections; reasons are in ``sync_connection``."""
+"""The isolation inside a library's asyncio connections; reasons are in ``sync_connection``."""
 
 import asyncio
 import functools
@@ -6,25 +6,26 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.asyncio.connection import Connection, SSLConnection
 
 from itkit.redis import wire
+from itkit.redis.libraries import Library
 
 Method = Callable[..., Any]
 
 
-def methods() -> dict[str, Method]:
+def methods(library: Library) -> dict[str, Method]:
     """Return what takes the place of the methods of ``AbstractConnection``, by their names."""
-    original = vars(AbstractConnection)
+    original = vars(library.asynchronous)
     own = original["pack_command"]
     pack_command, pack_commands = wire.packing(own, functools.partial(_pack_together, own))
-    replaced = {
+    replaced: dict[str, Callable[[Method], Method]] = {
         "connect": _connecting,
         "connect_check_health": _connecting,
         "on_connect": _shaking_hands,
         "on_connect_check_health": _shaking_hands,
         "send_packed_command": _sending,
-        "read_response": _reading,
+        "read_response": functools.partial(_reading, library.response_error),
     }
     return {
         **{name: wrap(original[name]) for name, wrap in replaced.items() if name in original},
@@ -60,7 +61,7 @@ async def _dial(connection: Any) -> None:
         async with asyncio.timeout(connection.socket_connect_timeout):
             connection._reader, connection._writer = await _streams(connection)
     except OSError as error:  # TimeoutError is one
-        raise wire.unreachable(error) from error
+        raise wire.unreachable(connection, error) from error
 
 
 async def _streams(connection: Any) -> tuple[Any, Any]:
@@ -96,7 +97,7 @@ def _sending(original: Method) -> Method:
     return send_packed_command
 
 
-def _reading(original: Method) -> Method:
+def _reading(response_error: type[Exception], original: Method) -> Method:
     @functools.wraps(original)
     async def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         link = wire.link_of(self)
@@ -104,7 +105,7 @@ def _reading(original: Method) -> Method:
             return await original(self, *args, **kwargs)
         try:
             reply = await original(self, *args, **kwargs)
-        except redis.ResponseError:
+        except response_error:
             link.skip()
             raise
         if link.plain:  # nearly always: a call less

@@ -6,7 +6,7 @@ Where they come from is recorded only then: to find that costs more than the pre
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from itkit import boundary, sites
 from itkit.boundary import Crossing, Strand
@@ -117,19 +117,47 @@ def is_observing() -> bool:
 
 
 def note(record: Record, expected: Any) -> Any:
-    """Record a command that a test may observe, and return how its reply is to be read."""
+    """Record a command that a test may observe, and return how its reply is to be read.
+
+    Raises:
+        LateCallError: it writes, for a test that has ended.
+    """
     timeline = boundary.own_timeline()
     if not timeline.test:
         return expected
     maker, words, strand, at = record
+    if timeline.has_ended and _writes(words[:2]):
+        refuse_late(record)
     if not is_observing() or not (expected is None or callable(expected)):
         if words[0] in WRITES or _writes(words[:2]):
             timeline.record((maker, words[:2], strand, at))
+            if boundary.here.blocks:
+                note_effect((maker, words[:2], strand, at))
         return expected
     kept = words if word(words[0]) == "MGET" else words[:2]
     command = Observed((maker, kept, strand, at), expected)
     timeline.record(command)
+    if boundary.here.blocks and command.is_noted:
+        note_effect(command)
     return command
+
+
+def note_effect(command: Record | Command) -> None:
+    """Note that a command writes, maybe while a transaction is open."""
+    boundary.note_effect(command, sites.caller(sys._getframe(1)))
+
+
+def refuse_late(record: Record) -> NoReturn:
+    """Refuse a command for a test that has ended: it would write into the keys of another.
+
+    Raises:
+        LateCallError: always.
+    """
+    _, words, strand, _ = record
+    place = sites.caller(sys._getframe(1))
+    name = " ".join(map(_text, words[:2]))
+    site = sites.site(place.f_globals, place.f_lineno)
+    raise boundary.late(f"{name} was sent to Redis", strand, site)
 
 
 def _writes(words: Sequence[object]) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -36,7 +36,10 @@ class Guard:
 
     Attributes:
         may_wait: whether a command was sent that blocks, or another whose reply names a key.
+        refuse: when the tests are over: raises for all connections, given what it is.
     """
+
+    refuse: Callable[[str], None] | None = None
 
     def __init__(
         self,
@@ -93,6 +96,8 @@ class Guard:
         if isinstance(connection, servers.OwnConnection):
             return False
         address = _address_of(connection)
+        if self.refuse is not None:
+            self.refuse(f"A connection to Redis at {address}")
         if address in self._stood_for:
             return True
         if address in self._allowed:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from itkit import conf
 from itkit.exceptions import IsolationError
@@ -42,6 +42,7 @@ class Installed:
         self._shared = shared
         self._guard: Guard | None = None
         self._undo = contextlib.ExitStack()
+        self._ends = contextlib.ExitStack()
         self._pid = 0
 
     @property
@@ -66,13 +67,26 @@ class Installed:
             self._reached, self._project, allowed, self._rewrite, self._shared
         )
         with contextlib.ExitStack() as stack:
-            self._begin(stack)
+            ends = stack.enter_context(contextlib.ExitStack())
+            self._begin(ends)
             stack.enter_context(patch.under(guard))
             if self._reached is not None:
                 stack.enter_context(project.pointed_at(self._reached))
             self._undo = stack.pop_all()
+            self._ends = ends
         self._pid = os.getpid()
         _installed = self
+
+    def shut(self, refuse: Callable[[str], None]) -> None:
+        """Leave redis-py and the settings as they are, but refuse all connections from now on.
+
+        Args:
+            refuse: raises, given what is refused.
+        """
+        if self._guard is not None:
+            self._guard.refuse = refuse
+            patch.close_all(self._guard)
+        self._ends.close()
 
     def uninstall(self) -> None:
         """Undo all that :meth:`install` did; does nothing the second time."""

@@ -1,8 +1,8 @@
-"""Put redis-py's connections under a guard and release them; the one place that patches.
+"""Put the connections of all client libraries under a guard and release them.
 
-redis-py has no hook for commands or sockets, so some methods are replaced on the two classes
-that all connections inherit (TCP, TLS, sockets, those of Sentinel; sync and asyncio). Checked
-with redis-py 5.1, 6.4 and 8.1.
+This is the one place that patches. The libraries have no hook for commands or sockets, so some
+methods are replaced on the two classes that all connections inherit (TCP, TLS, sockets, those of
+Sentinel; sync and asyncio). Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
 """
 
 import asyncio
@@ -11,26 +11,25 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection as AsyncConnection
-from redis.connection import AbstractConnection as SyncConnection
-
 from itkit.redis import async_connection, sync_connection, wire
 from itkit.redis.guard import Guard
+from itkit.redis.libraries import libraries
 
 
 @contextlib.contextmanager
 def under(guard: Guard) -> Iterator[None]:
-    """Have every redis-py connection of this process obey a guard for a block."""
+    """Have every connection of the libraries in this process obey a guard for a block."""
     with contextlib.ExitStack() as restore:
         wire.put_under(guard)
         restore.callback(wire.put_under, None)
-        _replace(SyncConnection, sync_connection.methods(), restore)
-        _replace(AsyncConnection, async_connection.methods(), restore)
+        for library in libraries():
+            _replace(library.sync, sync_connection.methods(library), restore)
+            _replace(library.asynchronous, async_connection.methods(library), restore)
         try:
             yield
         finally:
             restore.close()
-            _close_all(guard)
+            close_all(guard)
 
 
 def _replace(
@@ -41,7 +40,7 @@ def _replace(
         setattr(kind, name, method)
 
 
-def _close_all(guard: Guard) -> None:
+def close_all(guard: Guard) -> None:
     """Close what was opened under the guard, so that it reaches its own server again."""
     for connection in list(guard.connections):
         loop = wire.loop_of(connection)

@@ -6,6 +6,8 @@ Whatever is neither here nor in ``itkit.redis.commands`` nor rewritten is refuse
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from itkit.redis import commands
+
 _PASSED = """
     ACL|CAT ACL|DRYRUN ACL|GENPASS ACL|GETUSER ACL|HELP ACL|LIST ACL|USERS ACL|WHOAMI
     AUTH HELLO QUIT SELECT PING ECHO ASKING READONLY READWRITE
@@ -67,6 +69,12 @@ _REASONS: Final = {
     """,
 }
 
+_REWRITTEN: Final = """
+    DBSIZE DISCARD EXEC FLUSHDB GEORADIUS GEORADIUSBYMEMBER KEYS MULTI PSUBSCRIBE PUBLISH PUBSUB
+    PUNSUBSCRIBE RANDOMKEY SCAN SORT SORT_RO SPUBLISH SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
+    UNSUBSCRIBE
+"""
+
 REFUSED: Final = {name: reason for reason, words in _REASONS.items() for name in words.split()}
 
 
@@ -77,6 +85,13 @@ _DESTRUCTIVE: Final = frozenset(
 
 _CONFUSING: Final = frozenset({"CLIENT|REPLY", "RESET"})
 """Sent nowhere: redis-py itself could not go on."""
+
+
+def command_names() -> frozenset[str]:
+    """Return the names of all commands that itkit knows, without those of subcommands."""
+    tables = [*commands.KEYS.values(), *commands.REDIS_KEYS.values()]
+    named = {name for words in [*tables, commands.WRITES, _REWRITTEN] for name in words.split()}
+    return frozenset(name.partition("|")[0] for name in named | PASSED | REFUSED.keys())
 
 
 def allowed(listed: Iterable[str], *, owned: bool) -> frozenset[str]:

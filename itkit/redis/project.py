@@ -16,7 +16,12 @@ from itkit import conf, urls
 from itkit.exceptions import ConfigurationError
 from itkit.redis import addresses, shared
 
-_BACKENDS = {"django.core.cache.backends.redis", "django_redis.cache"}
+_BACKENDS = {
+    "django.core.cache.backends.redis",
+    "django_redis.cache",
+    "django_valkey.async_cache.cache",
+    "django_valkey.cache",
+}
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
 _CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
 _NUMBER = 7
@@ -33,6 +38,15 @@ def project_servers() -> list[tuple[str, str]]:
         ConfigurationError: one of them is not the URL of a Redis server.
     """
     return [*_in_caches(), *_in_named_settings()]
+
+
+def is_redis(backend: str) -> bool:
+    """Tell whether a backend of ``CACHES`` keeps its values in Redis by a client that is isolated.
+
+    Args:
+        backend: path of its class.
+    """
+    return any(kind.__module__ in _BACKENDS for kind in import_string(backend).__mro__)
 
 
 def mistakes() -> list[conf.Mistake]:
@@ -68,13 +82,9 @@ def pointed_at(server: str) -> Iterator[None]:
 def _in_caches() -> Iterator[tuple[str, str]]:
     caches: Mapping[str, Mapping[str, Any]] = settings.CACHES
     for alias, cache in caches.items():
-        if _is_redis(cache["BACKEND"]) and "SENTINELS" not in cache.get("OPTIONS", {}):
+        if is_redis(cache["BACKEND"]) and "SENTINELS" not in cache.get("OPTIONS", {}):
             for url in _locations(cache):
                 yield shared.label_of(alias), _with_login(url, cache.get("OPTIONS", {}))
-
-
-def _is_redis(backend: str) -> bool:
-    return any(kind.__module__ in _BACKENDS for kind in import_string(backend).__mro__)
 
 
 def _locations(cache: Mapping[str, Any]) -> list[str]:

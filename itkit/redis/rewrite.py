@@ -86,6 +86,8 @@ class Rewriter:
             if plan is first and not is_observed and len(args) > 1 and type(args[1]) is str:
                 if args[0] in WRITES:
                     record((self, args[:2], strand, at))
+                    if boundary.here.blocks:
+                        crossings.note_effect((self, args[:2], strand, at))
                 sent.append((args[0], prefix + args[1], *args[2:]))
                 expected.append(None)
                 continue
@@ -110,6 +112,8 @@ class Rewriter:
 
     def _recorder(self) -> Callable[[Record], None]:
         timeline = boundary.own_timeline()
+        if timeline.has_ended and timeline.test:
+            return crossings.refuse_late
         return timeline.record if timeline.test else _nowhere
 
     def _look_up(self, args: plans.Arguments) -> tuple[plans.Plan, plans.Arguments]:

@@ -1,31 +1,30 @@
-"""The isolation inside redis-py's sync connections; ``async_connection`` is the same with await."""
+"""The isolation inside a library's sync connections; ``async_connection`` does it with await."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import redis
-from redis.connection import AbstractConnection
-
 from itkit.redis import wire
+from itkit.redis.libraries import Library
 
 Method = Callable[..., Any]
 
 
-def methods() -> dict[str, Method]:
+def methods(library: Library) -> dict[str, Method]:
     """Return what takes the place of the methods of ``AbstractConnection``, by their names.
 
-    redis-py 5 has no ``…_check_health``; from 6 on, the methods without it call those with it.
+    redis-py 5 and valkey-py have no ``…_check_health``; from redis-py 6 on, the methods without it
+    call those with it.
     """
-    original = vars(AbstractConnection)
+    original = vars(library.sync)
     pack_command, pack_commands = wire.packing(original["pack_command"], original["pack_commands"])
-    replaced = {
+    replaced: dict[str, Callable[[Method], Method]] = {
         "connect": _connecting,
         "connect_check_health": _connecting,
         "on_connect": _shaking_hands,
         "on_connect_check_health": _shaking_hands,
         "send_packed_command": _sending,
-        "read_response": _reading,
+        "read_response": functools.partial(_reading, library.response_error),
     }
     return {
         **{name: wrap(original[name]) for name, wrap in replaced.items() if name in original},
@@ -57,7 +56,7 @@ def _dial(connection: Any) -> Any:
     try:
         return bare._connect()
     except OSError as error:
-        raise wire.unreachable(error) from error
+        raise wire.unreachable(connection, error) from error
 
 
 def _shaking_hands(original: Method) -> Method:
@@ -87,7 +86,7 @@ def _sending(original: Method) -> Method:
     return send_packed_command
 
 
-def _reading(original: Method) -> Method:
+def _reading(response_error: type[Exception], original: Method) -> Method:
     @functools.wraps(original)
     def read_response(self: Any, *args: Any, **kwargs: Any) -> Any:
         link = wire.link_of(self)
@@ -95,7 +94,7 @@ def _reading(original: Method) -> Method:
             return original(self, *args, **kwargs)
         try:
             reply = original(self, *args, **kwargs)
-        except redis.ResponseError:
+        except response_error:
             link.skip()
             raise
         if link.plain:  # nearly always: a call less

@@ -6,11 +6,10 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import redis
-
-from itkit import boundary
+from itkit import audit, boundary
 from itkit.exceptions import EscapeError
 from itkit.redis.guard import Guard
+from itkit.redis.libraries import library_of
 from itkit.redis.link import ATTRIBUTE, Link, Packed
 from itkit.redis.plans import Expected
 from itkit.redis.rewrite import Rewriter
@@ -68,18 +67,20 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
     guard = current()
     link = Link(guard, isolated=guard.isolates(connection))
     vars(connection)[ATTRIBUTE] = link
-    handshake = connection.redis_connect_func
+    attribute = library_of(connection).handshake
+    handshake = getattr(connection, attribute)
     if link.isolated:
         guard.connections.add(connection)
         vars(connection)["_connect"] = dial  # found before the method of any class
         # It takes the place of on_connect(), to log in to the project's own server in a way of its
         # own; here it would leave the connection to whoever the server takes a stranger for.
-        connection.redis_connect_func = None
+        setattr(connection, attribute, None)
     try:
-        yield link
+        with audit.trusted():
+            yield link
     finally:
         vars(connection).pop("_connect", None)
-        connection.redis_connect_func = handshake
+        setattr(connection, attribute, handshake)
 
 
 @contextlib.contextmanager
@@ -102,9 +103,10 @@ def bare_connection(connection: Any, kind: type[Any]) -> Any:
     return kind(**{**timeouts, **current().options})
 
 
-def unreachable(error: OSError) -> redis.ConnectionError:
-    """Return the error to raise when the isolated server does not answer."""
-    return redis.ConnectionError(f"The tests' Redis at {current().address} is gone: {error}")
+def unreachable(connection: Any, error: OSError) -> Exception:
+    """Return the error of a connection's library for an isolated server that does not answer."""
+    kind = library_of(connection).connection_error
+    return kind(f"The tests' Redis at {current().address} is gone: {error}")
 
 
 def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Mapping
-from functools import partial
 from hashlib import blake2s
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ from itkit.services.errors import ProgramFailedError, SearchError, SourceUnusabl
 from itkit.services.installation import usable_installation
 from itkit.services.run import Launched, Run, State
 from itkit.services.socket_path import require_fit
-from itkit.services.supervisor import Program, failure
+from itkit.services.supervisor import Program
 from itkit.services.tree import copy_tree
 from itkit.services.user import unprivileged_user
 from itkit.urls import ServerURL
@@ -88,6 +87,7 @@ class _PostgresServer:
         self._home = run.supervisor.directory
         self._data = self._home / "pg"
         self._sockets = self._home / "s"
+        self._snapshot = self._home / "saved"
         self._installation = usable_installation(directory, self._user, run)
         self._state_name = f"{_STATE}{self._template_name()}-{run.options.state}"
         self._is_saved = False
@@ -106,7 +106,7 @@ class _PostgresServer:
             product=f"Postgres {self._installation.version}",
             place=str(self._sockets),
             program=program,
-            state=State(self._is_saved, partial(self._save, program)),
+            state=State(self._is_saved, self._data, self._snapshot, self._save),
         )
 
     def _clear(self) -> None:
@@ -141,19 +141,21 @@ class _PostgresServer:
         self._is_saved = saved is not None
         return self._is_saved
 
-    def _save(self, program: Program) -> None:
-        """Stop the server and leave its cluster for runs that ask for the same state.
+    def _save(self) -> None:
+        """Leave the copy of the cluster, if one was taken, for runs that ask for the same state.
 
         Raises:
             ServiceUnavailableError: it cannot be saved; the message says why.
         """
+        if not self._snapshot.exists():
+            return
         self._run.renew_deadline()
         try:
-            self._shut_down(program)
+            self._recover(self._snapshot)
             cache = self._run.cache()
             cache.entry(
                 self._state_name,
-                lambda path: copy_tree(self._data, path, self._run),
+                lambda path: copy_tree(self._snapshot, path, self._run),
                 owner=self._user.uid,
                 deadline=self._run.deadline,
             )
@@ -163,13 +165,16 @@ class _PostgresServer:
                 f"The migrated cluster could not be saved for the next run: {error}"
             ) from error
 
-    def _shut_down(self, program: Program) -> None:
-        """Let the server write all that it has in memory, and end."""
-        os.kill(program.pid, signal.SIGINT)
-        while (code := self._run.supervisor.exit_code(program)) is None:
-            self._run.supervisor.pause(self._run.deadline, program)
-        if code:
-            raise ProgramFailedError(failure(program, code))
+    def _recover(self, data: Path) -> None:
+        """Make a copy of a running server's cluster whole, once and not with each start of it."""
+        flags = [flag for item in SETTINGS.items() for flag in ("-c", "=".join(item))]
+        self._run.supervisor.run_to_end(
+            "Postgres",
+            # It ends at once, as there is no input, and leaves all that it had to write.
+            [self._installation.postgres, "--single", "-D", data, *flags, "postgres"],
+            self._user,
+            self._run.deadline,
+        )
 
     def _copy_template(self) -> None:
         template = self._run.cache().entry(
@@ -205,6 +210,8 @@ class _PostgresServer:
 
     def _start_program(self) -> Program:
         settings = {**SETTINGS, "unix_socket_directories": f'"{self._sockets}"'}
+        if self._run.options.state is not None and not self._is_saved:
+            settings["wal_level"] = "replica"  # or it could not be copied while it runs
         flags = [flag for item in settings.items() for flag in ("-c", "=".join(item))]
         program = self._run.supervisor.run(
             "Postgres",

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.cache import Cache, open_cache
@@ -35,10 +36,14 @@ class State:
 
     Attributes:
         is_saved: Whether the server began with what an earlier run had saved.
-        save: Stops the server and saves it.
+        data: The server's data directory.
+        snapshot: Where a copy of it is put that is worth saving.
+        save: Saves that copy, if there is one.
     """
 
     is_saved: bool
+    data: Path
+    snapshot: Path
     save: Callable[[], None]
 
 

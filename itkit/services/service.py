@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.need import Kind
@@ -55,6 +56,14 @@ class Services:
     def redis(self) -> Service | None:
         """The Redis or Valkey, if one was needed."""
         return self._find("redis")
+
+    def directory(self) -> Path:
+        """Return a directory of the run, which is removed at its end, whatever that is.
+
+        Raises:
+            ServiceUnavailableError: there is no place for one.
+        """
+        return self._run.supervisor.directory
 
     def check(self) -> None:
         """Make sure that the servers which we started still run.

@@ -1,0 +1,90 @@
+"""What is told at the end of a run, once for each place: no error, and no warning either.
+
+A warning would turn a run with ``-W error`` red, and be shown again for each test.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+EFFECT: Final = "effect"
+UNUSED: Final = "unused"
+USED: Final = "used"
+
+_HEADINGS: Final = {
+    EFFECT: (
+        "itkit: what has left the process while a transaction was open, and would have stayed after"
+        ' a rollback (ITKIT["EFFECTS"] = "fail" makes an error of each, "off" hides them;'
+        ' "IN_TRANSACTION": "allow" in a backend\'s entry allows its calls):'
+    ),
+    UNUSED: (
+        'itkit: answers that tests have programmed, and no call has used (ITKIT["UNUSED"] = "fail"'
+        ' makes an error of each, "off" hides them):'
+    ),
+}
+_MOST_SHOWN: Final = 30
+_PARTS: Final = re.compile(r"(\D+)(\d*)")
+
+
+class Note(NamedTuple):
+    """One thing to be told.
+
+    Attributes:
+        kind: a key of the headings above, or ``USED``, which takes the notes of its place back.
+        place: in the source, with what is there.
+        text: what there is to say of it.
+        test: id of the test.
+    """
+
+    kind: str
+    place: str
+    text: str
+    test: str
+
+
+class Notes:
+    """The notes of a run, or of one of its workers."""
+
+    def __init__(self) -> None:
+        self._notes: list[Note] = []
+
+    def add(self, note: Note) -> None:
+        """Add one."""
+        self._notes.append(note)
+
+    def add_all(self, notes: Iterable[Iterable[str]]) -> None:
+        """Add those of a worker, however they have travelled."""
+        self._notes += [Note(*note) for note in notes]
+
+    def take(self) -> list[Note]:
+        """Return all notes, once."""
+        taken, self._notes = self._notes, []
+        return taken
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines to be printed at the end; none where there is nothing to tell."""
+        used = {note.place for note in self._notes if note.kind == USED}
+        for kind, heading in _HEADINGS.items():
+            places: dict[tuple[str, str], list[str]] = {}
+            for note in self._notes:
+                if note.kind == kind and note.place not in used:
+                    places.setdefault((note.place, note.text), []).append(note.test)
+            if not places:
+                continue
+            yield heading
+            # The workers of a run tell theirs in any order.
+            in_order = sorted(places.items(), key=lambda item: _natural(item[0][0]))
+            for (place, text), tests in in_order[:_MOST_SHOWN]:
+                yield f"  {place}: {text}, in {_shown(tests)}"
+            if len(places) > _MOST_SHOWN:
+                yield f"  and {len(places) - _MOST_SHOWN} more"
+
+
+def _natural(place: str) -> list[tuple[str, int]]:
+    """Return what sorts places by what is there, then by file, then by line as a number."""
+    return [(text, int(digits or 0)) for text, digits in _PARTS.findall(place)]
+
+
+def _shown(tests: list[str]) -> str:
+    first, *others = sorted(set(tests))
+    return f"{first} and {len(others)} more" if others else first

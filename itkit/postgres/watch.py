@@ -1,0 +1,163 @@
+"""Migrations are watched: one that writes outside of the tests' schema stops the run.
+
+What a migration writes into ``public`` or another schema is shared by all workers and runs, and
+would be kept as the state that they begin with. In a developer's own database it would be foreign
+data. So each migration is looked at before it is committed, which takes all of it back.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import psycopg
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
+
+from itkit.exceptions import IsolationError
+from itkit.postgres import outside
+from itkit.postgres.outside import Picture
+from itkit.postgres.server import Connection, value
+
+_RECORD: Final = 'INSERT INTO "django_migrations"'
+_AFTER: Final = "what comes after the migrations, such as a receiver of post_migrate,"
+_READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
+
+
+@contextmanager
+def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Stop the migrations of a block that write outside of itkit's schemas.
+
+    Args:
+        connection: Django's, by which the migrations are run, in a place of itkit's.
+
+    Raises:
+        IsolationError: one does; it has the migration's name, and what was written where. What can
+            be rolled back is.
+    """
+    connection.ensure_connection()
+    watch = _Watch(connection)
+    with _told_of_migrations(watch.begin), connection.execute_wrapper(watch.execute):
+        yield
+        connection.ensure_connection()
+        watch.look_at_all()
+
+
+class _Watch:
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._path = value(self._raw, "SHOW search_path")
+        self._before: Picture = outside.picture(self._raw)
+        self._counted = outside.counters(self._raw)
+        self._who = "what comes before the migrations"
+
+    @property
+    def _raw(self) -> Connection:
+        return cast("Connection", self._connection.connection)
+
+    def begin(self, who: str) -> None:
+        """Note what is running from now on."""
+        self._who = who
+
+    def execute(
+        self,
+        execute: Callable[..., Any],
+        sql: Any,
+        params: Any,
+        many: bool,  # noqa: FBT001 - the signature of Django's wrappers
+        context: Any,
+    ) -> Any:
+        """Run a statement of a migration, and look at what was written before it is committed."""
+        statement = str(sql).lstrip()
+        if statement.startswith(_RECORD):
+            self.look()  # the migration is whole, and its transaction is not at its end
+        elif not self._connection.in_atomic_block and not statement.upper().startswith(_READS):
+            return self._execute_alone(execute, sql, params, many, context)
+        return execute(sql, params, many, context)
+
+    def _execute_alone(self, execute: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a statement that would be committed by itself in a transaction, to roll it back."""
+        try:
+            with transaction.atomic(using=self._connection.alias):
+                result = execute(*arguments)
+                self.look()
+        except Exception as error:
+            if not isinstance(error.__cause__, psycopg.errors.ActiveSqlTransaction):
+                raise
+        else:
+            return result
+        result = execute(*arguments)  # one that Postgres runs outside of transactions only
+        self.look()
+        return result
+
+    def look(self) -> None:
+        """Find out whether anything was written outside so far.
+
+        Raises:
+            IsolationError: it was.
+        """
+        self._require_nothing(outside.written_in_transaction(self._raw))
+
+    def look_at_all(self) -> None:
+        """Find out the same, rows that were committed included.
+
+        Raises:
+            IsolationError: it was.
+        """
+        outside.flush_counters(self._raw)
+        self._require_nothing(outside.written(self._counted, outside.counters(self._raw)))
+
+    def _require_nothing(self, rows: list[str]) -> None:
+        path = value(self._raw, "SHOW search_path")
+        found = [*outside.catalog_changes(self._raw, self._before), *rows]
+        if path != self._path:
+            found.append(f"the search_path was left as {path!r}, and was {self._path!r}")
+        if found:
+            who = f"{self._who[0].upper()}{self._who[1:]}"
+            raise IsolationError(
+                f"{who} has written outside of the tests' schema, in the database"
+                f" {self._raw.info.dbname!r}:\n{outside.listed(found)}\n{outside.REMEDY} Nothing of"
+                " the migrations was kept."
+            )
+
+
+class MigrationNames:
+    """Knows which migration is running.
+
+    Attributes:
+        running: its name, in words.
+    """
+
+    def __init__(self) -> None:
+        self.running = "what comes before the migrations"
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Follow the migrations of a block."""
+        with _told_of_migrations(self._begin):
+            yield
+
+    def _begin(self, who: str) -> None:
+        self.running = who
+
+
+@contextmanager
+def _told_of_migrations(begin: Callable[[str], None]) -> Iterator[None]:
+    """Say which migration is applied, for a block.
+
+    Django tells it to the command ``migrate`` alone, which prints it, so the method of its executor
+    is wrapped. Checked on Django 5.2, 6.0 and 6.1.
+    """
+    original = MigrationExecutor.apply_migration
+
+    def apply_migration(self: MigrationExecutor, state: Any, migration: Any, **options: Any) -> Any:
+        begin(f"the migration {migration.app_label}.{migration.name}")
+        state = original(self, state, migration, **options)
+        begin(_AFTER)
+        return state
+
+    MigrationExecutor.apply_migration = apply_migration  # type: ignore[method-assign, assignment]  # see above
+    try:
+        yield
+    finally:
+        MigrationExecutor.apply_migration = original  # type: ignore[method-assign]  # see above

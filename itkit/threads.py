@@ -1,0 +1,188 @@
+"""Which test the work of a thread belongs to: that which started it, or submitted the work.
+
+Python has no event for either, so the functions that start and submit are wrapped for the length of
+a run. Checked on Python 3.11.
+"""
+
+import asyncio
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from http.server import BaseHTTPRequestHandler
+from multiprocessing.pool import ThreadPool
+from typing import Any, Final
+
+from itkit import boundary, sites
+from itkit.boundary import Opened, Strand, Timeline
+from itkit.exceptions import NeverRunError
+from itkit.sites import Site
+
+_SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
+"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
+
+_SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
+"""The methods of a ``ThreadPool`` that all its others submit their function by."""
+
+
+@contextmanager
+def followed() -> Iterator[None]:
+    """Have each thread, and each piece of work for a pool of threads, belong to its test."""
+    with ExitStack() as releases:
+        for owner, name, decorated in (
+            (threading.Thread, "start", _starting),
+            (ThreadPoolExecutor, "submit", _submitting),
+            *((ThreadPool, name, _submitting) for name in _SUBMITTING),
+            (BaseHTTPRequestHandler, "parse_request", _requested),
+            (Future, "exception", _asking),
+            (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
+            (warnings, "_warn_unawaited_coroutine", _unawaited),
+        ):
+            releases.enter_context(_replaced(owner, name, decorated))
+        depth = sys.get_coroutine_origin_tracking_depth()
+        releases.callback(sys.set_coroutine_origin_tracking_depth, depth)
+        sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # of this thread
+        yield
+
+
+@contextmanager
+def _replaced(
+    owner: Any, name: str, decorated: Callable[[Callable[..., Any]], Any]
+) -> Iterator[None]:
+    """Decorate a method within a block."""
+    is_own = name in vars(owner)
+    original = getattr(owner, name)
+    ours = wraps(original)(decorated(original))
+    setattr(owner, name, ours)
+    try:
+        yield
+    finally:
+        # Who has wrapped it meanwhile keeps ours, which does nothing where there is no test.
+        if vars(owner).get(name) is ours:
+            if is_own:
+                setattr(owner, name, original)
+            else:
+                delattr(owner, name)
+
+
+def _starting(start: Callable[..., Any]) -> Callable[..., Any]:
+    def tag_and_start(thread: threading.Thread) -> None:
+        target: Any = getattr(thread, "_target", None)
+        serves = getattr(target, "__module__", None) in _SERVING
+        # Of a server, the thread of one request is started by that request.
+        if not serves or getattr(target, "__name__", "") == "process_request_thread":
+            boundary.own(thread)
+        boundary.note_origin(thread, sites.caller(sys._getframe(1)))
+        start(thread)
+
+    return tag_and_start
+
+
+def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
+    def submit_owned(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        timeline = boundary.owner()
+        if timeline is not None:
+            caller = sites.caller(sys._getframe(1))
+            place = caller.f_globals, caller.f_lineno
+            function = _Owned(function, timeline, place, boundary.here.blocks)
+        return submit(pool, function, *args, **kwargs)
+
+    return submit_owned
+
+
+def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what has a request belong to the running test: a connection may serve several."""
+
+    def parse_request(handler: Any) -> Any:
+        strand = boundary.here.strand
+        if strand.timeline is not None:
+            strand.timeline = boundary.running if boundary.running.test else None
+        return parse(handler)
+
+    return parse_request
+
+
+def _asking(exception: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what notes who asks for an error of a future, which is not raised for that."""
+
+    def ask(future: Any, timeout: float | None = None) -> Any:
+        error = exception(future, timeout)
+        if error is not None:
+            boundary.note_asked(error, sys._getframe(1).f_code.co_filename)
+        return error
+
+    return ask
+
+
+def _complaining(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what notes that an event loop knows of nobody who asks for an error."""
+
+    def call_exception_handler(loop: Any, context: dict[str, Any]) -> Any:
+        if (error := context.get("exception")) is not None:
+            boundary.note_unasked(error)
+        return handle(loop, context)
+
+    return call_exception_handler
+
+
+def _unawaited(warn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what hears of a coroutine that was never awaited, for those of faked functions.
+
+    A function keeps its kind, so its code runs, and tells of the call, when it is first awaited.
+    """
+
+    def warn_unawaited_coroutine(coroutine: Any) -> Any:
+        variables = coroutine.cr_frame.f_locals if coroutine.cr_frame is not None else {}
+        method = getattr(variables.get("_itkit_perform"), "__self__", None)
+        if method is not None:
+            origin = (coroutine.cr_origin or [None])[0]
+            place = f"\n  called at {Site(*origin)}" if origin is not None else ""
+            boundary.keep_for(
+                boundary.own_timeline().test,
+                NeverRunError(
+                    f"{method.name}() was called, but its coroutine was never awaited, so the call"
+                    f" has not happened.{place}\n  Write: await ..."
+                ),
+            )
+        return warn(coroutine)
+
+    return warn_unawaited_coroutine
+
+
+class _Owned:
+    """A function that was submitted to a pool by a test.
+
+    Args:
+        function: what was submitted.
+        timeline: of the test.
+        submitted: the globals of the module and the line that submitted it.
+        blocks: the transactions that are open where it is submitted, as the pool may work within.
+    """
+
+    __slots__ = ("_blocks", "_function", "_submitted", "_timeline")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        timeline: Timeline,
+        submitted: tuple[dict[str, Any], int],
+        blocks: Sequence[Opened],
+    ) -> None:
+        self._function = function
+        self._timeline = timeline
+        self._submitted = submitted
+        self._blocks = list(blocks)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function on behalf of the test."""
+        here = boundary.here
+        own = Strand(threading.current_thread(), self._timeline, self._submitted)
+        strand, here.strand = here.strand, own
+        blocks, here.blocks = here.blocks, [*here.blocks, *self._blocks]
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            here.strand, here.blocks = strand, blocks

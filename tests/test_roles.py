@@ -1,0 +1,282 @@
+"""Each worker logs in to Postgres by a role of its own, which may use its own schema only."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from itkit.postgres import roles
+from itkit.postgres.schemas import Schemas
+from itkit.postgres.server import connect, value
+from tests.doors import EVERY_DOOR, enter, write_tests
+from tests.projects import Project
+from tests.sentinel import Sentinel
+
+RUN, FINGERPRINT, SECRET = "0123abce", "00c0ffee0123", "a secret"
+TEMPLATE = f"itkit_{FINGERPRINT}_template"
+PLACE, KEPT = f"itkit_{RUN}_w0", f"itkit_{FINGERPRINT}_kept_01234567"
+
+MORE = """
+    from django.contrib.postgres.operations import CITextExtension
+    from django.db import migrations
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [
+            CITextExtension(),
+            migrations.RunSQL("ALTER TABLE shop_customer ADD nick citext"),
+            migrations.RunSQL("GRANT SELECT ON shop_currency TO pg_monitor"),
+            migrations.RunSQL("REVOKE TRIGGER ON shop_currency FROM CURRENT_USER"),
+            migrations.RunSQL("ALTER TABLE shop_currency ENABLE ROW LEVEL SECURITY"),
+            migrations.RunSQL("CREATE POLICY mine ON shop_currency TO CURRENT_USER USING (true)"),
+            migrations.RunSQL("CREATE VIEW codes AS SELECT code FROM shop_currency"),
+            migrations.RunSQL("CREATE MATERIALIZED VIEW all_codes AS SELECT * FROM codes"),
+        ]
+"""
+TESTS = """
+    import psycopg
+    from django.conf import settings
+    from django.db import connection, ProgrammingError
+    from django.test import TransactionTestCase
+
+    from shop.models import Currency, Customer
+
+
+    def run(statement):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else None
+
+
+    def plain():
+        db = settings.DATABASES["default"]
+        return psycopg.connect(
+            host=db["HOST"], port=db["PORT"] or None, user=db["USER"], password=db["PASSWORD"],
+            dbname=db["NAME"], options="-c client_min_messages=warning", autocommit=True,
+        )
+
+
+    class Tests(TransactionTestCase):
+        def refused(self, statement, what):
+            with self.assertRaisesMessage(ProgrammingError, what):
+                run(statement)
+
+        def test_the_role_has_the_name_of_the_schema(self):
+            [(user, schema)] = run("SELECT current_user, current_schema()")
+            self.assertEqual(user, schema)
+            self.assertEqual(settings.DATABASES["default"]["USER"], user)
+
+        def test_a_client_of_its_own_lands_in_the_schema(self):
+            Customer.objects.create(email="a@example.com")
+            with plain() as own:
+                self.assertEqual(own.execute("SELECT count(*) FROM shop_customer").fetchone(), (1,))
+
+        def test_other_schemas_are_refused(self):
+            self.refused("CREATE TABLE public.mine (n int)", "permission denied for schema public")
+            self.refused("SELECT * FROM public.shop_customer", "permission denied for schema public")
+            self.refused("CREATE SCHEMA mine", "permission denied for database")
+            self.refused("CREATE ROLE mine", "permission denied to create role")
+            self.refused("CREATE TABLE itkit_ext.mine (n int)", "permission denied for schema itkit_ext")
+
+        def test_the_schemas_of_others_are_refused(self):
+            [(own,)] = run("SELECT current_schema()")
+            others = run(
+                "SELECT quote_ident(nspname) FROM pg_namespace"
+                f" WHERE nspname ~ '^itkit_[0-9a-f]{{8,12}}_' AND nspname <> '{own}'"
+            )
+            self.assertTrue(others)
+            for (schema,) in others:
+                self.refused(f"SELECT * FROM {schema}.shop_customer", "permission denied for schema")
+
+        def test_ddl_of_the_schema_is_allowed(self):
+            run("ALTER TABLE shop_customer ADD COLUMN note text")
+            run("TRUNCATE shop_customer CASCADE")
+            run("CREATE TABLE more (n int)")
+            run("DROP TABLE more")
+            run("ALTER TABLE shop_customer DROP COLUMN note")
+
+        def test_what_migrations_have_made_is_there(self):
+            run("INSERT INTO shop_customer (email, nick) VALUES ('a', 'Nick')")
+            self.assertEqual(run("SELECT count(*) FROM shop_customer WHERE nick = 'nick'"), [(1,)])
+            self.assertEqual(run("SELECT code FROM all_codes"), [("EUR",)])
+            run("REFRESH MATERIALIZED VIEW all_codes")
+            self.assertEqual(
+                run("SELECT has_table_privilege('pg_monitor', 'shop_currency', 'SELECT')"), [(True,)]
+            )
+
+        def test_rows_of_migrations_come_back(self):
+            Currency.objects.all().delete()
+
+        def test_rows_of_migrations_have_come_back(self):
+            self.assertEqual([found.code for found in Currency.objects.all()], ["EUR"])
+"""
+DENIED = """
+
+
+    class Denied(TransactionTestCase):
+        def test_public(self):
+            run("CREATE TABLE public.mine (n int)")
+"""
+ADVICE = 'A project whose tests need more sets ITKIT = {"POSTGRES": {"ROLE": "project"}}'
+
+
+@pytest.mark.parametrize("door", EVERY_DOOR)
+def test_the_server_keeps_a_worker_in_its_schema(door: str, project: Project) -> None:
+    project.write("shop/migrations/0002_more.py", MORE)
+    write_tests(project, TESTS)
+    result = enter(door, project)
+    assert result.counts == {"passed": 8}, result.output
+    assert "migrates anew" not in result.output
+    if door == "django":
+        write_tests(project, TESTS + DENIED)
+        result = enter(door, project)  # it claims what the first run has kept
+        assert result.counts == {"passed": 8, "failed": 1}, result.output
+        assert "permission denied for schema public" in result.output
+        assert ADVICE in result.output
+
+
+@pytest.mark.parametrize(("role", "door", "runs"), [("boss", "pytest", 1), ("maker", "django", 2)])
+def test_roles_come_and_go_with_schemas_on_a_server_of_the_developers(
+    role: str, door: str, runs: int, project: Project, sentinel: Sentinel
+) -> None:
+    sentinel.point(project, role)
+    project.write("shop/migrations/0002_more.py", MORE)
+    write_tests(project, TESTS)
+    before = sentinel.digest()
+    for _ in range(runs):
+        result = enter(door, project)
+        assert result.counts == {"passed": 8}, result.output
+        assert "migrates anew" not in result.output
+    assert sentinel.digest() == before
+    with sentinel.connect() as connection:
+        kept = connection.execute(
+            "SELECT rolname, rolcanlogin, rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles"
+            " WHERE rolname ~ '^itkit_'"
+        ).fetchall()
+    assert len(kept) == 1
+    assert "_kept_" in kept[0][0]
+    assert kept[0][1:] == (False, False)
+    project.manage("itkit", "clean")
+    assert sentinel.ours() == []
+    assert sentinel.digest() == before
+
+
+SAYS = """
+    from django.db import connection
+    from django.test import TestCase
+
+    class Tests(TestCase):
+        def test_the_role(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT current_user")
+                print("logged in as", *cursor.fetchone())
+"""
+SUPERUSERS = """
+    from django.db import migrations
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [migrations.RunSQL("SELECT pg_read_file('PG_VERSION')")]
+"""
+
+
+def test_the_role_that_may_create_none_stays_and_is_told(
+    project: Project, sentinel: Sentinel
+) -> None:
+    sentinel.point(project, "builder")
+    write_tests(project, SAYS)
+    result = project.test("--integration")
+    assert result.counts == {"passed": 1}, result.output
+    assert "logged in as builder" in result.output
+    assert "the role 'builder' may not create roles: only the search_path keeps" in result.output
+    refused = project.test("--integration", ITKIT_POSTGRES_ROLE="worker")
+    assert refused.code == 1
+    assert 'ALTER ROLE "builder" CREATEROLE;' in refused.output
+    both = {"ITKIT_POSTGRES_ROLE": "worker", "ITKIT_POSTGRES_ISOLATION": "database"}
+    assert '["ISOLATION"] is "database"' in project.test("--integration", **both).output
+    assert "Traceback" not in refused.output
+
+
+def test_migrations_that_need_more_get_the_role_of_the_project(project: Project) -> None:
+    project.write("shop/migrations/0002_more.py", SUPERUSERS)
+    write_tests(project, SAYS)
+    for _ in range(2):
+        result = project.test("--integration")
+        assert result.counts == {"passed": 1}, result.output
+        assert "logged in as postgres" in result.output
+        assert (
+            "the migration shop.0002_more needs more (permission denied for function pg_read_file)"
+            in result.output
+        )
+    refused = project.test("--integration", ITKIT_POSTGRES_ROLE="worker")
+    assert refused.code == 1
+    assert "the migration shop.0002_more needs more" in refused.output
+    assert "ITKIT_POSTGRES_ROLE=project in the environment" in refused.output
+
+
+@pytest.fixture
+def connection(postgres_url: str) -> Iterator[psycopg.Connection[Any]]:
+    with connect(postgres_url, application="test") as connection:
+        yield connection
+        for name in (PLACE, KEPT, TEMPLATE):
+            Schemas(connection).drop(name)
+
+
+def test_a_role_follows_its_schema(connection: psycopg.Connection[Any], postgres_url: str) -> None:
+    places = Schemas(connection, SECRET)
+    places.create(PLACE, RUN, has_role=True)
+    assert [found.name for found in places.registered()] == [PLACE]
+    places.rename(PLACE, KEPT, "kept")
+    assert roles.of_database(connection) == [KEPT]
+    assert not can_log_in(connection, KEPT)
+    places.rename(KEPT, PLACE, "claimed")
+    assert can_log_in(connection, PLACE)
+    with psycopg.connect(postgres_url, user=PLACE) as own:
+        assert value(own, "SELECT current_schema()") == PLACE
+    places.drop(PLACE)
+    assert roles.of_database(connection) == []
+
+
+def can_log_in(connection: psycopg.Connection[Any], name: str) -> bool:
+    return bool(value(connection, "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", [name]))
+
+
+def test_what_a_role_has_made_of_a_schema_is_taken_over(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    places = Schemas(connection, SECRET)
+    places.create(TEMPLATE, RUN)
+    with roles.lent(connection, TEMPLATE, PLACE, SECRET) as left:
+        assert [found.name for found in places.registered()] == [TEMPLATE]
+        with psycopg.connect(postgres_url, user=PLACE, autocommit=True) as own:
+            own.execute(f"CREATE TABLE {TEMPLATE}.t (n int)")
+            own.execute(
+                f"ALTER DEFAULT PRIVILEGES IN SCHEMA {TEMPLATE} GRANT SELECT ON TABLES TO PUBLIC"
+            )
+    assert left == ["a migration alters default privileges"]
+    owners = (
+        "SELECT pg_get_userbyid(relowner), pg_get_userbyid(nspowner) FROM pg_class"
+        " JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s"
+    )
+    assert connection.execute(owners, [TEMPLATE]).fetchall() == [("postgres", "postgres")]
+    assert roles.of_database(connection) == []
+
+
+def test_the_roles_of_dead_runs_are_swept(connection: psycopg.Connection[Any]) -> None:
+    query = "SELECT rolname FROM pg_roles WHERE rolname ~ '^itkit_'"
+    others = set(connection.execute(query))  # of runs in other databases
+    places = Schemas(connection, SECRET)
+    places.create(PLACE, RUN, has_role=True)
+    with connection.transaction():
+        roles.create(connection, f"itkit_{RUN}_w1", SECRET)  # it was killed while it migrated
+        roles.create(connection, KEPT, SECRET)  # somebody has dropped the schema
+        connection.execute("CREATE ROLE itkit_mine")
+    connection.execute("CREATE DATABASE short_lived")
+    elsewhere = f"{connection.info.dsn} dbname=short_lived"
+    with connect(elsewhere, application="test") as other, other.transaction():
+        roles.create(other, f"itkit_{RUN}_w2", SECRET)
+    connection.execute("DROP DATABASE short_lived")
+    assert places.drop_stale() == [PLACE]
+    assert set(connection.execute(query)) - others == {("itkit_mine",)}
+    connection.execute("DROP ROLE itkit_mine")
