@@ -15,7 +15,7 @@ import itkit
 from itkit import postgres, redis, services, urls
 from itkit.exceptions import ServiceUnavailableError
 from tests import sentinel as sentinels
-from tests.projects import Project, directory, environment
+from tests.projects import Project, directory, environment, own_databases
 from tests.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
@@ -113,6 +113,14 @@ def shared_servers(request: pytest.FixtureRequest) -> None:
         project = request.getfixturevalue("project")
         project.env["ITKIT_POSTGRES_URL"] = request.getfixturevalue("postgres_url")
         project.env["ITKIT_REDIS_URL"] = request.getfixturevalue("redis_url")
+
+
+@pytest.fixture
+def no_databases(postgres_url: str) -> None:
+    """Drop the databases of itkit's that runs of earlier tests have left, as they were killed."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for name in own_databases(postgres_url):
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

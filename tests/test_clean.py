@@ -15,6 +15,8 @@ from filelock import FileLock
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result, directory, own_databases, wait_until
 
+pytestmark = pytest.mark.usefixtures("no_databases")
+
 TESTS = """
 from itkit.test import IntegrationTestCase
 from shop.models import Customer

@@ -12,6 +12,8 @@ import pytest
 from tests.doors import SERIAL, TESTS, enter, repeated, write_tests
 from tests.projects import Project, own_databases, wait_until
 
+pytestmark = pytest.mark.usefixtures("no_databases")
+
 
 @pytest.mark.parametrize(
     "door",

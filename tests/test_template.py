@@ -19,6 +19,8 @@ from itkit.postgres.template import evict
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result, own_databases
 
+pytestmark = pytest.mark.usefixtures("no_databases")
+
 MIGRATION = """
     from django.db import migrations
 
