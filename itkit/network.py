@@ -199,13 +199,13 @@ class Guard:
         if self.refuse is not None and isinstance(key, int):
             self.refuse(f"A connection to {destination}")
         place = self._named.get(key)
-        if place is None and ports.is_open(key):
-            # A test may have put other settings in their place, also to find out what the code
-            # makes of a server that is not there.
-            place = addresses.named().get(key)
+        if place is None and not ports.is_open(key):
+            return  # a test may find out what the code makes of a server that is not there
+        # The settings of now as well: a test may have put others in their place.
+        place = place or addresses.named().get(key)
         if place is not None:
             _refuse_named(destination, place)
-        if isinstance(key, str) or not (self._settings.block and ports.is_open(key)):
+        if isinstance(key, str) or not self._settings.block:
             return
         if self._settings.local == "refuse":
             _refuse_local(destination)

@@ -49,7 +49,7 @@ class Patches:
         self._known = {} if is_clear else {patch.name: patch.found for patch in self._all()}
 
     def remove(self) -> list[str]:
-        """Take away what a test has left, and return a line that tells of each.
+        """Remove the patches that a test left behind, and return a line of text about each.
 
         What was there when the test began, such as a mock of its class, is put back.
         """

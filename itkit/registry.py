@@ -227,7 +227,7 @@ class Registry:
             self._patches.accept()
 
     def remove_patches(self) -> list[str]:
-        """Take away what a test has left over the fakes; return a line that tells of each."""
+        """Remove the patches that a test left over the fakes; return a line of text about each."""
         if self._swapped is None:
             self.swap()
             return ["The fakes are taken out\n    write: with backends.restored():"]

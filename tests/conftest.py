@@ -13,6 +13,7 @@ from django.db import connections
 
 import itkit
 from itkit import postgres, redis, services, urls
+from itkit.data import TestDataManager
 from itkit.exceptions import ServiceUnavailableError
 from tests import sentinel as sentinels
 from tests.projects import Project, directory, environment, own_databases
@@ -136,6 +137,13 @@ def sentinel(machine: sentinels.Machine) -> sentinels.Sentinel:
     made = sentinels.Sentinel(machine)
     made.restore()
     return made
+
+
+@pytest.fixture
+def data() -> Iterator[TestDataManager]:
+    """A manager whose rows are removed after the test."""
+    with TestDataManager() as manager:
+        yield manager
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,6 @@ from tests.shopdata.models import (
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def data():
-    with TestDataManager() as manager:
-        yield manager
-
-
 def test_a_model_with_a_factory_is_created_by_it(data):
     order = data.create(Order)
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from django.contrib.auth.models import User
 
-from itkit.data import TestDataManager, mistakes
+from itkit.data import mistakes
 from itkit.exceptions import DataError, UnknownAliasError
 from tests.shopdata.models import Customer, Order, Product
 
@@ -20,12 +20,6 @@ ALIASES = {
         "DEFAULTS": {"status": "open"},
     }
 }
-
-
-@pytest.fixture
-def data():
-    with TestDataManager() as manager:
-        yield manager
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from django.test.utils import isolate_apps
 from factory.django import DjangoModelFactory
 from model_bakery.recipe import Recipe, foreign_key
 
-from itkit.data import TestDataManager
 from itkit.exceptions import DataError
 from tests.kinds.factories import EditingFactory, LoginFactory, PostFactory
 from tests.kinds.models import Author, Counted, Label, Node, Post, Remark
@@ -32,12 +31,6 @@ pytestmark = pytest.mark.django_db
 class BareLineFactory(DjangoModelFactory):
     class Meta:
         model = OrderLine
-
-
-@pytest.fixture
-def data():
-    with TestDataManager() as manager:
-        yield manager
 
 
 @pytest.fixture

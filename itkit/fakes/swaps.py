@@ -142,12 +142,10 @@ class ClassSwap:
                     f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
                     " self.addCleanup(patcher.stop)"
                 )
-                yield Patch(whole, own.get(name), placed, line, partial(self._cover, name))
+                put = partial(type.__setattr__, self._real, name)
+                yield Patch(whole, own.get(name), placed, line, put)
         for inner in self._inner:
             yield from inner.patches()
-
-    def _cover(self, name: str, value: Any) -> None:
-        type.__setattr__(self._real, name, value)
 
     def _put(self, name: str, value: Any) -> None:
         if self._originals is not None:

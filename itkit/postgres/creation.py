@@ -188,19 +188,20 @@ class _SchemaCreation(BaseDatabaseCreation):
             IsolationError: something does, and the settings want no other role.
         """
         role, secret = self._place(worker), self.routing.secret
-        watch = MigrationNames()
-        with self._own_connection() as connection:
-            self.routing.isolation.prepare(connection)
-            with roles.lent(connection, place, role, secret) as left:
-                needs = ""
-                try:
-                    with watch.told():
-                        self._migrate(place, verbosity, role=role)
-                except Exception as error:
-                    needs = denial(error)
-                    if not needs:
-                        raise
-                    needs = f"{watch.running} needs more ({needs})"
+        migrations = MigrationNames()
+        with (
+            self._own_connection() as connection,
+            roles.lent(connection, place, role, secret) as left,
+        ):
+            needs = ""
+            try:
+                with migrations.told():
+                    self._migrate(place, verbosity, role=role)
+            except Exception as error:
+                needs = denial(error)
+                if not needs:
+                    raise
+                needs = f"{migrations.running} needs more ({needs})"
         needs = needs or "".join(left)
         if needs and conf.get().postgres.role == "worker":
             raise IsolationError(role_too_weak(needs))

@@ -14,8 +14,7 @@ _NEEDS_ICU: Final = re.compile(
     r"ICU is not supported in this build|collation \"[^\"]+-x-icu\" .*does not exist"
 )
 _DENIED: Final = re.compile(
-    r"^.*(?:InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)).*$",
-    re.MULTILINE,
+    r"InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)"
 )
 _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"

@@ -37,9 +37,10 @@ def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """
     connection.ensure_connection()
     watch = _Watch(connection)
-    with _told_of_migrations(watch.begin), connection.execute_wrapper(watch.execute):
+    with watch.names.told(), connection.execute_wrapper(watch.execute):
         yield
         connection.ensure_connection()
+        watch.names.running = _AFTER  # also where nothing was migrated
         watch.look_at_all()
 
 
@@ -49,15 +50,11 @@ class _Watch:
         self._path = value(self._raw, "SHOW search_path")
         self._before: Picture = outside.picture(self._raw)
         self._counted = outside.counters(self._raw)
-        self._who = "what comes before the migrations"
+        self.names = MigrationNames()
 
     @property
     def _raw(self) -> Connection:
         return cast("Connection", self._connection.connection)
-
-    def begin(self, who: str) -> None:
-        """Note what is running from now on."""
-        self._who = who
 
     def execute(
         self,
@@ -113,7 +110,8 @@ class _Watch:
         if path != self._path:
             found.append(f"the search_path was left as {path!r}, and was {self._path!r}")
         if found:
-            who = f"{self._who[0].upper()}{self._who[1:]}"
+            running = self.names.running
+            who = f"{running[0].upper()}{running[1:]}"
             raise IsolationError(
                 f"{who} has written outside of the tests' schema, in the database"
                 f" {self._raw.info.dbname!r}:\n{outside.listed(found)}\n{outside.REMEDY} Nothing of"
@@ -133,31 +131,23 @@ class MigrationNames:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Follow the migrations of a block."""
-        with _told_of_migrations(self._begin):
+        """Follow the migrations of a block.
+
+        Django tells which one is applied to the command ``migrate`` alone, which prints it, so the
+        method of its executor is wrapped. Checked on Django 5.2, 6.0 and 6.1.
+        """
+        original = MigrationExecutor.apply_migration
+
+        def apply_migration(
+            executor: MigrationExecutor, state: Any, migration: Any, **options: Any
+        ) -> Any:
+            self.running = f"the migration {migration.app_label}.{migration.name}"
+            state = original(executor, state, migration, **options)
+            self.running = _AFTER
+            return state
+
+        MigrationExecutor.apply_migration = apply_migration  # type: ignore[method-assign, assignment]  # see above
+        try:
             yield
-
-    def _begin(self, who: str) -> None:
-        self.running = who
-
-
-@contextmanager
-def _told_of_migrations(begin: Callable[[str], None]) -> Iterator[None]:
-    """Say which migration is applied, for a block.
-
-    Django tells it to the command ``migrate`` alone, which prints it, so the method of its executor
-    is wrapped. Checked on Django 5.2, 6.0 and 6.1.
-    """
-    original = MigrationExecutor.apply_migration
-
-    def apply_migration(self: MigrationExecutor, state: Any, migration: Any, **options: Any) -> Any:
-        begin(f"the migration {migration.app_label}.{migration.name}")
-        state = original(self, state, migration, **options)
-        begin(_AFTER)
-        return state
-
-    MigrationExecutor.apply_migration = apply_migration  # type: ignore[method-assign, assignment]  # see above
-    try:
-        yield
-    finally:
-        MigrationExecutor.apply_migration = original  # type: ignore[method-assign]  # see above
+        finally:
+            MigrationExecutor.apply_migration = original  # type: ignore[method-assign]  # see above
