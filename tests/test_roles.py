@@ -227,6 +227,10 @@ def test_a_role_follows_its_schema(connection: psycopg.Connection[Any], postgres
     places = Schemas(connection, SECRET)
     places.create(PLACE, RUN, has_role=True)
     assert [found.name for found in places.registered()] == [PLACE]
+    with psycopg.connect(postgres_url, user=PLACE, autocommit=True) as own:
+        for where in ("", f"IN DATABASE {own.info.dbname}"):  # as a test may do
+            own.execute(f"ALTER ROLE CURRENT_USER {where} SET statement_timeout = '1ms'")
+            own.execute(f"ALTER ROLE CURRENT_USER {where} SET search_path = public")
     places.rename(PLACE, KEPT, "kept")
     assert roles.of_database(connection) == [KEPT]
     assert not can_log_in(connection, KEPT)
@@ -234,6 +238,7 @@ def test_a_role_follows_its_schema(connection: psycopg.Connection[Any], postgres
     assert can_log_in(connection, PLACE)
     with psycopg.connect(postgres_url, user=PLACE) as own:
         assert value(own, "SELECT current_schema()") == PLACE
+        assert value(own, "SHOW statement_timeout") == "0"
     places.drop(PLACE)
     assert roles.of_database(connection) == []
 

@@ -96,6 +96,8 @@ def create(connection: Connection, name: str, secret: str) -> None:
 def rename(connection: Connection, name: str, new: str, secret: str | None) -> None:
     """Give the role of a place, if there is one, the place's new name.
 
+    What tests have set for the role does not reach the run that claims it.
+
     Args:
         connection: of our own, in a transaction, to the database of the place.
         name: the old one.
@@ -110,7 +112,12 @@ def rename(connection: Connection, name: str, new: str, secret: str | None) -> N
         parts.append(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
     else:
         login = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
-        parts += [login.format(role, _verifier(secret, new)), _landing(connection, new)]
+        reset = sql.SQL("ALTER ROLE {0} RESET ALL; ALTER ROLE {0} IN DATABASE {1} RESET ALL")
+        parts += [
+            login.format(role, _verifier(secret, new)),
+            reset.format(role, sql.Identifier(connection.info.dbname)),
+            _landing(connection, new),
+        ]
     connection.execute(sql.SQL("; ").join(parts))
 
 
