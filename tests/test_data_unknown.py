@@ -5,6 +5,7 @@ from typing import Any
 import factory
 import pytest
 from django.db import models
+from django.db.models.signals import pre_init
 from django.test.utils import isolate_apps
 from factory.django import DjangoModelFactory
 from model_bakery.recipe import Recipe, foreign_key
@@ -337,3 +338,19 @@ def test_values_of_rows_that_model_bakery_makes_by_a_factory(data):
     assert line.product.sku == "x"
     assert data.create(PostFactory, priced=True, author__name="Ada").author.name == "Ada"
     assert (Label.objects.count(), Post.objects.count()) == (1, 1)
+
+
+def test_a_receiver_that_takes_a_value_may_come_later(data):
+    with pytest.raises(DataError, match="'nmae'"):
+        data.create(Shelf, nmae="red")
+
+    def take(kwargs, **_):
+        kwargs.pop("nmae", None)
+
+    pre_init.connect(take, sender=Shelf)
+    try:
+        assert data.create(Shelf, nmae="red").pk is not None
+    finally:
+        pre_init.disconnect(take, sender=Shelf)
+    with pytest.raises((DataError, TypeError), match="nmae"):
+        data.create(Shelf, nmae="red")

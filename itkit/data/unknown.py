@@ -7,7 +7,7 @@ or a manager that has ways of its own may take any name, so nothing is refused t
 import inspect
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -58,7 +58,8 @@ def refuse_for_factory(factory: factories.Factory, values: Mapping[str, Any]) ->
     Raises:
         DataError: there are some.
     """
-    _refuse(_of_factory(factory, _names_of_values(values), ""))
+    names = _names_of_values(values)
+    _refuse(lambda: _of_factory(factory, names, ""))
 
 
 def refuse_for_recipe(recipe: recipes.Recipe, values: Mapping[str, Any]) -> None:
@@ -71,7 +72,7 @@ def refuse_for_recipe(recipe: recipes.Recipe, values: Mapping[str, Any]) -> None
 
     if type(recipe) is Recipe and not _is_bakery_customised():
         known = tuple(recipe.attr_mapping)
-        _refuse(_of_bakery(recipes.model_of(recipe), tuple(values), "", known))
+        _refuse(lambda: _of_bakery(recipes.model_of(recipe), tuple(values), "", known))
 
 
 def refuse_for_model(model: Model, values: Mapping[str, Any]) -> None:
@@ -81,10 +82,17 @@ def refuse_for_model(model: Model, values: Mapping[str, Any]) -> None:
         DataError: there are some.
     """
     if not _is_bakery_customised():
-        _refuse(_of_bakery(model, tuple(values), ""))
+        _refuse(lambda: _of_bakery(model, tuple(values), ""))
 
 
-def _refuse(found: Names) -> None:
+def _refuse(find: Callable[[], Names]) -> None:
+    found = find()
+    if found:
+        # It may have been found for an earlier test, since when the model has changed, or a
+        # receiver of pre_init was connected that takes the value.
+        _of_factory.cache_clear()
+        _of_bakery.cache_clear()
+        found = find()
     if found:
         raise DataError("\n".join(found))
 
