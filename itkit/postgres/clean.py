@@ -10,7 +10,6 @@ from django.db import connections
 from itkit import names
 from itkit.exceptions import ServiceUnavailableError
 from itkit.postgres import databases, extensions, locks
-from itkit.postgres.databases import Databases
 from itkit.postgres.isolation import DatabaseIsolation, Isolation, SchemaIsolation
 from itkit.postgres.places import Places
 from itkit.postgres.schemas import Schemas
@@ -123,7 +122,7 @@ def _shared_left(connection: Connection) -> Iterator[Leftover]:
         size = Schemas(connection).size(names.EXTENSION_SCHEMA)
         yield Leftover("schema", home, names.EXTENSION_SCHEMA, size, is_used)
     if databases.is_ours(connection, home):
-        yield Leftover("database", home, home, Databases(connection).size(home), is_used)
+        yield Leftover("database", home, home, databases.size(connection, home), is_used)
 
 
 def _kept(places: Places) -> list[str]:

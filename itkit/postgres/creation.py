@@ -16,7 +16,7 @@ from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import conf, names
 from itkit.exceptions import IsolationError
-from itkit.postgres import roles, seeds
+from itkit.postgres import seeds
 from itkit.postgres.explain import (
     denial,
     lacking_explained,
@@ -162,11 +162,13 @@ class _SchemaCreation(BaseDatabaseCreation):
         if not self.routing.secret:
             return
         with self._own_connection() as connection:
-            has_role = roles.exists(connection, self._place(self.routing.worker))
+            places = self.routing.isolation.places(connection)
+            has_role = places.has_role(self._place(self.routing.worker))
             state = None if has_role else self._template(connection).state()
         self.routing.note_role(self.connection.alias, has_role=has_role)
         if state is not None and state.needs:
-            self.log(project_role_told(self.connection.alias, state.needs))
+            kept_by = self.routing.isolation.without_roles
+            self.log(project_role_told(self.connection.alias, state.needs, kept_by))
 
     def _make_template(self, place: str, worker: str, verbosity: int) -> str:
         """Migrate, and return why that was not possible by the worker's role; nothing if it was."""
@@ -187,11 +189,10 @@ class _SchemaCreation(BaseDatabaseCreation):
         Raises:
             IsolationError: something does, and the settings want no other role.
         """
-        role, secret = self._place(worker), self.routing.secret
-        migrations = MigrationNames()
+        role, migrations = self._place(worker), MigrationNames()
         with (
             self._own_connection() as connection,
-            roles.lent(connection, place, role, secret) as left,
+            self.routing.isolation.places(connection).lent(place, role) as left,
         ):
             needs = ""
             try:

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from itkit import names
 from itkit.postgres import stamp
 from itkit.postgres.databases import Databases
-from itkit.postgres.server import Connection, connect
+from itkit.postgres.server import Connection
 from itkit.postgres.template import TEMPLATE_COMMENT, State, Template
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.urls import ServerURL
 
-_COMMENT = re.compile(r".+, catalogue (?P<stamp>[0-9a-f]+)(?:, used (?P<used>\S+))?")
+_COMMENT = re.compile(
+    r".+, catalogue (?P<stamp>[0-9a-f]+)(?:, used (?P<used>\S+))?(?:, needs (?P<needs>.+))?",
+    re.DOTALL,
+)
 
 
 class DatabaseTemplate(Template):
@@ -25,14 +26,21 @@ class DatabaseTemplate(Template):
         fingerprint: of ``fingerprint.of_state``.
         run: id of the run that uses it.
         is_private: whether the template ends with the run, as nothing is to be kept.
+        secret: of the run, if its workers are to have roles of their own.
     """
 
     def __init__(
-        self, connection: Connection, server: str, fingerprint: str, run: str, *, is_private: bool
+        self,
+        connection: Connection,
+        server: ServerURL,
+        fingerprint: str,
+        run: str,
+        *,
+        is_private: bool,
+        secret: str = "",
     ) -> None:
-        super().__init__(Databases(connection), fingerprint, run, is_private=is_private)
-        self._databases = Databases(connection)
-        self._server = server
+        self._databases = Databases(connection, server, secret)
+        super().__init__(self._databases, fingerprint, run, is_private=is_private)
 
     def exists(self) -> bool:
         """Whether the template was made."""
@@ -43,8 +51,9 @@ class DatabaseTemplate(Template):
         described = self._described()
         if described is None:
             return None
-        self._describe(described["stamp"])
-        return State(described["stamp"])
+        state = State(described["stamp"], needs=described["needs"] or "")
+        self._describe(state)
+        return state
 
     def is_intact(self, state: State) -> bool:
         """Assume so: to look would be to be in it, which keeps it from being copied."""
@@ -53,7 +62,7 @@ class DatabaseTemplate(Template):
 
     def is_logged(self) -> bool:
         """Whether all rows of the template are in the server's log, so that a copy has them."""
-        with closing(self._connect(self.name)) as connection:
+        with self._databases.connect_to(self.name) as connection:
             return stamp.is_logged(connection)
 
     def unused_days(self) -> float:
@@ -69,22 +78,23 @@ class DatabaseTemplate(Template):
         unfinished = names.schema(self.run, f"t{int(self.fingerprint, 16)}")
         self._databases.drop(unfinished)  # another worker of this run has failed to migrate
         self._databases.create(unfinished, self.run)
-        migrate(unfinished)
-        state = State(self.stamp(unfinished))
+        needs = migrate(unfinished) or ""
+        state = State(self.stamp(unfinished), needs=needs)
         with self._databases.connection.transaction():
             self._databases.rename(unfinished, self.name, "")
-            self._describe(state.stamp)
+            self._describe(state)
         self.clone(state, name)
         return ()
 
     def clone(self, state: State, name: str) -> None:
         """Copy the template."""
-        self._databases.copy(self.name, name, self.run)
+        has_role = bool(self._databases.secret) and not state.needs
+        self._databases.copy(self.name, name, self.run, has_role=has_role)
         self.places.register(name, self.registration(state.stamp))
 
     def stamp(self, name: str) -> str:
         """Return the stamp of a database's catalogue; that of a copy is the same."""
-        with closing(self._connect(name)) as connection:
+        with self._databases.connect_to(name) as connection:
             return stamp.of_database(connection)
 
     def is_faithful(self, state: State, name: str) -> bool:
@@ -92,24 +102,21 @@ class DatabaseTemplate(Template):
         del state, name
         return False
 
-    def _connect(self, name: str) -> Connection:
-        url = str(replace(parse(self._server, POSTGRES_SCHEMES), name=name))
-        return connect(url, application="itkit stamp")
-
     def _described(self) -> re.Match[str] | None:
         return _COMMENT.fullmatch(self.places.described().get(self.name, ""))
 
-    def _describe(self, catalogue: str) -> None:
+    def _describe(self, state: State) -> None:
         used = datetime.now(UTC).isoformat(timespec="seconds")
-        ours = self.registration(catalogue)  # which counts as the run's own
-        stays = f"{TEMPLATE_COMMENT}, catalogue {catalogue}, used {used}"
-        self.places.register(self.name, ours if self.is_private else stays)
+        ours = self.registration(state.stamp)  # which counts as the run's own
+        stays = f"{TEMPLATE_COMMENT}, catalogue {state.stamp}, used {used}"
+        needs = f", needs {state.needs}" if state.needs else ""
+        self.places.register(self.name, f"{ours if self.is_private else stays}{needs}")
 
 
-def templates(connection: Connection, server: str) -> list[Template]:
+def templates(connection: Connection, server: ServerURL) -> list[Template]:
     """Return the templates that stay on a server."""
     return [
         DatabaseTemplate(connection, server, state, "", is_private=False)
-        for name, comment in Databases(connection).described().items()
+        for name, comment in Databases(connection, server).described().items()
         if comment.startswith(TEMPLATE_COMMENT) and (state := names.fingerprint_of_schema(name))
     ]

@@ -1,43 +1,84 @@
 """Databases of one server: which are there, which are ours, what our role may do with them."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import psycopg
 from psycopg import sql
 
 from itkit import names
-from itkit.postgres import places
+from itkit.postgres import locks, places, roles
 from itkit.postgres.places import Places
-from itkit.postgres.server import Connection, value
+from itkit.postgres.server import Connection, connect, value
+from itkit.urls import ServerURL
 
 _COMMENT = "itkit: a database for tests; dropped when nothing of itkit's is in it any more"
 
 
 class Databases(Places):
-    """Places that are databases; the connection is to another one of the same server."""
+    """Places that are databases of a server.
+
+    Args:
+        connection: of our own, in autocommit, to another database of the server.
+        server: its URL.
+        secret: of the run, if the places of its workers are to have roles of their own.
+    """
+
+    def __init__(self, connection: Connection, server: ServerURL, secret: str = "") -> None:
+        super().__init__(connection, secret)
+        self._server = server
+
+    @property
+    def role_comment(self) -> str:
+        """What registers the role of a database of the server."""
+        return roles.of_databases(self.connection)
+
+    def connect_to(self, name: str) -> Connection:
+        """Connect to a database, by the project's role."""
+        return connect(str(replace(self._server, name=name)), application="itkit setup")
 
     def described(self) -> dict[str, str]:
-        """Return name and comment of each database that may be ours and belongs to our role."""
+        """Return name and comment of each database that may be ours and belongs to our role.
+
+        It also does if it belongs to a role that ours has created for it.
+        """
         rows = self.connection.execute(
             "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
-            " WHERE datname LIKE 'itkit\\_%%' AND pg_get_userbyid(datdba) = current_user"
-            " ORDER BY datname",
-            [],
+            " WHERE datname LIKE 'itkit\\_%%' AND (pg_get_userbyid(datdba) = current_user"
+            " OR shobj_description(datdba, 'pg_authid') = %s) ORDER BY datname",
+            [self.role_comment],
         )
         return {name: text or _comment_by_name(name) for name, text in rows.fetchall()}
 
     def create(self, name: str, run: str, *, has_role: bool = False) -> None:
-        """Create an empty database and register it; the project's role owns each of them."""
-        del has_role
-        self.copy("template0", name, run)
+        """Create an empty database, with its role if it has one, and register it."""
+        self.copy("template0", name, run, has_role=has_role)
 
-    def copy(self, template: str, name: str, run: str) -> None:
-        """Create a copy of a database, in which nobody may be, and register it."""
+    def copy(self, template: str, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create a copy of a database, in which nobody may be, and register it.
+
+        Args:
+            template: the database.
+            name: of the copy.
+            run: id of the run that it belongs to.
+            has_role: whether a role of its own is to own it, by which the tests log in.
+        """
+        if has_role:
+            group = template if self.has_role(template) else None
+            with self.connection.transaction():
+                roles.create(self.connection, name, self.secret, self.role_comment, member_of=group)
+        place = sql.Identifier(name)
         self.connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                sql.Identifier(name), sql.Identifier(template)
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}{}").format(
+                place,
+                sql.Identifier(template),
+                sql.SQL(" OWNER {}").format(place) if has_role else sql.SQL(""),
             )
         )
+        if has_role:
+            self._shut(name)
+        self._copy_settings(template, name)
         self.register(name, places.comment(run))
 
     def register(self, name: str, text: str) -> None:
@@ -47,24 +88,84 @@ class Databases(Places):
         )
 
     def rename(self, name: str, new: str, text: str) -> None:
-        """Give a database, in which nobody may be, another name and another comment."""
+        """Give a database, in which nobody may be, and its role another name, and a comment."""
         self.connection.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
                 sql.Identifier(name), sql.Identifier(new)
             )
         )
+        fingerprint = names.fingerprint_of_schema(name)
+        if names.run_of_schema(new) and fingerprint:
+            self._copy_settings(names.template_schema(fingerprint), new)
+        if self.has_role(name):
+            secret = self.secret if names.run_of_schema(new) else ""
+            roles.rename(self.connection, name, new, secret, database=new)
         self.register(new, text)
 
     def drop(self, name: str) -> None:
-        """Drop one of our databases, with the sessions in it."""
+        """Drop one of our databases, with the sessions in it, and its role."""
         places.require_ours(name)
         self.connection.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         )
+        roles.drop(self.connection, name, self.role_comment)
+
+    @contextmanager
+    def lent(self, name: str, role: str) -> Iterator[list[str]]:
+        """Let a role that exists for a block own a database of ours, which is ours again then.
+
+        What is in it belongs to its own role, whose members the roles of its copies are.
+        """
+        left: list[str] = []
+        roles.drop(self.connection, role, self.role_comment)  # of an attempt that has failed
+        with self.connection.transaction():
+            roles.create(self.connection, role, self.secret, self.role_comment)
+            self.connection.execute(
+                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
+                    sql.Identifier(name), sql.Identifier(role)
+                )
+            )
+            self._shut(name)
+        try:
+            yield left
+        finally:
+            place = sql.Identifier(name)
+            with self.connect_to(name) as inside, inside.transaction():
+                roles.create(inside, name, "", self.role_comment)
+                left += roles.hand_over(inside, role, place)
+                # What a role may do with its database, its members may do as well.
+                inside.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(place))
+            roles.drop(self.connection, role, self.role_comment)
+
+    def _copy_settings(self, template: str, name: str) -> None:
+        """Set for a database what migrations have set for its template, and nothing else.
+
+        The server copies what is in a database, and not what ``ALTER DATABASE`` has set for it.
+        """
+        database = sql.Identifier(name)
+        found = self.connection.execute(
+            "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d"
+            " ON d.oid = s.setdatabase WHERE s.setrole = 0 AND d.datname = %s",
+            [template],
+        ).fetchall()
+        with self.connection.transaction():
+            self.connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
+            for (setting,) in found:
+                variable, _, text = setting.partition("=")
+                self.connection.execute("SELECT set_config(%s, %s, true)", [variable, text])
+                statement = sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT")
+                identifier = sql.Identifier(*variable.split("."))
+                self.connection.execute(statement.format(database, identifier))
+
+    def _shut(self, name: str) -> None:
+        """Let nobody into a database but who has the rights of its owner."""
+        self.connection.execute(
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+        )
 
     def size(self, name: str) -> int:
         """Return the bytes of a database."""
-        return int(value(self.connection, "SELECT pg_database_size(%s)", [name]))
+        return size(self.connection, name)
 
     def end_sessions(self, run: str, worker: str = "%") -> None:
         """End the sessions in all databases."""
@@ -81,9 +182,30 @@ def _comment_by_name(name: str) -> str:
     return places.comment(run) if run is not None else ""
 
 
+def size(connection: Connection, name: str) -> int:
+    """Return the bytes of a database."""
+    return int(value(connection, "SELECT pg_database_size(%s)", [name]))
+
+
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a database of this name."""
     return bool(value(connection, "SELECT true FROM pg_database WHERE datname = %s", [name]))
+
+
+def shut_others(connection: Connection) -> None:
+    """Let no role of a worker into the databases of a server that are not its own.
+
+    Args:
+        connection: to a server that itkit has started, which nobody else uses.
+    """
+    query = (
+        "SELECT datname FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT')"
+        " AND datallowconn ORDER BY datname"
+    )
+    with locks.setup(connection):
+        for (name,) in connection.execute(query).fetchall():
+            statement = sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC")
+            connection.execute(statement.format(sql.Identifier(name)))
 
 
 def may_create_schemas(connection: Connection, database: str) -> bool:

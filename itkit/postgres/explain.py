@@ -20,19 +20,20 @@ _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
 
 
-def denied(shown: str) -> str:
+def denied(shown: str, reach: str, wider: str) -> str:
     """Return what to do about what Postgres has denied a test, whose role may use its place only.
 
     Args:
         shown: what is printed of the test's failure.
+        reach: what that role may use.
+        wider: what a project sets whose tests need more places than one; empty where nothing helps.
     """
     if not _DENIED.search(shown):
         return ""
     return (
-        "The tests log in to Postgres by a role of the worker, which may use the worker's own"
-        " schema and itkit_ext, and nothing else: neither public nor what only a superuser may do."
-        f" A project whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment; one"
-        ' that needs several schemas sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}.'
+        f"The tests log in to Postgres by a role of the worker, which may use {reach}, and nothing"
+        " else: neither other schemas and databases nor what only a superuser may do. A project"
+        f" whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment{wider}."
     )
 
 
@@ -46,11 +47,11 @@ def denial(error: BaseException) -> str:
     return ""
 
 
-def project_role_told(alias: str, needs: str) -> str:
+def project_role_told(alias: str, needs: str, kept_by: str) -> str:
     """Return the line that says why the tests do not log in by a role of the worker."""
     return (
-        f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs}; only"
-        f" the search_path keeps them in their schemas. {_PROJECT} says so from the start."
+        f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs};"
+        f" {kept_by}. {_PROJECT} says so from the start."
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import psycopg
 from django.conf import settings
@@ -59,10 +59,21 @@ class Isolation(ABC):
     """What differs between schemas and databases.
 
     Args:
+        is_alone: whether nobody but this project uses the server, which itkit has started.
         secret: of the run, if each worker logs in by a role of its own.
+
+    Attributes:
+        reach: what the role of a worker may use.
+        wider: what a project sets whose tests need more than that; empty where nothing helps.
+        without_roles: what keeps the tests apart where no worker has a role of its own.
     """
 
-    def __init__(self, *, secret: str = "") -> None:
+    reach: ClassVar[str]
+    wider: ClassVar[str] = ""
+    without_roles: ClassVar[str]
+
+    def __init__(self, *, is_alone: bool = False, secret: str = "") -> None:
+        self._is_alone = is_alone
         self.secret = secret
 
     @abstractmethod
@@ -182,15 +193,11 @@ class SchemaIsolation(Isolation):
     A role that may not create databases needs ``CREATE`` on one that is there, and the word of the
     user that schemas of tests may go there: a URL that names a database for tests, or the setting
     ``IN_PROJECT_DATABASE``. One statement that names ``public`` would reach foreign data there.
-
-    Args:
-        is_alone: whether nobody but this project uses the server, which itkit has started.
-        secret: of the run, if each worker logs in by a role of its own.
     """
 
-    def __init__(self, *, is_alone: bool = False, secret: str = "") -> None:
-        super().__init__(secret=secret)
-        self._is_alone = is_alone
+    reach = "the worker's own schema and itkit_ext"
+    wider = '; one that needs several schemas sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}'
+    without_roles = "only the search_path keeps the tests in their schemas"
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
         """Make sure that there is a database, or may be."""
@@ -320,10 +327,19 @@ class SchemaIsolation(Isolation):
 
 
 class DatabaseIsolation(Isolation):
-    """A database for each worker, with its own ``public``; it needs ``CREATEDB``."""
+    """A database for each worker, with its own ``public``; it needs ``CREATEDB``.
 
-    def __init__(self, server: ServerURL) -> None:
-        super().__init__()
+    Args:
+        server: that has the databases.
+        is_alone: whether nobody but this project uses the server, which itkit has started.
+        secret: of the run, if each worker logs in by a role of its own.
+    """
+
+    reach = "the worker's own database"
+    without_roles = "only NAME keeps the tests in their databases"
+
+    def __init__(self, server: ServerURL, *, is_alone: bool = False, secret: str = "") -> None:
+        super().__init__(is_alone=is_alone, secret=secret)
         self._server = server
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -345,11 +361,11 @@ class DatabaseIsolation(Isolation):
 
     def places(self, connection: Connection) -> Places:
         """Return the databases of the server."""
-        return Databases(connection)
+        return Databases(connection, self._server, self.secret)
 
     def templates(self, connection: Connection) -> list[Template]:
         """Return the templates on the server."""
-        return database_template.templates(connection, str(self._server))
+        return database_template.templates(connection, self._server)
 
     def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return another ``NAME``: the search_path is the project's own."""
@@ -362,7 +378,12 @@ class DatabaseIsolation(Isolation):
         return ""
 
     def prepare(self, connection: Connection) -> None:
-        """Do nothing: each database has its own extensions."""
+        """Leave the server's own databases to our own role, if nobody else uses the server.
+
+        Each database has its own extensions, which its migrations create.
+        """
+        if self.secret and self._is_alone:
+            databases.shut_others(connection)
 
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Stop none: all schemas of the database are the place."""
@@ -394,7 +415,9 @@ class DatabaseIsolation(Isolation):
     def _template(
         self, connection: Connection, state: str, run: str, *, is_private: bool
     ) -> Template:
-        return DatabaseTemplate(connection, str(self._server), state, run, is_private=is_private)
+        return DatabaseTemplate(
+            connection, self._server, state, run, is_private=is_private, secret=self.secret
+        )
 
 
 def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isolation:
@@ -406,7 +429,8 @@ def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isola
         secret: of the run, if each worker logs in by a role of its own.
     """
     if conf.get().postgres.isolation == "database":
-        return DatabaseIsolation(parse(server, POSTGRES_SCHEMES))
+        url = parse(server, POSTGRES_SCHEMES)
+        return DatabaseIsolation(url, is_alone=is_alone, secret=secret)
     return SchemaIsolation(is_alone=is_alone, secret=secret)
 
 

@@ -10,6 +10,7 @@ we own it, and its run's lock is free.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from itkit import names
@@ -62,9 +63,17 @@ class Places(ABC):
         self.connection = connection
         self.secret = secret
 
+    @property
+    @abstractmethod
+    def role_comment(self) -> str:
+        """What registers the role of such a place."""
+
     @abstractmethod
     def described(self) -> dict[str, str]:
-        """Return name and comment of each place that may be ours and belongs to our role."""
+        """Return name and comment of each place that may be ours and belongs to our role.
+
+        It also does if it belongs to a role that ours has created for it.
+        """
 
     @abstractmethod
     def create(self, name: str, run: str, *, has_role: bool = False) -> None:
@@ -95,6 +104,18 @@ class Places(ABC):
         """
 
     @abstractmethod
+    def lent(self, name: str, role: str) -> AbstractContextManager[list[str]]:
+        """Let a role that exists for a block own a place, in which it makes a template.
+
+        After the block, nobody can log in by the owners of the place and of what is in it but we.
+        The block receives a list that has, after the block, what could not be handed over.
+
+        Args:
+            name: of the place, which is there and empty.
+            role: its name.
+        """
+
+    @abstractmethod
     def size(self, name: str) -> int:
         """Return how many bytes a place takes on the server's disk."""
 
@@ -113,6 +134,10 @@ class Places(ABC):
         """Return what is registered of one place."""
         return next((found for found in self.registered() if found.name == name), None)
 
+    def has_role(self, name: str) -> bool:
+        """Whether a place has a role that our login has created."""
+        return roles.exists(self.connection, name, self.role_comment)
+
     def ours(self) -> list[str]:
         """Return the names of all places of runs, templates, and what was kept of these."""
         return list(filter(_is_ours, self.described()))
@@ -126,9 +151,7 @@ class Places(ABC):
         self.end_sessions(run)
         ours = [found.name for found in self.registered() if found.run == run]
         dropped = [name for name in ours if self._drop_registered(name, run)]
-        for name in self._roles():
-            if names.run_of_schema(name) == run:
-                roles.drop(self.connection, name)  # the run was killed while it migrated
+        self._drop_roles_alone(run)
         return dropped
 
     def drop_stale(self) -> list[str]:
@@ -138,21 +161,26 @@ class Places(ABC):
         on.
         """
         dropped: list[str] = []
-        logins = self._roles()
+        logins = roles.registered(self.connection, self.role_comment)
         runs = {found.run for found in self.registered()} | set(map(names.run_of_schema, logins))
         for run in sorted(filter(None, runs)):
             with locks.dead_run(self.connection, run) as is_dead:
                 if is_dead:
                     dropped += self.drop_of_run(run)
-        for name in set(logins) - self.described().keys():
-            if names.run_of_schema(name) is None:
-                roles.drop(self.connection, name)  # somebody has dropped what was kept
+        self._drop_roles_alone()
         roles.drop_lost(self.connection)
         return dropped
 
-    def _roles(self) -> list[str]:
-        """Return the roles that places of this kind have, or have had."""
-        return []
+    def _drop_roles_alone(self, run: str | None = None) -> None:
+        """Drop the roles whose place is gone: of a run that was killed while it migrated, and kept.
+
+        Args:
+            run: id of a run whose places are all dropped.
+        """
+        logins = roles.registered(self.connection, self.role_comment)
+        for name in set(logins) - self.described().keys():
+            if names.run_of_schema(name) in (None, run):
+                roles.drop(self.connection, name, self.role_comment)
 
     def _drop_registered(self, name: str, run: str) -> bool:
         """Drop a place of a run, unless it is a template that another run is making anew."""

@@ -1,9 +1,14 @@
 """Roles: each place of a worker has one of its own, by which its tests log in.
 
-A search_path is a default that any statement overrides; what the role may do is enforced by the
-server. The role has the name of its place and owns it: it is created, kept, claimed and dropped
-with the place. Its comment registers it, with the database that the place is in and the login that
-has created it.
+A search_path is a default that any statement overrides, and who may connect to one database may
+connect to others; what the role may do is enforced by the server. The role has the name of its
+place and owns it: it is created, kept, claimed and dropped with the place.
+
+A schema's role owns all that is in the schema. A database is copied as it is, with the owners of
+what is in it, so all that is in a template database belongs to a role that nobody can log in by,
+and the roles of the copies are its members.
+
+A comment registers the role, with the kind of its place and the login that has created it.
 
 The password of a role is made of a secret of the run, so that each process of the run knows it. The
 server is given what it stores of a password, and not the password itself, so that no statement in
@@ -15,8 +20,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -26,8 +30,9 @@ from itkit import names
 from itkit.postgres import locks
 from itkit.postgres.server import Connection, value
 
-_COMMENT: Final = "itkit: the role of a place in the database {}, made by {}"
-_OF_DATABASE: Final = re.compile(r"itkit: the role of a place in the database (.+), made by (.+)")
+_OF_DATABASES: Final = "itkit: the role of a database for tests, made by {}"
+_OF_SCHEMAS: Final = "itkit: the role of a place in the database {}, made by {}"
+_OF_SCHEMAS_IN: Final = re.compile(r"itkit: the role of a place in the database (.+), made by (.+)")
 _MAY_CREATE: Final = (
     "SELECT rolsuper OR (rolcreaterole AND rolinherit) FROM pg_roles WHERE rolname = current_user"
 )
@@ -53,11 +58,11 @@ def why_not(connection: Connection, url: str) -> str | None:
     name, secret = f"itkit_{secrets.token_hex(4)}_{names.MAIN_WORKER}", secrets.token_hex(16)
     try:
         with connection.transaction():
-            create(connection, name, secret)
+            create(connection, name, secret, of_schemas(connection))
         try:
             psycopg.connect(url, user=name, password=password(secret, name)).close()
         finally:
-            drop(connection, name)
+            drop(connection, name, of_schemas(connection))
     except psycopg.Error as error:
         reason = str(error).strip().splitlines()[0].rpartition("FATAL:")[2].strip()
         return f"the server lets no role of a worker log in ({reason.replace(name, 'itkit_…')})"
@@ -74,60 +79,94 @@ def password(secret: str, name: str) -> str:
     return hmac.new(secret.encode(), name.encode(), hashlib.sha256).hexdigest()
 
 
-def create(connection: Connection, name: str, secret: str) -> None:
+def of_schemas(connection: Connection) -> str:
+    """Return the comment of the roles that our login creates for schemas of a database.
+
+    Args:
+        connection: to that database.
+    """
+    return _OF_SCHEMAS.format(connection.info.dbname, connection.info.user)
+
+
+def of_databases(connection: Connection) -> str:
+    """Return the comment of the roles that our login creates for databases of a server."""
+    return _OF_DATABASES.format(connection.info.user)
+
+
+def create(
+    connection: Connection, name: str, secret: str, comment: str, *, member_of: str | None = None
+) -> None:
     """Create the role of a place, by which nobody but who knows the secret can log in.
 
     Args:
-        connection: of our own, in a transaction, to the database of the place.
+        connection: of our own, in a transaction.
         name: of the place.
-        secret: of the run.
+        secret: of the run; where it is empty, nobody can log in.
+        comment: that registers it.
+        member_of: the role of the place that this one is a copy of.
     """
     role = sql.Identifier(name)
+    login = sql.SQL("LOGIN PASSWORD {}").format(_verifier(secret, name)) if secret else sql.SQL("")
     parts = [
-        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, _verifier(secret, name)),
-        sql.SQL("COMMENT ON ROLE {} IS {}").format(role, comment(connection)),
+        sql.SQL("CREATE ROLE {} {}").format(role, login),
+        sql.SQL("COMMENT ON ROLE {} IS {}").format(role, comment),
         # Without this, who is no superuser could not look into the place.
         sql.SQL("GRANT {} TO CURRENT_USER").format(role),
-        _landing(connection, name),
     ]
+    if member_of is not None:
+        parts.append(sql.SQL("GRANT {} TO {}").format(sql.Identifier(member_of), role))
     connection.execute(sql.SQL("; ").join(parts))
 
 
-def rename(connection: Connection, name: str, new: str, secret: str | None) -> None:
-    """Give the role of a place, if there is one, the place's new name.
+def lead_to_schema(connection: Connection, name: str) -> None:
+    """Lead who logs in by a role to the schema of its name, without a word about it.
+
+    Args:
+        connection: of our own, in a transaction, to the database of the schema.
+        name: of both.
+    """
+    connection.execute(
+        sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}, {}").format(
+            sql.Identifier(name),
+            sql.Identifier(connection.info.dbname),
+            sql.Identifier(name),
+            sql.Identifier(names.EXTENSION_SCHEMA),
+        )
+    )
+
+
+def rename(connection: Connection, name: str, new: str, secret: str, *, database: str) -> None:
+    """Give the role of a place the place's new name.
 
     What tests have set for the role does not reach the run that claims it.
 
     Args:
-        connection: of our own, in a transaction, to the database of the place.
+        connection: of our own, in a transaction.
         name: the old one.
         new: the new one.
-        secret: of the run that claims the place; None where nobody is to log in.
+        secret: of the run that claims the place; empty where nobody is to log in.
+        database: that the place is, or is in.
     """
-    if not exists(connection, name):
-        return
     role = sql.Identifier(new)
     parts = [sql.SQL("ALTER ROLE {} RENAME TO {}").format(sql.Identifier(name), role)]
-    if secret is None:
-        parts.append(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
-    else:
-        login = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
+    if secret:
         reset = sql.SQL("ALTER ROLE {0} RESET ALL; ALTER ROLE {0} IN DATABASE {1} RESET ALL")
         parts += [
-            login.format(role, _verifier(secret, new)),
-            reset.format(role, sql.Identifier(connection.info.dbname)),
-            _landing(connection, new),
+            sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(role, _verifier(secret, new)),
+            reset.format(role, sql.Identifier(database)),
         ]
+    else:
+        parts.append(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
     connection.execute(sql.SQL("; ").join(parts))
 
 
-def drop(connection: Connection, name: str) -> None:
-    """Drop the role of a place of this database, with all that it still owns here.
+def drop(connection: Connection, name: str, comment: str) -> None:
+    """Drop the role of a place, with all that it still owns in the connection's database.
 
     Nothing happens when it is gone, or is not registered. Where it owns something in another
     database, it stays, and cannot log in any more.
     """
-    if not exists(connection, name):
+    if not exists(connection, name, comment):
         return
     role = sql.Identifier(name)
     try:
@@ -139,60 +178,49 @@ def drop(connection: Connection, name: str) -> None:
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
 
 
-def exists(connection: Connection, name: str) -> bool:
-    """Whether a place of this database has a role that our login has created."""
+def hand_over(connection: Connection, name: str, owner: sql.Composable) -> list[str]:
+    """Give what a role owns in the connection's database to another one.
+
+    Args:
+        connection: of our own.
+        name: of the role.
+        owner: the other one.
+
+    Returns:
+        What could not be handed over.
+    """
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_default_acl"
+        " WHERE defaclrole = (SELECT oid FROM pg_roles WHERE rolname = %s))"
+    )
+    left = ["a migration alters default privileges"] if value(connection, query, [name]) else []
+    statement = sql.SQL("REASSIGN OWNED BY {0} TO {1}; DROP OWNED BY {0}")
+    connection.execute(statement.format(sql.Identifier(name), owner))
+    return left
+
+
+def exists(connection: Connection, name: str, comment: str) -> bool:
+    """Whether a place has a role with this comment."""
     query = (
         "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s"
         " AND shobj_description(oid, 'pg_authid') = %s)"
     )
-    return bool(value(connection, query, [name, comment(connection)]))
+    return bool(value(connection, query, [name, comment]))
 
 
-def of_database(connection: Connection) -> list[str]:
-    """Return the roles of places of this database that our login has created."""
-    ours = comment(connection)
-    return [name for name, comment in connection.execute(_REGISTERED) if comment == ours]
+def registered(connection: Connection, comment: str) -> list[str]:
+    """Return the roles with this comment."""
+    return [name for name, found in connection.execute(_REGISTERED) if found == comment]
 
 
 def drop_lost(connection: Connection) -> None:
-    """Drop the roles of our login whose database is gone."""
+    """Drop the roles of our login for schemas of databases that are gone."""
     databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
     for name, comment in connection.execute(_REGISTERED).fetchall():
-        found = _OF_DATABASE.fullmatch(comment or "")
+        found = _OF_SCHEMAS_IN.fullmatch(comment or "")
         if found and found[1] not in databases and found[2] == connection.info.user:
             with suppress(psycopg.errors.UndefinedObject):
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
-
-
-@contextmanager
-def lent(connection: Connection, schema: str, name: str, secret: str) -> Iterator[list[str]]:
-    """Let a role that exists for a block own a schema of ours, which is ours again then.
-
-    Yields a list that has, after the block, what of the role's could not be taken over.
-
-    Args:
-        connection: of our own, in autocommit.
-        schema: that is there and empty.
-        name: of the role.
-        secret: of the run.
-    """
-    role, place = sql.Identifier(name), sql.Identifier(schema)
-    left: list[str] = []
-    with connection.transaction():
-        drop(connection, name)  # of an attempt that has failed
-        create(connection, name, secret)
-        connection.execute(sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(place, role))
-    try:
-        yield left
-    finally:
-        query = (
-            "SELECT EXISTS (SELECT FROM pg_default_acl"
-            " WHERE defaclrole = (SELECT oid FROM pg_roles WHERE rolname = %s))"
-        )
-        if value(connection, query, [name]):
-            left.append("a migration alters default privileges")
-        connection.execute(sql.SQL("REASSIGN OWNED BY {} TO CURRENT_USER").format(role))
-        drop(connection, name)
 
 
 def shut_public(connection: Connection) -> None:
@@ -208,21 +236,6 @@ def shut_public(connection: Connection) -> None:
     with locks.setup(connection):
         if value(connection, query):
             connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-
-
-def comment(connection: Connection) -> str:
-    """Return the comment of the roles of a connection's database that our login creates."""
-    return _COMMENT.format(connection.info.dbname, connection.info.user)
-
-
-def _landing(connection: Connection, name: str) -> sql.Composed:
-    """Return what leads who logs in by the role to its place, without a word about it."""
-    return sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}, {}").format(
-        sql.Identifier(name),
-        sql.Identifier(connection.info.dbname),
-        sql.Identifier(name),
-        sql.Identifier(names.EXTENSION_SCHEMA),
-    )
 
 
 def _verifier(secret: str, name: str) -> str:

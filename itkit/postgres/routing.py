@@ -118,7 +118,8 @@ class Routing:
             connection.client = client.place_client(connection)
         for alias in self._databases if self.secret else ():
             with self.own_connection(alias) as own:
-                self.note_role(alias, has_role=roles.exists(own, self.place(alias, self.worker)))
+                place = self.place(alias, self.worker)
+                self.note_role(alias, has_role=self.isolation.places(own).has_role(place))
         for alias in self._databases:
             connections[alias].settings_dict.update(self.settings(alias, self.worker))
         self.enter(self.worker)
@@ -211,7 +212,9 @@ class Routing:
         Args:
             shown: what is printed of the test's failure.
         """
-        return explain.denied(shown) if self._with_role else ""
+        if not self._with_role:
+            return ""
+        return explain.denied(shown, self.isolation.reach, self.isolation.wider)
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's place."""

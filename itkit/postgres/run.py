@@ -90,14 +90,6 @@ class RunDatabases:
         wanted = conf.get().postgres.role
         if wanted == PROJECT_ROLE:
             return False
-        if isinstance(self._isolation, DatabaseIsolation):
-            if wanted == "worker":
-                raise IsolationError(
-                    'ITKIT["POSTGRES"]["ROLE"] is "worker", and ["ISOLATION"] is "database", where'
-                    ' the tests log in by the project\'s own role: set ["ROLE"] to "auto" or'
-                    ' ["ISOLATION"] to "schema".'
-                )
-            return False
         reason = next(filter(None, map(self._why_no_roles, self._keepers.items())), None)
         if reason is None:
             return bool(self._keepers)
@@ -105,10 +97,10 @@ class RunDatabases:
             raise IsolationError(
                 f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {reason}\n'
                 f'ALTER ROLE "{self._server.user}" CREATEROLE; which an administrator runs\n'
-                'ITKIT = {"POSTGRES": {"ROLE": "auto"}}: then only the search_path keeps the tests'
-                " in their schemas here"
+                'ITKIT = {"POSTGRES": {"ROLE": "auto"}}: then'
+                f" {self._isolation.without_roles} here"
             )
-        self.notes.append(f"{reason}: only the search_path keeps the tests in their schemas")
+        self.notes.append(f"{reason}: {self._isolation.without_roles}")
         return False
 
     def _why_no_roles(self, entered: tuple[str, Connection]) -> str | None:

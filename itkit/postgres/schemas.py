@@ -1,5 +1,8 @@
 """Our schemas in one database."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from psycopg import sql
 
@@ -12,6 +15,11 @@ from itkit.postgres.server import value
 class Schemas(Places):
     """Places that are schemas of the connection's database."""
 
+    @property
+    def role_comment(self) -> str:
+        """What registers the role of a schema of this database."""
+        return roles.of_schemas(self.connection)
+
     def described(self) -> dict[str, str]:
         """Return name and comment of each schema that may be ours and belongs to our role.
 
@@ -21,7 +29,7 @@ class Schemas(Places):
             "SELECT nspname, coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace"
             " WHERE nspname LIKE 'itkit\\_%%' AND (pg_get_userbyid(nspowner) = current_user"
             " OR shobj_description(nspowner, 'pg_authid') = %s) ORDER BY nspname",
-            [roles.comment(self.connection)],
+            [self.role_comment],
         )
         return dict(rows.fetchall())
 
@@ -30,7 +38,8 @@ class Schemas(Places):
         place = sql.Identifier(name)
         with self.connection.transaction():
             if has_role:
-                roles.create(self.connection, name, self.secret)
+                roles.create(self.connection, name, self.secret, self.role_comment)
+                roles.lead_to_schema(self.connection, name)
                 statement = sql.SQL("CREATE SCHEMA {0} AUTHORIZATION {0}").format(place)
             else:
                 statement = sql.SQL("CREATE SCHEMA {}").format(place)
@@ -50,8 +59,11 @@ class Schemas(Places):
                 sql.Identifier(name), sql.Identifier(new)
             )
         )
-        is_claimed = names.run_of_schema(new) is not None and self.secret
-        roles.rename(self.connection, name, new, self.secret if is_claimed else None)
+        if self.has_role(name):
+            secret = self.secret if names.run_of_schema(new) else ""
+            roles.rename(self.connection, name, new, secret, database=self.connection.info.dbname)
+            if secret:
+                roles.lead_to_schema(self.connection, new)
         self.register(new, text)
 
     def drop(self, name: str) -> None:
@@ -67,7 +79,25 @@ class Schemas(Places):
             # It locks all that is in the schema, which can be more than the server's table holds.
             self._drop_tables(name)
             self.connection.execute(statement)
-        roles.drop(self.connection, name)
+        roles.drop(self.connection, name, self.role_comment)
+
+    @contextmanager
+    def lent(self, name: str, role: str) -> Iterator[list[str]]:
+        """Let a role that exists for a block own a schema of ours, which is ours again then."""
+        left: list[str] = []
+        roles.drop(self.connection, role, self.role_comment)  # of an attempt that has failed
+        with self.connection.transaction():
+            roles.create(self.connection, role, self.secret, self.role_comment)
+            self.connection.execute(
+                sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(
+                    sql.Identifier(name), sql.Identifier(role)
+                )
+            )
+        try:
+            yield left
+        finally:
+            left += roles.hand_over(self.connection, role, sql.SQL("CURRENT_USER"))
+            roles.drop(self.connection, role, self.role_comment)
 
     def size(self, name: str) -> int:
         """Return the bytes of the tables, with indexes, and sequences in a schema."""
@@ -84,10 +114,6 @@ class Schemas(Places):
             " WHERE application_name LIKE %s AND datname = current_database()",
             [places.application_name(run, worker)],
         )
-
-    def _roles(self) -> list[str]:
-        """Return those that our login has created for schemas of this database."""
-        return roles.of_database(self.connection)
 
     def _drop_tables(self, name: str) -> None:
         tables = self.connection.execute(
