@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +29,8 @@ from django.core.signals import setting_changed
 from itkit import (
     afterwards,
     boundary,
+    caches,
+    cases,
     conf,
     effects,
     files,
@@ -130,6 +132,8 @@ class Environment:
             snapshot=payload.snapshot,
         )
         self._files = files.Files(payload.files, worker)
+        shared = conf.get().redis.shared_aliases
+        self._in_memory = [alias for alias in caches.in_memory() if alias not in shared]
         self._door = afterwards.Door(self._routing.is_held)
         self._guard: network.Guard | None = None
         self._shutting = ExitStack()
@@ -173,6 +177,7 @@ class Environment:
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
             self._originals.enter_context(effects.followed())
+            self._originals.enter_context(cases.followed(self.begin_committing_class))
             self._guard = self._originals.enter_context(network.guarded(servers))
             undo.pop_all()
 
@@ -244,6 +249,7 @@ class Environment:
             return
         if conf.get().redis.scope == "class":
             self._redis.new_generation()
+            caches.clear(self._in_memory)
         self._class = name
         self._begin_values(name)
         self._invite()
@@ -263,6 +269,7 @@ class Environment:
         self._begin_values(test, index)
         if conf.get().redis.scope == "test":
             self._redis.new_generation()
+            caches.clear(self._in_memory)
         self._files.clear()
         self._invite()
         self.backends.reset()
@@ -285,6 +292,16 @@ class Environment:
         self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
         self.backends.reset()
         boundary.new_timeline()
+        self._routing.end_test()
+
+    def begin_committing_class(self, aliases: Iterable[str]) -> None:
+        """Let a class of tests that commit find sequences as they are after the migrations.
+
+        Args:
+            aliases: of the databases that its tests use.
+        """
+        for alias in aliases:
+            self._routing.renew_sequences(alias)
 
     def check_calls(self, sources: frozenset[str], *, has_passed: bool = True) -> None:
         """Find out whether the backends were called as the running test says.
@@ -364,11 +381,27 @@ class Environment:
         for place, text in found:
             self.notes.add(notes.Note(notes.EFFECT, place, text, story.test))
 
-    def reset_database(self, alias: str) -> bool:
-        """Undo what committed tests did to a database; False if it is not one of ours."""
+    def reset_database(self, alias: str, *, tells_receivers: bool = True) -> bool:
+        """Undo what committed tests did to a database; False if it is not one of ours.
+
+        Args:
+            alias: of ``DATABASES``.
+            tells_receivers: whether the project's receivers of ``post_migrate`` are to be called
+                where rows were taken back.
+        """
         close_ledger(alias)  # that of a manager which nobody has cleaned up
         transactions.check_left_open(self._routing.sessions.test)
-        return self._routing.reset(alias)
+        has_changed = self._routing.reset(alias)
+        if has_changed:
+            self._forget_rows(alias, tells_receivers=tells_receivers)
+        return has_changed is not None
+
+    def _forget_rows(self, alias: str, *, tells_receivers: bool) -> None:
+        """Empty what this process has kept of rows that were taken back."""
+        with boundary.between_tests():
+            caches.forget_rows()
+            if tells_receivers and caches.tell_receivers(alias):
+                self._routing.renew_sequences(alias, always=True)
 
     def new_data_manager(self) -> TestDataManager:
         """Return a manager whose unique values meet those of no other test of the run.

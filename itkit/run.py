@@ -19,7 +19,11 @@ from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
 
-_ISOLATED_CACHES: Final = ("django.core.cache.backends.db.", "django.core.cache.backends.dummy.")
+_ISOLATED_CACHES: Final = (
+    "django.core.cache.backends.db.",
+    "django.core.cache.backends.dummy.",
+    "django.core.cache.backends.locmem.",
+)
 
 
 class Run:

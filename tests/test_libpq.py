@@ -176,13 +176,15 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
         early = caches["files"]
         """,
     )
+    caching = "from django.core.cache.backends.base import BaseCache"
+    project.write("shop/caching.py", f"{caching}\nclass LocalCache(BaseCache): pass")
     models = project.path / "shop/models.py"
     models.write_text(f"import shop.early\n{models.read_text()}")
     project.settings(f"""
         FILES = {{"BACKEND": "django.core.cache.backends.filebased.FileBasedCache"}}
         CACHES["files"] = FILES | {{"LOCATION": "{developers}"}}
         CACHES["more"] = FILES | {{"LOCATION": "{project.path / "more"}"}}
-        CACHES["memory"] = {{"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+        CACHES["other"] = {{"BACKEND": "shop.caching.LocalCache"}}
         DATABASES["other"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
     """)
     seed = "from shop.early import early; early.set('mine', 1)"
@@ -196,7 +198,7 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
     assert contents(project.path / "more") == {}
     assert project.leftovers() == []
     assert "cache 'files' in a directory of the worker" in result.output
-    assert "cache 'memory' is LocMemCache: not isolated" in result.output
+    assert "cache 'other' is LocalCache: not isolated" in result.output
     assert "database 'other' is sqlite: left to Django" in result.output
 
 

@@ -550,3 +550,38 @@ def wait_until(place: Place, condition: str) -> None:
     while place.tests.execute(query).fetchone() == (0,):
         assert time.monotonic() < deadline, condition
         time.sleep(0.02)
+
+
+def test_sequences_are_renewed_where_no_rows_were_committed(place: Place) -> None:
+    before = place.state()
+    moving = "SELECT nextval('lonely'), nextval('moved'), nextval('seeded_id_seq')"
+    for reset in (place.new_reset(), place.reset):
+        place.tests.execute(f"BEGIN; INSERT INTO plain (name) VALUES ('a'); {moving}; ROLLBACK")
+        reset.renew_sequences()
+        assert place.state() == before
+        reset.close()
+    place.tests.execute(f"INSERT INTO plain (name) VALUES ('loaded'); {moving}")
+    loaded = place.state()
+    place.reset.renew_sequences()
+    assert place.state() == loaded
+    place.reset.run()
+    place.tests.execute(f"UPDATE ONLY animal SET name = 'changed'; {moving}")
+    place.reset.renew_sequences()
+    found = place.state()
+    assert [name for name in before if found[name] != before[name]] == ["ONLY animal"]
+    place.reset.run()
+    assert place.state() == before
+    place.tests.execute(f"INSERT INTO day VALUES ('2026-07-07', 3); {moving}")
+    loaded = place.state()
+    place.reset.renew_sequences()
+    assert place.state() == loaded
+
+
+def test_renewing_sequences_leaves_what_it_cannot_read_to_the_reset(place: Place) -> None:
+    before = place.state()
+    place.reset.run()
+    place.tests.execute("SELECT nextval('lonely'); ALTER TABLE plain RENAME TO more")
+    place.reset.renew_sequences()
+    place.tests.execute("ALTER TABLE more RENAME TO plain")
+    place.reset.run()
+    assert place.state() == before

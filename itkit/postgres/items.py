@@ -98,6 +98,11 @@ class Table:
         return _others_than(self.seed_count, self.rows, number)
 
     @cached_property
+    def count(self) -> str:
+        """The query for the number of its rows."""
+        return _written("SELECT count(*) FROM {}", self.rows)
+
+    @cached_property
     def delete(self) -> str:
         """The statement that empties it."""
         return _written("DELETE FROM {}", self.rows)

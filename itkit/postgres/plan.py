@@ -86,6 +86,25 @@ class Plan:
         stamps = ",".join(self._stamps)
         return dict(self._connection.execute(f"EXECUTE itkit_detect('{{{stamps}}}')").fetchall())
 
+    def moved_sequences(self) -> set[int]:
+        """Return the numbers of the sequences that rolled-back tests have moved on.
+
+        There are none where any table has other rows than its seeds: somebody may have loaded these
+        for several tests, and they have taken numbers as well.
+        """
+        changed = self.detect()
+        if CATALOGUE_CHANGED in changed:
+            return set()
+        items = [self._items[number] for number in changed]
+        tables = [item for item in items if isinstance(item, Table)]
+        if any(not table.seed_count or table.hides_rows for table in tables):
+            return set()
+        counts = " UNION ALL ".join(table.count for table in tables)
+        found = self._connection.execute(counts).fetchall() if tables else []
+        if [count for (count,) in found] != [table.seed_count for table in tables]:
+            return set()
+        return self.sequences & changed.keys()
+
     def has_changed_untraced(self) -> bool:
         """Whether anything has changed that can without the id of a transaction."""
         return bool(self._untraced and self._connection.execute(self._untraced).fetchall())

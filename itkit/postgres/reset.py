@@ -116,10 +116,13 @@ class Reset:
         self._plan: Plan | None = None
         self._clean: _Clean | None = None
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Reset the schema.
 
         That a test has left sessions with an open transaction, which are ended, is kept for it.
+
+        Returns:
+            Whether there was anything to take back.
 
         Raises:
             IsolationError: something holds a lock on a table, or the rows that come back do not fit
@@ -127,7 +130,7 @@ class Reset:
         """
         left_open: list[LeftOpen] = []
         try:
-            self._reset_or_try_again(left_open)
+            return self._reset_or_try_again(left_open)
         except psycopg.errors.LockNotAvailable as error:
             raise self._blocked() from error
         except (psycopg.ProgrammingError, psycopg.IntegrityError, psycopg.DataError) as error:
@@ -135,6 +138,18 @@ class Reset:
             raise IsolationError(_FAILED.format(self._schema, reason)) from error
         finally:
             self._tell(left_open)
+
+    def renew_sequences(self) -> None:
+        """Take back what tests that were rolled back have done to sequences.
+
+        Nothing happens where somebody has committed rows meanwhile, or has altered a table.
+        """
+        try:
+            opened = self._open()
+            plan = self._plan or self._new_plan(opened)
+            _restore(opened, plan, dict.fromkeys(plan.moved_sequences(), False))
+        except psycopg.Error:
+            self.close()  # the next reset begins anew
 
     def close(self) -> None:
         """Close the reset's own connections, and forget what was read by them."""
@@ -144,32 +159,34 @@ class Reset:
             opened.detector.close()
             opened.restorer.close()
 
-    def _reset_or_try_again(self, left_open: list[LeftOpen]) -> None:
+    def _reset_or_try_again(self, left_open: list[LeftOpen]) -> bool:
         try:
-            self._reset(left_open)
+            return self._reset(left_open)
         except psycopg.errors.LockNotAvailable:
             ended = self._open().glances.end_busy()
             if not ended:
                 raise  # it is somebody else's, who would be waited for as long again
             left_open += ended
             self.close()
-            self._reset_all(left_open)
+            return self._reset_all(left_open)
         except psycopg.Error:
             # A test has dropped or altered something or emptied a view, which cannot be read then,
             # or the server has ended our sessions.
             self.close()
-            self._reset_all(left_open)
+            return self._reset_all(left_open)
 
-    def _reset(self, left_open: list[LeftOpen]) -> None:
-        """Reset what has changed, and add the sessions that were ended to a list."""
+    def _reset(self, left_open: list[LeftOpen]) -> bool:
+        """Reset what has changed, if anything; add the sessions that were ended to a list."""
         opened = self._open()
         # These first: they may hold the locks that all else would wait for.
         snapshot, ended = opened.glances.take()
         left_open += ended
-        if ended or not self._is_clean(snapshot):
-            self._clean = _Clean(snapshot, self._reset_changed(opened))
+        if not ended and self._is_clean(snapshot):
+            return False
+        self._clean = _Clean(snapshot, self._reset_changed(opened))
+        return self._clean.restored is not None
 
-    def _reset_all(self, left_open: list[LeftOpen]) -> None:
+    def _reset_all(self, left_open: list[LeftOpen]) -> bool:
         """Reset without a look at what has changed."""
         opened = self._open()
         snapshot, ended = opened.glances.take()
@@ -178,6 +195,7 @@ class Reset:
         self._clean = _Clean(
             snapshot, _restore(opened, plan, dict.fromkeys(plan.everything, False))
         )
+        return True
 
     def _is_clean(self, now: Snapshot) -> bool:
         if self._clean is None or self._plan is None:

@@ -100,6 +100,8 @@ class Routing:
         self._resets: dict[str, Reset] = {}
         self._sights: dict[str, Sight] = {}  # by the URL of the home
         self._held: set[str] = set()
+        self._reset: set[str] = set()  # the aliases that were, since the test has begun
+        self._moved: set[str] = set()  # those whose sequences a rolled-back test may have moved
         self._jobs: list[Future[object]] = []
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
@@ -252,22 +254,44 @@ class Routing:
         """Return the place of an alias; a mirror and a second name of a database share one."""
         return names.schema(self.run, worker, self._primary(alias))
 
-    def reset(self, alias: str) -> bool:
-        """Take an alias' place back to what migrations made of it; False if it is not ours."""
+    def reset(self, alias: str) -> bool | None:
+        """Take an alias' place back to what migrations made of it.
+
+        Returns:
+            Whether there was anything to take back; None if the place is not ours.
+        """
         if alias not in self._databases:
-            return False
+            return None
         for ours in self._databases:
             end_transaction(connections[ours])
             self._flush_counters(ours)
-        self._reset_of(alias, self.worker).run()
+        self._reset.add(alias)
+        self._moved.discard(alias)
+        has_changed = self._reset_of(alias, self.worker).run()
         self._look_outside(self._databases[alias])
-        return True
+        return has_changed
+
+    def renew_sequences(self, alias: str, *, always: bool = False) -> None:
+        """Take back what tests that were rolled back have done to the sequences of an alias.
+
+        Args:
+            alias: of ``DATABASES``; nothing happens where it is not ours.
+            always: whether to look although no such test has ended since the last reset.
+        """
+        if alias in self._databases and (always or alias in self._moved):
+            self._moved.discard(alias)
+            self._reset_of(alias, self.worker).renew_sequences()
 
     def begin_test(self) -> None:
         """Note what is in databases that are not itkit's, before the first test of this process."""
+        self._reset.clear()
         for home in set(self._databases.values()) - self._sights.keys():
             if self.isolation.is_foreign(home):
                 self._sights[home] = Sight(connect(home, application="itkit outside"))
+
+    def end_test(self) -> None:
+        """Note which databases the test has left to a rollback."""
+        self._moved |= self._databases.keys() - self._reset
 
     def _look_outside(self, home: str) -> None:
         """Find out whether a test has written outside of itkit's schemas, where that is foreign.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from itkit import conf
+from itkit import caches, conf
 from itkit.redis import addresses
 from itkit.redis.addresses import Address
 from itkit.redis.guard import Shared
@@ -52,8 +52,8 @@ def mistakes(project: Sequence[tuple[str, str]]) -> Iterator[str]:
     shared = conf.get().redis.shared_aliases
     for alias in shared:
         places = set(_places(project, alias))
-        if not places:
-            yield f"{alias!r}, which is no cache in Redis"
+        if not places and alias not in caches.in_memory():
+            yield f"{alias!r}, which is no cache in Redis or in memory"
         for label, url in project:
             if _place(url) in places and label not in map(label_of, shared):
                 yield f"{alias!r}, whose database is that of {label} as well"
