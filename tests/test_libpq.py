@@ -176,8 +176,16 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
         early = caches["files"]
         """,
     )
-    caching = "from django.core.cache.backends.base import BaseCache"
-    project.write("shop/caching.py", f"{caching}\nclass LocalCache(BaseCache): pass")
+    project.write(
+        "shop/caching.py",
+        """
+        from django.core.cache.backends.base import BaseCache
+
+        class LocalCache(BaseCache):
+            def __init__(self, location, params):
+                super().__init__(params)
+        """,
+    )
     models = project.path / "shop/models.py"
     models.write_text(f"import shop.early\n{models.read_text()}")
     project.settings(f"""
