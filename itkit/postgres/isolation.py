@@ -60,6 +60,9 @@ class Isolation(ABC):
 
     Args:
         secret: of the run, if each worker logs in by a role of its own.
+
+    Attributes:
+        secret: as above; a run knows it only when it has seen the server.
     """
 
     def __init__(self, *, secret: str = "") -> None:
