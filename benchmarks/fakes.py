@@ -21,7 +21,7 @@ from django.db import connection
 
 from benchmarks.database import own_database
 from benchmarks.rows import Row
-from itkit import boundary, sql
+from itkit import boundary, sql, threads
 from itkit.registry import Registry
 
 METHODS = 60
@@ -59,7 +59,7 @@ def _swapped(count: int = 1) -> Iterator[tuple[Registry, list[type]]]:
     registry.swap()
     boundary.new_timeline("benchmark")
     try:
-        with boundary.following_threads():
+        with threads.followed():
             yield registry, classes
     finally:
         registry.restore()

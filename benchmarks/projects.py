@@ -8,11 +8,13 @@ stays. Each set of measures uses a database of its own name, so that nothing of 
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from itkit.urls import POSTGRES_SCHEMES, parse
 
 ROOT = Path(__file__).parent.parent
 TABLES, MORE_TABLES = 80, 230
+
+_INSTRUCTIONS = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 Measured = dict[str, float]
 """What a process has measured: seconds, MB or numbers, by name."""
@@ -73,6 +77,18 @@ from django.test import TestCase
 
 
 class Trivial(TestCase):
+    pass
+
+
+for number in range(1000):
+    setattr(Trivial, f"test_{number}", lambda self: None)
+"""
+
+_INTEGRATION_TESTS = """
+from itkit.test import IntegrationTestCase
+
+
+class Trivial(IntegrationTestCase):
     pass
 
 
@@ -226,6 +242,7 @@ class Project:
         self._directory = directory
         self._servers = servers
         self._cache = cache
+        self._log = directory / "valgrind.log"
 
     def django(self, *arguments: str, database: str = "peer") -> Measured:
         """Run the driver without itkit, and return what it has measured."""
@@ -258,6 +275,28 @@ class Project:
         line = next(line for line in output.splitlines() if line.startswith("Ran 1000 tests in"))
         return float(line.split()[-1].removesuffix("s"))
 
+    def cost_of_tests(self, label: str, choice: str, *, by_instructions: bool) -> float:
+        """Run tests with or without verdicts; return what that cost their process.
+
+        Args:
+            label: of the tests.
+            choice: ``with`` or ``without``, as ``benchmarks.unjudged`` takes it.
+            by_instructions: whether valgrind is to count them, else it is the CPU time.
+
+        Returns:
+            Billions of instructions, or seconds.
+        """
+        environment = self._environment("settings_itkit", "ours") | {"PYTHONHASHSEED": "0"}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles all in each run
+        command = ["-m", "benchmarks.unjudged", choice, "test", label, "--integration"]
+        if not by_instructions:
+            return float(self._run(command, environment).rpartition("CPU ")[2])
+        counting = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--log-file={self._log}"]
+        counting.append("--cachegrind-out-file=/dev/null")
+        self._run(command, environment, counting)
+        counted = _INSTRUCTIONS.findall(self._log.read_text())
+        return max(int(number.replace(",", "")) for number in counted) / 1e9
+
     def growth_in_committed_tests(self) -> float:
         """Run 2,000 tests that commit, on embedded servers; return the MB the process grows by."""
         result = self._directory / "growth"
@@ -273,9 +312,11 @@ class Project:
         measured: Measured = json.loads(last)
         return measured
 
-    def _run(self, command: list[str], environment: dict[str, str]) -> str:
+    def _run(
+        self, command: list[str], environment: dict[str, str], within: Sequence[str] = ()
+    ) -> str:
         done = subprocess.run(
-            [sys.executable, *command],
+            [*within, sys.executable, *command],
             cwd=self._directory,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -339,6 +380,13 @@ class Workshop:
         generated.write(self._root / project.name, tables)
         return project
 
+    def example(self) -> Project:
+        """Return the example shop, of a copy that has the servers' settings as the others do."""
+        directory = self._root / "example"
+        shutil.copytree(ROOT / "example_project", directory / "example_project")
+        (directory / "settings_itkit.py").write_text("from example_project.settings import *\n")
+        return Project(directory, self._servers, self._root / "cache", "example")
+
     def _project(self, name: str, *, settings: str, urls: str, writes: str) -> Project:
         directory = self._root / name
         directory.mkdir()
@@ -349,6 +397,7 @@ class Workshop:
             "manage": _MANAGE,
             "writes": writes,
             "trivial_tests": _TRIVIAL_TESTS,
+            "integration_tests": _INTEGRATION_TESTS,
             "committed_tests": _COMMITTED_TESTS,
         }
         for module, text in files.items():

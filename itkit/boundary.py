@@ -194,13 +194,27 @@ _parent: Callable[[str, BaseException], None] | None = None
 _hearing: Callable[[], None] | None = None
 
 
+class Submitted(NamedTuple):
+    """The place that has submitted work to a pool.
+
+    Attributes:
+        through: the globals of the module that calls for the pool what it was given.
+        namespace: the globals of the module that has submitted it.
+        line: that has, from 1.
+    """
+
+    through: dict[str, Any]
+    namespace: dict[str, Any]
+    line: int
+
+
 class Strand:
     """A thread, of this process or of another, and the test that it belongs to.
 
     Args:
         thread: the thread, or an object that has its name.
         timeline: of the test that the work belongs to, where that is not the thread's own.
-        submitted: the globals of the module and the line that submitted the work to a pool.
+        submitted: the place that has submitted the work, where that is a pool's.
 
     Attributes:
         thread: as above.
@@ -214,7 +228,7 @@ class Strand:
         self,
         thread: Any,
         timeline: Timeline | None = None,
-        submitted: tuple[dict[str, Any], int] | None = None,
+        submitted: Submitted | None = None,
     ) -> None:
         self.thread = thread
         self.timeline: Timeline | None = timeline
@@ -232,8 +246,8 @@ class Strand:
             namespace: the globals of the caller's module.
             line: from 1.
         """
-        if self._submitted is not None and namespace.get("__name__") == _POOLS:
-            namespace, line = self._submitted
+        if self._submitted is not None and namespace is self._submitted.through:
+            _, namespace, line = self._submitted
         return sites.site(namespace, line)
 
 
@@ -257,7 +271,6 @@ class Origin(NamedTuple):
     site: Site
 
 
-_POOLS: Final = "itkit.threads"  # whose frame calls what a pool was given
 _TAG: Final = "_itkit_timeline"
 _ORIGIN: Final = "_itkit_origin"
 here = _Here()

@@ -161,7 +161,7 @@ class Environment:
             self._keep_flush()
             self._originals.callback(self._routing.uninstall)
             self._releases.callback(self._routing.shut)
-            self._routing.install()
+            self._routing.install(is_first=self._run is not None)
             self._originals.callback(self._uninstall_redis)
             self._releases.callback(self._release_redis)
             self._redis.install()

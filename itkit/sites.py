@@ -65,7 +65,7 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     That is neither itkit nor what is installed; None where there is no such frame.
     """
     found: FrameType | None = frame
-    while found is not None and (_is_ours(found) or is_installed(found.f_globals.get("__file__"))):
+    while found is not None and (is_installed(found.f_globals.get("__file__")) or _is_ours(found)):
         found = found.f_back
     return found
 
@@ -93,7 +93,12 @@ def is_of_tests(path: str) -> bool:
 
 
 def _is_ours(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == _PACKAGE
+    return _is_of_itkit(frame.f_globals.get("__name__"))
+
+
+@lru_cache(maxsize=4096)
+def _is_of_itkit(module: object) -> bool:
+    return str(module or "").partition(".")[0] == _PACKAGE
 
 
 @lru_cache(maxsize=4096)

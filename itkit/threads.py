@@ -17,7 +17,7 @@ from multiprocessing.pool import ThreadPool
 from typing import Any, Final
 
 from itkit import boundary, sites
-from itkit.boundary import Opened, Strand, Timeline
+from itkit.boundary import Opened, Strand, Submitted, Timeline
 from itkit.exceptions import NeverRunError
 from itkit.sites import Site
 
@@ -86,7 +86,7 @@ def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
         timeline = boundary.owner()
         if timeline is not None:
             caller = sites.caller(sys._getframe(1))
-            place = caller.f_globals, caller.f_lineno
+            place = Submitted(globals(), caller.f_globals, caller.f_lineno)
             function = _Owned(function, timeline, place, boundary.here.blocks)
         return submit(pool, function, *args, **kwargs)
 
@@ -158,7 +158,7 @@ class _Owned:
     Args:
         function: what was submitted.
         timeline: of the test.
-        submitted: the globals of the module and the line that submitted it.
+        submitted: the place that submitted it.
         blocks: the transactions that are open where it is submitted, as the pool may work within.
     """
 
@@ -168,7 +168,7 @@ class _Owned:
         self,
         function: Callable[..., Any],
         timeline: Timeline,
-        submitted: tuple[dict[str, Any], int],
+        submitted: Submitted,
         blocks: Sequence[Opened],
     ) -> None:
         self._function = function

@@ -79,6 +79,23 @@ def test_a_part_is_faked_whatever_way_the_client_holds_it(kind, swapped, timelin
 
 
 @pytest.mark.parametrize("kind", CLIENTS)
+def test_parts_of_an_object_that_was_made_while_all_was_real_are_faked(kind, timeline):
+    real, make = CLIENTS[kind]
+    registry = Registry({"pay": real})
+    registry.swap()
+    try:
+        with registry.restored():
+            client = make()
+            with pytest.raises(ReallyCalledError):
+                client.charges.create(amount=5)
+        registry.pay.charges.create.returns("ch_1")
+        assert client.charges.create(amount=5) == "ch_1"
+        assert [call.name for call in timeline] == ["pay.charges.create"]
+    finally:
+        registry.restore()
+
+
+@pytest.mark.parametrize("kind", CLIENTS)
 def test_a_part_is_real_again_after_the_run(kind, timeline):
     real, make = CLIENTS[kind]
     before = dict(vars(real)), list(vars(real))

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +14,7 @@ import valkey.asyncio
 from itkit.exceptions import EscapeError, RunOverError
 from itkit.redis import Isolation
 from tests.doors import SERIAL, enter, write_tests
-from tests.projects import Project
+from tests.projects import Project, environment
 from tests.redis_server import Server, on_port, on_socket
 from tests.sentinel import Sentinel
 
@@ -131,6 +133,53 @@ def test_a_client_from_before_changes_over_and_back(server: Server) -> None:
         made.uninstall()
         assert early.keys("*") == [b"foreign"]
         early.flushall()
+
+
+LATE = """
+import sys
+from importlib import import_module
+from django.conf import settings
+settings.configure()
+from itkit.redis import Isolation
+made = Isolation(
+    server={server!r}, run="0123abcd", worker="w0", owned=True, project={project!r}, secret="s3cret"
+)
+made.install()
+assert "valkey" not in sys.modules
+{imported}
+valkey = sys.modules["valkey"]
+with valkey.Valkey(port=1, db=1) as client:
+    client.set("late", 1)
+    assert client.keys("*") == [b"late"]
+made.uninstall()
+kinds = valkey.connection.AbstractConnection, valkey.asyncio.connection.AbstractConnection
+for kind in kinds:
+    for value in vars(kind).values():
+        assert not getattr(value, "__module__", "").startswith("itkit"), value
+assert not [each for each in sys.meta_path if type(each).__module__.startswith("itkit")]
+"""
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "import valkey",
+        "from valkey.asyncio.client import Valkey",
+        "import_module('valkey.connection')",
+        "from importlib.util import find_spec; find_spec('valkey'); import django_valkey.cache",
+    ],
+)
+def test_a_library_that_is_imported_during_the_run_is_isolated(
+    imported: str, server: Server
+) -> None:
+    code = LATE.format(server=server.url, project=PROJECT, imported=imported)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with redis.Redis.from_url(server.url, db=1) as bare:
+        assert bare.keys("*") == [b"itkit:0123abcd:w0:1:late"]
+        bare.flushall()
 
 
 def _refuse(what: str) -> None:

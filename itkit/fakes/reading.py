@@ -46,9 +46,14 @@ class PartsWatch:
         self._parts = parts
         self._put = put
         self._is_reading = False
+        self._was_stopped = False
 
     def start(self) -> None:
-        """Replace the parts that are there, and find those that come."""
+        """Replace the parts that are there, and find those that come.
+
+        After a stop, objects may have been made that nobody has seen. To look for them would take
+        longer than to intercept the reading of all does in the rest of a run.
+        """
         add_swapped(self._real)
         self._parts.connect()
         for name, raw in class_parts(self._real):
@@ -60,12 +65,17 @@ class PartsWatch:
         if isinstance(self._real.__init__, FunctionType):
             self._put("__init__", self._constructor(self._real.__init__))
         self._put("__setattr__", self._setter(self._real.__setattr__))
-        if answers_to_any_name(self._real) or any(map(_has_parts, _objects_of(self._real))):
+        if (
+            self._was_stopped
+            or answers_to_any_name(self._real)
+            or any(map(_has_parts, _objects_of(self._real)))
+        ):
             self._intercept()
 
     def stop(self) -> None:
         """Forget what was found; the class itself is restored by who has given ``put``."""
         self._is_reading = False
+        self._was_stopped = True
         remove_swapped(self._real)
 
     def _constructor(self, original: Callable[..., None]) -> Callable[..., None]:
@@ -173,18 +183,19 @@ def is_nested(real: type, name: str, raw: Any) -> bool:
     return raw.__qualname__ == f"{real.__qualname__}.{name}" and defines_methods(raw)
 
 
-_alive: set[type] | None = None
-"""The classes of all objects that there are, while several backends are swapped."""
+_alive: Callable[[], set[type]] | None = None
+"""Returns the classes of all objects that there are, while several backends are swapped."""
 
 
 @contextmanager
 def looking_once() -> Iterator[None]:
     """Look at all objects once for what is swapped within a block, as each look takes long.
 
-    Only the objects of a class that has some are looked for then.
+    Only the objects of a class that has some are looked for then, and nothing is looked at where
+    no class is swapped whose objects might have parts.
     """
     global _alive  # noqa: PLW0603 - as the classes that are swapped are, for all threads
-    _alive = set(map(type, gc.get_objects()))
+    _alive = functools.cache(lambda: set(map(type, gc.get_objects())))
     try:
         yield
     finally:
@@ -194,7 +205,7 @@ def looking_once() -> Iterator[None]:
 def _objects_of(real: type) -> Iterator[Any]:
     """Yield the objects of a class, and of its subclasses, that were made before."""
     kinds: set[type] = {real, *subclasses_of(real)}
-    if _alive is not None and kinds.isdisjoint(_alive):
+    if _alive is not None and kinds.isdisjoint(_alive()):
         return
     for found in gc.get_referrers(*kinds):
         if type(found) in kinds:

@@ -63,6 +63,7 @@ class Isolation(ABC):
         secret: of the run, if each worker logs in by a role of its own.
 
     Attributes:
+        secret: as above; a run knows it only when it has seen the server.
         reach: what the role of a worker may use.
         wider: what a project sets whose tests need more than that; empty where nothing helps.
         without_roles: what keeps the tests apart where no worker has a role of its own.

@@ -106,8 +106,12 @@ class Routing:
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
-    def install(self) -> None:
-        """Route all aliases; connections that are open are closed."""
+    def install(self, *, is_first: bool = False) -> None:
+        """Route all aliases; connections that are open are closed.
+
+        Args:
+            is_first: whether nobody of the run has made a place before, so that none has a role.
+        """
         for alias in self._databases:
             connection = connections[alias]
             creation.close(connection)
@@ -118,7 +122,7 @@ class Routing:
             connection = connections[alias]
             connection.creation = creation.schema_creation(connection, self, url)
             connection.client = client.place_client(connection)
-        for alias in self._databases if self.secret else ():
+        for alias in self._databases if self.secret and not is_first else ():
             with self.own_connection(alias) as own:
                 place = self.place(alias, self.worker)
                 self.note_role(alias, has_role=self.isolation.places(own).has_role(place))

@@ -68,10 +68,7 @@ class RunDatabases:
             undo.push(self._releases.__exit__)
             entered = self._enter_all()
             if self._has_roles():
-                self.secret = secrets.token_hex(16)
-                self._isolation = isolation(
-                    str(self._server), is_alone=self._owned, secret=self.secret
-                )
+                self.secret = self._isolation.secret = secrets.token_hex(16)
             if not self._owned:
                 for keeper in self._keepers.values():
                     self._isolation.places(keeper).drop_stale()

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from itkit.redis import async_connection, sync_connection, wire
+from itkit.redis import async_connection, libraries, sync_connection, wire
 from itkit.redis.guard import Guard
-from itkit.redis.libraries import libraries
+from itkit.redis.libraries import Library
 
 
 @contextlib.contextmanager
@@ -22,14 +23,17 @@ def under(guard: Guard) -> Iterator[None]:
     with contextlib.ExitStack() as restore:
         wire.put_under(guard)
         restore.callback(wire.put_under, None)
-        for library in libraries():
-            _replace(library.sync, sync_connection.methods(library), restore)
-            _replace(library.asynchronous, async_connection.methods(library), restore)
+        restore.enter_context(libraries.each(partial(_replace_in, restore)))
         try:
             yield
         finally:
             restore.close()
             close_all(guard)
+
+
+def _replace_in(restore: contextlib.ExitStack, library: Library) -> None:
+    _replace(library.sync, sync_connection.methods(library), restore)
+    _replace(library.asynchronous, async_connection.methods(library), restore)
 
 
 def _replace(

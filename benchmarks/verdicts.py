@@ -1,0 +1,41 @@
+"""What the verdicts and effects of a test cost: all that fails it although nothing was raised.
+
+The peer is the same command of the same project, in which nothing follows threads, transactions and
+effects, and nothing asks at the end of a test what was kept: see ``benchmarks.unjudged``. It is
+what a process costs from its start to its end, set-up and imports included, without the servers.
+
+Where valgrind is installed, the instructions of one process each are counted, which differ by less
+than 0.2 % from one to the next, whatever else the machine does. Elsewhere it is the least CPU time
+of several rounds.
+"""
+
+import shutil
+from functools import partial
+
+from benchmarks.projects import TABLES, Project, workshop
+from benchmarks.rows import Row
+
+ROUNDS = 9
+TARGET = 1.03
+
+
+def measure() -> list[Row]:
+    """Measure 1,000 trivial tests of two kinds, and the example."""
+    with workshop() as shop:
+        generated, example = shop.generated(TABLES), shop.example()
+        return [
+            _row("1,000 trivial TestCase tests", generated, "trivial_tests"),
+            _row("1,000 trivial IntegrationTestCase tests", generated, "integration_tests"),
+            _row("the example", example, "example_project"),
+        ]
+
+
+def _row(name: str, project: Project, label: str) -> Row:
+    by_instructions = shutil.which("valgrind") is not None
+    for choice in ("without", "with"):  # what is kept is there afterwards, and all is compiled
+        project.cost_of_tests(label, choice, by_instructions=False)
+    cost = partial(project.cost_of_tests, label, by_instructions=by_instructions)
+    taken = [(cost("without"), cost("with")) for _ in range(1 if by_instructions else ROUNDS)]
+    peer, ours = map(min, zip(*taken, strict=True))
+    unit = "G" if by_instructions else "s"
+    return Row(name=name, ours=ours, peer=peer, unit=unit, bound="max", target=TARGET)
