@@ -175,7 +175,7 @@ CACHES = """
 
         @classmethod
         def tearDownClass(cls):
-            assert cls.lasting == [0, 1], cls.lasting
+            assert cls.lasting in ([0], [0, 1]), cls.lasting  # two workers of xdist share them
             super().tearDownClass()
 """
 RATES = """
