@@ -33,6 +33,7 @@ from itkit import (
     effects,
     files,
     joined,
+    leaving,
     names,
     network,
     notes,
@@ -106,6 +107,7 @@ class Environment:
         notes: what is told at the end of the run.
         worker: id of this worker.
         notices: what the system checks warn of, in the process that has started the run.
+        leaving: how the process that has started the run may end.
     """
 
     def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
@@ -117,6 +119,7 @@ class Environment:
         self.notes = Notes()
         self.process = os.getpid()
         self.notices: list[str] = []
+        self.leaving = leaving.Leaving()
         self._run = run
         self._releases = ExitStack()
         self._originals = ExitStack()
@@ -170,6 +173,8 @@ class Environment:
             self._listen()
             self._releases.callback(self._close_forked)
             self._forked.open()
+            if self._run is not None:
+                self._originals.enter_context(self.leaving.watched())
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
             self._originals.enter_context(effects.followed())
@@ -588,6 +593,12 @@ def stop() -> list[afterwards.Late]:
     _past = environment
     environment.detach()
     return late
+
+
+def leave_with(status: int) -> None:
+    """Note the exit code of the run that is over: nothing that outlives it makes a better one."""
+    if _past is not None:
+        _past.leaving.status = status
 
 
 def reopen() -> None:

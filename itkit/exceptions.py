@@ -20,6 +20,7 @@ ItkitError
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
     ├── NotRunError              tests were found and not run
+    ├── ProcessLeftError         a test would have replaced the process of the tests
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
@@ -117,6 +118,10 @@ class ImpossibleReturnError(TestError):
 
 class NotRunError(TestError):
     """Tests were found and not run, although nothing has failed."""
+
+
+class ProcessLeftError(TestError):
+    """A test would have replaced the process of the tests by another program."""
 
 
 class ElsewhereError(TestError):

@@ -69,6 +69,7 @@ class IntegrationPlugin:
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # of the test that has
         self._last = ""  # id of the test that was reported last
+        self._session: pytest.Session | None = None
         config.addinivalue_line(
             "markers",
             f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
@@ -78,8 +79,9 @@ class IntegrationPlugin:
     # First of all: pytest-xdist starts its workers in the same hook, and they read what is
     # exported here.
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
+        self._session = session
         if not self._is_on:
             return
         from itkit import environment
@@ -94,6 +96,7 @@ class IntegrationPlugin:
                 )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
+        self._environment.leaving.say = self._say
 
     def pytest_report_header(self) -> list[str]:
         """Say what the tests run on, and what itkit's system checks warn of."""
@@ -172,21 +175,21 @@ class IntegrationPlugin:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
         """Fail a test that has passed if the backends were not called as it says."""
         yield
-        if self._environment is not None:
-            has_passed = not getattr(
-                item, "_excinfo", None
-            )  # of a TestCase, which raises nothing here
-            self._check(
-                partial(self._environment.check_calls, _sources(item), has_passed=has_passed)
-            )
+        # A TestCase raises nothing here, and what it has noted would hide what is raised: a skip or
+        # an expected failure as well. What there is to say of it comes after its tear-down.
+        if self._environment is not None and not getattr(item, "_excinfo", None):
+            self._check(partial(self._environment.check_calls, _sources(item)))
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """End the scope of a test after all fixtures of its own."""
         try:
-            yield
-            if self._environment is not None:
-                self._check(partial(self._environment.check_test, _sources(item)))
+            try:
+                yield
+            except (pytest.skip.Exception, pytest.xfail.Exception):
+                self._check_test(item)  # neither is an error, and so may hide none
+                raise
+            self._check_test(item)
         finally:
             if self._environment is not None:
                 from itkit import boundary
@@ -294,6 +297,8 @@ class IntegrationPlugin:
                 sys.stderr.write(f"itkit: {late.error}\n")
         except ItkitError as error:
             sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
+        if self._session is not None:
+            environment.leave_with(int(self._session.exitstatus != pytest.ExitCode.OK))
 
     @pytest.fixture
     def data(self, db: None) -> Iterator[TestDataManager]:
@@ -361,6 +366,18 @@ class IntegrationPlugin:
                 reported, (path, None, name), {}, "failed", str(error), "teardown"
             )
             self._config.hook.pytest_runtest_logreport(report=report)
+
+    def _say(self, text: str) -> None:
+        """Print a line, although pytest captures what a test prints."""
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.suspend_global_capture(in_=True)
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    def _check_test(self, item: pytest.Item) -> None:
+        if self._environment is not None:
+            self._check(partial(self._environment.check_test, _sources(item)))
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

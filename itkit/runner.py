@@ -74,14 +74,19 @@ class IntegrationRunnerMixin(_Runner):
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
-        late = 0
+        late, failures = 0, 1
         try:
             failures = super().run_tests(test_labels, **kwargs) + _escaped(self.log)
+        except SystemExit as left:
+            if left.code in (None, 0):
+                sys.exit("itkit: sys.exit() has ended the run, so tests were not run.")
+            raise
         finally:
             if (current := environment.current()) is not None:
                 for line in current.notes.lines():
                     self.log(line)
             late = stop(self.log)
+            environment.leave_with(int(failures + late > 0))
         return failures + late
 
     def setup_databases(self, **kwargs: Any) -> Any:
@@ -383,6 +388,7 @@ class _TestScope(_ServerWatch):
 
     def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
         if (current := environment.current()) is not None:
+            self._check_again(test)
             current.end_test()
         super().stopTest(test)
         self._report_late()
@@ -394,6 +400,15 @@ class _TestScope(_ServerWatch):
         _report_outside(self, lambda: "after the tests")
         self._report_late()
         super().stopTestRun()
+
+    def _check_again(self, test: unittest.TestCase) -> None:
+        """Report what came after the check: a test may run its clean-ups itself, or forget them."""
+        if boundary.is_quiet():
+            return
+        try:
+            verdicts.check(verdicts.sources_of(type(test)), is_over=True)
+        except TestError as error:
+            self.addError(test, (type(error), error, None))
 
     def _report_late(self) -> None:
         for test, error in verdicts.late():
@@ -419,6 +434,19 @@ def _note_timeline(err: Any, test: unittest.TestCase) -> None:
 
 class _ClassScope(unittest.TestSuite):
     """Begins the scope of each class, and tells what set-up and tear-down have swallowed."""
+
+    def run(self, result: Any, debug: bool = False) -> Any:  # noqa: FBT001, FBT002 - unittest's signature
+        """Run the tests; where the set-up of a class or module leaves by sys.exit(), fail."""
+        try:
+            return super().run(result, debug)
+        except SystemExit as left:
+            where = getattr(result, "_previousTestClass", None)
+            name = "the tests" if where is None else f"the tests, by or after {_class_name(where)}"
+            error = NotRunError(
+                f"sys.exit({left.code!r}) has ended {name}: those that were to come were not run."
+            )
+            result.addError(_ErrorHolder("sys.exit()"), (NotRunError, error, left.__traceback__))
+            return result
 
     def _handleModuleFixture(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
         super()._handleModuleFixture(test, result)  # type: ignore[misc]  # not in the stubs
