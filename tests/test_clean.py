@@ -15,7 +15,7 @@ from filelock import FileLock
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result, directory, own_databases, wait_until
 
-pytestmark = pytest.mark.usefixtures("no_databases")
+pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
 
 TESTS = """
 from itkit.test import IntegrationTestCase

@@ -6,7 +6,7 @@ from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 from tests.verdicts_project import APP, failed, judged
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 LEFT = """
     import atexit
