@@ -7,12 +7,15 @@ can use ``IntegrationRunner`` or the mixin.
 
 import argparse
 import functools
+import multiprocessing
+import multiprocessing.util
+import os
 import sys
 import types
 import unittest
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner, ParallelTestSuite
@@ -22,6 +25,7 @@ from itkit.exceptions import (
     EscapeError,
     ItkitError,
     NotRunError,
+    RunOverError,
     ServiceUnavailableError,
     TestError,
 )
@@ -34,7 +38,10 @@ else:
 _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
 
 _ErrorHolder = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
+_FIRST: Final = 100  # of what multiprocessing does at the end of a process
 _INDEX = "_itkit_index"
+_LONGEST: Final = 800  # characters of a message
+_MOST_TOLD: Final = 4  # of one worker
 _NOTES = "add_itkit_notes"
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
@@ -499,10 +506,24 @@ class _ScopedSuite(ParallelTestSuite):
     what the project's own suite has in their places is handed on to them.
     """
 
+    _told: Any = None
+
     @property
     def init_worker(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
         project = super().init_worker.__func__  # type: ignore[attr-defined]
-        return types.MethodType(functools.partial(_init_worker, project), self)
+        return types.MethodType(functools.partial(_init_worker, project, self._told), self)
+
+    def run(self, result: Any) -> Any:  # type: ignore[override]  # as Django's
+        """Run the tests, and report what outlives them in the workers, which tell when they end."""
+        self._told = multiprocessing.SimpleQueue()
+        try:
+            return super().run(result)
+        finally:
+            while not self._told.empty():
+                for test, text in self._told.get():
+                    error = RunOverError(text)
+                    result.addError(_Ended(test), (RunOverError, error, None))
+            self._told.close()
 
     @property
     def run_subsuite(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
@@ -514,7 +535,7 @@ def _scoped_suite(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
     return type("ScopedSuite", (_ScopedSuite, base), {})
 
 
-def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+def _init_worker(project: Callable[..., None], told: Any, *args: Any, **kwargs: Any) -> None:
     """Attach a worker to the run, around what Django does to switch its databases."""
     spawned = environment.current() is None
     if spawned:
@@ -525,6 +546,20 @@ def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> Non
     if current is not None:
         number: int = django_runner._worker_id  # type: ignore[attr-defined]  # not in the stubs
         current.enter_worker(names.worker_id(number))
+        # Before multiprocessing waits for the threads, and ends the process.
+        multiprocessing.util.Finalize(None, _end_worker, args=(told,), exitpriority=_FIRST)
+
+
+def _end_worker(told: Any) -> None:
+    """Shut the ways out of a worker that has no more tests, and tell what outlives them."""
+    current = environment.current()
+    if current is None or current.process != os.getpid():
+        return
+    found = [(late.test, str(late.error)) for late in current.shut()]
+    found += [(test, str(error)) for test, error in verdicts.late()]
+    if found:
+        # Nobody reads before all workers have ended, so all that they write has to fit into a pipe.
+        told.put([(test, text[:_LONGEST]) for test, text in found[:_MOST_TOLD]])
 
 
 def _set_up_spawned(
