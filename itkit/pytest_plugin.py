@@ -253,6 +253,10 @@ class IntegrationPlugin:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell what is no error, once for each place."""
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
+        # With -q pytest prints no header, and a server that was passed over has to be told.
+        if self._environment is not None and self._config.option.verbose < 0:
+            summary = self._environment.payload.summary
+            lines += [summary] if names.PASSED_OVER in summary else []
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
