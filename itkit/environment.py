@@ -30,6 +30,7 @@ from itkit import (
     afterwards,
     boundary,
     conf,
+    earlier,
     effects,
     files,
     joined,
@@ -97,6 +98,8 @@ _UNUSED = (
     'Remove them, or have the code under test call the backend. ITKIT["UNUSED"] = "warn" tells'
     " of them at the end of the run only."
 )
+
+_EARLIER = "a connection that was open before the tests was shut: {}"
 
 
 class Environment:
@@ -545,7 +548,14 @@ def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = N
     notices = _check_settings()
     from itkit.run import Run
 
-    run = Run(migrate=migrate, rebuild=rebuild, seed=seed.Seed.parse(seeded))
+    run = Run(
+        migrate=migrate,
+        rebuild=rebuild,
+        seed=seed.Seed.parse(seeded),
+        notes=[
+            _EARLIER.format(place) for place in dict.fromkeys(earlier.shut(network.is_let_through))
+        ],
+    )
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)
@@ -566,6 +576,7 @@ def attach(worker: str) -> Environment:
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
     reopen()
     payload = Payload.from_environment()
+    earlier.shut(network.is_let_through)
     _check_run(payload)
     environment = Environment(payload, worker)
     _check_run(payload)  # again: it may have been swept before this worker had made its user
