@@ -233,6 +233,7 @@ def test_a_database_that_somebody_is_in_stays(
 def test_the_projects_own_server_is_cleaned_if_it_answers(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
+    project.settings('DATABASES["default"]["PORT"] = "1"')  # where nobody answers
     run_twice(project, server)
     [own] = own_databases(postgres_url)
     cache = {"ITKIT_CACHE_DIR": server["ITKIT_CACHE_DIR"]}

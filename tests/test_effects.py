@@ -8,7 +8,7 @@ from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 from tests.verdicts_project import judged
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 SETTINGS = """
     CACHES["local"] = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}

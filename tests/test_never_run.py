@@ -6,7 +6,7 @@ from tests.doors import SERIAL
 from tests.projects import Project
 from tests.verdicts_project import judged, section
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 GATEWAYS = """
     from contextlib import asynccontextmanager, contextmanager

@@ -10,7 +10,7 @@ from tests.doors import write_tests
 from tests.projects import Project, Result, wait_until
 from tests.warm import Command
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 TESTS = """
     import os

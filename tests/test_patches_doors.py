@@ -7,7 +7,7 @@ import pytest
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 APP = """
     from functools import cached_property

@@ -16,7 +16,7 @@ from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.projects import Project, after, wait_until
 from tests.redis_server import Server, on_port, on_socket, programs
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"

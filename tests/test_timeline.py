@@ -12,7 +12,7 @@ from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 
 @pytest.fixture
