@@ -32,9 +32,11 @@ from itkit import (
     caches,
     cases,
     conf,
+    earlier,
     effects,
     files,
     joined,
+    leaving,
     names,
     network,
     notes,
@@ -99,6 +101,8 @@ _UNUSED = (
     " of them at the end of the run only."
 )
 
+_EARLIER = "a connection that was open before the tests was shut: {}"
+
 
 class Environment:
     """The worker and test scopes: this process attached to a run.
@@ -109,6 +113,7 @@ class Environment:
         notes: what is told at the end of the run.
         worker: id of this worker.
         notices: what the system checks warn of, in the process that has started the run.
+        leaving: how the process that has started the run may end.
     """
 
     def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
@@ -121,6 +126,7 @@ class Environment:
         self.account = verdicts.Account()
         self.process = os.getpid()
         self.notices: list[str] = []
+        self.leaving = leaving.Leaving()
         self._run = run
         self._releases = ExitStack()
         self._originals = ExitStack()
@@ -176,6 +182,8 @@ class Environment:
             self._listen()
             self._releases.callback(self._close_forked)
             self._forked.open()
+            if self._run is not None:
+                self._originals.enter_context(self.leaving.watched())
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
             self._originals.enter_context(effects.followed())
@@ -580,7 +588,14 @@ def start(*, migrate: bool = True, rebuild: bool = False, seeded: str | None = N
     notices = _check_settings()
     from itkit.run import Run
 
-    run = Run(migrate=migrate, rebuild=rebuild, seed=seed.Seed.parse(seeded))
+    run = Run(
+        migrate=migrate,
+        rebuild=rebuild,
+        seed=seed.Seed.parse(seeded),
+        notes=[
+            _EARLIER.format(place) for place in dict.fromkeys(earlier.shut(network.is_let_through))
+        ],
+    )
     payload = run.start()
     with ExitStack() as undo:
         undo.callback(run.stop)
@@ -601,6 +616,7 @@ def attach(worker: str) -> Environment:
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
     reopen()
     payload = Payload.from_environment()
+    earlier.shut(network.is_let_through)
     _check_run(payload)
     environment = Environment(payload, worker)
     _check_run(payload)  # again: it may have been swept before this worker had made its user
@@ -628,6 +644,12 @@ def stop() -> list[afterwards.Late]:
     _past = environment
     environment.detach()
     return late
+
+
+def leave_with(status: int) -> None:
+    """Note the exit code of the run that is over: nothing that outlives it makes a better one."""
+    if _past is not None:
+        _past.leaving.status = status
 
 
 def reopen() -> None:

@@ -22,6 +22,7 @@ ItkitError
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
     ├── NotRunError              tests were found and not run
     ├── ScopeError               two tests run at once in one process
+    ├── ProcessLeftError         a test would have replaced the process of the tests
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
@@ -127,6 +128,10 @@ class NotRunError(TestError):
 
 class ScopeError(TestError):
     """A test begins while another one runs in the same process, in another thread."""
+
+
+class ProcessLeftError(TestError):
+    """A test would have replaced the process of the tests by another program."""
 
 
 class ElsewhereError(TestError):

@@ -25,6 +25,7 @@ INVITATION_VARIABLE: Final = "ITKIT_TEST"
 PGOPTIONS_VARIABLE: Final = "ITKIT_PGOPTIONS"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 SEEDS_SCHEMA: Final = "itkit_seeds"
+PASSED_OVER: Final = "passed over: "  # in the start line, of a server that cannot be used
 KEY_ROOT: Final = "itkit:"
 MAIN_WORKER: Final = "w0"
 

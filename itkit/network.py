@@ -79,6 +79,14 @@ def of_run(payload: Payload) -> Servers:
     return Servers((*payload.hosts, *not_named), named, redis, payload.process)
 
 
+def is_let_through(host: str, port: int) -> bool:
+    """Tell whether the settings let tests connect to an address of another machine."""
+    settings = conf.get()
+    entries = map(_parsed, [*settings.network.allow, *settings.redis.allow_addresses])
+    destination = _Destination(host, port)
+    return not settings.network.block or any(_names(entry, destination) for entry in entries)
+
+
 @contextmanager
 def guarded(servers: Servers | None = None) -> Iterator["Guard"]:
     """Refuse, within a block, what tests may not reach, as ``ITKIT["NETWORK"]`` says.

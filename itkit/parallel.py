@@ -3,6 +3,8 @@
 import ctypes
 import functools
 import multiprocessing
+import multiprocessing.util
+import os
 import types
 import unittest
 from collections.abc import Callable
@@ -12,11 +14,14 @@ from typing import Any, Final
 from django.test import runner as django_runner
 from django.test.runner import ParallelTestSuite
 
-from itkit import boundary, environment, names, scopes
-from itkit.exceptions import WorkerError
+from itkit import boundary, environment, names, scopes, verdicts
+from itkit.exceptions import RunOverError, WorkerError
 from itkit.workers import Died, Done, Failed, Happened, Tell, Told, Workers
 
 _END: Final = "itkit_end"  # an event of a worker, beside those of Django's result
+_FIRST: Final = 100  # of what multiprocessing does at the end of a process
+_LONGEST: Final = 800  # characters of a message
+_MOST_TOLD: Final = 4  # of one worker
 
 
 def scoped(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
@@ -33,10 +38,12 @@ class _ScopedSuite(ParallelTestSuite):
     what the project's own suite has in their places is handed on to them.
     """
 
+    _late: Any = None  # by which workers tell what outlives their tests, when they end
+
     @property
     def init_worker(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
         project = super().init_worker.__func__  # type: ignore[attr-defined]
-        return types.MethodType(functools.partial(_init_worker, project), self)
+        return types.MethodType(functools.partial(_init_worker, project, self._late), self)
 
     @property
     def run_subsuite(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
@@ -48,7 +55,13 @@ class _ScopedSuite(ParallelTestSuite):
         if current is not None:
             current.account.suite = None
             scopes.report_imports(result)
-        super().run(result, *args, **kwargs)
+        self._late = multiprocessing.SimpleQueue()
+        with closing(self._late):
+            super().run(result, *args, **kwargs)
+            while not self._late.empty():
+                for test, text in self._late.get():
+                    error = RunOverError(text)
+                    result.addError(scopes.Ended(test), (RunOverError, error, None))
         scopes.finish(result, has_workers=True)
         return result
 
@@ -250,7 +263,7 @@ class _Stream:
         self.sent += len(events)
 
 
-def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+def _init_worker(project: Callable[..., None], late: Any, *args: Any, **kwargs: Any) -> None:
     """Attach a worker to the run, around what Django does to switch its databases."""
     spawned = environment.current() is None
     if spawned:
@@ -262,6 +275,20 @@ def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> Non
     if current is not None:
         number: int = django_runner._worker_id  # type: ignore[attr-defined]  # not in the stubs
         current.enter_worker(names.worker_id(number))
+        # Before multiprocessing waits for the threads, and ends the process.
+        multiprocessing.util.Finalize(None, _end_worker, args=(late,), exitpriority=_FIRST)
+
+
+def _end_worker(told: Any) -> None:
+    """Shut the ways out of a worker that has no more tests, and tell what outlives them."""
+    current = environment.current()
+    if current is None or current.process != os.getpid():
+        return
+    found = [(late.test, str(late.error)) for late in current.shut()]
+    found += [(test, str(error)) for test, error in verdicts.late()]
+    if found:
+        # Nobody reads before all workers have ended, so all that they write has to fit into a pipe.
+        told.put([(test, text[:_LONGEST]) for test, text in found[:_MOST_TOLD]])
 
 
 def _set_up_spawned(

@@ -2,13 +2,33 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 from itkit import urls
 from itkit.exceptions import ItkitError
-from itkit.names import INVITATION_VARIABLE, PAYLOAD_VARIABLE
+from itkit.names import INVITATION_VARIABLE, PAYLOAD_VARIABLE, PGOPTIONS_VARIABLE
+
+_TRAVELLING = (PAYLOAD_VARIABLE, INVITATION_VARIABLE, "PGOPTIONS", PGOPTIONS_VARIABLE)
+_given: dict[str, str] = {}
+"""What a process that the running test starts has to find, though ``os.environ`` be emptied."""
+
+
+def completed(environment: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """Return the environment of a process that is about to be started, with what invites it.
+
+    Args:
+        environment: that it is given; None for that of this process.
+
+    Returns:
+        The same, where no test is running, or where it says by ``ITKIT_TEST`` what is wanted.
+    """
+    found = os.environ if environment is None else environment
+    # What is given may have bytes for names, as os.environb has.
+    if not _given or INVITATION_VARIABLE in {os.fsdecode(name) for name in found}:
+        return environment
+    return {**_given, **found, **{name: _given[name] for name in _given if "PGOPTIONS" in name}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +117,13 @@ class Invitation:
     def export(self) -> None:
         """Put the invitation where processes started from now on will find it."""
         os.environ[INVITATION_VARIABLE] = json.dumps(vars(self))  # asdict() takes ten times as long
+        _given.update({name: os.environ[name] for name in _TRAVELLING if name in os.environ})
 
     @staticmethod
     def withdraw() -> None:
         """Have processes started from now on find none."""
         os.environ.pop(INVITATION_VARIABLE, None)
+        _given.clear()
 
     @classmethod
     def from_environment(cls) -> "Invitation | None":

@@ -69,6 +69,7 @@ class IntegrationPlugin:
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # of the test that has
         self._last = ""  # id of the test that was reported last
+        self._session: pytest.Session | None = None
         config.addinivalue_line(
             "markers",
             f"{names.TAG}: needs real services; skipped without --integration, with it commits for"
@@ -78,8 +79,9 @@ class IntegrationPlugin:
     # First of all: pytest-xdist starts its workers in the same hook, and they read what is
     # exported here.
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self) -> None:
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
+        self._session = session
         if not self._is_on:
             return
         from itkit import environment
@@ -94,6 +96,7 @@ class IntegrationPlugin:
                 )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
+        self._environment.leaving.say = self._say
 
     def pytest_report_header(self) -> list[str]:
         """Say what the tests run on, and what itkit's system checks warn of."""
@@ -181,9 +184,12 @@ class IntegrationPlugin:
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """End the scope of a test after all fixtures of its own."""
         try:
-            yield
-            if self._environment is not None:
-                self._check(partial(self._environment.check_test, _sources(item)))
+            try:
+                yield
+            except (pytest.skip.Exception, pytest.xfail.Exception):
+                self._check_test(item)  # neither is an error, and so may hide none
+                raise
+            self._check_test(item)
         finally:
             if self._environment is not None:
                 from itkit import boundary
@@ -247,6 +253,10 @@ class IntegrationPlugin:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell what is no error, once for each place."""
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
+        # With -q pytest prints no header, and a server that was passed over has to be told.
+        if self._environment is not None and self._config.option.verbose < 0:
+            summary = self._environment.payload.summary
+            lines += [summary] if names.PASSED_OVER in summary else []
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -291,6 +301,8 @@ class IntegrationPlugin:
                 sys.stderr.write(f"itkit: {late.error}\n")
         except ItkitError as error:
             sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
+        if self._session is not None:
+            environment.leave_with(int(self._session.exitstatus != pytest.ExitCode.OK))
 
     @pytest.fixture
     def data(self, db: None) -> Iterator[TestDataManager]:
@@ -358,6 +370,18 @@ class IntegrationPlugin:
                 reported, (path, None, name), {}, "failed", str(error), "teardown"
             )
             self._config.hook.pytest_runtest_logreport(report=report)
+
+    def _say(self, text: str) -> None:
+        """Print a line, although pytest captures what a test prints."""
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.suspend_global_capture(in_=True)
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    def _check_test(self, item: pytest.Item) -> None:
+        if self._environment is not None:
+            self._check(partial(self._environment.check_test, _sources(item)))
 
     def _check(self, find_out: Callable[[], None]) -> None:
         from itkit.exceptions import EscapeError, TestError

@@ -33,10 +33,16 @@ class Run:
         migrate: whether the runner was not told to do without migrations.
         rebuild: whether what earlier runs have migrated is to be made anew.
         seed: what the run's random values come from; by default a new one.
+        notes: what the start line has to tell of what came before.
     """
 
     def __init__(
-        self, *, migrate: bool = True, rebuild: bool = False, seed: Seed | None = None
+        self,
+        *,
+        migrate: bool = True,
+        rebuild: bool = False,
+        seed: Seed | None = None,
+        notes: Iterable[str] = (),
     ) -> None:
         self._migrate = migrate
         self._rebuild = rebuild
@@ -44,7 +50,7 @@ class Run:
         self._releases = ExitStack()
         self._services: Services | None = None
         self._databases: postgres.RunDatabases | None = None
-        self._notes: list[str] = []
+        self._notes = list(notes)
 
     def start(self) -> Payload:
         """Provide everything that the run's workers share, or nothing at all.
@@ -266,7 +272,9 @@ def _summary(run: str, services: Services, notes: Iterable[str], milliseconds: i
     if services.redis:
         parts.append(f"prefix {names.key_prefix(run, names.MAIN_WORKER)}")
     parts += [*_left_to_django(), *notes]
-    parts += [f"passed over: {reason}" for service in services for reason in service.passed_over]
+    parts += [
+        f"{names.PASSED_OVER}{reason}" for service in services for reason in service.passed_over
+    ]
     return f"itkit: {', '.join(parts) or 'no server needed'} · ready in {milliseconds} ms"
 
 

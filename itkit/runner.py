@@ -62,7 +62,7 @@ class IntegrationRunnerMixin(_Runner):
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
-        late = 0
+        late, failures = 0, 1
         try:
             with scopes.install():
                 failures = super().run_tests(test_labels, **kwargs) or 0
@@ -74,6 +74,7 @@ class IntegrationRunnerMixin(_Runner):
                 for line in current.notes.lines():
                     self.log(line)
             late = stop(self.log)
+            environment.leave_with(int(failures + late > 0))
         return failures + late
 
     def setup_databases(self, **kwargs: Any) -> Any:

@@ -191,10 +191,22 @@ def _scope(
         yield
     finally:
         if environment.current() is current:
+            if result is not None:
+                _check_again(test, result, sources)
             current.end_test()
             if result is not None:
                 _report_late(result)
             current.account.end(result)
+
+
+def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:
+    """Report what came after the check: a test may run its clean-ups itself, or forget them."""
+    if boundary.is_quiet():
+        return
+    try:
+        verdicts.check(sources, is_over=True)
+    except TestError as error:
+        result.addError(test, (type(error), error, None))
 
 
 def _refuse(test: unittest.TestCase, result: Any) -> Any:

@@ -1,10 +1,11 @@
-"""Which test the work of a thread belongs to: that which started it, or submitted the work.
+"""Which test the work of a thread or process belongs to: that which started it, or submitted it.
 
 Python has no event for either, so the functions that start and submit are wrapped for the length of
 a run. Checked on Python 3.11.
 """
 
 import asyncio
+import subprocess
 import sys
 import threading
 import warnings
@@ -16,13 +17,16 @@ from http.server import BaseHTTPRequestHandler
 from multiprocessing.pool import ThreadPool
 from typing import Any, Final
 
-from itkit import boundary, sites
+from itkit import boundary, payload, sites
 from itkit.boundary import Opened, Strand, Submitted, Timeline
 from itkit.exceptions import NeverRunError
 from itkit.sites import Site
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""
+
+_ENVIRONMENT: Final = 10
+"""Where ``Popen`` takes the environment that is not given by its name."""
 
 _SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
 """The methods of a ``ThreadPool`` that all its others submit their function by."""
@@ -40,6 +44,7 @@ def followed() -> Iterator[None]:
             (Future, "exception", _asking),
             (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
             (warnings, "_warn_unawaited_coroutine", _unawaited),
+            (subprocess.Popen, "__init__", _inviting),
         ):
             releases.enter_context(_replaced(owner, name, decorated))
         depth = sys.get_coroutine_origin_tracking_depth()
@@ -91,6 +96,17 @@ def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
         return submit(pool, function, *args, **kwargs)
 
     return submit_owned
+
+
+def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Return what has a process find the test that starts it, whatever environment it is given."""
+
+    def start(process: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) <= _ENVIRONMENT:
+            kwargs["env"] = payload.completed(kwargs.get("env"))
+        initialize(process, *args, **kwargs)
+
+    return start
 
 
 def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:

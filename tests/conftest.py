@@ -140,6 +140,27 @@ def sentinel(machine: sentinels.Machine) -> sentinels.Sentinel:
 
 
 @pytest.fixture
+def beside_a_developer(
+    request: pytest.FixtureRequest, machine: sentinels.Machine
+) -> Iterator[None]:
+    """Have a project's settings name the servers of a developer, on which nothing may change.
+
+    For modules whose projects try to reach further than they may: ``pytest.mark.usefixtures``. Where
+    the runs find their own servers stays as it is.
+    """
+    if "project" not in request.fixturenames:
+        yield
+        return
+    developer = sentinels.Sentinel(machine)
+    project = request.getfixturevalue("project")
+    source = project.env["ITKIT_SOURCE"]
+    developer.point(project, "boss")
+    project.env["ITKIT_SOURCE"] = source
+    with developer.untouched():
+        yield
+
+
+@pytest.fixture
 def data() -> Iterator[TestDataManager]:
     """A manager whose rows are removed after the test."""
     with TestDataManager() as manager:

@@ -115,17 +115,23 @@ _KEYS: Final[dict[int, dict[str, Any]]] = {
     1: {":1:mine": "in the cache"},
     7: {"celery": "a task"},
 }
+_DATABASES: Final = 16
 _STATS: Final = {"cmd_set", "cmd_flush", "delete_hits", "incr_hits", "decr_hits", "touch_hits"}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Machine:
-    """The servers, which all tests of a session share."""
+    """The servers, which all tests of a session share.
+
+    Attributes:
+        known: the digest that a test has left, as it found it; None where it has to be restored.
+    """
 
     postgres_port: int
     redis: redis_server.Server
     memcached_port: int | None
     listener: "_Listener"
+    known: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,27 @@ class Sentinel:
         found["the plain port"] = repr(self.machine.listener.heard)
         return found
 
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Compare all that is the developer's after a block with what it was before.
+
+        Nothing of itkit's may be left either: its runs are to be on other servers. What one block
+        has found is what the next one begins with, so that each costs one digest.
+
+        Raises:
+            AssertionError: something has changed; the message names it.
+        """
+        if self.machine.known is None:
+            self.restore()
+        before = self.machine.known or self.digest()
+        self.machine.known = None
+        yield
+        after, ours = self.digest(), self.ours()
+        changed = [name for name in before | after if before.get(name) != after.get(name)]
+        assert not changed, f"changed on the developer's machine: {changed}"
+        assert not ours, f"left on the developer's machine: {ours}"
+        self.machine.known = after
+
     def ours(self) -> list[str]:
         """Return what of itkit's is on the servers: databases, schemas of ``dev``, roles, keys."""
         with self.connect() as connection:
@@ -177,15 +204,22 @@ class Sentinel:
                 *_column(connection, "SELECT nspname FROM pg_namespace WHERE nspname ~ '^itkit_'"),
                 *_column(connection, "SELECT rolname FROM pg_roles WHERE rolname ~ '^itkit_'"),
             ]
-        for database in range(16):
-            with contextlib.closing(self.machine.redis.client(db=database)) as client:
-                names += client.keys("itkit:*")
+        with contextlib.closing(
+            redis.Redis.from_url(self.machine.redis.url, single_connection_client=True)
+        ) as client:
+            names += [
+                key.decode()
+                for _, keys in _keys(client)
+                for key in keys
+                if key.startswith(b"itkit:")
+            ]
         return sorted(names)
 
     def restore(self) -> None:
         """Begin anew: remove all that anybody has left on the servers and fill them."""
+        self.machine.known = None
         self._restore_postgres()
-        for database in range(16):
+        for database in range(_DATABASES):
             with contextlib.closing(self.machine.redis.client(db=database)) as client:
                 client.flushdb()
                 for key, value in _KEYS.get(database, {}).items():
@@ -353,15 +387,27 @@ def _postgres(connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _redis(server: redis_server.Server) -> Iterator[tuple[str, str]]:
-    for database in range(16):
-        with contextlib.closing(redis.Redis.from_url(server.url, db=database)) as client:
-            keys = sorted(key for key in client.scan_iter() if not key.startswith(b"itkit:"))
-            found = [(key, client.dump(key), client.expiretime(key)) for key in keys]
+    with contextlib.closing(
+        redis.Redis.from_url(server.url, single_connection_client=True)
+    ) as client:
+        for database, keys in _keys(client):
+            foreign = [key for key in keys if not key.startswith(b"itkit:")]
+            client.execute_command("SELECT", database)
+            found = [(key, client.dump(key), client.expiretime(key)) for key in foreign]
             yield f"Redis {database}", _text(found)
-    with contextlib.closing(server.client()) as client:
+        client.execute_command("SELECT", 0)
         users = [user for user in client.acl_list() if not user.startswith("user itkit_")]
         yield "Redis users", _text(users)
         yield "Redis configuration", repr(sorted(client.config_get("*").items()))
+
+
+def _keys(client: redis.Redis) -> list[tuple[int, list[bytes]]]:
+    """Return the keys of all databases of a server, in one round trip."""
+    pipeline = client.pipeline(transaction=False)
+    for database in range(_DATABASES):
+        pipeline.execute_command("SELECT", database)
+        pipeline.keys()
+    return list(enumerate(pipeline.execute()[1::2]))
 
 
 def _memcached(port: int) -> str:

@@ -218,6 +218,55 @@ def test_what_outlives_the_tests_is_refused_and_told(
     assert pointed.leftovers() == []
 
 
+WORKERS = """
+    import threading
+
+    from itkit.test import IntegrationTestCase
+    from shop import late
+    from shop.models import Customer
+
+
+    class Other(IntegrationTestCase):
+        def test_other(self):
+            self.data.create(Customer)
+
+
+    class Late(IntegrationTestCase):
+        databases = "__all__"
+
+        def test_threads(self):
+            for action in (late.row, late.key, late.gateway, late.plain_port, late.network):
+                threading.Thread(target=late.until_it_is_refused, args=(action,)).start()
+
+        @classmethod
+        def tearDownClass(cls):
+            super().tearDownClass()
+            late.ended.set()
+"""
+
+
+@pytest.mark.parametrize(
+    "door",
+    ["django, two forked workers", "django, two spawned workers", "pytest, two xdist workers"],
+)
+def test_what_outlives_the_tests_of_a_worker_is_refused_and_told(
+    door: str, pointed: Project, sentinel: Sentinel
+) -> None:
+    write_tests(pointed, WORKERS)
+    before = sentinel.digest()
+    result = enter(door, pointed)
+
+    assert result.code == 1, result.output
+    found = notes(pointed)
+    assert set(found) == {"row", "key", "gateway", "plain_port", "network"}
+    assert set(found.values()) <= {"RunOverError", "LateCallError"}, (found, result.output)
+    assert {found[name] for name in ("plain_port", "network")} == {"RunOverError"}
+    place = r"started at shop/tests/test_shop\.py:\d+ in test_threads, by shop.*test_threads"
+    assert re.search(place, result.output), result.output
+    assert sentinel.digest() == before
+    assert pointed.leftovers() == []
+
+
 @pytest.mark.parametrize("door", SERIAL)
 def test_what_ends_with_the_interpreter_is_refused_and_told(
     door: str, pointed: Project, sentinel: Sentinel

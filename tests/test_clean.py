@@ -15,7 +15,7 @@ from filelock import FileLock
 from itkit.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result, directory, own_databases, wait_until
 
-pytestmark = pytest.mark.usefixtures("no_databases")
+pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
 
 TESTS = """
 from itkit.test import IntegrationTestCase
@@ -233,6 +233,7 @@ def test_a_database_that_somebody_is_in_stays(
 def test_the_projects_own_server_is_cleaned_if_it_answers(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
+    project.settings('DATABASES["default"]["PORT"] = "1"')  # where nobody answers
     run_twice(project, server)
     [own] = own_databases(postgres_url)
     cache = {"ITKIT_CACHE_DIR": server["ITKIT_CACHE_DIR"]}

@@ -12,7 +12,7 @@ import pytest
 from tests.doors import SERIAL, TESTS, enter, repeated, write_tests
 from tests.projects import Project, own_databases, wait_until
 
-pytestmark = pytest.mark.usefixtures("no_databases")
+pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
 
 
 @pytest.mark.parametrize(

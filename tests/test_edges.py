@@ -12,7 +12,7 @@ from tests.doors import SERIAL, enter, slow
 from tests.pooler import pooler
 from tests.projects import Project, Result
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 ONE = """
     from itkit.test import IntegrationTestCase

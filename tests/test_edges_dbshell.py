@@ -1,6 +1,10 @@
 """``dbshell`` from a test reaches the place of its worker."""
 
+import pytest
+
 from tests.projects import Project
+
+pytestmark = pytest.mark.usefixtures("beside_a_developer")
 
 TESTS = """
 from django.core.management import call_command

@@ -63,12 +63,12 @@ SEES = """
 
 
     class Other(IntegrationTestCase):
-        def test_a_process_without_the_variable_stays_out(self):
-            env = {name: value for name, value in os.environ.items() if name != "ITKIT_TEST"}
-            code = "from django.db import connection; print(connection.settings_dict['PORT'])"
+        def test_a_process_with_an_empty_variable_stays_out(self):
+            env = {**os.environ, "ITKIT_TEST": ""}
+            code = "from django.db import connection; print(connection.settings_dict['NAME'])"
             command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", code]
             done = subprocess.run(command, env=env, capture_output=True, text=True)
-            self.assertEqual(done.stdout, "1\\n")
+            self.assertIn(done.stdout, ("dev\\n", "shop\\n"))  # the project's own
 
         def test_a_process_of_another_worker_sees_its_own(self):
             Subprocess.look(self, "c@example.com")
@@ -82,6 +82,7 @@ SEES = """
 """
 
 
+@pytest.mark.usefixtures("beside_a_developer")
 @pytest.mark.parametrize("door", EVERY_DOOR)
 def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
     door: str, project: Project

@@ -9,7 +9,7 @@ from itkit import joined, libpq
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 REPORT = """
     import os

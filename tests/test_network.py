@@ -17,7 +17,7 @@ from itkit.exceptions import EscapeError
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 NOWHERE = "192.0.2.1"  # of RFC 5737: nobody is there
 

@@ -89,6 +89,20 @@ def test_hostile_tests_reach_nothing(
         assert [name.rpartition("_")[0] for name in own] == ["itkit_tests_dev"]
 
 
+@pytest.mark.parametrize("options", [["-n", "2"], ["-q"], ["-n", "2", "-q"]], ids=" ".join)
+def test_the_way_to_the_embedded_server_is_told_once(
+    options: list[str], project: Project, sentinel: Sentinel
+) -> None:
+    sentinel.point(project, "poor")
+    write_tests(project, HARMLESS)
+    before = sentinel.digest()
+    result = project.pytest("--integration", *options)
+    assert result.code == 0, result.output
+    expected = PASSED_OVER.format(sentinel.machine.postgres_port, "poor")
+    assert result.output.count(expected) == 1, result.output
+    assert sentinel.digest() == before
+
+
 def test_who_demands_the_projects_server_is_told_what_helps(
     project: Project, sentinel: Sentinel
 ) -> None:

@@ -15,7 +15,7 @@ from itkit.redis import server as servers
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 RUN = "0123abcd"
 ROOT = f"itkit:{RUN}:"

@@ -11,6 +11,8 @@ from tests.doors import enter, slow, write_tests
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket, programs
 
+pytestmark = pytest.mark.usefixtures("beside_a_developer")
+
 RUN = "0123abcd"
 PARALLEL = [
     "django, two forked workers",

@@ -5,6 +5,8 @@ import pytest
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
+pytestmark = pytest.mark.usefixtures("beside_a_developer")
+
 TESTS = """
     import subprocess
     import sys

@@ -238,7 +238,10 @@ def test_the_server_keeps_a_worker_in_its_schema(door: str, project: Project) ->
         assert ADVICE in result.output
 
 
-@pytest.mark.parametrize(("role", "door", "runs"), [("boss", "pytest", 1), ("maker", "django", 2)])
+@pytest.mark.parametrize(
+    ("role", "door", "runs"),
+    [("boss", "pytest", 1), ("maker", "django", 2), ("maker", "pytest, two xdist workers", 1)],
+)
 def test_roles_come_and_go_with_schemas_on_a_server_of_the_developers(
     role: str, door: str, runs: int, project: Project, sentinel: Sentinel
 ) -> None:
@@ -256,9 +259,10 @@ def test_roles_come_and_go_with_schemas_on_a_server_of_the_developers(
             "SELECT rolname, rolcanlogin, rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles"
             " WHERE rolname ~ '^itkit_'"
         ).fetchall()
-    assert len(kept) == 1
-    assert "_kept_" in kept[0][0]
-    assert kept[0][1:] == (False, False)
+    assert 1 <= len(kept) <= (2 if "xdist" in door else 1)
+    for name, *rights in kept:
+        assert "_kept_" in name
+        assert rights == [False, False]
     project.manage("itkit", "clean")
     assert sentinel.ours() == []
     assert sentinel.digest() == before

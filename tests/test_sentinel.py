@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -126,3 +127,38 @@ def test_the_roles_may_what_they_are_for(sentinel: Sentinel, role: str) -> None:
         "poor": (False, False, False, True, True),
         "guest": (False, False, False, False, True),
     }[role]  # fmt: skip
+
+
+def _insert(sentinel: Sentinel) -> None:
+    with sentinel.connect() as connection:
+        connection.execute("INSERT INTO public.shop_currency (code) VALUES ('EUR')")
+
+
+def _delete(sentinel: Sentinel) -> None:
+    with contextlib.closing(sentinel.machine.redis.client(db=7)) as client:
+        client.delete("celery")
+
+
+def _leave(sentinel: Sentinel) -> None:
+    with sentinel.connect() as connection:
+        connection.execute("CREATE SCHEMA itkit_0123abcd_w0")
+
+
+@pytest.mark.parametrize(
+    ("touch", "found"),
+    [
+        (_insert, r"changed on the .*public\.shop_currency"),
+        (_delete, r"changed on the .*Redis 7"),
+        (_leave, r"left on the .*itkit_0123abcd_w0"),
+    ],
+)
+def test_a_block_that_changes_something_fails_and_the_next_begins_anew(
+    touch: Callable[[Sentinel], None], found: str, sentinel: Sentinel
+) -> None:
+    with pytest.raises(AssertionError, match=found), sentinel.untouched():
+        touch(sentinel)
+    for _ in range(2):
+        with sentinel.untouched():
+            assert "CHF" in sentinel.digest()["public.shop_currency"]
+    with pytest.raises(AssertionError, match=found), sentinel.untouched():
+        touch(sentinel)

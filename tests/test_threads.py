@@ -6,7 +6,7 @@ from tests.doors import SERIAL
 from tests.projects import Project
 from tests.verdicts_project import failed, judged
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 TESTS = """
     import asyncio

@@ -7,7 +7,7 @@ import pytest
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 APP = """
     from shop.gateways import Stripe

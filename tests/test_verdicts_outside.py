@@ -6,7 +6,7 @@ from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.projects import Project
 from tests.verdicts_project import APP, judged
 
-pytestmark = pytest.mark.usefixtures("shared_servers")
+pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
 TESTS = """
     from django.test import SimpleTestCase, TestCase

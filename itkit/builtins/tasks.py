@@ -1,5 +1,6 @@
 """Tasks of Django 6.0 and later: recorded, and run by the test, at once or on commit."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,7 @@ try:
     from django.tasks import TaskResult, TaskResultStatus
     from django.tasks.backends.immediate import ImmediateBackend
     from django.tasks.exceptions import InvalidTaskBackend, TaskResultDoesNotExist
+    from django.tasks.signals import task_finished
     from django.utils.crypto import get_random_string
 except ImportError as error:
     raise ConfigurationError("Tasks came with Django 6.0, and this one is older.") from error
@@ -97,11 +99,25 @@ class Tasks(TaskRunner):
         return result
 
     def execute(self, backend: "RecordingBackend", result: Result) -> None:
-        """Run a task, and note if it has crashed."""
-        backend.execute(result)
+        """Run a task, and note if it has crashed.
+
+        A result has the text of an error only; Django sends its signal while it handles that error.
+        """
+        raised: list[BaseException] = []
+
+        def hear(task_result: Result, **_: object) -> None:
+            if task_result is result and (error := sys.exc_info()[1]) is not None:
+                raised.append(error)
+
+        task_finished.connect(hear)
+        try:
+            backend.execute(result)
+        finally:
+            task_finished.disconnect(hear)
         if result.status is TaskResultStatus.FAILED and result.id in self._named:
             told = result.errors[-1].traceback.strip().splitlines()[-1]
-            self.note_crash(self._named.pop(result.id), result, told, None)
+            error = raised[-1] if raised else None
+            self.note_crash(self._named.pop(result.id), result, told, error)
 
     def run(self) -> Iterator[Result]:
         """Run the tasks that were not yet, those among them that they enqueue."""

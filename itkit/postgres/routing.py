@@ -125,9 +125,22 @@ class Routing:
     def enter(self, worker: str) -> None:
         """Be another worker; Django switches its own connections, this leads those of libpq."""
         self.worker = worker
-        if self._databases:
-            places = [self.place(alias, worker) for alias in self._databases]
-            libpq.lead_to(self.isolation.options(places))
+        self._lead()
+
+    def _lead(self) -> None:
+        """Lead libpq to the worker's place, and nowhere else.
+
+        No other server has the worker's role, so each refuses a connection that asks for it: also
+        one that is made of what the settings have said before the run. Of several roles a login may
+        have its own only, so the variable cannot name one then.
+        """
+        if not self._databases:
+            return
+        places = dict.fromkeys(self.place(alias, self.worker) for alias in self._databases)
+        options = self.isolation.options(places)
+        if len(places) == 1 and self._with_role:
+            options = f"{options} -c role={next(iter(places))}"
+        libpq.lead_to(options)
 
     def shut(self) -> None:
         """Close what is open, and leave the aliases routed to where nothing is."""
@@ -140,7 +153,7 @@ class Routing:
             if alias not in self._held:
                 connection.settings_dict.update(_NOWHERE)
         if self._databases:
-            libpq.lead_to(f"-c search_path={_NOWHERE['NAME']}")
+            libpq.lead_to(f"-c role={_NOWHERE['NAME']}")
 
     def uninstall(self) -> None:
         """Give the aliases back what they had.
@@ -206,6 +219,7 @@ class Routing:
         self._with_role = self._with_role | same if has_role else self._with_role - same
         for other in same:
             connections[other].settings_dict.update(self.settings(other, self.worker))
+        self._lead()
 
     def explained(self, shown: str) -> str:
         """Return what to do about what the server has denied a test; nothing where it has not.
