@@ -12,7 +12,7 @@ of several rounds.
 import shutil
 from functools import partial
 
-from benchmarks.projects import TABLES, Project, workshop
+from benchmarks.projects import Project, workshop
 from benchmarks.rows import Row
 
 ROUNDS = 9
@@ -22,10 +22,10 @@ TARGET = 1.03
 def measure() -> list[Row]:
     """Measure 1,000 trivial tests of two kinds, and the example."""
     with workshop() as shop:
-        generated, example = shop.generated(TABLES), shop.example()
+        plain, example = shop.plain(), shop.example()
         return [
-            _row("1,000 trivial TestCase tests", generated, "trivial_tests"),
-            _row("1,000 trivial IntegrationTestCase tests", generated, "integration_tests"),
+            _row("1,000 trivial TestCase tests", plain, "trivial_tests"),
+            _row("1,000 trivial IntegrationTestCase tests", plain, "integration_tests"),
             _row("the example", example, "example_project"),
         ]
 
