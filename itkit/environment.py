@@ -103,6 +103,7 @@ class Environment:
 
     Attributes:
         backends: the project's external backends, swapped for recording fakes.
+        account: which tests were found, and which have begun.
         notes: what is told at the end of the run.
         worker: id of this worker.
         notices: what the system checks warn of, in the process that has started the run.
@@ -115,6 +116,7 @@ class Environment:
         self.worker = worker
         self.backends = Registry.from_settings()
         self.notes = Notes()
+        self.account = verdicts.Account()
         self.process = os.getpid()
         self.notices: list[str] = []
         self._run = run
@@ -235,6 +237,11 @@ class Environment:
     def finish_databases(self) -> None:
         """Wait until the databases of all workers are there."""
         self._routing.finish_jobs()
+
+    @property
+    def is_in_test(self) -> bool:
+        """Whether the scope of a test has begun, and not ended."""
+        return bool(boundary.current().test) and not self._is_shut
 
     def begin_class(self, name: str) -> None:
         """Give the tests of the next class, by its name, what they share."""

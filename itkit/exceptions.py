@@ -4,6 +4,7 @@ ItkitError
 ├── ConfigurationError          a setting is wrong; also an ImproperlyConfigured
 ├── ServiceUnavailableError     no server can be found, or ours has died
 ├── RelayError                  a process that a test has started cannot reach the test
+├── WorkerError                 a process that runs tests has died, or could not hand on a result
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
 │       └── RunOverError        code that outlives the tests reached for anything at all
@@ -20,6 +21,7 @@ ItkitError
     ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
     ├── ImpossibleReturnError   a fake is to return what the real method cannot
     ├── NotRunError              tests were found and not run
+    ├── ScopeError               two tests run at once in one process
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
     │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
@@ -51,6 +53,10 @@ class ServiceUnavailableError(ItkitError):
 
 class RelayError(ItkitError):
     """A process that a test has started cannot reach the test, or what it sends cannot be read."""
+
+
+class WorkerError(ItkitError):
+    """A process that runs tests has died, could not start, or could not hand on what it has."""
 
 
 class IsolationError(ItkitError):
@@ -117,6 +123,10 @@ class ImpossibleReturnError(TestError):
 
 class NotRunError(TestError):
     """Tests were found and not run, although nothing has failed."""
+
+
+class ScopeError(TestError):
+    """A test begins while another one runs in the same process, in another thread."""
 
 
 class ElsewhereError(TestError):

@@ -6,25 +6,16 @@ can use ``IntegrationRunner`` or the mixin.
 """
 
 import argparse
-import functools
 import sys
-import types
 import unittest
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from django.test import runner as django_runner
-from django.test.runner import DiscoverRunner, ParallelTestSuite
+from django.test.runner import DiscoverRunner
 
-from itkit import boundary, environment, joined, names, seed, verdicts
-from itkit.exceptions import (
-    EscapeError,
-    ItkitError,
-    NotRunError,
-    ServiceUnavailableError,
-    TestError,
-)
+from itkit import environment, joined, names, parallel, scopes, seed
+from itkit.exceptions import EscapeError, ItkitError, NotRunError
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -33,9 +24,10 @@ else:
     _Runner = object
 _iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
 
-_ErrorHolder = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
-_INDEX = "_itkit_index"
-_NOTES = "add_itkit_notes"
+_OTHER_KIND = (
+    "itkit: --integration cannot run the tests of {0.__module__}.{0.__qualname__}, which has no"
+    " build_suite() and does not run pytest. Derive it from django.test.runner.DiscoverRunner."
+)
 ProjectRunner: type
 """The project's runner with the mixin: Django's command takes a runner by its import path."""
 
@@ -55,12 +47,8 @@ class IntegrationRunnerMixin(_Runner):
         self.integration = integration
         self.rebuild = rebuild
         self.itkit_seed = itkit_seed
-        self._found: dict[str, type] = {}
         if integration:
-            self.parallel_test_suite = _scoped_suite(self.parallel_test_suite)
-            # Of this module, as workers get it pickled: a suite of the project's own stays.
-            if self.test_suite is unittest.TestSuite:
-                self.test_suite = _ClassScope
+            self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
 
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
@@ -76,7 +64,11 @@ class IntegrationRunnerMixin(_Runner):
         start(self.log, rebuild=self.rebuild, seeded=self.itkit_seed)
         late = 0
         try:
-            failures = super().run_tests(test_labels, **kwargs) + _escaped(self.log)
+            with scopes.install():
+                failures = super().run_tests(test_labels, **kwargs) or 0
+                if not (failures and self.failfast):
+                    failures += _unreported()
+                failures += _escaped(self.log)
         finally:
             if (current := environment.current()) is not None:
                 for line in current.notes.lines():
@@ -101,8 +93,24 @@ class IntegrationRunnerMixin(_Runner):
         suite = super().build_suite(*args, **kwargs)
         if (current := environment.current()) is not None:
             _number(suite, current.first_index)
-            self._found = _kinds(suite)
+            current.account.found = _kinds(suite)
+            current.account.suite = suite
         return suite
+
+    def run_suite(self, suite: Any, **kwargs: Any) -> Any:
+        """Run the suite, to its end."""
+        try:
+            return super().run_suite(suite, **kwargs)
+        except SystemExit as error:
+            current = environment.current()
+            if current is None:
+                raise
+            message = f"itkit: the tests were ended by sys.exit({error.code!r})"
+            try:
+                current.account.check()
+            except NotRunError as not_run:
+                message += f". {not_run}"
+            raise SystemExit(message) from error
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
         """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
@@ -110,16 +118,6 @@ class IntegrationRunnerMixin(_Runner):
         if self.integration:
             return tests
         return unittest.TestSuite(map(_skipped_if_integration, _iter_test_cases(tests)))
-
-    def get_resultclass(self) -> Any:
-        """Return the runner's result class with the scope of a test around each test."""
-        base = super().get_resultclass()
-        if not self.integration:
-            return base
-        # With workers, theirs are the tests; this process only hears of them.
-        mixin = _ServerWatch if self.parallel > 1 else _TestScope
-        namespace = {"found": self._found, "has_workers": self.parallel > 1}
-        return type("IntegrationResult", (mixin, base or unittest.TextTestResult), namespace)
 
 
 class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
@@ -152,6 +150,18 @@ def start(log: Callable[[str], None], *, rebuild: bool = False, seeded: str | No
         log(environment.start(rebuild=rebuild, seeded=seeded).payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
+
+
+def _unreported() -> int:
+    """Say what no result was told at the end of the tests, and return how much that is.
+
+    It was told all where the runner has run the suite that it was given, as a whole.
+    """
+    result = unittest.TestResult()
+    scopes.finish(result, has_workers=True)
+    for test, text in result.errors:
+        sys.stderr.write(f"itkit: {test.id()}: {text}")
+    return len(result.errors)
 
 
 def _escaped(log: Callable[[str], None]) -> int:
@@ -215,7 +225,10 @@ class _PytestRunnerMixin(_Runner):
         add_integration_option(parser)
 
     def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
-        return super().run_tests([*self.options, *test_labels], **kwargs)
+        if "--integration" not in self.options:
+            return super().run_tests(test_labels, **kwargs)
+        with scopes.required(_OTHER_KIND.format(type(self).__mro__[2])):
+            return super().run_tests([*self.options, *test_labels], **kwargs)
 
 
 class _Skipped(unittest.TestCase):
@@ -247,26 +260,12 @@ class _Skipped(unittest.TestCase):
         return self._text
 
 
-class _Ended(unittest.TestCase):
-    """Stands for a test that has ended, of which there is something to report."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__("id")
-        self._id = name
-
-    def id(self) -> str:
-        return self._id
-
-    def __str__(self) -> str:
-        return self._id
-
-
 def _number(suite: Any, first: int) -> None:
     """Give each test its index, which travels with it to a worker."""
     tests = list(_iter_test_cases(getattr(suite, "subsuites", suite)))
     found = seed.indexes([test.id() for test in tests], first)
     for test in tests:
-        setattr(test, _INDEX, found[test.id()])
+        setattr(test, scopes.INDEX, found[test.id()])
 
 
 def _kinds(suite: Any) -> dict[str, type]:
@@ -282,250 +281,3 @@ def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
 def _tags(test: unittest.TestCase) -> set[str]:
     method = getattr(test, getattr(test, "_testMethodName", ""), None)
     return {*getattr(test, "tags", ()), *getattr(method, "tags", ())}
-
-
-class _ServerWatch(unittest.TestResult):
-    """Ends the run when a test fails because a server has died: all others would fail as well.
-
-    It also tells what was swallowed while the tests were imported, and which tests were not run.
-
-    Attributes:
-        found: the ids of all tests, each with its class; empty in a worker.
-        has_workers: whether the tests of a class are run, and reported, by a worker as a whole.
-    """
-
-    found: Mapping[str, type] = MappingProxyType({})
-    has_workers = False
-
-    def startTestRun(self) -> None:  # noqa: N802 - unittest's name
-        super().startTestRun()
-        _report_outside(self, lambda: "import of the tests")
-
-    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        self._account(test)
-        super().startTest(test)
-
-    def addSkip(self, test: unittest.TestCase, reason: str) -> None:  # noqa: N802 - unittest's name
-        self._account(test)
-        super().addSkip(test, reason)
-
-    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
-        if self.found and self.wasSuccessful():
-            run = [test for test, kind in self.found.items() if self._was_run(test, kind)]
-            try:
-                verdicts.check_all_run(self.found, run)
-            except NotRunError as error:
-                self.addError(_Ended("tests that were not run"), (type(error), error, None))
-        super().stopTestRun()
-
-    @functools.cached_property
-    def _run(self) -> set[str]:
-        """The ids of the tests that were run or skipped, and of what was skipped as a whole."""
-        return set()
-
-    def add_itkit_notes(self, _test: object, notes: Any) -> None:
-        """Take what a worker has to tell at the end of the run: one of its events."""
-        if (current := environment.current()) is not None:
-            current.notes.add_all(notes)
-
-    def _account(self, test: unittest.TestCase) -> None:
-        self._run.add(test.id())
-        if self.has_workers and test.id() in self.found:
-            self._run.add(f"setUpClass ({_class_name(self.found[test.id()])})")
-
-    def _was_run(self, test: str, kind: type) -> bool:
-        groups = (f"setUpClass ({_class_name(kind)})", f"setUpModule ({kind.__module__})")
-        return not self._run.isdisjoint((test, *groups))
-
-    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        super().addError(test, err)
-        self._watch(test)
-
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        super().addFailure(test, err)
-        self._watch(test)
-
-    def _watch(self, test: unittest.TestCase) -> None:
-        current = environment.current()
-        if current is None or self.shouldStop:
-            return
-        try:
-            current.check_servers()
-        except ServiceUnavailableError:
-            self.stop()  # first: adding the error comes back here
-            super().addError(test, sys.exc_info())
-
-
-class _TestScope(_ServerWatch):
-    """Begins and ends the scope of each test in the environment."""
-
-    def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err, test)
-        super().addError(test, err)
-
-    def addFailure(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err, test)
-        super().addFailure(test, err)
-
-    def addSubTest(self, test: unittest.TestCase, subtest: Any, err: Any) -> None:  # noqa: N802 - unittest's name
-        _note_timeline(err, test)
-        super().addSubTest(test, subtest, err)
-
-    def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        _report_outside(self, lambda: f"between tests, before {test.id()}", type(test))
-        if (current := environment.current()) is not None:
-            current.begin_test(test.id(), getattr(test, _INDEX, None))
-            # The first to be added is the last to run, and what they raise is the test's.
-            sources = verdicts.sources_of(type(test))
-            test.addCleanup(current.check_test, sources)
-            test.addCleanup(_check_calls, test, current, sources)
-        super().startTest(test)
-
-    def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802 - unittest's name
-        if (current := environment.current()) is not None:
-            current.end_test()
-        super().stopTest(test)
-        self._report_late()
-
-    def stopTestRun(self) -> None:  # noqa: N802 - unittest's name
-        if (current := environment.current()) is not None:
-            for test, error in current.shut():
-                self.addError(_Ended(test), (type(error), error, None))
-        _report_outside(self, lambda: "after the tests")
-        self._report_late()
-        super().stopTestRun()
-
-    def _report_late(self) -> None:
-        for test, error in verdicts.late():
-            self.addError(_Ended(test), (type(error), error, None))
-
-
-def _check_calls(
-    test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
-) -> None:
-    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
-    current.check_calls(sources, has_passed=outcome is None or outcome.success)
-
-
-def _note_timeline(err: Any, test: unittest.TestCase) -> None:
-    """Have an error print what has left the process before it, and how to repeat its test."""
-    error, current = (err[1] if err is not None else None), environment.current()
-    if error is None or current is None or not boundary.current().test:
-        return
-    shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    if note := current.explained(shown, f"manage.py test {test.id()}", boundary.current()):
-        error.add_note(note)
-
-
-class _ClassScope(unittest.TestSuite):
-    """Begins the scope of each class, and tells what set-up and tear-down have swallowed."""
-
-    def _handleModuleFixture(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
-        super()._handleModuleFixture(test, result)  # type: ignore[misc]  # not in the stubs
-        _report_outside(result, lambda: f"setUpModule ({type(test).__module__})", type(test))
-
-    def _handleClassSetUp(self, test: unittest.TestCase, result: Any) -> None:  # noqa: N802 - unittest's name
-        if (current := environment.current()) is not None:
-            current.begin_class(_class_name(type(test)))
-        super()._handleClassSetUp(test, result)  # type: ignore[misc]  # not in the stubs
-        _report_outside(result, lambda: f"setUpClass ({_class_name(type(test))})", type(test))
-
-    def _tearDownPreviousClass(self, test: Any, result: Any) -> None:  # noqa: N802 - unittest's name
-        super()._tearDownPreviousClass(test, result)  # type: ignore[misc]  # not in the stubs
-        if (previous := getattr(result, "_previousTestClass", None)) is not None:
-            _report_outside(result, lambda: f"tearDownClass ({_class_name(previous)})", previous)
-
-    def _handleModuleTearDown(self, result: Any) -> None:  # noqa: N802 - unittest's name
-        super()._handleModuleTearDown(result)  # type: ignore[misc]  # not in the stubs
-        if (previous := getattr(result, "_previousTestClass", None)) is not None:
-            _report_outside(result, lambda: f"tearDownModule ({previous.__module__})", previous)
-
-
-def _class_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _report_outside(result: Any, where: Callable[[], str], kind: type | None = None) -> None:
-    """Report what was swallowed where no test was running, and of tests that have ended.
-
-    Args:
-        result: of the tests.
-        where: returns where it was, as unittest calls that; asked only if there is something.
-        kind: the class whose files are the test's own.
-    """
-    if environment.current() is None or boundary.current().test or boundary.is_quiet():
-        return
-    sources = verdicts.sources_of(kind) if kind else frozenset()
-    try:
-        verdicts.check(sources, where(), is_over=True)
-    except TestError as error:
-        result.addError(_ErrorHolder(where()), (type(error), error, None))
-    for test, late in verdicts.late():
-        result.addError(_Ended(test), (type(late), late, None))
-
-
-class _ScopedSuite(ParallelTestSuite):
-    """Runs the workers of a parallel suite inside of the environment.
-
-    Under spawn, Django pickles the functions below by their names, so they are of this module;
-    what the project's own suite has in their places is handed on to them.
-    """
-
-    @property
-    def init_worker(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
-        project = super().init_worker.__func__  # type: ignore[attr-defined]
-        return types.MethodType(functools.partial(_init_worker, project), self)
-
-    @property
-    def run_subsuite(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
-        project = super().run_subsuite.__func__  # type: ignore[attr-defined]
-        return types.MethodType(functools.partial(_run_subsuite, project), self)
-
-
-def _scoped_suite(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
-    return type("ScopedSuite", (_ScopedSuite, base), {})
-
-
-def _init_worker(project: Callable[..., None], *args: Any, **kwargs: Any) -> None:
-    """Attach a worker to the run, around what Django does to switch its databases."""
-    spawned = environment.current() is None
-    if spawned:
-        args = _set_up_spawned(*args)
-        environment.attach(names.MAIN_WORKER)
-    project(*args, **kwargs)
-    current = environment.current()
-    if current is not None:
-        number: int = django_runner._worker_id  # type: ignore[attr-defined]  # not in the stubs
-        current.enter_worker(names.worker_id(number))
-
-
-def _set_up_spawned(
-    counter: Any,
-    settings: Any = None,
-    serialized: Any = None,
-    process_setup: Any = None,
-    process_setup_args: Any = None,
-    *rest: Any,
-) -> tuple[Any, ...]:
-    """Load the project in a spawned worker, which Django does only after it has been attached.
-
-    Return the arguments of Django's own initializer without the set-up that is done already.
-    """
-    import django
-
-    if process_setup is not None:
-        process_setup(*(process_setup_args or ()))
-    django.setup()
-    return (counter, settings, serialized, None, None, *rest)
-
-
-def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
-    """Run one class of tests in a worker, with the scope of a test around each."""
-    runner_class, *rest = args
-    boundary.take_kept()  # a spawned worker has imported the tests, of which the run tells once
-    scoped = type("ScopedResult", (_TestScope, runner_class.resultclass), {})
-    index, events = project((functools.partial(runner_class, resultclass=scoped), *rest))
-    current = environment.current()
-    if current is not None and (taken := current.notes.take()):
-        events.append((_NOTES, 0, [tuple(note) for note in taken]))
-    return index, events

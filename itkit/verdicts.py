@@ -10,7 +10,8 @@ import gc
 import opcode
 import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from pathlib import Path
 from types import TracebackType
@@ -105,9 +106,85 @@ def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
         if len(missing) > len(shown):
             shown.append(f"  and {len(missing) - len(shown)} more")
         raise NotRunError(
-            f"{len(missing)} of the tests that were found were not run: the run was interrupted, or"
-            " a process that was to run them has ended.\n" + "\n".join(shown)
+            f"{len(missing)} of the tests that were found were not run: the run was interrupted, a"
+            " process that was to run them has ended, or they were run outside of the scope of a"
+            " test, which begins in unittest.TestCase.run() and in pytest's pytest_runtest_setup.\n"
+            + "\n".join(shown)
         )
+
+
+class Account:
+    """Which tests of a run were found, and for which of them a scope has begun.
+
+    Attributes:
+        found: the ids of all tests, each with its class; empty where nobody has selected any.
+        suite: the tests as they are to be run, in one process or in several.
+        follower: is told when a test begins, with its id and the result that it reports to, and
+            when it ends, with an empty id.
+        thread: that the running test is in.
+        is_checked: whether it was said already which tests were not run.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, type] = {}
+        self.suite: object = None
+        self.follower: Callable[[str, object], None] | None = None
+        self.thread = 0
+        self.is_checked = False
+        self._run: set[str] = set()
+        self._not_set_up: set[str] = set()
+
+    def begin(self, test: str, result: object) -> None:
+        """Note that a test begins."""
+        self.thread = threading.get_ident()
+        self._run.add(test)
+        if self.follower is not None:
+            self.follower(test, result)
+
+    def end(self, result: object) -> None:
+        """Note that the running test has ended."""
+        if self.follower is not None:
+            self.follower("", result)
+
+    def add(self, tests: Iterable[str]) -> None:
+        """Note that tests were run, or could not be, which is reported."""
+        self._run.update(tests)
+
+    def take_run(self) -> list[str]:
+        """Return the ids of these tests, once."""
+        taken = sorted(self._run)
+        self._run.clear()
+        return taken
+
+    def take_back(self, test: str) -> None:
+        """Note that a test was interrupted."""
+        self._run.discard(test)
+
+    def add_not_set_up(self, classes: Iterable[str]) -> None:
+        """Note that classes of tests were skipped, or have failed, as a whole."""
+        self._not_set_up.update(classes)
+
+    def take_not_set_up(self) -> list[str]:
+        """Return these classes, once."""
+        taken = sorted(self._not_set_up)
+        self._not_set_up.clear()
+        return taken
+
+    def check(self) -> None:
+        """Find out, once, whether all tests that were found were run.
+
+        Raises:
+            NotRunError: some were not; the message names them.
+        """
+        if not self.is_checked:
+            self.is_checked = True
+            left = {name for name, kind in self.found.items() if name_of(kind) in self._not_set_up}
+            check_all_run(self.found, self._run | left)
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a class as unittest prints it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def sources_of(test: type) -> frozenset[str]:

@@ -1,14 +1,9 @@
-"""Tests that were found and not run are an error, also after Ctrl-C and with workers that have died."""
-
-import os
-import signal
-import subprocess
+"""Tests that were found and not run are an error, also after Ctrl-C. Of workers: test_workers.py."""
 
 import pytest
 
 from tests.doors import write_tests
-from tests.projects import Project, Result, wait_until
-from tests.warm import Command
+from tests.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
 
@@ -24,9 +19,6 @@ TESTS = """
         def test_a(self):
             if "INTERRUPT" in os.environ:
                 os.kill(os.getpid(), signal.SIGINT)
-            if "DIE" in os.environ:
-                open("dying", "w").close()
-                os._exit(0)
 
 
     class B(SimpleTestCase):
@@ -87,19 +79,6 @@ def test_workers_of_django(project: Project, method: str):
     assert "that were not run" not in result.output
 
 
-@pytest.mark.slow
-def test_ctrl_c_after_a_worker_of_django_has_died(project: Project):
-    write_tests(project, TESTS)
-    process = project.start(
-        "manage.py", "test", "--integration", "--parallel", "2", DIE="1", START_METHOD="fork"
-    )
-    assert wait_until((project.path / "dying").exists)
-    result = _interrupted(process)
-
-    assert result.code == 1, result.output
-    assert "shop.tests.test_shop.A.test_a" in result.output
-
-
 def test_pytest_that_is_left_with_success(project: Project):
     project.write("conftest.py", """
         import pytest
@@ -122,16 +101,3 @@ def test_pytest_with_workers(project: Project):
     result = project.pytest("--integration", "-n", "2")
     assert result.code == 0, result.output
     assert project.pytest("--integration", "--collect-only", "-q").code == 0
-
-
-def _interrupted(process: "subprocess.Popen[str] | Command") -> Result:
-    """Press Ctrl-C, again if the command has not ended after a while, and return how it ended."""
-    for _ in range(5):
-        os.kill(process.pid, signal.SIGINT)
-        try:
-            output, _ = process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            continue
-        return Result(process.returncode, output)
-    process.kill()
-    raise AssertionError(f"not ended by Ctrl-C:\n{process.communicate()[0]}")
