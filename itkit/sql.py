@@ -9,9 +9,8 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Final
 
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import DEFAULT_DB_ALIAS
 
 from itkit import boundary, sites, transactions
@@ -75,56 +74,53 @@ class Ending(Crossing):
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """Record, within a block, what Django's connections send while a test runs."""
+    """Record, within a block, what Django's connections send while a test runs.
+
+    By classes, as a connection is another object in each thread and wherever a loop runs, and by
+    none of its ``execute_wrappers``, which are the project's: it may compare or clear them.
+    """
     with ExitStack() as releases:
-        releases.callback(connection_created.disconnect, _listen)
-        connection_created.connect(_listen)
-        for connection in connections.all(initialized_only=True):
-            _listen(connection)
+        releases.enter_context(_replaced("_execute_with_wrappers", _recording, CursorWrapper))
         for method, what in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK")):
             releases.enter_context(_replaced(method, _ending(what)))
         releases.enter_context(transactions.followed())
         releases.enter_context(_replaced("run_and_clear_commit_hooks", _hooking))
         yield
-    for connection in connections.all(initialized_only=True):
-        if _record in connection.execute_wrappers:
-            connection.execute_wrappers.remove(_record)
 
 
-def _listen(connection: BaseDatabaseWrapper, **_: Any) -> None:
-    # The first of them: execute_wrapper() takes the last away when it ends, whoever's that is.
-    if _record not in connection.execute_wrappers:
-        connection.execute_wrappers.insert(0, _record)
+def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what records a statement, and sends it by way of Django's ``execute_wrappers``."""
 
+    @wraps(execute)
+    def record(
+        self: Any,
+        sql: Any,
+        params: Any,
+        many: bool,  # noqa: FBT001 - as Django calls it
+        executor: Callable[..., Any],
+    ) -> Any:
+        timeline = boundary.own_timeline()
+        if not timeline.test:
+            return execute(self, sql, params, many, executor)
+        # Django makes the same text anew for each query; a test may send very many.
+        text = sys.intern(sql) if type(sql) is str else str(sql)
+        statement = Statement(_caller(), text, self.db.alias)
+        timeline.record(statement)
+        if timeline.has_ended and _WRITING.match(text):
+            statement.error = boundary.late(
+                f"{statement.name} was sent", statement.strand, statement.site
+            )
+            raise statement.error
+        transactions.note_statement(self.db, text)
+        try:
+            return execute(self, sql, params, many, executor)
+        except BaseException as error:
+            statement.error = error
+            raise
+        finally:
+            statement.duration = perf_counter() - statement.at
 
-def _record(
-    execute: Callable[..., Any],
-    sql: Any,
-    params: Any,
-    many: bool,  # noqa: FBT001 - as Django calls it
-    context: dict[str, Any],
-) -> Any:
-    """Record a statement: one of Django's ``execute_wrappers``."""
-    timeline = boundary.own_timeline()
-    if not timeline.test:
-        return execute(sql, params, many, context)
-    # Django makes the same text anew for each query; a test may send very many.
-    text = sys.intern(sql) if type(sql) is str else str(sql)
-    statement = Statement(_caller(), text, context["connection"].alias)
-    timeline.record(statement)
-    if timeline.has_ended and _WRITING.match(text):
-        statement.error = boundary.late(
-            f"{statement.name} was sent", statement.strand, statement.site
-        )
-        raise statement.error
-    transactions.note_statement(context["connection"], text)
-    try:
-        return execute(sql, params, many, context)
-    except BaseException as error:
-        statement.error = error
-        raise
-    finally:
-        statement.duration = perf_counter() - statement.at
+    return record
 
 
 def _ending(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -184,13 +180,17 @@ def _caller() -> FrameType:
 
 
 @contextmanager
-def _replaced(name: str, decorated: Callable[[Callable[..., Any]], Any]) -> Iterator[None]:
-    original = getattr(BaseDatabaseWrapper, name)
-    setattr(BaseDatabaseWrapper, name, decorated(original))
+def _replaced(
+    name: str,
+    decorated: Callable[[Callable[..., Any]], Any],
+    owner: type = BaseDatabaseWrapper,
+) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, decorated(original))
     try:
         yield
     finally:
-        setattr(BaseDatabaseWrapper, name, original)
+        setattr(owner, name, original)
 
 
 def _short(sql: str) -> str:

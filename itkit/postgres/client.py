@@ -13,7 +13,7 @@ def place_client(connection: BaseDatabaseWrapper) -> BaseDatabaseClient:
     It is mixed into the class that the connection has, so that what another backend adds there
     stays.
     """
-    kind = type("PlaceClient", (_PlaceClient, type(connection.client)), {})
+    kind = type("PlaceClient", (_PlaceClient, type(vars(connection)["client"])), {})
     return cast("BaseDatabaseClient", kind(connection))
 
 

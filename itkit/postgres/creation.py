@@ -44,7 +44,7 @@ def schema_creation(
     It is mixed into the class that the connection has, so that what another backend (PostGIS, a
     third-party one) adds there stays.
     """
-    base = type(connection.creation)
+    base = type(vars(connection)["creation"])
     kind = type("SchemaCreation", (_SchemaCreation, base), {"routing": routing, "url": url})
     return cast("BaseDatabaseCreation", kind(connection))
 
@@ -86,9 +86,10 @@ class _SchemaCreation(BaseDatabaseCreation):
     ) -> str:
         del autoclobber, keepdb  # a run's schema is always its own, and never stale
         close(self.connection)
-        self._lacking = self._provide(self.routing.worker, verbosity)
-        if self._lacking:
-            self.log(_no_clone(self.connection.alias, self._lacking))
+        lacking = self._provide(self.routing.worker, verbosity)
+        self.routing.lacking[self.connection.alias] = lacking
+        if lacking:
+            self.log(_no_clone(self.connection.alias, lacking))
             self._migrate_alone(self.routing.worker, verbosity)
         self._log_in()
         if serialize or (serialize is None and _SERIALIZES):
@@ -101,7 +102,7 @@ class _SchemaCreation(BaseDatabaseCreation):
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's signature
         del verbosity, keepdb
         worker = names.worker_id(suffix)
-        if self._lacking:
+        if self.routing.lacking[self.connection.alias]:
             self._migrate_alone(worker, verbosity=0)
         else:
             self.routing.in_background(partial(self._provide, worker, 0))

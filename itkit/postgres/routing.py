@@ -1,7 +1,7 @@
 """Route Django's connections to our server and schema.
 
 Everything is done to ``connection.settings_dict``, which all threads of the process share, and to
-``connection.creation`` and ``connection.client``: see ``creation`` and ``client``.
+``connection.creation`` and ``connection.client``: see ``routed``, ``creation`` and ``client``.
 """
 
 import copy
@@ -11,16 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from django.db import connections
-from django.db.backends.base.client import BaseDatabaseClient
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.creation import BaseDatabaseCreation
 
 from itkit import libpq, names
 from itkit.exceptions import EscapeError
-from itkit.postgres import client, creation, explain, outside, places, roles
+from itkit.postgres import client, creation, explain, outside, places, roles, routed
 from itkit.postgres.isolation import isolation
 from itkit.postgres.outside import Sight
 from itkit.postgres.reset import Reset, end_transaction
@@ -52,14 +52,6 @@ _inherited: list[object] = []
 """What a forked process must not close, not even by collecting it as garbage."""
 
 
-class _Original(NamedTuple):
-    """What a connection had before it was routed."""
-
-    settings: dict[str, Any]
-    creation: BaseDatabaseCreation
-    client: BaseDatabaseClient
-
-
 class Routing:
     """The Postgres aliases of one process, routed to the databases and schemas of a run.
 
@@ -73,6 +65,9 @@ class Routing:
             by the project's own role.
         snapshot: the server's data directory, and where a copy of it is to be put that has the
             templates and nothing of any test; None where none is wanted.
+
+    Attributes:
+        lacking: by alias, what a clone of its template would lack.
     """
 
     def __init__(
@@ -96,7 +91,8 @@ class Routing:
         self.secret = secret
         self.isolation = isolation(next(iter(databases.values()), ""), secret=secret)
         self._with_role: set[str] = set()  # the aliases whose places have one of their own
-        self._original: dict[str, _Original] = {}
+        self.lacking: dict[str, tuple[str, ...]] = {}
+        self._original: dict[str, dict[str, Any]] = {}  # the settings by alias
         self._resets: dict[str, Reset] = {}
         self._sights: dict[str, Sight] = {}  # by the URL of the home
         self._held: set[str] = set()
@@ -109,13 +105,8 @@ class Routing:
         for alias in self._databases:
             connection = connections[alias]
             creation.close(connection)
-            self._original[alias] = _Original(
-                copy.deepcopy(connection.settings_dict), connection.creation, connection.client
-            )
-        for alias, url in self._databases.items():
-            connection = connections[alias]
-            connection.creation = creation.schema_creation(connection, self, url)
-            connection.client = client.place_client(connection)
+            self._original[alias] = copy.deepcopy(connection.settings_dict)
+        routed.install(self._original, self._creation_of, client.place_client)
         for alias in self._databases if self.secret else ():
             with self.own_connection(alias) as own:
                 self.note_role(alias, has_role=roles.exists(own, self.place(alias, self.worker)))
@@ -157,15 +148,19 @@ class Routing:
         for sight in self._sights.values():
             sight.connection.close()
         self._sights.clear()
+        held: dict[str, dict[str, Any]] = {}
         while self._original:
             alias, original = self._original.popitem()
             connection = connections[alias]
             creation.close(connection)
             if alias not in self._held:
-                connection.creation = original.creation
-                connection.client = original.client
                 connection.settings_dict.clear()
-                connection.settings_dict.update(original.settings)
+                connection.settings_dict.update(original)
+            else:
+                held[alias] = original
+        self._original.update(held)
+        if not held:
+            routed.uninstall()
 
     def forget_connections(self) -> None:
         """Let a process that was just forked open connections of its own.
@@ -231,7 +226,7 @@ class Routing:
         server = parse(self._databases[alias], POSTGRES_SCHEMES)
         if role is not None:
             server = replace(server, user=role, password=roles.password(self.secret, role))
-        original = self._original[alias].settings
+        original = self._original[alias]
         kept = {
             name: value
             for name, value in original["OPTIONS"].items()
@@ -321,9 +316,12 @@ class Routing:
 
     def original_signature(self, alias: str) -> tuple[Any, ...]:
         """Return what told this alias' database from others before it was routed."""
-        settings = self._original[alias].settings
+        settings = self._original[alias]
         test_name = settings["TEST"]["NAME"] or f"test_{settings['NAME']}"
         return (settings["HOST"], settings["PORT"], settings["ENGINE"], test_name)
+
+    def _creation_of(self, connection: BaseDatabaseWrapper) -> BaseDatabaseCreation:
+        return creation.schema_creation(connection, self, self._databases[connection.alias])
 
     def _reset_of(self, alias: str, worker: str) -> Reset:
         place = self.place(alias, worker)
@@ -345,13 +343,12 @@ class Routing:
         return template or names.seed_schema(place)
 
     def _primary(self, alias: str) -> str:
-        mirrored = self._original[alias].settings["TEST"]["MIRROR"]
+        mirrored = self._original[alias]["TEST"]["MIRROR"]
         if mirrored:
             return self._primary(mirrored)
         signature = self.original_signature(alias)
         return next(
             name
             for name, original in self._original.items()
-            if not original.settings["TEST"]["MIRROR"]
-            and self.original_signature(name) == signature
+            if not original["TEST"]["MIRROR"] and self.original_signature(name) == signature
         )
