@@ -395,7 +395,7 @@ def test_python_m_unittest_is_no_run(project: Project) -> None:
 def test_test_cases_by_pytest(project: Project) -> None:
     write_tests(project, TESTS)
     project.write("shop/weather.py", WEATHER)
-    result = project.pytest("--integration")
+    result = project.pytest("--integration", "-rfE")
     failed = set(re.findall(r"FAILED .*?(test_[a-g]_\w+)", result.output))
     assert failed == {"test_c_swallows", "test_d_requires", "test_e_fails"}, result.output
     # What setUpClass has swallowed is an error of the first test of the class, which is skipped.
