@@ -187,7 +187,7 @@ class Project:
         self, path: Path, *, cache: Path, data_root: Path, warm: Server | None = None
     ) -> None:
         self.path = path
-        self._warm = warm
+        self.warm = warm
         self.data_root = data_root
         self._started: list[subprocess.Popen[str] | Command] = []
         self.env = environment(
@@ -219,8 +219,8 @@ class Project:
         environment = self.env | env
         if "ITKIT_POSTGRES_URL" in environment:
             environment = {"ITKIT_POSTGRES_KEEP": "0"} | environment
-        if self._warm is not None and self._warm.can_run(command, environment):
-            process = self._warm.start(command, self.path, environment)
+        if self.warm is not None and self.warm.can_run(command, environment):
+            process = self.warm.start(command, self.path, environment)
         else:
             process = self._start_plainly(command, environment)
         self._started.append(process)
