@@ -304,10 +304,11 @@ class Forking:
         self._selector.unregister(key.fileobj)
         os.close(key.fd)
         code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
-        if (proxy := self._proxies.pop(key.data, None)) is None:
-            self._requests.send(json.dumps({"ended": key.data, "code": code}).encode())
-        else:
-            with contextlib.suppress(ConnectionError):
+        proxy = self._proxies.pop(key.data, None)
+        with contextlib.suppress(ConnectionError):  # who has asked may have ended
+            if proxy is None:
+                self._requests.send(json.dumps({"ended": key.data, "code": code}).encode())
+            else:
                 proxy.send(str(code).encode())
 
 
