@@ -56,6 +56,22 @@ def postgres_url(servers: services.Services) -> str:
 
 
 @pytest.fixture(scope="session")
+def kept_url(cache_dir: Path) -> Iterator[str]:
+    """URL of a Postgres on which projects keep what they have migrated, for the runs after them.
+
+    No test looks at what is left on this one.
+    """
+    with directory() as root:
+        started = services.start(
+            [services.Need(kind="postgres", probe=postgres.probe)],
+            _options("embedded", cache_dir, root),
+        )
+        assert started.postgres is not None
+        yield started.postgres.url
+        started.stop()
+
+
+@pytest.fixture(scope="session")
 def system_url(cache_dir: Path) -> Iterator[str]:
     """URL of the machine's own Postgres, whose version is another one."""
     with directory() as root:
@@ -106,13 +122,14 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
 
 @pytest.fixture
 def shared_servers(request: pytest.FixtureRequest) -> None:
-    """Have a project's runs use the servers of the session, which halves the time of most runs.
+    """Have a project's runs use servers of the session, which keep what one of them has migrated.
 
     For modules that test something else than servers: ``pytest.mark.usefixtures``.
     """
     if "project" in request.fixturenames:
         project = request.getfixturevalue("project")
-        project.env["ITKIT_POSTGRES_URL"] = request.getfixturevalue("postgres_url")
+        project.kept_url = request.getfixturevalue("kept_url")
+        project.env["ITKIT_POSTGRES_URL"] = project.kept_url
         project.env["ITKIT_REDIS_URL"] = request.getfixturevalue("redis_url")
 
 

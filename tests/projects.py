@@ -189,6 +189,8 @@ class Project:
         self.path = path
         self.warm = warm
         self.data_root = data_root
+        self.kept_url = ""
+        """A Postgres on which this and other projects keep what they have migrated."""
         self._started: list[subprocess.Popen[str] | Command] = []
         self.env = environment(
             ITKIT_DATA_ROOT=str(self.data_root),
@@ -214,10 +216,10 @@ class Project:
     def start(self, *command: str, **env: str) -> "subprocess.Popen[str] | Command":
         """Start a Python command in the project's directory.
 
-        On a server that other tests use as well nothing is kept, if the test does not ask for it.
+        On a server that other tests look at nothing is kept, if the test does not ask for it.
         """
         environment = self.env | env
-        if "ITKIT_POSTGRES_URL" in environment:
+        if environment.get("ITKIT_POSTGRES_URL", self.kept_url) != self.kept_url:
             environment = {"ITKIT_POSTGRES_KEEP": "0"} | environment
         if self.warm is not None and self.warm.can_run(command, environment):
             process = self.warm.start(command, self.path, environment)
