@@ -1,6 +1,7 @@
 """Fixtures with real parts: servers of our own, and whole small projects."""
 
 import compileall
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ from tests.projects import Project, directory, environment, own_databases
 from tests.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
+
+
+def pytest_configure() -> None:
+    """Take the objects of pytest and Django out of those that itkit's fakes look through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
