@@ -1,6 +1,7 @@
 """Fixtures with real parts: servers of our own, and whole small projects."""
 
 import compileall
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,12 @@ from tests.projects import Project, directory, environment, own_databases
 from tests.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
+
+
+def pytest_configure() -> None:
+    """Take the objects of pytest and Django out of those that itkit's fakes look through."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +60,22 @@ def postgres_url(servers: services.Services) -> str:
     """URL of a Postgres whose maintenance database is free for tests."""
     assert servers.postgres is not None
     return servers.postgres.url
+
+
+@pytest.fixture(scope="session")
+def kept_url(cache_dir: Path) -> Iterator[str]:
+    """URL of a Postgres on which projects keep what they have migrated, for the runs after them.
+
+    No test looks at what is left on this one.
+    """
+    with directory() as root:
+        started = services.start(
+            [services.Need(kind="postgres", probe=postgres.probe)],
+            _options("embedded", cache_dir, root),
+        )
+        assert started.postgres is not None
+        yield started.postgres.url
+        started.stop()
 
 
 @pytest.fixture(scope="session")
@@ -106,13 +129,14 @@ def project(tmp_path: Path, cache_dir: Path, warm: Server | None) -> Iterator[Pr
 
 @pytest.fixture
 def shared_servers(request: pytest.FixtureRequest) -> None:
-    """Have a project's runs use the servers of the session, which halves the time of most runs.
+    """Have a project's runs use servers of the session, which keep what one of them has migrated.
 
     For modules that test something else than servers: ``pytest.mark.usefixtures``.
     """
     if "project" in request.fixturenames:
         project = request.getfixturevalue("project")
-        project.env["ITKIT_POSTGRES_URL"] = request.getfixturevalue("postgres_url")
+        project.kept_url = request.getfixturevalue("kept_url")
+        project.env["ITKIT_POSTGRES_URL"] = project.kept_url
         project.env["ITKIT_REDIS_URL"] = request.getfixturevalue("redis_url")
 
 

@@ -187,8 +187,10 @@ class Project:
         self, path: Path, *, cache: Path, data_root: Path, warm: Server | None = None
     ) -> None:
         self.path = path
-        self._warm = warm
+        self.warm = warm
         self.data_root = data_root
+        self.kept_url = ""
+        """A Postgres on which this and other projects keep what they have migrated."""
         self._started: list[subprocess.Popen[str] | Command] = []
         self.env = environment(
             ITKIT_DATA_ROOT=str(self.data_root),
@@ -214,13 +216,13 @@ class Project:
     def start(self, *command: str, **env: str) -> "subprocess.Popen[str] | Command":
         """Start a Python command in the project's directory.
 
-        On a server that other tests use as well nothing is kept, if the test does not ask for it.
+        On a server that other tests look at nothing is kept, if the test does not ask for it.
         """
         environment = self.env | env
-        if "ITKIT_POSTGRES_URL" in environment:
+        if environment.get("ITKIT_POSTGRES_URL", self.kept_url) != self.kept_url:
             environment = {"ITKIT_POSTGRES_KEEP": "0"} | environment
-        if self._warm is not None and self._warm.can_run(command, environment):
-            process = self._warm.start(command, self.path, environment)
+        if self.warm is not None and self.warm.can_run(command, environment):
+            process = self.warm.start(command, self.path, environment)
         else:
             process = self._start_plainly(command, environment)
         self._started.append(process)

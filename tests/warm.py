@@ -1,46 +1,83 @@
 """Commands of projects, run in forks of a Python that has imported Django and its like already.
 
-Half of what a small project's command takes is to import packages that are the same for all of
-them. One process for each process of pytest imports these and forks for each command. itkit, the
-project, and whatever has a plugin for pytest is imported by each command as ever, and everything
-that a command starts in turn is an ordinary process. With ``ITKIT_TEST_PLAIN=1`` the commands are
-ordinary processes as well: the gate tests the wheel so.
+Most of what a small project's command takes is to import packages that are the same for all of
+them. One process for each process of pytest imports these and forks for each command. itkit and
+the project are imported by each command as ever.
+
+What a command starts in turn by ``sys.executable`` is a fork as well, such as the workers of
+pytest-xdist. ``sys.executable`` is ``tests/proxy.py`` there: a process that asks for a fork, hands
+its signals on, ends as the fork does, and takes the fork along when it is killed. With
+``ITKIT_TEST_PLAIN=1`` all of them are ordinary processes: the gate tests the wheel so.
 
 This module is both ends: pytest imports it, and runs it as a script for the other one.
 """
 
+import atexit
 import contextlib
 import gc
 import importlib
 import json
+import marshal
 import os
 import random
 import runpy
 import selectors
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 IMPORTED = [
     *("_pytest.config", "_pytest.main", "_pytest.python", "_pytest.runner", "_pytest.terminal"),
-    *("asyncio", "concurrent.futures.thread", "django.contrib.postgres.fields"),
-    *("django.core.cache.backends.redis", "django.core.management", "django.core.serializers.json"),
+    *("asyncio", "concurrent.futures.thread", "dateutil.parser", "django.contrib.auth.hashers"),
+    *("django.contrib.auth.password_validation", "django.contrib.auth.signals"),
+    *("django.contrib.postgres.fields", "django.contrib.postgres.operations"),
+    *("django.contrib.postgres.signals", "django.contrib.staticfiles.storage"),
+    *("django.core.cache.backends.locmem", "django.core.cache.backends.redis"),
+    *("django.core.mail.backends.locmem", "django.core.management"),
+    *("django.core.management.commands.flush", "django.core.management.commands.makemigrations"),
+    *("django.core.management.commands.migrate", "django.core.management.commands.shell"),
+    *("django.core.management.commands.test", "django.core.serializers.json"),
+    *("django.db.backends.postgresql.base", "django.db.backends.sqlite3.base"),
+    *("django.db.migrations", "django.db.migrations.executor", "django.forms", "django.http"),
+    *("django.middleware.csrf", "django.shortcuts", "django.template", "django.test.runner"),
+    *("django.urls", "django.utils.translation.reloader", "django.views.generic", "filelock"),
     *(
-        "django.db.backends.postgresql.base",
-        "django.db.backends.sqlite3.base",
-        "django.db.migrations",
+        "multiprocessing.pool",
+        "multiprocessing.spawn",
+        "psycopg",
+        "psycopg.types.hstore",
+        "psycopg_pool",
+        "redis",
     ),
-    *("django.forms", "django.http", "django.template", "django.test.runner", "django.urls"),
-    *("django.views.generic", "filelock", "multiprocessing.pool", "psycopg"),
-    *("psycopg_pool", "redis", "rich.progress", "sqlparse", "tblib.pickling_support", "unittest"),
+    *("rich.progress", "sqlalchemy.orm", "sqlparse", "tarfile", "tblib.pickling_support"),
+    *("unittest", "valkey", "xml.etree.ElementTree"),
 ]
 """None of these reads settings, and none belongs to a distribution with a plugin for pytest."""
 
+REWRITTEN = {
+    "pytest_django": ["pytest_django.plugin", "pytest_django.live_server_helper"],
+    "xdist": ["xdist.dsession", "xdist.plugin", "xdist.scheduler", "xdist.workermanage"],
+    "faker": ["factory"],
+    "platformdirs": ["platformdirs.unix"],
+    "time_machine": ["time_machine"],
+}
+"""Modules by the package that pytest rewrites, as its distribution has a plugin for pytest."""
+
+_EXECUTABLE = """#!/bin/sh
+case "$1" in
+-[cmu] | -B | *.py) exec {python} -I -S {proxy} {python} {address} "$@" ;;
+*) exec {python} "$@" ;;
+esac
+"""
 _READ_AT_START = ("PYTHON", "LANG", "LC_")  # a Python that runs already does not read them again
 _MESSAGE = 1 << 20
 
@@ -109,11 +146,24 @@ class Server:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._ended: dict[int, int] = {}
         self._environment = _read_at_start(environment)
+        self._directory = Path(tempfile.mkdtemp(prefix="it-"))
+        self._directory.chmod(0o711)
+        executable = self._directory / "python"
+        address = self._directory / "socket"
+        proxy = Path(__file__).with_name("proxy.py")
+        words = {"python": sys.executable, "proxy": str(proxy), "address": str(address)}
+        executable.write_text(
+            _EXECUTABLE.format(**{name: shlex.quote(word) for name, word in words.items()})
+        )
+        executable.chmod(0o755)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(address))
+            listener.listen(64)
+            sockets = [theirs.fileno(), listener.fileno()]
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, __file__, str(executable), *map(str, sockets)],
+                pass_fds=sockets,
                 env={**environment},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -147,6 +197,7 @@ class Server:
         """End the process, which ends when nobody can ask it any more."""
         self._socket.close()
         self._process.wait()
+        shutil.rmtree(self._directory)
 
     def _note(self, answer: dict[str, int]) -> None:
         self._ended[answer["ended"]] = answer["code"]
@@ -166,41 +217,115 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in environment.items() if name.startswith(_READ_AT_START)}
 
 
-def serve(requests: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request; return it in the fork, and None when nobody asks any more."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(requests, selectors.EVENT_READ)
+class Forking:
+    """The process that forks.
+
+    Args:
+        executable: what is ``sys.executable`` in the forks.
+        requests: socket by which the process of pytest asks for forks, and is told how they end.
+        listener: socket to which each ``tests/proxy.py`` connects, which asks for one.
+    """
+
+    def __init__(self, executable: str, requests: socket.socket, listener: socket.socket) -> None:
+        self._executable = executable
+        self._requests = requests
+        self._listener = listener
+        self._environment = _read_at_start(os.environ)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(requests, selectors.EVENT_READ)
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._proxies: dict[int, socket.socket] = {}  # by process id of the fork
+
+    def serve(self) -> dict[str, Any] | None:
+        """Fork for each request; return it in the fork, and None when nobody asks any more."""
         while True:
-            for key, _ in selector.select():
-                if key.fileobj is not requests:
-                    requests.send(json.dumps(_reaped(selector, key)).encode())
-                    continue
-                message, descriptors, _, _ = socket.recv_fds(requests, _MESSAGE, 1)
-                if not message:
-                    return None
-                pid = os.fork()
-                if pid == 0:
-                    for other in selector.get_map().values():
-                        os.close(other.fd)
-                    requests.detach()
-                    return {**json.loads(message), "output": descriptors[0]}
-                os.close(descriptors[0])
-                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-                requests.send(json.dumps({"pid": pid}).encode())
+            for key, _ in self._selector.select():
+                forked = None
+                if isinstance(key.fileobj, int):
+                    self._reap(key)
+                elif key.fileobj is self._listener:
+                    self._selector.register(self._listener.accept()[0], selectors.EVENT_READ)
+                elif key.fileobj is not self._requests:
+                    forked = self._answer(key.fileobj)
+                else:
+                    message, descriptors, _, _ = socket.recv_fds(self._requests, _MESSAGE, 1)
+                    if not message:
+                        return None
+                    forked = self._fork(json.loads(message), {1: descriptors[0], 2: descriptors[0]})
+                if forked is not None:
+                    return forked
+
+    def _answer(self, proxy: Any) -> dict[str, Any] | None:
+        """Fork for who will stand for the fork; kill the fork of one that has gone."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(proxy, _MESSAGE, 3)
+        except ConnectionError:
+            message, descriptors = b"", []
+        if message:
+            request = marshal.loads(message)
+            request["command"] = _understood(request["command"])
+            if request["command"] and _read_at_start(request["environment"]) == self._environment:
+                return self._fork(request, dict(enumerate(descriptors)), proxy)
+            for descriptor in descriptors:
+                os.close(descriptor)
+        for pid in [pid for pid, other in self._proxies.items() if other is proxy]:
+            del self._proxies[pid]
+            os.kill(pid, signal.SIGKILL)
+        self._selector.unregister(proxy)
+        proxy.close()
+        return None
+
+    def _fork(
+        self,
+        request: dict[str, Any],
+        descriptors: dict[int, int],
+        proxy: socket.socket | None = None,
+    ) -> dict[str, Any] | None:
+        pid = os.fork()
+        if pid == 0:
+            for other in list(self._selector.get_map().values()):
+                if isinstance(other.fileobj, socket.socket):
+                    other.fileobj.close()
+                else:
+                    os.close(other.fd)
+            self._selector.close()
+            return {**request, "descriptors": descriptors, "executable": self._executable}
+        for descriptor in {*descriptors.values()}:
+            os.close(descriptor)
+        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+        if proxy is None:
+            self._requests.send(json.dumps({"pid": pid}).encode())
+        else:
+            self._proxies[pid] = proxy
+            proxy.send(str(pid).encode())
+        return None
+
+    def _reap(self, key: selectors.SelectorKey) -> None:
+        self._selector.unregister(key.fileobj)
+        os.close(key.fd)
+        code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
+        proxy = self._proxies.pop(key.data, None)
+        with contextlib.suppress(ConnectionError):  # who has asked may have ended
+            if proxy is None:
+                self._requests.send(json.dumps({"ended": key.data, "code": code}).encode())
+            else:
+                proxy.send(str(code).encode())
 
 
-def _reaped(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> dict[str, int]:
-    selector.unregister(key.fileobj)
-    os.close(key.fd)
-    _, status = os.waitpid(key.data, 0)
-    return {"ended": key.data, "code": os.waitstatus_to_exitcode(status)}
+def _understood(command: list[str]) -> list[str] | None:
+    """Return what Python is to run, without the options of Python's that make no difference."""
+    while command and command[0] in {"-u", "-B"}:
+        command = command[1:]
+    is_known = command and (command[0] in {"-c", "-m"} or command[0].endswith(".py"))
+    return command if is_known else None
 
 
 def become(request: dict[str, Any]) -> None:
     """Turn into the process that a shell would have started."""
-    os.dup2(request["output"], 1)
-    os.dup2(request["output"], 2)
-    os.close(request["output"])
+    for number, descriptor in request["descriptors"].items():
+        os.dup2(descriptor, number)
+    for descriptor in {*request["descriptors"].values()} - {0, 1, 2}:
+        os.close(descriptor)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -208,28 +333,102 @@ def become(request: dict[str, Any]) -> None:
     random.seed()
     if (process := sys.modules.get("multiprocessing.process")) is not None:
         process.ORIGINAL_DIR = request["cwd"]  # type: ignore[attr-defined]
-    sys.path[0] = request["cwd"]
+    sys.executable = request["executable"]
+    command = request["command"]
+    sys.path[0] = {
+        "-c": "",
+        "-m": request["cwd"],
+    }.get(command[0], str(Path(command[0]).absolute().parent))
+    if "proxy" in request:
+        os.umask(request["umask"])
+        if request["leads"]:
+            os.setsid()
+        _take_parent_of(request["proxy"])
 
 
-def forked(descriptor: int) -> dict[str, Any] | None:
-    """Import what is the same for all commands; return the request of each fork, in the fork."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _take_parent_of(proxy: int) -> None:
+    """Have the parent of this process be that of another one, until this forks in turn."""
+    getppid = os.getppid
+
+    def parent() -> int:
+        try:
+            stat = Path(f"/proc/{proxy}/stat").read_text()
+        except OSError:
+            return 1
+        return int(stat.rpartition(")")[2].split()[1])
+
+    os.getppid = parent
+    os.register_at_fork(after_in_child=lambda: setattr(os, "getppid", getppid))
+
+
+def import_all() -> None:
+    """Import what is the same for all commands."""
     for name in IMPORTED:
         importlib.import_module(name)
+    from _pytest import assertion, config
+
+    configuration = config.get_config()
+    hook = assertion.install_importhook(configuration)
+    hook.mark_rewrite(*REWRITTEN)
+    for names in REWRITTEN.values():
+        for name in names:
+            importlib.import_module(name)
+    configuration._ensure_unconfigure()
+
+
+def forked(executable: str, *descriptors: str) -> dict[str, Any] | None:
+    """Import what is the same for all commands; return the request of each fork, in the fork."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import_all()
     gc.collect()
     gc.freeze()  # a collection in a fork would copy all of these pages
-    request = serve(socket.socket(fileno=descriptor))
+    requests, listener = (socket.socket(fileno=int(number)) for number in descriptors)
+    request = Forking(executable, requests, listener).serve()
     if request is not None:
         become(request)
     return request
 
 
-if __name__ == "__main__" and (_request := forked(int(sys.argv[1]))) is not None:
+class End:
+    """The end of a command, which does without that of thousands of modules.
+
+    What Python does before it takes its modules apart is done as ever: it waits for threads, calls
+    what is registered, and writes what it has buffered.
+    """
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+        atexit.register(self._exit)  # the first to be registered is the last to be called
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, SystemExit):
+            self._code = {None: 0}.get(error.code, error.code if isinstance(error.code, int) else 1)
+        elif not isinstance(error, KeyboardInterrupt):  # which ends by the signal
+            self._code = int(error is not None)
+
+    def _exit(self) -> None:
+        if self._code is None:
+            return
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(self._code & 0xFF)
+
+
+if __name__ == "__main__" and (_end := End()) and (_request := forked(*sys.argv[1:])) is not None:
     # Here and not in a function, so that a command ends as any Python does.
     _command = _request["command"]
-    if _command[0] == "-m":
-        sys.argv = _command[1:]
-        runpy.run_module(_command[1], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = _command
-        runpy.run_path(str(Path(_command[0]).absolute()), run_name="__main__")
+    with _end:
+        if _command[0] == "-m":
+            sys.argv = _command[1:]
+            runpy.run_module(_command[1], run_name="__main__", alter_sys=True)
+        elif _command[0] == "-c":
+            sys.argv = ["-c", *_command[2:]]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            exec(compile(_command[1], "<string>", "exec"), vars(sys.modules["__main__"]))
+        else:
+            sys.argv = _command
+            runpy.run_path(str(Path(_command[0]).absolute()), run_name="__main__")
