@@ -180,7 +180,8 @@ class Project:
         path: of the directory, which is empty.
         cache: directory of itkit's cache.
         data_root: directory for itkit's servers.
-        warm: what runs the commands where it can; without it each is a process of its own.
+        warm: what runs the commands where it can; without it each is a process of its own, as a
+            test needs of which process another is a child, or how an interpreter ends.
     """
 
     def __init__(
