@@ -122,7 +122,7 @@ def _refuse_production(using: str) -> None:
 
 @contextmanager
 def _test_database() -> Iterator[None]:
-    environment.start()
+    environment.start().leaving.status = 0  # there are no tests that would not be run
     try:
         runner: Any = DiscoverRunner(verbosity=0, interactive=False)
         runner.setup_test_environment()

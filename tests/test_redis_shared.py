@@ -10,7 +10,7 @@ from tests import redis_server
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
-pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
+pytestmark = pytest.mark.usefixtures("shared_servers")
 
 TESTS = """
     import asyncio

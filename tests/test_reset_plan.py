@@ -20,7 +20,7 @@ from itkit.postgres.reset import Reset
 from itkit.postgres.server import Connection, connect, value
 from itkit.postgres.sessions import Sessions
 from itkit.urls import POSTGRES_SCHEMES, parse
-from tests.projects import after
+from tests.projects import after, wait_until
 
 SCHEMA, SEEDS, TESTS = "reset_plan", "reset_plan_seeds", "reset tests"
 State = dict[str, object]
@@ -501,6 +501,7 @@ def test_a_new_reset_knows_nothing_of_an_earlier_one(place: Place) -> None:
     seeded = place.seeded(FRUIT)
     place.takes_back(seeded, "DELETE FROM fruit")
     place.reset.close()
+    assert wait_until(lambda: not place.sessions())  # the server hears of it a moment later
     place.takes_back(seeded, "UPDATE fruit SET name = name || '!'")
 
 
