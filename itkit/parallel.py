@@ -116,7 +116,7 @@ class _WatchedSuite(ParallelTestSuite):
                 for happened in running:
                     report.add(happened)
                     if result.shouldStop:
-                        break
+                        workers.stop()
         finally:
             vars(result).pop("stop", None)
         report.take_back()

@@ -137,7 +137,10 @@ class Workers:
         self._waking.settimeout(0)
 
     def stop(self) -> None:
-        """End ``run()``, whatever is being worked on; a signal's handler may call this."""
+        """End ``run()``, whatever is being worked on; a signal's handler may call this.
+
+        What has happened until then is told.
+        """
         self._is_stopped = True
         with suppress(OSError):  # it is full, so it wakes anyhow; or the run is over
             self._waking.send(b"s")
@@ -155,13 +158,19 @@ class Workers:
             for number in range(1, self._count + 1):
                 self._start(number)
             while self._is_at_work() and not self._is_stopped:
-                for key, events in self._selector.select():
-                    if key.data is not None:
-                        worker, is_end = key.data
-                        yield from self._handle(worker, events, is_end=is_end)
+                yield from self._handle_events(self._selector.select())
+            if self._is_stopped:
+                # What has happened before that is told: that a worker has died, say.
+                yield from self._handle_events(self._selector.select(0))
             is_over = not self._is_stopped
         finally:
             self._close(is_over=is_over)
+
+    def _handle_events(self, found: list[tuple[selectors.SelectorKey, int]]) -> Iterator[Happened]:
+        for key, events in found:
+            if key.data is not None:
+                worker, is_end = key.data
+                yield from self._handle(worker, events, is_end=is_end)
 
     def _is_at_work(self) -> bool:
         alive = [worker for worker in self._workers if not worker.has_ended]

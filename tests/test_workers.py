@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -268,12 +269,15 @@ def test_ctrl_c_after_a_death(method: str, targets: str, project: Project) -> No
 
 
 def _workers(command: psutil.Process) -> list[psutil.Process]:
-    return [
-        child
-        for child in command.children()
-        if child.status() != psutil.STATUS_ZOMBIE
-        and ("spawn_main" in " ".join(child.cmdline()) or child.cmdline() == command.cmdline())
-    ]
+    """Return the workers that have not ended; one that is about to has no command line any more."""
+    kinds = ([], command.cmdline())
+    found = []
+    for child in command.children():
+        with suppress(psutil.NoSuchProcess):
+            is_ours = child.cmdline() in kinds or "spawn_main" in " ".join(child.cmdline())
+            if is_ours and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
 
 
 def test_workers_of_pytest_that_die(project: Project) -> None:
