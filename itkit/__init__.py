@@ -27,7 +27,9 @@ from itkit.exceptions import (
     ObservationError,
     OpenTransactionError,
     OrderError,
+    ProcessLeftError,
     RelayError,
+    ScopeError,
     ServiceUnavailableError,
     SwallowedError,
     TaskCrashError,
@@ -38,6 +40,7 @@ from itkit.exceptions import (
     UnknownMethodError,
     UnprogrammedReturnError,
     UnusedAnswerError,
+    WorkerError,
 )
 
 if TYPE_CHECKING:
@@ -45,8 +48,11 @@ if TYPE_CHECKING:
     from itkit.data import TestDataManager, scenario
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
     from itkit.observation import Observation, observe
+    from itkit.registry import Registry as Backends
+    from itkit.timeline import TimelineReader as Timeline
 
 __all__ = [
+    "Backends",
     "BindingError",
     "Call",
     "CallMismatchError",
@@ -71,35 +77,41 @@ __all__ = [
     "ObservationError",
     "OpenTransactionError",
     "OrderError",
+    "ProcessLeftError",
     "RecordingFake",
     "RelayError",
+    "ScopeError",
     "ServiceUnavailableError",
     "SwallowedError",
     "TaskCrashError",
     "TestContainer",
     "TestDataManager",
     "TestError",
+    "Timeline",
     "UnexpectedCallError",
     "UnknownAliasError",
     "UnknownBackendError",
     "UnknownMethodError",
     "UnprogrammedReturnError",
     "UnusedAnswerError",
+    "WorkerError",
     "observe",
     "scenario",
 ]
 
 # Every pytest of the machine imports this package for its plugin; these would load the ORM.
 _LAZY = {
-    "Call": "itkit.fakes",
-    "Handle": "itkit.fakes",
-    "MethodHandle": "itkit.fakes",
-    "Observation": "itkit.observation",
-    "RecordingFake": "itkit.fakes",
-    "TestContainer": "itkit.container",
-    "TestDataManager": "itkit.data",
-    "observe": "itkit.observation",
-    "scenario": "itkit.data",
+    "Backends": ("itkit.registry", "Registry"),
+    "Call": ("itkit.fakes", "Call"),
+    "Handle": ("itkit.fakes", "Handle"),
+    "MethodHandle": ("itkit.fakes", "MethodHandle"),
+    "Observation": ("itkit.observation", "Observation"),
+    "RecordingFake": ("itkit.fakes", "RecordingFake"),
+    "TestContainer": ("itkit.container", "TestContainer"),
+    "TestDataManager": ("itkit.data", "TestDataManager"),
+    "Timeline": ("itkit.timeline", "TimelineReader"),
+    "observe": ("itkit.observation", "observe"),
+    "scenario": ("itkit.data", "scenario"),
 }
 
 
@@ -107,4 +119,5 @@ def __getattr__(name: str) -> object:
     """Import a name on its first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    module, own_name = _LAZY[name]
+    return getattr(import_module(module), own_name)

@@ -41,10 +41,17 @@ OUR_SCHEMAS: Final = (
     rf"|{_FINGERPRINT}_(template|script|kept_[0-9a-f]{{8}})|ext|seeds(_[0-9a-f]{{8}})?)$"
 )
 """The names of all schemas of itkit's, as a regular expression of Postgres."""
+NO_SERVER: Final = "no database server answers there; this brings one, for the tests only:"
+"""What is said, without ``--integration``, of a connection that is refused; a command follows."""
 _OUR_DATABASE = re.compile(r"itkit_tests_(?:[a-z0-9_]+_)?[0-9a-f]{8}")
 _LONGEST_PART: Final = 30  # of a database's own name; Postgres cuts names at 63 bytes
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
 _OUR_USER = re.compile(rf"itkit_(?P<run>{_RUN})_{_WORKER}")
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an error of a database's client says that no server answers."""
+    return "Connection refused" in text or "No such file or directory" in text
 
 
 def new_run_id() -> str:

@@ -264,13 +264,22 @@ class IntegrationPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Show what has left the process before a failure.
+        """Show what has left the process before a failure, and what there is to do about it.
 
         End the session when a test fails because a server has died: all others would too.
         """
+        error = call.excinfo.value if call.excinfo is not None else None
+        if error is not None and self._environment is not None:
+            from itkit import sites
+            from itkit.exceptions import TestError
+
+            if isinstance(error, TestError):
+                sites.end_in_own_code(error)
         report = yield
+        if report.failed and not self._is_on and _has_no_server(error):
+            report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
         if report.failed and self._environment is not None:
             from itkit import boundary
             from itkit.exceptions import ServiceUnavailableError
@@ -402,6 +411,17 @@ class IntegrationPlugin:
                 pytrace=False,
             )
         return self._environment
+
+
+def _has_no_server(error: BaseException | None) -> bool:
+    """Whether an error comes of one of Django that says that no database server answers."""
+    while error is not None:
+        kind = type(error)
+        is_operational = (kind.__module__, kind.__name__) == ("django.db.utils", "OperationalError")
+        if is_operational and names.is_refusal(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sources(item: pytest.Item) -> frozenset[str]:

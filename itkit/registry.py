@@ -171,6 +171,9 @@ class Registry:
             {backend.setting for backend in faked if backend.setting is not None},
         )
 
+    def __repr__(self) -> str:
+        return f"<Backends: {', '.join(self._backends) or 'none'}>"
+
     @classmethod
     def from_settings(cls) -> "Registry":
         """Make the registry that ``ITKIT["BACKENDS"]`` describes; nothing is swapped yet.

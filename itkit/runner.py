@@ -11,6 +11,7 @@ import unittest
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from django.db.utils import OperationalError
 from django.test import runner as django_runner
 from django.test.runner import DiscoverRunner
 
@@ -81,7 +82,12 @@ class IntegrationRunnerMixin(_Runner):
         """Create the test databases, the workers' side by side."""
         current = environment.current()
         if current is None:
-            return super().setup_databases(**kwargs)
+            try:
+                return super().setup_databases(**kwargs)
+            except OperationalError as error:
+                if names.is_refusal(str(error)):
+                    error.add_note(f"itkit: {names.NO_SERVER} manage.py test --integration")
+                raise
         try:
             created = super().setup_databases(**kwargs)
             current.finish_databases()

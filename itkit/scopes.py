@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from django.test import SimpleTestCase
 
-from itkit import boundary, environment, verdicts
+from itkit import boundary, environment, sites, verdicts
 from itkit.exceptions import (
     NotRunError,
     ScopeError,
@@ -353,6 +353,7 @@ def _telling(
     is_sent = hasattr(result, "check_picklable")  # Django's result in a worker
 
     def add(test: Any, err: Any, *args: Any) -> None:
+        _shorten(err)
         if name != "addExpectedFailure":
             _note_timeline(err, test)
         original(test, _sendable(err) if is_sent else err, *args)
@@ -362,6 +363,7 @@ def _telling(
 
     def add_subtest(test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
+            _shorten(err)
             _note_timeline(err, test)
         if err is None or not is_sent:
             original(test, subtest, err)
@@ -401,6 +403,12 @@ def _note_timeline(err: Any, test: Any) -> None:
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
     if note := current.explained(shown, f"manage.py test {test.id()}", boundary.current()):
         error.add_note(note)
+
+
+def _shorten(err: Any) -> None:
+    """Have an error of a test's author show his line last, and not what is inside of itkit."""
+    if isinstance(err[1], TestError):
+        sites.end_in_own_code(err[1])
 
 
 def _sendable(err: Any) -> Any:

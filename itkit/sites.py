@@ -70,6 +70,26 @@ def outside_of_libraries(frame: FrameType) -> FrameType | None:
     return found
 
 
+def end_in_own_code(error: BaseException) -> None:
+    """Cut the traceback of an error behind the line of a user's own code that has called itkit.
+
+    Nothing is cut where something else has called it, such as a library on behalf of that code.
+
+    Args:
+        error: whose message says all that there is to say.
+    """
+    found, step = None, error.__traceback__
+    while step is not None:
+        if is_own_file(step.tb_frame.f_globals.get("__file__")):
+            found = step
+        step = step.tb_next
+    called = found.tb_next if found is not None else None
+    while called is not None and called.tb_frame.f_globals.get("__name__") == "contextlib":
+        called = called.tb_next
+    if found is not None and called is not None and _is_ours(called.tb_frame):
+        found.tb_next = None
+
+
 def is_own_code(function: Any) -> bool:
     """Tell whether a function is a user's own: neither itkit's nor what is installed."""
     namespace = getattr(function, "__globals__", None)

@@ -103,6 +103,11 @@ class TestDataManager:
         self._explanation = Explanation()
         self._watch = Watch(leaks, using)
 
+    def __repr__(self) -> str:
+        counts = Counter(row.model._meta.label for row in self._tracked)
+        rows = ", ".join(f"{count} of {label}" for label, count in counts.items())
+        return f"<{type(self).__name__}: {rows or 'no rows'}>"
+
     @overload
     def create(self, what: type[M], /, *states: str, **values: Any) -> M: ...
     @overload

@@ -3,8 +3,13 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Final
 
+from django.apps import apps
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.state import ProjectState
 from django.db.utils import DatabaseError
 from psycopg.errors import InsufficientPrivilege
 
@@ -15,6 +20,9 @@ _NEEDS_ICU: Final = re.compile(
 )
 _DENIED: Final = re.compile(
     r"InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)"
+)
+_MISSING: Final = re.compile(
+    r"UndefinedTable|UndefinedColumn|\b(relation|column) .* does not exist"
 )
 _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
@@ -35,6 +43,29 @@ def denied(shown: str, reach: str, wider: str) -> str:
         " else: neither other schemas and databases nor what only a superuser may do. A project"
         f" whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment{wider}."
     )
+
+
+def unmigrated(shown: str) -> str:
+    """Return what to do where a failure says that the database lacks what the models have.
+
+    Args:
+        shown: what is printed of the test's failure.
+    """
+    labels = _without_migration() if _MISSING.search(shown) else ()
+    if not labels:
+        return ""
+    return (
+        f"The models of {', '.join(labels)} have changes for which there is no migration, and the"
+        f" tests' database is what the migrations make: manage.py makemigrations {' '.join(labels)}"
+    )
+
+
+@cache
+def _without_migration() -> tuple[str, ...]:
+    """Return the labels of the applications that ``makemigrations`` would write something for."""
+    loader = MigrationLoader(None)
+    detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
+    return tuple(sorted(detector.changes(graph=loader.graph)))
 
 
 def denial(error: BaseException) -> str:

@@ -222,14 +222,17 @@ class Routing:
         self._lead()
 
     def explained(self, shown: str) -> str:
-        """Return what to do about what the server has denied a test; nothing where it has not.
+        """Return what to do about what the server has denied a test, or does not have.
 
         Args:
             shown: what is printed of the test's failure.
         """
-        if not self._with_role:
+        if not self._databases:
             return ""
-        return explain.denied(shown, self.isolation.reach, self.isolation.wider)
+        denied = ""
+        if self._with_role:
+            denied = explain.denied(shown, self.isolation.reach, self.isolation.wider)
+        return denied or (explain.unmigrated(shown) if self.migrate else "")
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
         """Return the settings that take an alias to a worker's place."""
