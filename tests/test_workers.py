@@ -20,6 +20,7 @@ TESTS = """
     import time
     import unittest
 
+    import psutil
     from django.core.cache import cache
     from django.test import SimpleTestCase
     from itkit.test import IntegrationTestCase
@@ -68,11 +69,13 @@ TESTS = """
 
     class HasChild(Dying):
         def die(self):
-            if os.fork() == 0:  # which has the files of its parent, and outlives it
+            command = psutil.Process(os.getppid())
+            if os.fork() == 0:  # which has the files of its parent, and outlives it and the run
                 os.close(1)
                 os.close(2)
                 open(f"child-{os.getpid()}", "w").close()
-                time.sleep(60)
+                while command.is_running() and command.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.05)
                 os._exit(0)
             while not any(name.startswith("child-") for name in os.listdir()):
                 time.sleep(0.01)
