@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.cache import caches
+from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, transaction
 from django.db.models.signals import post_migrate
@@ -22,13 +23,21 @@ _MODELS: Final = (("contenttypes", "ContentType"), ("sites", "Site"))
 """Django's models whose managers keep rows in the process."""
 
 
-def in_memory() -> list[str]:
-    """Return the aliases of ``CACHES`` that keep their values in the memory of this process."""
+def aliases_of(kind: type[BaseCache]) -> list[str]:
+    """Return the aliases of ``CACHES`` whose backend is a class of this kind."""
+    backends = {
+        alias: import_string(str(cache["BACKEND"])) for alias, cache in settings.CACHES.items()
+    }
     return [
         alias
-        for alias, cache in settings.CACHES.items()
-        if issubclass(import_string(str(cache["BACKEND"])), LocMemCache)
+        for alias, backend in backends.items()
+        if isinstance(backend, type) and issubclass(backend, kind)
     ]
+
+
+def in_memory() -> list[str]:
+    """Return the aliases of ``CACHES`` that keep their values in the memory of this process."""
+    return aliases_of(LocMemCache)
 
 
 def clear(aliases: list[str]) -> None:

@@ -21,14 +21,13 @@ _EPHEMERAL: Final = 32768
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
-def shut(is_allowed: Callable[[str, int], bool] | None = None) -> list[str]:
+def shut(is_allowed: Callable[[str, int], bool]) -> list[str]:
     """Shut those to servers that the settings name on this machine, and those out of it.
 
     To be called before itkit connects to anything.
 
     Args:
-        is_allowed: tells whether a host and port of another machine may be reached; without it
-            such connections stay.
+        is_allowed: returns whether the tests may connect to a host and port of another machine.
 
     Returns:
         Where they led to. What Django has opened is closed, and not told.
@@ -56,7 +55,7 @@ def _descriptors() -> Iterator[int]:
 def _place(
     connection: socket.socket,
     named: dict[addresses.Key, str],
-    is_allowed: Callable[[str, int], bool] | None,
+    is_allowed: Callable[[str, int], bool],
 ) -> str | None:
     """Return where a connection leads that is to be shut; None where it may stay."""
     peer = connection.getpeername()
@@ -68,6 +67,6 @@ def _place(
     if addresses.is_local(host):
         return named.get(port)
     is_client = port < _EPHEMERAL <= connection.getsockname()[1]
-    if is_client and is_allowed is not None and not is_allowed(host, port):
+    if is_client and not is_allowed(host, port):
         return f"{host}:{port}"
     return None

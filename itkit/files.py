@@ -6,16 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.cache.backends.filebased import FileBasedCache
-from django.utils.module_loading import import_string
+
+from itkit import caches
 
 
 def aliases() -> list[str]:
     """Return the aliases of ``CACHES`` that keep their values in files."""
-    return [
-        alias for alias, cache in settings.CACHES.items() if _is_in_files(str(cache["BACKEND"]))
-    ]
+    return caches.aliases_of(FileBasedCache)
 
 
 class Files:
@@ -68,8 +66,3 @@ class Files:
 
 def _remember(cache: FileBasedCache, directory: str) -> None:
     vars(cache)["_dir"] = directory
-
-
-def _is_in_files(backend: str) -> bool:
-    kind = import_string(backend)
-    return isinstance(kind, type) and issubclass(kind, FileBasedCache)

@@ -124,7 +124,7 @@ class _WatchedSuite(ParallelTestSuite):
 
 
 class _Report:
-    """Tells a result what the workers do.
+    """Adds what happens in the workers to the result of the main process.
 
     Args:
         suite: that they run.
@@ -240,12 +240,12 @@ def _work(project: Callable[[Any], Any], tell: Tell, args: tuple[Any, ...]) -> A
 
 
 class _Stream:
-    """Tells the main process of each test that begins or ends, with the results until then.
+    """Sends the main process each test that begins or ends, with the results until then.
 
-    Otherwise those of a class would be lost with the worker that dies before the end of it.
+    Otherwise the results of a class would be lost with a worker that dies before the class ends.
 
     Args:
-        tell: tells it.
+        tell: sends something to the main process.
         has_results: whether to send the results as well.
 
     Attributes:
@@ -318,5 +318,5 @@ def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
     current = environment.current()
     if current is not None:
         notes = [tuple(note) for note in current.notes.take()]
-        events.append((_END, current.account.take_run(), current.account.take_not_set_up(), notes))
+        events.append((_END, *current.account.take(), notes))
     return index, events

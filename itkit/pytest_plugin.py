@@ -253,7 +253,7 @@ class IntegrationPlugin:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Tell what is no error, once for each place."""
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
-        # With -q pytest prints no header, and a server that was passed over has to be told.
+        # pytest prints no header with -q, and the user has to know which server was passed over.
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []

@@ -11,7 +11,7 @@ from typing import Final
 from django.conf import settings as django_settings
 from django.db import connections
 
-from itkit import conf, files, names, postgres
+from itkit import caches, conf, files, names, postgres
 from itkit.exceptions import IsolationError
 from itkit.payload import Payload
 from itkit.seed import Seed
@@ -19,11 +19,7 @@ from itkit.services import Need, Options, Service, Services, State
 from itkit.services import start as start_services
 from itkit.urls import redact
 
-_ISOLATED_CACHES: Final = (
-    "django.core.cache.backends.db.",
-    "django.core.cache.backends.dummy.",
-    "django.core.cache.backends.locmem.",
-)
+_ISOLATED_CACHES: Final = ("django.core.cache.backends.db.", "django.core.cache.backends.dummy.")
 
 
 class Run:
@@ -290,10 +286,12 @@ def _left_to_django() -> Iterator[str]:
     for alias in connections:
         if alias not in ours:
             yield f"database {alias!r} is {connections[alias].vendor}: left to Django"
-    in_files = files.aliases()
+    in_files, in_memory = files.aliases(), caches.in_memory()
     for alias, cache in django_settings.CACHES.items():
         backend = str(cache["BACKEND"])
         if alias in in_files:
             yield f"cache {alias!r} in a directory of the worker"
-        elif not (redis.is_redis(backend) or backend.startswith(_ISOLATED_CACHES)):
+        elif not (
+            alias in in_memory or redis.is_redis(backend) or backend.startswith(_ISOLATED_CACHES)
+        ):
             yield f"cache {alias!r} is {backend.rpartition('.')[2]}: not isolated"

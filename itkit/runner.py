@@ -160,9 +160,10 @@ def start(log: Callable[[str], None], *, rebuild: bool = False, seeded: str | No
 
 
 def _unreported() -> int:
-    """Say what no result was told at the end of the tests, and return how much that is.
+    """Print the errors that no test result has, and return their number.
 
-    It was told all where the runner has run the suite that it was given, as a whole.
+    There are none where the runner has run the suite that it was given as a whole: its result has
+    all errors then.
     """
     result = unittest.TestResult()
     scopes.finish(result, has_workers=True)

@@ -2,7 +2,7 @@
 
 A runner may make its results in any way, so nothing here asks for a class of results: all runners
 end in ``unittest.TestCase.run()``, and a suite sets classes and modules up by four methods of
-``unittest.TestSuite``. What a result is told of errors goes through here as well, by attributes of
+``unittest.TestSuite``. Errors on their way to a result pass through here as well, by attributes of
 the object that a runner has made.
 """
 
@@ -349,7 +349,7 @@ def _report_late(result: Any) -> None:
 def _telling(
     result: Any, name: str, original: Callable[..., None], add_error: Callable[..., None]
 ) -> Callable[..., None]:
-    """Return the method of a result that is told of an error, with what itkit has to say of it."""
+    """Return a method that adds an error to a result, with what itkit has to say about it."""
     is_sent = hasattr(result, "check_picklable")  # Django's result in a worker
 
     def add(test: Any, err: Any, *args: Any) -> None:

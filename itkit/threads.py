@@ -1,4 +1,4 @@
-"""Which test the work of a thread or process belongs to: that which started it, or submitted it.
+"""The test that the work of a thread or process belongs to: it has started or submitted the work.
 
 Python has no event for either, so the functions that start and submit are wrapped for the length of
 a run. Checked on Python 3.11.

@@ -119,8 +119,8 @@ class Account:
     Attributes:
         found: the ids of all tests, each with its class; empty where nobody has selected any.
         suite: the tests as they are to be run, in one process or in several.
-        follower: is told when a test begins, with its id and the result that it reports to, and
-            when it ends, with an empty id.
+        follower: a function that is called with the id of each test that begins and the result
+            that it reports to, and with an empty id when the test ends.
         thread: that the running test is in.
         is_checked: whether it was said already which tests were not run.
     """
@@ -150,10 +150,11 @@ class Account:
         """Note that tests were run, or could not be, which is reported."""
         self._run.update(tests)
 
-    def take_run(self) -> list[str]:
-        """Return the ids of these tests, once."""
-        taken = sorted(self._run)
+    def take(self) -> tuple[list[str], list[str]]:
+        """Return, once, the ids of these tests, and the classes that were not set up."""
+        taken = sorted(self._run), sorted(self._not_set_up)
         self._run.clear()
+        self._not_set_up.clear()
         return taken
 
     def take_back(self, test: str) -> None:
@@ -163,12 +164,6 @@ class Account:
     def add_not_set_up(self, classes: Iterable[str]) -> None:
         """Note that classes of tests were skipped, or have failed, as a whole."""
         self._not_set_up.update(classes)
-
-    def take_not_set_up(self) -> list[str]:
-        """Return these classes, once."""
-        taken = sorted(self._not_set_up)
-        self._not_set_up.clear()
-        return taken
 
     def check(self) -> None:
         """Find out, once, whether all tests that were found were run.

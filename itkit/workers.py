@@ -1,9 +1,9 @@
 """Processes that work side by side, where the death of one neither goes unseen nor stops another.
 
 A pool of ``multiprocessing`` has one queue with one lock for all of its workers: a worker that dies
-while it holds the lock stops all the others, and nobody is told of a death. Here each worker has a
-socket of its own. The main process never waits for anything but an event: there is something to
-read, there is room to write, a process has ended, or somebody has called ``stop()``.
+while it holds the lock stops all the others, and no process learns of the death. Here each worker
+has a socket of its own. The main process never waits for anything but an event: there is something
+to read, there is room to write, a process has ended, or somebody has called ``stop()``.
 """
 
 import multiprocessing
@@ -113,7 +113,7 @@ class _Worker:
 
 
 class Workers:
-    """Starts processes, gives them jobs, and tells what happens.
+    """Starts processes, gives them jobs, and yields what happens in them.
 
     Args:
         count: how many processes.
@@ -139,7 +139,7 @@ class Workers:
     def stop(self) -> None:
         """End ``run()``, whatever is being worked on; a signal's handler may call this.
 
-        What has happened until then is told.
+        ``run()`` still yields what has happened until then.
         """
         self._is_stopped = True
         with suppress(OSError):  # it is full, so it wakes anyhow; or the run is over

@@ -117,19 +117,13 @@ class Databases(Places):
         What is in it belongs to its own role, whose members the roles of its copies are.
         """
         left: list[str] = []
-        roles.drop(self.connection, role, self.role_comment)  # of an attempt that has failed
-        with self.connection.transaction():
-            roles.create(self.connection, role, self.secret, self.role_comment)
-            self.connection.execute(
-                sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
-                    sql.Identifier(name), sql.Identifier(role)
-                )
-            )
-            self._shut(name)
+        place = sql.Identifier(name)
+        whole = sql.SQL("DATABASE {}").format(place)
+        roles.lend(self.connection, whole, role, self.secret, self.role_comment)
+        self._shut(name)
         try:
             yield left
         finally:
-            place = sql.Identifier(name)
             with self.connect_to(name) as inside, inside.transaction():
                 roles.create(inside, name, "", self.role_comment)
                 left += roles.hand_over(inside, role, place)

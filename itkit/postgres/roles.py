@@ -178,6 +178,24 @@ def drop(connection: Connection, name: str, comment: str) -> None:
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
 
 
+def lend(
+    connection: Connection, place: sql.Composable, name: str, secret: str, comment: str
+) -> None:
+    """Create the role that makes a template, and let it own the place of the template.
+
+    Args:
+        connection: of our own.
+        place: as ``ALTER`` names it, such as ``SCHEMA "itkit_…"``.
+        name: of the role; one of an attempt that has failed is dropped.
+        secret: of the run.
+        comment: that registers the role.
+    """
+    drop(connection, name, comment)
+    with connection.transaction():
+        create(connection, name, secret, comment)
+        connection.execute(sql.SQL("ALTER {} OWNER TO {}").format(place, sql.Identifier(name)))
+
+
 def hand_over(connection: Connection, name: str, owner: sql.Composable) -> list[str]:
     """Give what a role owns in the connection's database to another one.
 

@@ -85,14 +85,8 @@ class Schemas(Places):
     def lent(self, name: str, role: str) -> Iterator[list[str]]:
         """Let a role that exists for a block own a schema of ours, which is ours again then."""
         left: list[str] = []
-        roles.drop(self.connection, role, self.role_comment)  # of an attempt that has failed
-        with self.connection.transaction():
-            roles.create(self.connection, role, self.secret, self.role_comment)
-            self.connection.execute(
-                sql.SQL("ALTER SCHEMA {} OWNER TO {}").format(
-                    sql.Identifier(name), sql.Identifier(role)
-                )
-            )
+        place = sql.SQL("SCHEMA {}").format(sql.Identifier(name))
+        roles.lend(self.connection, place, role, self.secret, self.role_comment)
         try:
             yield left
         finally:
