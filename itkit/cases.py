@@ -6,6 +6,8 @@ from typing import Any
 
 from django.test import TestCase, TransactionTestCase
 
+from itkit.wrapping import wrapped
+
 
 @contextmanager
 def followed(begins: Callable[[Iterable[str]], None]) -> Iterator[None]:
@@ -16,17 +18,14 @@ def followed(begins: Callable[[Iterable[str]], None]) -> Iterator[None]:
     Args:
         begins: gets the aliases of the databases that the tests use.
     """
-    original = vars(TransactionTestCase)["setUpClass"]
 
-    def set_up(cls: Any) -> None:
-        if not issubclass(cls, TestCase):
-            begins(cls._validate_databases())  # first: Django loads the fixtures of the class
-        original.__func__(cls)
+    def hearing(set_up: Callable[[Any], None]) -> Callable[[Any], None]:
+        def begin_and_set_up(cls: Any) -> None:
+            if not issubclass(cls, TestCase):
+                begins(cls._validate_databases())  # first: Django loads the fixtures of the class
+            set_up(cls)
 
-    ours, owner = classmethod(set_up), TransactionTestCase
-    setattr(owner, "setUpClass", ours)  # noqa: B010 - mypy knows it as a method
-    try:
+        return begin_and_set_up
+
+    with wrapped(TransactionTestCase, "setUpClass", hearing):
         yield
-    finally:
-        if vars(owner)["setUpClass"] is ours:
-            setattr(owner, "setUpClass", original)  # noqa: B010 - the same

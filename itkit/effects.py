@@ -7,7 +7,7 @@ sent, the key is deleted, although nothing has happened in the database.
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import partial
 from typing import Any, Final
 
 from django.core.cache.backends.filebased import FileBasedCache
@@ -18,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS
 from itkit import boundary, conf, sites
 from itkit.boundary import Effect, Timeline
 from itkit.fakes import Call
+from itkit.wrapping import wrapped
 
 _CACHES: Final = (FileBasedCache, LocMemCache)
 _WRITING: Final = ("add", "clear", "delete", "incr", "set", "touch")
@@ -28,17 +29,12 @@ def followed() -> Iterator[None]:
     """See, within a block, what is on no timeline: mail and caches that are in this process."""
     builtins = {backend.builtin for backend in conf.get().backends.values()}
     with ExitStack() as releases:
-        wrapped: list[tuple[Any, str, str]] = []
+        methods: list[tuple[Any, str, str]] = []
         if "mail" not in builtins:  # there it is a backend, whose calls are seen
-            wrapped.append((EmailBackend, "send_messages", "mail"))
-        wrapped += [(kind, name, f"cache.{name}") for kind in _CACHES for name in _WRITING]
-        for owner, name, shown in wrapped:
-            original = getattr(owner, name)
-            is_own = name in vars(owner)
-            releases.callback(
-                *((setattr, owner, name, original) if is_own else (delattr, owner, name))
-            )
-            setattr(owner, name, wraps(original)(_noting(original, shown)))
+            methods.append((EmailBackend, "send_messages", "mail"))
+        methods += [(kind, name, f"cache.{name}") for kind in _CACHES for name in _WRITING]
+        for owner, name, shown in methods:
+            releases.enter_context(wrapped(owner, name, partial(_noting, name=shown)))
         yield
 
 

@@ -15,6 +15,7 @@ from django.db.utils import DEFAULT_DB_ALIAS
 
 from itkit import boundary, sites, transactions
 from itkit.boundary import Crossing
+from itkit.wrapping import wrapped
 
 _TABLE: Final = r'(?:ONLY\s+)?(?:["`\w]+\.)?["`]?(?P<table>[^\s"`(,;]+)'
 _READING: Final = re.compile(rf"\bFROM\s+{_TABLE}", re.IGNORECASE)
@@ -80,11 +81,11 @@ def recorded() -> Iterator[None]:
     none of its ``execute_wrappers``, which are the project's: it may compare or clear them.
     """
     with ExitStack() as releases:
-        releases.enter_context(_replaced("_execute_with_wrappers", _recording, CursorWrapper))
+        releases.enter_context(wrapped(CursorWrapper, "_execute_with_wrappers", _recording))
         for method, what in (("_commit", "COMMIT"), ("_rollback", "ROLLBACK")):
-            releases.enter_context(_replaced(method, _ending(what)))
+            releases.enter_context(wrapped(BaseDatabaseWrapper, method, _ending(what)))
         releases.enter_context(transactions.followed())
-        releases.enter_context(_replaced("run_and_clear_commit_hooks", _hooking))
+        releases.enter_context(wrapped(BaseDatabaseWrapper, "run_and_clear_commit_hooks", _hooking))
         yield
 
 
@@ -177,20 +178,6 @@ def _note(what: str, alias: str) -> None:
 
 def _caller() -> FrameType:
     return sites.caller(sys._getframe(2))
-
-
-@contextmanager
-def _replaced(
-    name: str,
-    decorated: Callable[[Callable[..., Any]], Any],
-    owner: type = BaseDatabaseWrapper,
-) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, decorated(original))
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
 
 
 def _short(sql: str) -> str:

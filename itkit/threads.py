@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from http.server import BaseHTTPRequestHandler
 from multiprocessing.pool import ThreadPool
 from typing import Any, Final
@@ -21,6 +20,7 @@ from itkit import boundary, payload, sites
 from itkit.boundary import Opened, Strand, Submitted, Timeline
 from itkit.exceptions import NeverRunError
 from itkit.sites import Site
+from itkit.wrapping import wrapped
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
 """Modules whose threads outlast a test on purpose: they serve whoever comes next."""
@@ -46,31 +46,11 @@ def followed() -> Iterator[None]:
             (warnings, "_warn_unawaited_coroutine", _unawaited),
             (subprocess.Popen, "__init__", _inviting),
         ):
-            releases.enter_context(_replaced(owner, name, decorated))
+            releases.enter_context(wrapped(owner, name, decorated))
         depth = sys.get_coroutine_origin_tracking_depth()
         releases.callback(sys.set_coroutine_origin_tracking_depth, depth)
         sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # of this thread
         yield
-
-
-@contextmanager
-def _replaced(
-    owner: Any, name: str, decorated: Callable[[Callable[..., Any]], Any]
-) -> Iterator[None]:
-    """Decorate a method within a block."""
-    is_own = name in vars(owner)
-    original = getattr(owner, name)
-    ours = wraps(original)(decorated(original))
-    setattr(owner, name, ours)
-    try:
-        yield
-    finally:
-        # Who has wrapped it meanwhile keeps ours, which does nothing where there is no test.
-        if vars(owner).get(name) is ours:
-            if is_own:
-                setattr(owner, name, original)
-            else:
-                delattr(owner, name)
 
 
 def _starting(start: Callable[..., Any]) -> Callable[..., Any]:

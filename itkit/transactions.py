@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import wraps
 from types import FrameType
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from itkit import boundary, sites
 from itkit.exceptions import OpenTransactionError
 from itkit.sites import Site
+from itkit.wrapping import wrapped
 
 _BEGIN: Final = re.compile(r"\s*(?:BEGIN|START\s+TRANSACTION)\b", re.IGNORECASE)
 _END: Final = re.compile(
@@ -80,13 +80,9 @@ def followed() -> Iterator[None]:
             (transaction.Atomic, "__enter__", _entering),
             (transaction.Atomic, "__exit__", _leaving),
             (BaseDatabaseWrapper, "set_autocommit", _setting),
+            (TestCase, "_rollback_atomics", _ending_test),
         ):
-            original = getattr(owner, name)
-            releases.callback(setattr, owner, name, original)
-            setattr(owner, name, wraps(original)(decorated(original)))
-        original = vars(TestCase)["_rollback_atomics"]
-        releases.callback(setattr, TestCase, "_rollback_atomics", original)
-        TestCase._rollback_atomics = _ending_test(original)  # type: ignore[attr-defined]  # private
+            releases.enter_context(wrapped(owner, name, decorated))
         yield
 
 
@@ -206,7 +202,7 @@ def _setting(set_autocommit: Callable[..., Any]) -> Callable[..., Any]:
     return set_and_note
 
 
-def _ending_test(original: Any) -> Any:
+def _ending_test(roll_back: Callable[..., Any]) -> Callable[..., Any]:
     """Return what tells of blocks that are left within those of a ``TestCase``, and ends them."""
 
     def _rollback_atomics(cls: Any, atomics: Any) -> Any:
@@ -218,6 +214,6 @@ def _ending_test(original: Any) -> Any:
             while connection.atomic_blocks and not connection.atomic_blocks[-1]._from_testcase:
                 connection.needs_rollback = True
                 connection.atomic_blocks[-1].__exit__(None, None, None)
-        return original.__func__(cls, atomics)
+        return roll_back(cls, atomics)
 
-    return classmethod(_rollback_atomics)
+    return _rollback_atomics
