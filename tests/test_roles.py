@@ -38,7 +38,7 @@ MORE = """
             migrations.RunSQL("CREATE MATERIALIZED VIEW all_codes AS SELECT * FROM codes"),
         ]
 """
-TESTS = """
+HEAD = """
     import psycopg
     from django.conf import settings
     from django.db import connection, ProgrammingError
@@ -53,6 +53,15 @@ TESTS = """
             return cursor.fetchall() if cursor.description else None
 
 
+    class Refusing(TransactionTestCase):
+        def refused(self, statement, what):
+            with self.assertRaisesMessage(ProgrammingError, what):
+                run(statement)
+"""
+TESTS = (
+    HEAD
+    + """
+
     def plain():
         db = settings.DATABASES["default"]
         return psycopg.connect(
@@ -61,11 +70,7 @@ TESTS = """
         )
 
 
-    class Tests(TransactionTestCase):
-        def refused(self, statement, what):
-            with self.assertRaisesMessage(ProgrammingError, what):
-                run(statement)
-
+    class Tests(Refusing):
         def test_the_role_has_the_name_of_the_schema(self):
             [(user, schema)] = run("SELECT current_user, current_schema()")
             self.assertEqual(user, schema)
@@ -115,6 +120,7 @@ TESTS = """
         def test_rows_of_migrations_have_come_back(self):
             self.assertEqual([found.code for found in Currency.objects.all()], ["EUR"])
 """
+)
 DENIED = """
 
 
@@ -122,20 +128,9 @@ DENIED = """
         def test_public(self):
             run("CREATE TABLE public.mine (n int)")
 """
-IN_DATABASES = """
-    import psycopg
-    from django.conf import settings
-    from django.db import connection, ProgrammingError
-    from django.test import TransactionTestCase
-
-    from shop.models import Currency, Customer
-
-
-    def run(statement):
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-            return cursor.fetchall() if cursor.description else None
-
+IN_DATABASES = (
+    HEAD
+    + """
 
     def plain(**changed):
         db = settings.DATABASES["default"]
@@ -146,11 +141,7 @@ IN_DATABASES = """
         return psycopg.connect(**{**single, **changed}, autocommit=True)
 
 
-    class Tests(TransactionTestCase):
-        def refused(self, statement, what):
-            with self.assertRaisesMessage(ProgrammingError, what):
-                run(statement)
-
+    class Tests(Refusing):
         def test_the_role_has_the_name_of_the_database(self):
             [(session, user, database)] = run("SELECT session_user, current_user, current_catalog")
             self.assertEqual([session, user], [database, database])
@@ -201,6 +192,7 @@ IN_DATABASES = """
         def test_rows_of_migrations_have_come_back(self):
             self.assertEqual([found.code for found in Currency.objects.all()], ["EUR"])
 """
+)
 IN_DATABASES_MORE = """
     Migration.operations += [
         migrations.RunSQL("CREATE SCHEMA reporting"),
