@@ -184,6 +184,9 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
         class LocalCache(BaseCache):
             def __init__(self, location, params):
                 super().__init__(params)
+
+        def made(location, params):
+            return LocalCache(location, params)
         """,
     )
     models = project.path / "shop/models.py"
@@ -193,6 +196,7 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
         CACHES["files"] = FILES | {{"LOCATION": "{developers}"}}
         CACHES["more"] = FILES | {{"LOCATION": "{project.path / "more"}"}}
         CACHES["other"] = {{"BACKEND": "shop.caching.LocalCache"}}
+        CACHES["made"] = {{"BACKEND": "shop.caching.made"}}
         DATABASES["other"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
     """)
     seed = "from shop.early import early; early.set('mine', 1)"
@@ -207,6 +211,7 @@ def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
     assert project.leftovers() == []
     assert "cache 'files' in a directory of the worker" in result.output
     assert "cache 'other' is LocalCache: not isolated" in result.output
+    assert "cache 'made' is made: not isolated" in result.output
     assert "database 'other' is sqlite: left to Django" in result.output
 
 

@@ -44,9 +44,10 @@ def is_redis(backend: str) -> bool:
     """Tell whether a backend of ``CACHES`` keeps its values in Redis by a client that is isolated.
 
     Args:
-        backend: path of its class.
+        backend: path of its class, or of the function that makes it.
     """
-    return any(kind.__module__ in _BACKENDS for kind in import_string(backend).__mro__)
+    kinds = getattr(import_string(backend), "__mro__", ())  # a function may make the cache
+    return any(kind.__module__ in _BACKENDS for kind in kinds)
 
 
 def mistakes() -> list[conf.Mistake]:
