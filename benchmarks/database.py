@@ -8,7 +8,8 @@ import django
 from django.conf import settings
 from django.db import connection
 
-from itkit import postgres, services, urls
+from itkit import postgres, services
+from itkit.core import urls
 
 
 @contextmanager

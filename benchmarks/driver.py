@@ -6,6 +6,7 @@ them, and nothing else. ``django.setup()`` is not in any of the times.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ import time
 import unittest
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import django
@@ -101,27 +103,46 @@ def _idle_memory(_: argparse.Namespace) -> dict[str, Any]:
     return {"megabytes": sum(process.memory_full_info().pss for process in processes) / 1e6}
 
 
+_TABLE = "CREATE TABLE made_{} (n int)"
+
+
 def _reset(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what ends a test of each kind, in milliseconds.
 
-    ``written`` and ``clean`` are what Django's TransactionTestCase does after a test, by its own
-    method; ``rollback`` and ``rollback_written`` are a TestCase but for its body.
+    ``written``, ``clean``, ``created`` and ``altered`` are what Django's TransactionTestCase does
+    after a test, by its own method; ``rollback`` and ``rollback_written`` are a TestCase but for
+    its body.
     """
     from writes import SEEDED, write
 
     seeded = SEEDED.objects.count()
     written = [_seconds_of_teardown(write) for _ in range(options.rounds)]
     clean = [_seconds_of_teardown(lambda: None) for _ in range(options.rounds)]
+    numbers = itertools.count()
+    created, altered = (
+        [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(options.rounds)]
+        for ddl in (_TABLE, f"ALTER TABLE {SEEDED._meta.db_table} ADD COLUMN added_{{}} int")
+    )
     if options.integration:
         left = SEEDED.objects.count()
         assert left == seeded > 0, f"{left} rows after the reset, {seeded} before"
     seconds = {
         "written": statistics.median(written),
         "clean": statistics.median(clean),
+        "created": statistics.median(created),
+        "altered": statistics.median(altered),
         "rollback": _seconds_of_rollback(lambda: None),
         "rollback_written": _seconds_of_rollback(write),
     }
     return {name: each * 1000 for name, each in seconds.items()} | _objects(options)
+
+
+def _alter(statement: str, numbers: Iterator[int]) -> None:
+    """Execute DDL, of which Django's own database keeps what it has made."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(statement.format(next(numbers)))
 
 
 def _seconds_of_teardown(body: Callable[[], None]) -> float:

@@ -21,8 +21,8 @@ from django.db import connection
 
 from benchmarks.database import own_database
 from benchmarks.rows import Row
-from itkit import boundary, sql, threads
-from itkit.registry import Registry
+from itkit.backends.registry import Registry
+from itkit.timeline import core, sql, threads
 
 METHODS = 60
 CALLS = 1_000
@@ -57,13 +57,13 @@ def _swapped(count: int = 1) -> Iterator[tuple[Registry, list[type]]]:
     classes = [_gateway(number) for number in range(count)]
     registry = Registry({f"gateway_{number}": kind for number, kind in enumerate(classes)})
     registry.swap()
-    boundary.new_timeline("benchmark")
+    core.new_timeline("benchmark")
     try:
         with threads.followed():
             yield registry, classes
     finally:
         registry.restore()
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 def _calls() -> Iterator[Row]:
@@ -73,7 +73,7 @@ def _calls() -> Iterator[Row]:
         registry.gateway_0.method_7.returns("txn_1")
         ours, by_autospec, by_magic = [], [], []
         for _ in range(ROUNDS):
-            boundary.new_timeline("benchmark")
+            core.new_timeline("benchmark")
             ours.append(_seconds(_calling(kind())))
             for mock, times in ((autospec, by_autospec), (magic, by_magic)):
                 mock.reset_mock()
@@ -127,9 +127,9 @@ def _statements() -> Row:
         for _ in range(ROUNDS):
             without.append(_seconds(lambda: _queries(cursor)))
             with sql.recorded():
-                boundary.new_timeline("benchmark")
+                core.new_timeline("benchmark")
                 with_record.append(_seconds(lambda: _queries(cursor)))
-                boundary.new_timeline()
+                core.new_timeline()
     more = [recorded - plain for recorded, plain in zip(with_record, without, strict=True)]
     each = statistics.median(more) / CALLS * 1e6
     return Row(name="SQL on the timeline, for each statement, against the budget", ours=each,
@@ -153,10 +153,10 @@ def _calling(gateway: Any, calls: int = CALLS) -> Call:
 def _tests(registry: Registry) -> None:
     for _ in range(TESTS):
         registry.reset()
-        boundary.new_timeline("benchmark")
+        core.new_timeline("benchmark")
         registry.check()
         registry.reset()
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 def _in_threads(gateway: Any, calls: int) -> None:

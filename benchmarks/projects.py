@@ -22,7 +22,7 @@ from statistics import median
 
 from benchmarks import generated
 from itkit import postgres, redis, services
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
 
 ROOT = Path(__file__).parent.parent
 TABLES, MORE_TABLES = 80, 230

@@ -25,8 +25,9 @@ from django.core.cache import caches
 from django.test import override_settings
 
 from benchmarks.rows import Row
-from itkit import boundary, services
-from itkit.redis import Isolation, probe
+from itkit import services
+from itkit.redis import PrefixIsolation, probe
+from itkit.timeline import core
 
 RUN, SECRET = "0123abcd", "of the benchmark"
 ROUNDS = 41
@@ -140,21 +141,23 @@ def _by_scan(url: str) -> int:
 @contextmanager
 def _plain(url: str) -> Iterator[Any]:
     """Give a client without prefix, though one is on."""
-    from itkit.redis.server import connected
+    from itkit.redis.server.server import connected
 
     with connected(url) as client:
         yield client
 
 
 @contextmanager
-def _isolated(url: str, *, secret: str = "") -> Iterator[Isolation]:
-    isolation = Isolation(server=url, run=RUN, worker="w0", owned=False, project=[], secret=secret)
+def _isolated(url: str, *, secret: str = "") -> Iterator[PrefixIsolation]:
+    isolation = PrefixIsolation(
+        server=url, run=RUN, worker="w0", owned=False, project=[], secret=secret
+    )
     isolation.install()
-    boundary.new_timeline("benchmark")  # commands of a test are recorded on it
+    core.new_timeline("benchmark")  # commands of a test are recorded on it
     try:
         yield isolation
     finally:
-        boundary.new_timeline()
+        core.new_timeline()
         isolation.clear()
         isolation.uninstall()
 

@@ -44,6 +44,8 @@ def _rows(project: Project) -> list[Row]:
         row("reset of 3 tables, against flush", "written", "written", "min", 60),
         row("reset of 3 tables, against rollback", "written", "rollback_written", "max", 4),
         row("nothing to reset, against rollback", "clean", "rollback", "max", 2),
+        row("a test has created a table, against flush", "created", "created", "min", 1),
+        row("a test has added a column, against flush", "altered", "altered", "min", 1),
         Row(name=f"{project.name}: 1,000 trivial TestCase tests", ours=with_itkit["s"],
             peer=without["s"], unit="s", bound="max", target=1.05),
     ]  # fmt: skip

@@ -28,22 +28,23 @@ def main() -> None:
 
 
 def _switch_off() -> None:
-    from itkit import boundary, effects, forked, threads, transactions, verdicts
     from itkit.environment import Environment
+    from itkit.observation import effects, swallowed
+    from itkit.timeline import core, forked, threads, transactions
 
     for owner in (effects, threads, transactions):
         owner.followed = nullcontext  # type: ignore[attr-defined]  # it stands in for a module's
     for held, names in (
-        (boundary, ("note_asked", "note_effect", "note_unasked")),
+        (core, ("note_asked", "note_effect", "note_unasked")),
         (forked.Channel, ("expect", "open")),
         (transactions, ("check_left_open", "note_statement")),
-        (verdicts, ("check", "check_all_run")),
+        (swallowed, ("check", "check_all_run")),
         (Environment, ("_check_effects", "_check_unused")),
     ):
         for name in names:
             assert hasattr(held, name), f"{held} has no {name}"
             setattr(held, name, _nothing)
-    verdicts.late = lambda: iter(())
+    swallowed.late = lambda: iter(())
 
 
 def _nothing(*_: object, **__: object) -> None:

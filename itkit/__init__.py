@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from itkit.exceptions import (
+    AtomicityError,
     BindingError,
     CallMismatchError,
     ConfigurationError,
@@ -14,11 +15,13 @@ from itkit.exceptions import (
     EffectError,
     ElsewhereError,
     EscapeError,
+    FaultError,
     FoundError,
     ImpossibleReturnError,
     IsolationError,
     ItkitError,
     LateCallError,
+    LeakedKeysError,
     LeakedPatchError,
     LeakedRowsError,
     LeftKeysError,
@@ -32,6 +35,7 @@ from itkit.exceptions import (
     ScopeError,
     ServiceUnavailableError,
     SwallowedError,
+    SweepError,
     TaskCrashError,
     TestError,
     UnexpectedCallError,
@@ -44,14 +48,15 @@ from itkit.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from itkit.container import TestContainer
+    from itkit.backends.container import TestContainer
+    from itkit.backends.registry import Registry as Backends
     from itkit.data import TestDataManager, scenario
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
-    from itkit.observation import Observation, observe
-    from itkit.registry import Registry as Backends
-    from itkit.timeline import TimelineReader as Timeline
+    from itkit.observation.assertions import TimelineReader as Timeline
+    from itkit.observation.observe import Observation, observe
 
 __all__ = [
+    "AtomicityError",
     "Backends",
     "BindingError",
     "Call",
@@ -61,12 +66,14 @@ __all__ = [
     "EffectError",
     "ElsewhereError",
     "EscapeError",
+    "FaultError",
     "FoundError",
     "Handle",
     "ImpossibleReturnError",
     "IsolationError",
     "ItkitError",
     "LateCallError",
+    "LeakedKeysError",
     "LeakedPatchError",
     "LeakedRowsError",
     "LeftKeysError",
@@ -83,6 +90,7 @@ __all__ = [
     "ScopeError",
     "ServiceUnavailableError",
     "SwallowedError",
+    "SweepError",
     "TaskCrashError",
     "TestContainer",
     "TestDataManager",
@@ -101,16 +109,16 @@ __all__ = [
 
 # Every pytest of the machine imports this package for its plugin; these would load the ORM.
 _LAZY = {
-    "Backends": ("itkit.registry", "Registry"),
+    "Backends": ("itkit.backends.registry", "Registry"),
     "Call": ("itkit.fakes", "Call"),
     "Handle": ("itkit.fakes", "Handle"),
     "MethodHandle": ("itkit.fakes", "MethodHandle"),
-    "Observation": ("itkit.observation", "Observation"),
+    "Observation": ("itkit.observation.observe", "Observation"),
     "RecordingFake": ("itkit.fakes", "RecordingFake"),
-    "TestContainer": ("itkit.container", "TestContainer"),
+    "TestContainer": ("itkit.backends.container", "TestContainer"),
     "TestDataManager": ("itkit.data", "TestDataManager"),
-    "Timeline": ("itkit.timeline", "TimelineReader"),
-    "observe": ("itkit.observation", "observe"),
+    "Timeline": ("itkit.observation.assertions", "TimelineReader"),
+    "observe": ("itkit.observation.observe", "observe"),
     "scenario": ("itkit.data", "scenario"),
 }
 

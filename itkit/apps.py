@@ -4,7 +4,7 @@ import os
 
 from django.apps import AppConfig
 
-from itkit import names
+from itkit.core import names
 
 
 class ItkitConfig(AppConfig):
@@ -19,6 +19,6 @@ class ItkitConfig(AppConfig):
 
         checks.register()
         if names.INVITATION_VARIABLE in os.environ:
-            from itkit import joined
+            from itkit.environment import child
 
-            joined.join()
+            child.join()

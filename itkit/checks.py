@@ -16,24 +16,37 @@ itkit.E011  a BUILTIN whose framework is not there, or that has a wrong option
 itkit.E012  a CONTAINER that is of no known package, or has nothing for its KEY
 itkit.E013  a model in ``ITKIT["DATA"]["DELETE_BY_MODEL"]`` that does not exist
 itkit.E014  an environment variable ``ITKIT_...`` that nothing reads
+itkit.E015  an error in the FAULTS of a backend that no sweep can raise
 itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
 itkit.W002  a backend that is faked, of which something stays real
+itkit.W003  redis-py is too old for the prefix of the tests' keys
+itkit.W004  an option of ``DATABASES``, or the code, is made for another driver than Django's
+itkit.W005  settings that name Redis servers, to which tests may not connect
 """
 
+import re
+import sys
+import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import get_commands
 
 from itkit import conf
+
+_OF_REDIS = re.compile(r"REDIS|VALKEY|^RQ_|CACHEOPS|CHANNEL_LAYERS|CELERY|BROKER|QUEUE")
+_URL = re.compile(r"\b(?:redis|rediss|redis\+socket|valkey|valkeys)://")
 
 
 def register() -> None:
     """Register the checks under the tag ``itkit``."""
     checks.register(check_settings, "itkit")
     checks.register(check_command, "itkit")
+    checks.register(check_libraries, "itkit")
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -41,12 +54,15 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     wrong_table = conf.mistakes()
     if wrong_table:
         return _messages(wrong_table)  # the others read the table, so they can wait
-    from itkit import data, locators
+    from itkit import data
+    from itkit.backends import resolve
 
-    found = [*locators.mistakes(), *locators.warnings(), *data.mistakes()]
+    found = [*resolve.mistakes(), *resolve.warnings(), *data.mistakes()]
     table = conf.get().redis
-    if any((*table.settings, *table.allow_addresses, *table.shared_aliases)) or (
-        table.per_worker_server
+    if (
+        any((*table.settings, *table.allow_addresses, *table.shared_aliases))
+        or table.per_worker_server
+        or any(_may_name_redis(name) for name in dir(settings))
     ):
         from itkit import redis  # so that runserver does not import it for nothing
 
@@ -69,6 +85,48 @@ def check_command(**_: Any) -> list[checks.CheckMessage]:
     ]
 
 
+def check_libraries(**_: Any) -> list[checks.CheckMessage]:
+    """Report libraries that the tests cannot be run with, or that differ from production's."""
+    found: list[checks.CheckMessage] = []
+    if any("redis" in str(cache.get("BACKEND")) for cache in settings.CACHES.values()):
+        from itkit.redis.server import redis_py
+
+        if version := redis_py.too_old():
+            message = redis_py.TOO_OLD.format(version)
+            found.append(checks.Warning(message, hint=redis_py.UPDATE, id="itkit.W003"))
+    if {"psycopg", "psycopg2"} <= sys.modules.keys():
+        message = (
+            "psycopg2 is imported, and Django's driver is psycopg, which is installed as well."
+        )
+        hint = "If production has psycopg2 only, uninstall psycopg: Django takes psycopg2 then."
+        found.append(checks.Warning(message, hint=hint, id="itkit.W004"))
+    databases: dict[str, dict[str, Any]] = settings.DATABASES
+    for alias, database in databases.items():
+        options = database.get("OPTIONS") or {}
+        if options.keys() & {"isolation_level", "cursor_factory"}:
+            from itkit.postgres.server import driver
+
+            found += [
+                checks.Warning(
+                    f'DATABASES[{alias!r}]["OPTIONS"] has {message}', hint=hint, id="itkit.W004"
+                )
+                for message, hint in driver.misunderstood(options)
+            ]
+    return found
+
+
+def _may_name_redis(name: str) -> bool:
+    """Return whether a setting may name a Redis server by its name or its text."""
+    if name in {"CACHES", "ITKIT"} or not name.isupper():
+        return False
+    if _OF_REDIS.search(name):
+        return True
+    with warnings.catch_warnings(), suppress(ImproperlyConfigured):
+        warnings.simplefilter("ignore")  # deprecated settings are read with all others
+        return bool(_URL.search(str(getattr(settings, name))))
+    return False
+
+
 def _messages(mistakes: Iterable[conf.Mistake]) -> list[checks.CheckMessage]:
     kinds = {"E": checks.Error, "W": checks.Warning}
     return [kinds[item.level](item.message, hint=item.hint, id=item.id) for item in mistakes]
@@ -78,6 +136,7 @@ def _runner_is_ours(path: str) -> bool:
     from django.test.utils import get_runner
 
     try:
-        return any(base.__module__ == "itkit.runner" for base in get_runner(settings, path).__mro__)
+        bases = get_runner(settings, path).__mro__
+        return any(base.__module__.startswith("itkit.runner") for base in bases)
     except (ImportError, AttributeError):
         return False  # Django itself reports a TEST_RUNNER that cannot be imported

@@ -5,7 +5,6 @@ Each dataclass below is one table. A field's metadata holds the check of its val
 the environment wins: a CI job should not have to edit settings.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from typing import Any, Final, Literal, get_args
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
-from itkit import names, urls
+from itkit.core import names, urls
+from itkit.core.text import did_you_mean
 from itkit.exceptions import ConfigurationError
 
 Check = Callable[[Any], str | None]
@@ -25,6 +25,7 @@ _HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]
 """A name or a pattern of names with or without a port, an address, a network, a socket's path."""
 
 
+_SECRET: Final = re.compile(r"CREDENTIAL|KEY|PASS|SECRET|SIGNATURE|TOKEN", re.IGNORECASE)
 _PREFIX: Final = "ITKIT_"
 _OWN_VARIABLES: Final = frozenset(
     {names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE, names.PGOPTIONS_VARIABLE}
@@ -37,7 +38,7 @@ class Mistake:
     """One wrong value in the settings: a number for the check's id, what is wrong, how to mend.
 
     Attributes:
-        number: of the check.
+        number: the number of the check.
         message: what is wrong.
         hint: how to mend it.
         level: ``E`` for an error, ``W`` for a warning.
@@ -185,9 +186,11 @@ class PostgresSettings:
     )
     extensions: tuple[str, ...] = _setting((), _strings)
     isolation: str = _setting("schema", _one_of(ISOLATIONS), env="ITKIT_POSTGRES_ISOLATION")
+    replace_sqlite: bool = _setting(False, _a_flag, env="ITKIT_POSTGRES_REPLACE_SQLITE")  # noqa: FBT003 - as above
     role: str = _setting("auto", _one_of(ROLES), env="ITKIT_POSTGRES_ROLE")
     keep: int = _setting(8, _a_count, env="ITKIT_POSTGRES_KEEP")
     seed_files: tuple[str, ...] = _setting((), _strings)
+    ignored_reads: tuple[str, ...] = _setting((), _strings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +229,7 @@ class BackendSettings:
     mode: str = _setting("fake", _one_of(MODES))
     unprogrammed: str = _setting("lazy", _one_of(UNPROGRAMMED))
     in_transaction: str = _setting("report", _one_of(IN_TRANSACTION))
+    faults: tuple[str, ...] = _setting((), _strings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +268,23 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """``ITKIT["REPORT"]``."""
+
+    dir: str | None = _setting(None, _a_string, env="ITKIT_REPORT_DIR")
+    values: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
+    secrets: tuple[str, ...] = _setting((), _strings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings:
+    """``ITKIT["SWEEP"]``: how long one swept test may take."""
+
+    variations: int = _setting(500, _a_count)
+    seconds: float = _setting(120.0, _seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """``ITKIT`` as a whole, checked and with its defaults."""
 
@@ -284,6 +305,10 @@ class Settings:
         default_factory=NetworkSettings, metadata={"table": NetworkSettings}
     )
     data: DataSettings = field(default_factory=DataSettings, metadata={"table": DataSettings})
+    report: ReportSettings = field(
+        default_factory=ReportSettings, metadata={"table": ReportSettings}
+    )
+    sweep: SweepSettings = field(default_factory=SweepSettings, metadata={"table": SweepSettings})
 
 
 @cache
@@ -325,12 +350,12 @@ def _variables(kind: type[Any]) -> Iterator[str]:
 
 
 def _read() -> tuple[Settings, list[Mistake]]:
-    reader = _Reader()
+    reader = _SettingsReader()
     parsed = reader.table(Settings, getattr(django_settings, "ITKIT", {}), "ITKIT")
     return parsed, reader.mistakes
 
 
-class _Reader:
+class _SettingsReader:
     """Turns nested dicts into the dataclasses above and collects what is wrong on the way."""
 
     def __init__(self) -> None:
@@ -348,31 +373,47 @@ class _Reader:
         self, known: Mapping[str, Field[Any]], raw: Mapping[str, Any], path: str
     ) -> Iterator[tuple[str, Any]]:
         for key, item in known.items():
-            place = f'{path}["{key}"]'
+            key_path = f'{path}["{key}"]'
             if "table" in item.metadata:
-                yield item.name, self.table(item.metadata["table"], raw.get(key, {}), place)
+                yield item.name, self.table(item.metadata["table"], raw.get(key, {}), key_path)
             elif "entries" in item.metadata:
-                yield item.name, self._entries(item.metadata["entries"], raw.get(key, {}), place)
+                yield item.name, self._entries(item.metadata["entries"], raw.get(key, {}), key_path)
             elif (variable := item.metadata["env"]) and variable in os.environ:
                 yield item.name, self._from_environment(item, os.environ[variable])
             elif key in raw:
-                yield item.name, self._checked(item, raw[key], place)
+                yield item.name, self._checked(item, raw[key], key_path)
 
     def _entries(self, kind: type[Any], raw: Any, path: str) -> dict[str, Any]:
         if not isinstance(raw, Mapping):
             self._wrong_value(path, raw, "a dict of names")
             return {}
         return {
-            str(name): self.table(kind, entry, f'{path}["{name}"]') for name, entry in raw.items()
+            str(name): self._entry(kind, entry, f'{path}["{name}"]') for name, entry in raw.items()
         }
 
-    def _checked(self, item: Field[Any], value: Any, place: str) -> Any:
+    def _entry(self, kind: type[Any], raw: Any, path: str) -> Any:
+        """Return the table of one entry, or propose one for what is no table."""
+        if isinstance(raw, Mapping):
+            return self.table(kind, raw, path)
+        key = "MODEL" if kind is AliasSettings else "TARGET"
+        meant = raw if isinstance(raw, str) else _dotted_path(raw)
+        if kind is BackendSettings and meant in BUILTINS:
+            key = "BUILTIN"
+        elif kind is BackendSettings and hasattr(django_settings, meant):
+            key = "SETTING"
+        shown = urls.redact(repr(raw))
+        self.mistakes.append(
+            Mistake(2, f"{path} is {shown}, expected a dict.", f'Write {{"{key}": "{meant}"}}.')
+        )
+        return kind()
+
+    def _checked(self, item: Field[Any], value: Any, key_path: str) -> Any:
         expected = item.metadata["check"](value)
         if expected and item.metadata.get("is_secret") and isinstance(value, str):
-            # Not shown, not even redacted: a password in what is no URL cannot be told apart.
-            self.mistakes.append(Mistake(2, f"{place}: {expected}", f"Correct {place}."))
+            # Not shown, not even redacted: a password in what is no URL cannot be recognised.
+            self.mistakes.append(Mistake(2, f"{key_path}: {expected}", f"Correct {key_path}."))
         elif expected:
-            self._wrong_value(place, value, expected)
+            self._wrong_value(key_path, value, expected)
         return tuple(value) if isinstance(value, list) else value
 
     def _from_environment(self, item: Field[Any], text: str) -> Any:
@@ -386,10 +427,10 @@ class _Reader:
                 value = text
         return self._checked(item, value, f"the environment variable {item.metadata['env']}")
 
-    def _wrong_value(self, place: str, value: Any, expected: str) -> None:
+    def _wrong_value(self, key_path: str, value: Any, expected: str) -> None:
         shown = urls.redact(repr(value))
         self.mistakes.append(
-            Mistake(2, f"{place} is {shown}, expected {expected}.", f"Correct {place}.")
+            Mistake(2, f"{key_path} is {shown}, expected {expected}.", f"Correct {key_path}.")
         )
 
     def _report_unknown(
@@ -402,12 +443,20 @@ class _Reader:
                 )
 
 
-def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
-    """Return a hint that offers the nearest of the available names, or all of them."""
-    near = difflib.get_close_matches(name, list(available), n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {near[0]!r}?"
-    return f"Available: {', '.join(sorted(available)) or 'none'}."
+def _dotted_path(thing: Any) -> str:
+    """Return the path of a class or function, or what a path looks like."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    return f"{module}.{name}" if module and name else "package.module.Name"
+
+
+def shown(name: str, value: str) -> str:
+    """Return what a message says of the value of a setting: nothing of what may be a secret.
+
+    Args:
+        name: the name of the setting.
+        value: itself.
+    """
+    return "a text that is not shown" if _SECRET.search(name) else repr(value)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -4,12 +4,14 @@ ItkitError
 ├── ConfigurationError          a setting is wrong; also an ImproperlyConfigured
 ├── ServiceUnavailableError     no server can be found, or ours has died
 ├── RelayError                  a process that a test has started cannot reach the test
+├── MigrationError              a migration has failed, so there is no database for the tests
 ├── WorkerError                 a process that runs tests has died, or could not hand on a result
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
 │   └── EscapeError             code reached for something outside of the isolation
 │       └── RunOverError        code that outlives the tests reached for anything at all
 └── TestError                   a mistake of the test's author; also an AssertionError
-    ├── LeftKeysError           keys are left in Redis, which the settings do not allow
+    ├── LeakedKeysError         keys are left in Redis, which the settings do not allow; the same as
+    │                           LeftKeysError, its earlier name
     ├── LeakedPatchError        something is left over a fake, and would answer in its place
     ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
     ├── CallMismatchError       a backend was not called as the test says
@@ -30,6 +32,9 @@ ItkitError
     │   └── TaskCrashError       a task that a built-in backend has run has crashed
     ├── EffectError              something has left the process while a transaction was open
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
+    ├── FaultError              a fault that a test, or an option, asks for is not possible
+    ├── SweepError              a test does not survive faults of what it does
+    ├── AtomicityError          what an act has left under a fault is neither nothing nor all
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
     ├── BindingError            the container has nothing for what it was asked for
@@ -50,6 +55,10 @@ class ConfigurationError(ItkitError, ImproperlyConfigured):
 
 class ServiceUnavailableError(ItkitError):
     """No Postgres or Redis can be found or started, or one that was started has died."""
+
+
+class MigrationError(ItkitError):
+    """A migration has failed, so that there is no database for the tests."""
 
 
 class RelayError(ItkitError):
@@ -73,13 +82,17 @@ class RunOverError(EscapeError):
 
 
 class TestError(ItkitError, AssertionError):
-    """A mistake of the test's author; runners report it as a failure."""
+    """A mistake of the test's author; runners report it as a failure, and in set-up as an error."""
 
     __test__ = False  # pytest would collect the class for its name
 
 
-class LeftKeysError(TestError):
+class LeakedKeysError(TestError):
     """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
+
+
+LeftKeysError = LeakedKeysError
+"""The earlier name, for projects that import it."""
 
 
 class LeakedPatchError(TestError):
@@ -134,12 +147,24 @@ class ProcessLeftError(TestError):
     """A test would have replaced the process of the tests by another program."""
 
 
+class FaultError(TestError):
+    """A fault that a test, or an option, asks for is not possible, or was never reached."""
+
+
+class SweepError(TestError):
+    """A test does not survive faults of what it does; the message has each, and its crossing."""
+
+
+class AtomicityError(TestError):
+    """What an act has left under a fault is neither what was before it nor what it leaves else."""
+
+
 class ElsewhereError(TestError):
     """An error that fails the test was raised in a process that the test has started."""
 
 
 class FoundError(TestError):
-    """Something that fails a test, of which nobody was told while the test ran.
+    """Something that fails a test and was raised to nobody while the test ran.
 
     Attributes:
         is_seen: whether the test has looked at it all the same.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mypy.plugin import AttributeContext, Plugin
 from mypy.types import Instance, Type, get_proper_type
 
-from itkit.conf import did_you_mean
+from itkit.core.text import did_you_mean
 
 _HANDLE = "itkit.fakes.handles.Handle."
 

@@ -9,44 +9,89 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import unittest
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from _pytest import runner
 
-from itkit import names
+from itkit.core import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from itkit.boundary import Timeline
+    from itkit.backends.registry import Registry
     from itkit.data import TestDataManager
     from itkit.environment import Environment
-    from itkit.registry import Registry
-    from itkit.timeline import TimelineReader
+    from itkit.environment.bisection import Trial
+    from itkit.observation.assertions import TimelineReader
+    from itkit.sweep.choosing import Choice, FaultSpec
+    from itkit.sweep.injection import Fault
+    from itkit.sweep.variations import Sweep
+    from itkit.timeline.core import Timeline
 
 _NOTES = "itkit_notes"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
+_ONE_TEST: Final = (
+    "--itkit-bisect is for one test, with --integration, as the report of a failure prints it:"
+    " pytest 'tests/test_a.py::test_a' --integration --itkit-seed=5f3a9c01:17 --itkit-bisect"
+)
+_NO_DATABASES = (
+    "the fixture django_db_setup at {} sets no test database up, so the tests would have no tables."
+    " With --integration itkit provides the databases: delete the fixture, or let it ask for"
+    " pytest-django's by an argument of its own name, def django_db_setup(django_db_setup), and"
+    " load what the tests need after it."
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--integration``, ``--rebuild`` and ``--itkit-seed``."""
+    """Add ``--integration`` and the options that belong to it."""
     group = parser.getgroup("itkit", "integration tests")
-    group.addoption("--integration", action="store_true", help=names.OPTION_HELP)
-    group.addoption("--rebuild", action="store_true", help=names.REBUILD_HELP)
-    group.addoption("--itkit-seed", metavar="SEED", help=names.SEED_HELP)
+    for option, arguments in names.OPTIONS.items():
+        group.addoption(option, **arguments)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the fixtures, the marker and the scopes, in projects that use itkit."""
     obstacle = _obstacle(config)
     if obstacle is None:
-        from itkit import joined
+        from itkit.environment import child
 
-        joined.leave()
+        child.leave()
         config.pluginmanager.register(IntegrationPlugin(config), "itkit-integration")
     elif config.getoption("integration"):
         raise pytest.UsageError(f"--integration needs {obstacle}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Find out which tests make one fail that passes alone, where an option asks for it."""
+    if not config.getoption("itkit_bisect"):
+        return None
+    obstacle = _obstacle(config)
+    tests = config.option.file_or_dir
+    if obstacle is not None:
+        raise pytest.UsageError(f"--itkit-bisect needs {obstacle}")
+    if not config.getoption("integration") or len(tests) != 1:
+        raise pytest.UsageError(_ONE_TEST)
+    from itkit.environment import bisection
+    from itkit.exceptions import ItkitError
+
+    options = bisection.options(config.invocation_params.args, tests)
+    if config.getoption("numprocesses", None):  # of pytest-xdist
+        options.append("-n0")
+    command = bisection.Command(
+        start=_start_of(config), shown=["pytest"], options=options, argument=partial(_named, config)
+    )
+    try:
+        return bisection.run(
+            command, _id_of(config, tests[0]), config.getoption("itkit_seed"), _write_line
+        )
+    except ItkitError as error:
+        raise pytest.UsageError(f"itkit: {error}") from error
 
 
 class IntegrationPlugin:
@@ -57,6 +102,10 @@ class IntegrationPlugin:
         self._is_on: bool = config.getoption("integration")
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
+        self._report_to: str | None = config.getoption("itkit_report")
+        self._sweep: str = config.getoption("itkit_sweep")
+        self._fault: str | None = config.getoption("itkit_fault")
+        self._trial = _trial_of(config)
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
         self._run: set[str] = set()
@@ -82,6 +131,9 @@ class IntegrationPlugin:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
         self._session = session
+        keeps = self._config.getoption("itkit_keep")
+        if keeps and (not self._is_on or self._config.getoption("numprocesses", None)):
+            raise pytest.UsageError(names.KEEP_ALONE)
         if not self._is_on:
             return
         from itkit import environment
@@ -92,11 +144,27 @@ class IntegrationPlugin:
                 self._environment = environment.attach(os.environ["PYTEST_XDIST_WORKER"])
             else:
                 self._environment = environment.start(
-                    migrate=self._migrate, rebuild=self._rebuild, seeded=self._seed
+                    migrate=self._migrate,
+                    rebuild=self._rebuild,
+                    seeded=self._seed,
+                    reported=self._report_to if self._trial is None else None,
+                    arguments=self._config.invocation_params.args,
+                    sweep=self._sweep,
+                    fault=self._fault,
                 )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
+        self._environment.order.is_kept = self._trial is None
+        if keeps:
+            from itkit.environment.keeping import Keeper
+
+            self._environment.keeper = Keeper()
+            self._environment.keeper.terminal = self._real_terminal
         self._environment.leaving.say = self._say
+        reporter: Any = self._config.pluginmanager.getplugin("terminalreporter")
+        # pytest prints no header with -q.
+        if reporter is not None and not self._is_worker and self._config.option.verbose < 0:
+            reporter.write_line(self._environment.payload.short_summary)
 
     def pytest_report_header(self) -> list[str]:
         """Say what the tests run on, and what itkit's system checks warn of."""
@@ -114,10 +182,22 @@ class IntegrationPlugin:
                 item.add_marker(pytest.mark.django_db(transaction=True, databases="__all__"))
         yield
         if self._environment is not None:
-            from itkit import seed
+            self._number(items)
 
-            first = self._environment.first_index
-            self._indexes = seed.indexes([item.nodeid for item in items], first)
+    def _number(self, items: list[pytest.Item]) -> None:
+        """Give each test its index, and put tests into the order that the seed may ask for."""
+        from itkit.core.seed import Seed, in_order
+
+        seed = Seed.parse(self._seed)
+        named = [_id_of(self._config, argument) for argument in self._config.args]
+        if self._trial is not None and self._trial.tests is not None:
+            named = self._trial.tests
+            others = [item for item in items if item.nodeid not in named]
+            items[:] = [item for item in items if item.nodeid in named]
+            self._config.hook.pytest_deselected(items=others)
+        if seed.has_order:
+            items[:] = in_order(items, named, lambda item: str(item.nodeid))
+        self._indexes = seed.numbered([item.nodeid for item in items], named)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -126,15 +206,16 @@ class IntegrationPlugin:
         """Keep what a module of tests has swallowed while it was imported, to be reported."""
         report = yield
         if self._environment is not None:
-            from itkit import boundary, verdicts
             from itkit.exceptions import TestError
+            from itkit.observation import swallowed
+            from itkit.timeline import core
 
             path = getattr(collector, "path", None)
             try:
-                verdicts.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
+                swallowed.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
             except TestError as error:
                 if self._tells_of_imports:
-                    boundary.keep_for(collector.nodeid, error)
+                    core.record_failure_of(collector.nodeid, error)
         return report
 
     @pytest.hookimpl(wrapper=True)
@@ -147,21 +228,53 @@ class IntegrationPlugin:
         """
         if self._environment is None or fixturedef.scope == "function":
             return (yield)
-        from itkit import boundary
         from itkit.exceptions import ItkitError
+        from itkit.timeline import core
 
+        added: list[Callable[[], None]] = []
+        # The first to be added is the last to run: after what the fixture itself tidies up.
+        fixturedef.addfinalizer(partial(self._end_levels, added))
+        failure: object = None
+        value: Any = None
         try:
-            with boundary.between_tests():
+            with core.between_tests():
                 value = yield
-            # What it patches belongs to all tests that share it.
-            self._environment.backends.accept_patches()
-            return value  # noqa: TRY300 - an error of the line above is told like the others
         except ItkitError as error:
             if fixturedef.argname != _DATABASES:
                 raise
-            message = f"itkit: {error}"
-            request.session.shouldfail = message
-            pytest.fail(message, pytrace=False)
+            failure = error
+        finally:
+            added += self._environment.add_levels()
+            # And the last to be added is the first: the databases are there until then.
+            fixturedef.addfinalizer(self._environment.after_test)
+        if not failure and fixturedef.argname == _DATABASES and not self._environment.has_databases:
+            failure = _NO_DATABASES.format(_place_of(fixturedef.func))
+        if failure:
+            request.session.shouldfail = "itkit: the tests have no database, as printed above"
+            pytest.fail(f"itkit: {failure}", pytrace=False)  # out of the block, or both are shown
+        # What it patches belongs to all tests that share it.
+        self._environment.backends.accept_patches()
+        return value
+
+    def _end_levels(self, added: list[Callable[[], None]]) -> None:
+        """Take back what a fixture has committed, as the tests that share it are over."""
+        if self._environment is not None:
+            self._environment.end_levels(added)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
+        """Run a swept test again and again, and report it once."""
+        choice = _swept(item)
+        if self._environment is None or choice is None:
+            return None
+        from itkit.sweep.variations import Sweep
+
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        sweep = Sweep(self._environment, choice, item.nodeid, self._say)
+        for report in _Sweeping(item, nextitem, sweep).run():
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
@@ -174,6 +287,7 @@ class IntegrationPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
         """Fail a test that has passed if the backends were not called as it says."""
+        self._watch(item)
         yield
         # A TestCase that has failed, or was skipped, raises nothing here: pytest reports that in
         # place of what would be raised. What was swallowed is found when the test is over.
@@ -183,6 +297,8 @@ class IntegrationPlugin:
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
         """End the scope of a test after all fixtures of its own."""
+        if self._environment is not None and (keeper := self._environment.keeper) is not None:
+            keeper.stand(item.nodeid, is_last=item is item.session.items[-1])
         try:
             try:
                 yield
@@ -192,10 +308,11 @@ class IntegrationPlugin:
             self._check_test(item)
         finally:
             if self._environment is not None:
-                from itkit import boundary
+                from itkit.timeline import core
 
-                self._ended = boundary.current()
+                self._ended = core.current()
                 self._environment.end_test()
+                self._environment.after_test()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note which tests there are to run."""
@@ -225,6 +342,8 @@ class IntegrationPlugin:
         shut = self._environment.shut() if self._environment.process == os.getpid() else []
         has_failed |= self._report_late(self._last) or bool(shut)
         self._report(shut, self._last)
+        if self._trial is not None:
+            self._trial.end(self._environment.order)
         if self._is_worker:
             output: dict[str, Any] = self._config.workeroutput  # type: ignore[attr-defined]  # xdist's
             output[_NOTES] = [list(note) for note in self._environment.notes.take()]
@@ -246,13 +365,15 @@ class IntegrationPlugin:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a worker of pytest-xdist has to tell at the end of the run."""
+        """Take the notes of a worker of pytest-xdist at the end of the run."""
         if self._environment is not None:
             self._environment.notes.add_all(getattr(node, "workeroutput", {}).get(_NOTES, ()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Tell what is no error, once for each place."""
+        """Print what is no error, once for each call site."""
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
+        if self._environment is not None and (told := self._environment.describe_migrations()):
+            lines.append(told)
         # pytest prints no header with -q, and the user has to know which server was passed over.
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary
@@ -270,27 +391,40 @@ class IntegrationPlugin:
 
         End the session when a test fails because a server has died: all others would too.
         """
-        error = call.excinfo.value if call.excinfo is not None else None
+        # Of a TestCase, pytest has put it aside; a hook of its own takes it up after this one.
+        aside = getattr(item, "_excinfo", None)
+        found = aside[0] if aside else call.excinfo
+        error = found.value if found is not None else None
+        is_of_set_up = False
         if error is not None and self._environment is not None:
-            from itkit import sites
             from itkit.exceptions import TestError
+            from itkit.timeline import callsite
 
             if isinstance(error, TestError):
-                sites.end_in_own_code(error)
+                callsite.end_in_own_code(error)
+                is_of_set_up = call.when == "call" and callsite.is_of_set_up(error)
         report = yield
+        if is_of_set_up:
+            report.when = "setup"  # where setUp() belongs; pytest calls it with the test
         if report.failed and not self._is_on and _has_no_server(error):
             report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
         if report.failed and self._environment is not None:
-            from itkit import boundary
             from itkit.exceptions import ServiceUnavailableError
+            from itkit.timeline import core
 
+            self._environment.order.failed.add(item.nodeid)
+            if error is not None and (keeper := self._environment.keeper) is not None:
+                keeper.note(item.nodeid, error)
             ended = self._ended if report.when == "teardown" else None
-            explained = self._environment.explained(
-                report.longreprtext,
-                f"pytest '{report.nodeid}'",
-                boundary.current() if ended is None else ended,
-            )
+            command = f"pytest '{_named(self._config, report.nodeid)}'"
+            story = core.current() if ended is None else ended
+            captured = list(report.sections)
+            explained = self._environment.explained(report.longreprtext, command, story)
             report.sections.append(("itkit", explained))
+            if error is not None and (
+                page := self._environment.reported(item.nodeid, error, command, story, captured)
+            ):
+                report.sections.append(("itkit", page))
             try:
                 self._environment.check_servers()
             except ServiceUnavailableError as error:
@@ -335,19 +469,27 @@ class IntegrationPlugin:
     def timeline(self) -> TimelineReader:
         """What has left the process in this test, in order."""
         self._required("timeline")
-        from itkit.timeline import TimelineReader
+        from itkit.observation.assertions import TimelineReader
 
         return TimelineReader()
 
+    @pytest.fixture
+    def fault(self) -> Fault:
+        """The fault of this variation of a test, which is run once for each of them."""
+        self._required("fault")
+        from itkit.sweep.injection import current
+
+        return current()
+
     def _has_not_run_all(self) -> bool:
-        """Tell whether tests were found that were not run, and report that."""
-        from itkit import verdicts
+        """Return whether tests were found that were not run, and report that."""
         from itkit.exceptions import NotRunError
+        from itkit.observation import swallowed
 
         if self._config.option.collectonly:
             return False
         try:
-            verdicts.check_all_run(self._found, self._run)
+            swallowed.check_all_run(self._found, self._run)
         except NotRunError as error:
             report = pytest.TestReport(
                 "itkit", ("itkit", None, "tests that were not run"), {}, "failed", str(error),
@@ -358,16 +500,16 @@ class IntegrationPlugin:
         return False
 
     def _report_late(self, running: str) -> bool:
-        """Tell whether there was anything to report.
+        """Return whether there was anything to report.
 
         Args:
             running: id of the test that is running, of which pytest-xdist expects a report.
         """
         if self._environment is None:
             return False
-        from itkit import verdicts
+        from itkit.observation import swallowed
 
-        found = list(verdicts.late())
+        found = list(swallowed.late())
         self._report(found, running)
         return bool(found)
 
@@ -387,6 +529,33 @@ class IntegrationPlugin:
             capture.suspend_global_capture(in_=True)
         sys.stderr.write(text)
         sys.stderr.flush()
+
+    def _watch(self, item: pytest.Item) -> None:
+        """Have a test case of unittest stand still before it is torn down, where an option says."""
+        keeper = self._environment.keeper if self._environment is not None else None
+        case = getattr(item, "instance", None)
+        if keeper is None or not isinstance(case, unittest.TestCase):
+            return
+
+        def look() -> None:
+            for found in getattr(item, "_excinfo", None) or ():
+                if not isinstance(found.value, (pytest.skip.Exception, pytest.xfail.Exception)):
+                    keeper.note(item.nodeid, found.value)
+
+        keeper.watch(case, item.nodeid, look, is_last=item is item.session.items[-1])
+
+    @contextmanager
+    def _real_terminal(self) -> Iterator[None]:
+        """Let a block write and read, although pytest captures what a test does."""
+        capture: Any = self._config.pluginmanager.getplugin("capturemanager")
+        if capture is None:
+            yield
+            return
+        capture.suspend(in_=True)
+        try:
+            yield
+        finally:
+            capture.resume()
 
     def _check_test(self, item: pytest.Item) -> None:
         if self._environment is not None:
@@ -413,8 +582,189 @@ class IntegrationPlugin:
         return self._environment
 
 
+class _Sweeping:
+    """The variations of one test of pytest.
+
+    Args:
+        item: the test.
+        nextitem: the one after it, before which what several tests share is torn down.
+        sweep: its variations.
+    """
+
+    def __init__(self, item: pytest.Item, nextitem: pytest.Item | None, sweep: Sweep) -> None:
+        self._item = item
+        self._nextitem = nextitem
+        self._sweep = sweep
+
+    def run(self) -> list[pytest.TestReport]:
+        """Run them all, and return the reports of the one test."""
+        from itkit.exceptions import FaultError
+
+        with self._sweep.varied() as first:
+            phases = self._phases()
+            reports = [next(phases)]
+            reports += [report for report in (next(phases, None),) if report is not None]
+            text = ""
+            specs: list[FaultSpec] = []
+            if len(reports) > 1 and reports[-1].passed and not hasattr(reports[-1], "wasxfail"):
+                try:
+                    specs = self._sweep.specs(first)
+                    text = "" if self._sweep.is_repeated else self._sweep.obstacle(first)
+                except FaultError as error:
+                    text = str(error)
+            specs = [] if text else specs
+            reports += self._tear_down(is_last=not specs)
+        if self._sweep.is_repeated and specs:
+            return self._once(specs[0], is_last=True) if reports[-1].passed else reports
+        self._try(specs)
+        return _with_failure(reports, text or self._sweep.report())
+
+    def _try(self, specs: Sequence[FaultSpec]) -> None:
+        from itkit.sweep.variations import Broken
+
+        for index, spec in enumerate(specs):
+            # The last has to tear down what several tests share.
+            is_last = self._sweep.is_last(index, len(specs))
+            with self._sweep.varied(spec) as fault:
+                reports = self._run_once(is_last=is_last)
+            failed = [report for report in reports if report.failed]
+            if failed:
+                summary, text = _summary_of(failed[0])
+                self._sweep.findings.append(Broken(spec, fault.gate.struck, summary, text))
+            if is_last:
+                break
+
+    def _once(self, spec: FaultSpec, *, is_last: bool) -> list[pytest.TestReport]:
+        with self._sweep.varied(spec):
+            return self._run_once(is_last=is_last)
+
+    def _run_once(self, *, is_last: bool) -> list[pytest.TestReport]:
+        return [*self._phases(), *self._tear_down(is_last=is_last)]
+
+    def _phases(self) -> Iterator[pytest.TestReport]:
+        item: Any = self._item
+        if hasattr(item, "_request") and not item._request:  # as pytest does when it runs one again
+            item._initrequest()
+        report = runner.call_and_report(item, "setup", log=False)
+        yield report
+        if report.passed:
+            yield runner.call_and_report(item, "call", log=False)
+
+    def _tear_down(self, *, is_last: bool) -> Iterator[pytest.TestReport]:
+        """Tear the test down, and forget its fixtures, as pytest has no hook to run a test again.
+
+        Checked with pytest 9.2.
+        """
+        item: Any = self._item
+        session = item.session
+        # What several tests share stays for the next variation, whose parents are the same.
+        following = self._nextitem if is_last else item.parent
+        if is_last and (session.shouldfail or session.shouldstop):
+            following = None
+        yield runner.call_and_report(item, "teardown", log=False, nextitem=following)
+        if hasattr(item, "_request"):
+            item._request = False
+            item.funcargs = None
+
+
+def _swept(item: pytest.Item) -> Choice | None:
+    """Return the faults that a test is swept with: by its decorator, or as it asks for one."""
+    from itkit.sweep.choosing import Choice, choice_of
+
+    choice = choice_of(getattr(item, "obj", None))
+    if choice is None and _asks_for_fault(item):
+        return Choice()
+    return choice
+
+
+def _asks_for_fault(item: pytest.Item) -> bool:
+    """Tell whether a test asks for the fixture ``fault``, and not for one of the project's own."""
+    info: Any = getattr(item, "_fixtureinfo", None)
+    if info is None or "fault" not in getattr(item, "fixturenames", ()):
+        return False
+    definitions = info.name2fixturedefs.get("fault", ())
+    return bool(definitions) and definitions[-1].func.__module__ == __name__
+
+
+def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
+    """Return what has failed in one line, with the last line of the user's, and the whole text."""
+    from itkit.timeline import callsite
+
+    text = report.longreprtext
+    sections = [content for title, content in report.sections if title == "itkit"]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is None:
+        summary = (text.strip().splitlines() or [""])[0]
+    else:
+        trace: Any = getattr(report.longrepr, "reprtraceback", None)
+        lines = [found for entry in trace.reprentries if (found := entry.reprfileloc) is not None]
+        own = [line for line in lines if callsite.is_own_file(os.path.abspath(line.path))]  # noqa: PTH100 - no Path
+        last = own[-1] if own else crash
+        summary = f"{crash.message.splitlines()[0]} at {os.path.relpath(last.path)}:{last.lineno}"
+    return summary, "\n".join([text, *sections])
+
+
+def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:
+    """Return the reports of a test, which has failed if there is a text that says so."""
+    if text and len(reports) > 1:
+        reports[1].outcome = "failed"
+        reports[1].longrepr = text
+    return reports
+
+
+def _trial_of(config: pytest.Config) -> Trial | None:
+    """Return the trial of a bisection that this run is, and have pytest run its tests."""
+    if not (file := config.getoption("itkit_trial")):
+        return None
+    from itkit.environment.bisection import Trial
+
+    trial = Trial(file)
+    config.option.itkit_seed = trial.seed
+    config.option.maxfail = 0
+    if trial.tests is not None:
+        # By files, as pytest runs none at all where it finds one of the tests no more.
+        paths = dict.fromkeys(test.partition("::")[0] for test in trial.tests)
+        config.args = [str(config.rootpath / path) for path in paths]
+    return trial
+
+
+def _start_of(config: pytest.Config) -> list[str]:
+    """Return what starts this pytest, without its arguments."""
+    from django.utils.autoreload import get_child_arguments
+
+    if [*config.invocation_params.args] != sys.argv[1:]:  # another program has called it
+        return [sys.executable, "-m", "pytest"]
+    start = [os.fspath(argument) for argument in get_child_arguments()]
+    return start[: len(start) - len(sys.argv[1:])]
+
+
+def _id_of(config: pytest.Config, argument: str) -> str:
+    """Return the id of the test that an argument names."""
+    path, *rest = argument.split("::")
+    file = config.invocation_params.dir / path
+    return "::".join([Path(os.path.relpath(file, config.rootpath)).as_posix(), *rest])
+
+
+def _named(config: pytest.Config, test: str) -> str:
+    """Return the argument that names a test by its id."""
+    path, *rest = test.split("::")
+    file = config.rootpath / path
+    return "::".join([os.path.relpath(file, config.invocation_params.dir), *rest])
+
+
+def _write_line(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _place_of(function: Callable[..., object]) -> str:
+    """Return where a function is defined, as ``conftest.py:5``."""
+    code = inspect.unwrap(function).__code__
+    return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
+
+
 def _has_no_server(error: BaseException | None) -> bool:
-    """Whether an error comes of one of Django that says that no database server answers."""
+    """Return whether an error comes of one of Django that says that no database server answers."""
     while error is not None:
         kind = type(error)
         is_operational = (kind.__module__, kind.__name__) == ("django.db.utils", "OperationalError")
@@ -426,10 +776,10 @@ def _has_no_server(error: BaseException | None) -> bool:
 
 def _sources(item: pytest.Item) -> frozenset[str]:
     """Return the paths of the files that a test is written in."""
-    from itkit import verdicts
+    from itkit.observation import swallowed
 
     cls = getattr(item, "cls", None)
-    inherited = verdicts.sources_of(cls) if cls is not None else frozenset()
+    inherited = swallowed.sources_of(cls) if cls is not None else frozenset()
     return inherited | {str(item.path)}
 
 
@@ -449,7 +799,7 @@ def _obstacle(config: pytest.Config) -> str | None:
 
 
 def _is_integration(item: pytest.Item) -> bool:
-    """Whether the marker, or Django's tag on a test case or its method, says so."""
+    """Return whether the marker, or Django's tag on a test case or its method, says so."""
     if item.get_closest_marker(names.TAG) is not None:
         return True
     tagged = (getattr(item, "cls", None), getattr(item, "obj", None))
@@ -457,7 +807,7 @@ def _is_integration(item: pytest.Item) -> bool:
 
 
 def _may_be_given_a_database(item: pytest.Item) -> bool:
-    """Whether a test is a function that has not chosen its access to the database itself."""
+    """Return whether a test is a function that has not chosen its access to the database itself."""
     if not isinstance(item, pytest.Function) or item.get_closest_marker("django_db") is not None:
         return False
     cls: Any = item.cls

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Literal
 from unittest import SkipTest
 
-from django.test import LiveServerTestCase, SimpleTestCase, TransactionTestCase, tag
+from django.test import LiveServerTestCase, SimpleTestCase, TestCase, TransactionTestCase, tag
+from django.test.testcases import TestData  # type: ignore[attr-defined]  # not in the stubs
 
-from itkit import environment, names
+from itkit import environment
+from itkit.backends.registry import Registry
+from itkit.core import names
 from itkit.data import TestDataManager
-from itkit.registry import Registry
-from itkit.timeline import TimelineReader
+from itkit.observation.assertions import TimelineReader
 
 __all__ = ["IntegrationLiveServerTestCase", "IntegrationMixin", "IntegrationTestCase"]
 
@@ -25,21 +27,91 @@ else:
     _TestCase = object
 
 
+class _Manager:
+    """The manager of a test's data, or of a class'; none until somebody asks for it."""
+
+    def __init__(self) -> None:
+        self.manager: TestDataManager | None = None
+
+    def get(self) -> TestDataManager:
+        """Return the manager."""
+        if self.manager is None:
+            self.manager = _environment().new_data_manager()
+        return self.manager
+
+    def end(self) -> None:
+        """Remove what the manager has created, if there is one."""
+        if self.manager is not None:
+            self.manager.end()
+
+
+class _Data:
+    """``self.data`` of a test, and ``cls.data`` of its class."""
+
+    def __get__(
+        self, test: "IntegrationMixin | None", kind: type["IntegrationMixin"]
+    ) -> TestDataManager:
+        manager: _Manager | None = vars(kind if test is None else test).get("_itkit_data")
+        if manager is not None:
+            return manager.get()
+        if test is None:
+            # Not before, as a test loader reads the attributes of all classes.
+            raise AttributeError(
+                f"{kind.__name__}.data is there from super().setUpClass() on, as in setUpTestData()"
+            )
+        test._itkit_data = _Manager()
+        test.addCleanup(test._itkit_data.end)
+        return test._itkit_data.get()
+
+
 @tag(names.TAG)
 class IntegrationMixin(_TestCase):
     """Gives a Django test case ``self.backends``, ``self.data`` and ``self.timeline``.
 
     List it first in the bases.
     With ``TestCase`` it makes an integration test that is rolled back instead of committed.
+
+    Attributes:
+        data: the manager of this test's data; what it creates is removed after the test. That of
+            the class, ``cls.data``, is for ``setUpTestData()`` and ``setUpClass()``; what it
+            creates is there for each test of the class.
     """
 
-    _data: TestDataManager | None = None
+    data = _Data()
+    _itkit_data: _Manager
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Skip the class where there is no environment to run it in."""
+        """Set the class up, as Django does, and its data; skip it where there is no environment."""
         _environment()
+        cls._itkit_data = _Manager()
         super().setUpClass()
+        if not issubclass(cls, TestCase):
+            cls._set_up_test_data()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """Remove the data of the class, and tear it down as Django does."""
+        try:
+            cls._itkit_data.end()
+        finally:
+            super().tearDownClass()
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        """Create rows for all tests of the class, each of which finds them as they are here."""
+
+    @classmethod
+    def _set_up_test_data(cls) -> None:
+        """Call ``setUpTestData()``, and give each test copies of what it assigns to the class.
+
+        Django does so for a ``TestCase`` only, whose transaction ends with the class.
+        """
+        before = vars(cls).copy()
+        cls.setUpTestData()
+        for name, value in vars(cls).copy().items():
+            if value is not before.get(name):
+                setattr(cls, name, TestData(name, value))
 
     @property
     def backends(self) -> Registry:
@@ -50,14 +122,6 @@ class IntegrationMixin(_TestCase):
     def timeline(self) -> TimelineReader:
         """What has left the process in this test, in order."""
         return TimelineReader()
-
-    @property
-    def data(self) -> TestDataManager:
-        """The manager of this test's data; what it creates is removed after the test."""
-        if self._data is None:
-            self._data = _environment().new_data_manager()
-            self.addCleanup(self._data.end)
-        return self._data
 
 
 class IntegrationTestCase(IntegrationMixin, TransactionTestCase):

@@ -13,11 +13,12 @@ from django.core.management import call_command
 from django.db import connections
 
 import itkit
-from itkit import postgres, redis, services, urls
+from itkit import postgres, redis, services
+from itkit.core import urls
 from itkit.data import TestDataManager
 from itkit.exceptions import ServiceUnavailableError
 from tests import sentinel as sentinels
-from tests.projects import Project, directory, environment, own_databases
+from tests.projects import Project, directory, environment
 from tests.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
@@ -142,10 +143,11 @@ def shared_servers(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def no_databases(postgres_url: str) -> None:
-    """Drop the databases of itkit's that runs of earlier tests have left, as they were killed."""
+    """Drop the databases of itkit's that runs of earlier tests have left, by whichever role."""
+    query = "SELECT datname FROM pg_database WHERE datname LIKE 'itkit\\_%'"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        for name in own_databases(postgres_url):
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        for (name,) in connection.execute(query).fetchall():
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from itkit.redis.live import place
+from itkit.redis.prefix.command_info import notation_of
 from tests import redis_server
 
 TARGET = Path(__file__).parent.parent / "itkit" / "redis" / "commands.py"
@@ -100,7 +100,7 @@ KEYS: Final = {{
 REDIS_KEYS: Final = {{  # what Redis knows and Valkey does not
 {redis_keys}}}
 
-WRITES: Final = (  # what changes data, or tells others
+WRITES: Final = (  # what changes data or publishes a message
 {writes})
 '''
 
@@ -111,7 +111,7 @@ def main() -> None:
         commands = server.ask("COMMAND")
     places = defaultdict(list)
     for name, specs in sorted(walk(commands)):
-        places[" ".join(map(place, specs))].append(name)
+        places[" ".join(map(notation_of, specs))].append(name)
     TARGET.write_text(
         TEMPLATE.format(
             version=version,

@@ -214,6 +214,11 @@ class Project:
         file = self.path / "settings.py"
         file.write_text(f"{file.read_text()}\n{textwrap.dedent(text)}")
 
+    def go_on_after_warnings(self) -> None:
+        """Have pytest make no errors of warnings; plugins that no test needs stay out."""
+        file = self.path / "pytest.ini"
+        file.write_text(file.read_text().replace("filterwarnings = error", ""))
+
     def start(self, *command: str, **env: str) -> "subprocess.Popen[str] | Command":
         """Start a Python command in the project's directory.
 
@@ -287,11 +292,11 @@ class Project:
             started.kill()
             with started:  # waits for it, and closes its pipe
                 pass
-        for text in (str(self.path), str(self.data_root)):
-            for process in _processes(text):
+        if left := list(_processes(str(self.path), str(self.data_root))):
+            for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-        after(5, lambda: processes_with(str(self.data_root)))
+            after(5, lambda: processes_with(str(self.data_root)))
 
     def _leftovers(self) -> list[str]:
         directories = [str(path) for path in self.data_root.iterdir()]
@@ -327,16 +332,16 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
-def _processes(text: str) -> Iterator[psutil.Process]:
-    """Yield the processes that mention a text in their command line or work in such a directory."""
+def _processes(*texts: str) -> Iterator[psutil.Process]:
+    """Yield the processes with one of the texts in their command line or their directory."""
     for process in psutil.process_iter():
         try:
-            mentions = text in " ".join(process.cmdline()) or text in process.cwd()
-            alive = process.status() != psutil.STATUS_ZOMBIE
+            places = [*process.cmdline(), process.cwd()]
+            found = any(text in place for text in texts for place in places)
+            if found and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-        if mentions and alive and process.pid != os.getpid():
-            yield process
 
 
 def _django_counts(ran: int, output: str) -> dict[str, int]:

@@ -5,7 +5,7 @@ from urllib.parse import urlparse
 
 import pytest
 
-from itkit import addresses
+from itkit.network import addresses
 
 SHAPES = {
     "host:port": ("127.0.0.1:11211", {11211}),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from itkit import audit
+from itkit.timeline import audit
 
 EVENT = "tests.event"
 

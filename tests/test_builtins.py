@@ -4,7 +4,8 @@ import django
 import pytest
 from django.test import override_settings
 
-from itkit import builtins, conf, locators
+from itkit import conf
+from itkit.backends import presets, resolve
 from itkit.exceptions import ConfigurationError
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
@@ -272,7 +273,7 @@ def test_tasks_of_django_are_run_when_the_option_says(door, run, tests, count, p
 @pytest.mark.skipif(SINCE_6_0, reason="tasks came with Django 6.0")
 def test_tasks_of_an_older_django_are_a_mistake_in_the_settings():
     with override_settings(ITKIT={"BACKENDS": {"jobs": {"BUILTIN": "tasks"}}}):
-        (mistake,) = locators.mistakes()
+        (mistake,) = resolve.mistakes()
     assert mistake.id == "itkit.E011"
     assert mistake.message == (
         'ITKIT["BACKENDS"]["jobs"] is the BUILTIN \'tasks\': Tasks came with Django 6.0, and this'
@@ -513,11 +514,11 @@ def test_a_storage(door, project: Project):
 )
 def test_a_mistake_in_the_settings_is_told(entry, mistake):
     with override_settings(ITKIT={"BACKENDS": {"b": entry}}):
-        found = conf.mistakes() or locators.mistakes()
+        found = conf.mistakes() or resolve.mistakes()
     assert [f"{one.id} {one.message}" for one in found] == [mistake]
 
 
 def test_all_that_the_settings_may_name_are_known():
-    assert sorted(builtins.KNOWN) == sorted(conf.BUILTINS)
+    assert sorted(presets.KNOWN) == sorted(conf.BUILTINS)
     with pytest.raises(ConfigurationError):
-        builtins.make("mail", {"no": "option"})
+        presets.make("mail", {"no": "option"})

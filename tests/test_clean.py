@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from filelock import FileLock
 
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
 from tests.projects import Project, Result, directory, own_databases, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
@@ -90,11 +90,10 @@ def outcomes(result: Result) -> dict[str, str]:
     }
 
 
-def run_twice(project: Project, env: dict[str, str]) -> None:
+def run(project: Project, env: dict[str, str]) -> None:
     project.write("shop/tests.py", TESTS)
-    for _ in range(2):
-        result = project.test("--integration", **env)
-        assert result.counts == {"passed": 1}, result.output
+    result = project.test("--integration", **env)
+    assert result.counts == {"passed": 1}, result.output
 
 
 def started(project: Project, **env: str) -> "subprocess.Popen[str]":
@@ -116,7 +115,8 @@ def finished(project: Project, process: "subprocess.Popen[str]") -> None:
 def test_what_two_runs_have_kept_is_shown_and_then_removed(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
-    run_twice(project, server)
+    run(project, server)
+    run(project, server)
     [own] = own_databases(postgres_url)
     before = rows(postgres_url, SCHEMAS, own)
     assert {"itkit_ext"} < set(before)
@@ -141,7 +141,7 @@ def test_what_two_runs_have_kept_is_shown_and_then_removed(
 def test_databases_of_workers_are_removed_too(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
-    run_twice(project, {**server, "ITKIT_POSTGRES_ISOLATION": "database"})
+    run(project, {**server, "ITKIT_POSTGRES_ISOLATION": "database"})
     assert any(name.endswith("_template") for name in rows(postgres_url, DATABASES))
     shown = project.manage("itkit", "clean", "--dry-run", **server)  # by any setting
     assert "database itkit_template" in outcomes(shown), shown.output
@@ -155,7 +155,7 @@ def test_what_is_not_ours_stays(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     like_a_run, like_a_template = "itkit_0123abcd_w0", "itkit_0123456789ab_template"
-    run_twice(project, server)
+    run(project, server)
     [own] = own_databases(postgres_url)
     with connected(postgres_url) as connection:
         connection.execute("CREATE DATABASE test_shop")
@@ -189,7 +189,7 @@ def test_half_of_a_template_is_removed(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     """Somebody has dropped the template by hand: its script and what was kept of it are left."""
-    run_twice(project, server)
+    run(project, server)
     [own] = own_databases(postgres_url)
     with connected(postgres_url, own) as connection:
         for name in rows(postgres_url, SCHEMAS, own):
@@ -220,7 +220,7 @@ def test_a_run_that_is_alive_keeps_its_own(
 def test_a_database_that_somebody_is_in_stays(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
-    run_twice(project, server)
+    run(project, server)
     [own] = own_databases(postgres_url)
     with connected(postgres_url, own):
         cleaned = project.manage("itkit", "clean", **server)
@@ -234,7 +234,7 @@ def test_the_projects_own_server_is_cleaned_if_it_answers(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
     project.settings('DATABASES["default"]["PORT"] = "1"')  # where nobody answers
-    run_twice(project, server)
+    run(project, server)
     [own] = own_databases(postgres_url)
     cache = {"ITKIT_CACHE_DIR": server["ITKIT_CACHE_DIR"]}
     nobody = project.manage("itkit", "clean", **cache)
@@ -262,7 +262,7 @@ def test_a_server_that_was_given_and_is_down_keeps_no_cache(project: Project, ca
 
 def test_the_cache_is_shown_and_then_removed(project: Project, cache: Path) -> None:
     env = {"ITKIT_CACHE_DIR": str(cache)}
-    run_twice(project, env)
+    run(project, env)
     (cache / "notes.txt").touch()
     kept = {path.name for path in cache.glob("itkit-entry-*/")}
     assert kept
@@ -273,7 +273,7 @@ def test_the_cache_is_shown_and_then_removed(project: Project, cache: Path) -> N
     assert outcomes(cleaned) == {f"cached {name}": "removed" for name in kept}
     assert [path.name for path in cache.iterdir() if path.is_dir()] == []
     assert (cache / "notes.txt").exists()
-    run_twice(project, env)
+    run(project, env)
 
 
 def test_what_is_being_built_stays(project: Project, cache: Path) -> None:
@@ -329,7 +329,7 @@ def test_runs_in_the_maintenance_database_end_and_are_cleaned(
         result = project.test("--integration", **{**env, "ITKIT_POSTGRES_KEEP": "0"})
         assert result.counts == {"passed": 1}, result.output
         assert [name for name in rows(postgres_url, SCHEMAS) if name.startswith("itkit_")] == []
-        run_twice(project, env)
+        run(project, env)
         cleaned = project.manage("itkit", "clean", **env)
         assert outcomes(cleaned)["schema itkit_ext"] == "removed", cleaned.output
         assert [name for name in rows(postgres_url, SCHEMAS) if name.startswith("itkit_")] == []

@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from itkit.postgres import clone, extensions, policies
-from itkit.postgres.server import Connection, connect, value
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
+from itkit.postgres.clone import clone
+from itkit.postgres.migrations import extensions
+from itkit.postgres.server import policies, sql
+from itkit.postgres.server.server import Connection, connect, value
 from tests.doors import slow
 from tests.zoo import zoo
 
@@ -126,9 +127,7 @@ def unequal_rows(connection: Connection, schema: str, other: str) -> list[str]:
         if table == "never":
             continue
         one, two = (
-            sql.SQL("SELECT t::text FROM {} t")
-            .format(sql.Identifier(name, table))
-            .as_string(connection)
+            sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(name, table)).as_string()
             for name in (schema, other)
         )
         query = (

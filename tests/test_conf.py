@@ -5,6 +5,7 @@ from django.test import override_settings
 
 from itkit import conf
 from itkit.exceptions import ConfigurationError
+from tests.projects import Project
 
 
 def mistakes_of(value: Any) -> list[str]:
@@ -52,7 +53,7 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ({"POSTGRESS": {}}, "itkit.E001 ITKIT has no key 'POSTGRESS'. Did you mean 'POSTGRES'?"),
         (
             {"zzz": 1},
-            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, EFFECTS, NETWORK, POSTGRES, REDIS, SOURCE, START_TIMEOUT, UNUSED.",
+            "itkit.E001 ITKIT has no key 'zzz'. Available: BACKENDS, CACHE_DIR, DATA, DATA_ROOT, EFFECTS, NETWORK, POSTGRES, REDIS, REPORT, SOURCE, START_TIMEOUT, SWEEP, UNUSED.",
         ),
         ({5: 1}, "itkit.E001 ITKIT has no key 5."),
         (
@@ -84,8 +85,15 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
         ({"REDIS": None}, 'itkit.E002 ITKIT["REDIS"] is None, expected a dict.'),
         (
             {"BACKENDS": {"p": "shop.Gateway"}},
-            'itkit.E002 ITKIT["BACKENDS"]["p"] is \'shop.Gateway\', expected a dict.',
+            'itkit.E002 ITKIT["BACKENDS"]["p"] is \'shop.Gateway\', expected a dict. Write {"TARGET": "shop.Gateway"}.',
         ),
+        ({"BACKENDS": {"p": "mail"}}, 'expected a dict. Write {"BUILTIN": "mail"}.'),
+        (
+            {"BACKENDS": {"p": "SECRET_KEY"}},
+            'expected a dict. Write {"SETTING": "SECRET_KEY"}.',
+        ),
+        ({"BACKENDS": {"p": Project}}, 'Write {"TARGET": "tests.projects.Project"}.'),
+        ({"DATA": {"ALIASES": {"order": "shop.Order"}}}, 'Write {"MODEL": "shop.Order"}.'),
         ({"BACKENDS": {"p": {"TARGETS": "x"}}}, "Did you mean 'TARGET'?"),
         ({"BACKENDS": []}, 'itkit.E002 ITKIT["BACKENDS"] is [], expected a dict of names.'),
         ({"DATA": {"ALIASES": {"order": {"MODEL": 1}}}}, "expected a string."),

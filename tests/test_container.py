@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import pytest
 
-import itkit.container
-from itkit import boundary
-from itkit.container import TestContainer
+import itkit.backends.container
+from itkit.backends.container import TestContainer
+from itkit.backends.registry import Registry
 from itkit.exceptions import BindingError
 from itkit.fakes import RecordingFake
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import IEmailService, IPaymentGateway, ShippingProvider, StripeGateway, geocode
 
 
@@ -204,7 +204,7 @@ def test_asking_for_the_mock_of_something_unbound_lists_the_mocks(container):
 
 def test_a_backend_of_the_registry_has_the_same_fake_here(container):
     registry = Registry({"payments": StripeGateway, "geo": geocode})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     try:
         assert container.get_mock(StripeGateway) is registry.payments
@@ -337,4 +337,4 @@ def test_objects_that_were_bound_are_left_to_who_made_them():
 
 
 def test_pytest_does_not_take_it_for_a_test():
-    assert itkit.container.TestContainer.__test__ is False
+    assert itkit.backends.container.TestContainer.__test__ is False

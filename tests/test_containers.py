@@ -13,8 +13,9 @@ from django.test import override_settings
 from that_depends import BaseContainer
 from that_depends import providers as td_providers
 
-from itkit import boundary, locators
-from itkit.registry import Registry
+from itkit.backends import resolve
+from itkit.backends.registry import Registry
+from itkit.timeline import core
 from tests.doors import SERIAL, enter, write_tests
 from tests.fakes_app import ReallyCalledError
 from tests.projects import Project
@@ -110,7 +111,7 @@ def test_what_a_container_gives_is_faked_also_what_it_gave_before(package):
     before = get()
     with override_settings(ITKIT={"BACKENDS": {"rates": entry}}):
         backends = Registry.from_settings()
-    boundary.new_timeline("test")
+    core.new_timeline("test")
     backends.swap()
     try:
         backends.rates.rate.returns(1.5)
@@ -120,7 +121,7 @@ def test_what_a_container_gives_is_faked_also_what_it_gave_before(package):
         assert backends[Rates].call_count("rate") == 2
     finally:
         backends.restore()
-        boundary.new_timeline()
+        core.new_timeline()
     with pytest.raises(ReallyCalledError):
         before.rate("eur")
 
@@ -180,7 +181,7 @@ def test_what_a_container_gives_is_faked_also_what_it_gave_before(package):
 )
 def test_a_mistake_in_the_settings_is_told(entry, mistake):
     with override_settings(ITKIT={"BACKENDS": {"b": entry}}):
-        (found,) = locators.mistakes()
+        (found,) = resolve.mistakes()
     assert f"{found.id} {found.message}".startswith(mistake)
 
 

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 import redis
 
-from itkit.postgres import catalogue
-from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import connect
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
+from itkit.postgres.clone import catalogue
+from itkit.postgres.server.server import connect
+from itkit.postgres.template.schemas import Schemas
 from tests.projects import after, directory, environment, processes_with
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,8 @@ from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext, override_settings
 from factory.django import DjangoModelFactory
 
-from itkit.data import TestDataManager, maker
+from itkit.data import TestDataManager
+from itkit.data.create import maker
 from itkit.exceptions import DataError
 from tests.conftest import ALIAS
 from tests.kinds import factories

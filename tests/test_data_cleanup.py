@@ -2,7 +2,7 @@
 
 import pytest
 from django.core.checks import run_checks
-from django.db import connections
+from django.db import connections, models
 from django.test import TestCase, override_settings
 
 from itkit.data import TestDataManager
@@ -162,3 +162,11 @@ def test_committed_rows_are_removed_at_the_end():
     data.create(Attachment)
     assert data.end().removed == {"kinds.Attachment": 1}
     assert not Attachment.objects.exists()
+
+
+def test_whoever_walks_the_fields_or_models_of_django_meets_none_of_itkit():
+    found = [models.Field, models.Model]
+    for kind in found:
+        found.extend(kind.__subclasses__())
+    ours = {kind for kind in found if kind.__module__.partition(".")[0] == "itkit"}
+    assert {kind.__name__ for kind in ours} <= {"Undeclared"}  # made for one deletion, then gone

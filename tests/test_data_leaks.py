@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections, transaction
 
-from itkit import names
+from itkit.core import names
 from itkit.data import TestDataManager
 from itkit.exceptions import DataError, LeakedRowsError
 from tests.conftest import ALIAS

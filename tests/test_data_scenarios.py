@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from django.db import connections, transaction
 
-from itkit.data import TestDataManager, playing, scenarios
-from itkit.data.snapshots import Snapshot
+from itkit.data import TestDataManager
+from itkit.data.scenarios import player, scenarios
+from itkit.data.scenarios.snapshots import RowSnapshot
 from itkit.exceptions import DataError
 from tests.conftest import ALIAS
 from tests.doors import SERIAL, enter, write_tests
@@ -35,9 +36,9 @@ def data(database, tmp_path):
 
 def forget():
     """Be another process."""
-    playing._in_process.clear()
-    playing._schemas.clear()
-    playing._sources.cache_clear()
+    player._in_process.clear()
+    player._schemas.clear()
+    player._sources.cache_clear()
     PLAYED.clear()
 
 
@@ -195,13 +196,13 @@ def test_a_file_that_cannot_be_read_is_made_anew(data, tmp_path):
         file.write_bytes(nonsense)
         forget()
         assert origin(data.scenario("with_sources")) == "made, and kept"
-    assert Snapshot.read(tmp_path / "none") is None
+    assert RowSnapshot.read(tmp_path / "none") is None
 
 
 def test_old_files_go(data, tmp_path):
     for number in range(9):
-        Snapshot([], {}).write(tmp_path / f"a-{number}")
-    Snapshot([], {}).write(tmp_path / "b-0")
+        RowSnapshot([], {}).write(tmp_path / f"a-{number}")
+    RowSnapshot([], {}).write(tmp_path / "b-0")
     assert len(list(tmp_path.glob("a-*"))) == 4
     assert len(list(tmp_path.iterdir())) == 5
 
@@ -217,7 +218,7 @@ def test_a_rollback_takes_a_world_back(data):
 
 
 def test_threads_write_one_file_at_once(data, tmp_path):
-    snapshot = Snapshot([], {"x": {"is": "y" * 100_000}})
+    snapshot = RowSnapshot([], {"x": {"is": "y" * 100_000}})
     threads = [
         threading.Thread(target=lambda: [snapshot.write(tmp_path / "a-1") for _ in range(20)])
         for _ in range(4)
@@ -226,7 +227,7 @@ def test_threads_write_one_file_at_once(data, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert Snapshot.read(tmp_path / "a-1") == snapshot
+    assert RowSnapshot.read(tmp_path / "a-1") == snapshot
     assert not list(tmp_path.glob("*.partial"))
 
 

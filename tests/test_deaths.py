@@ -162,3 +162,43 @@ def test_a_run_killed_at_any_moment_leaves_nothing(command: list[str], project: 
             process.wait()
             assert project.leftovers() == [], f"killed after {moment:.2f} s"
             assert project.processes() == [], f"killed after {moment:.2f} s"
+
+
+KILLS_MAIN = """
+    import contextlib
+    import multiprocessing
+    import os
+    import signal
+    import time
+
+    from django.test.runner import DiscoverRunner, ParallelTestSuite
+    from django.test.runner import _init_worker as begin
+
+    def init_worker(*args, **kwargs):
+        # Not os.getppid(): the other worker may have killed the main process before this one starts.
+        main = multiprocessing.parent_process().pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(main, signal.SIGKILL)
+        while os.getppid() == main:
+            time.sleep(0.01)
+        begin(*args, **kwargs)
+
+    class Suite(ParallelTestSuite):
+        init_worker = init_worker
+
+    class Runner(DiscoverRunner):
+        parallel_test_suite = Suite
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_end_whose_main_process_dies_while_they_start(
+    method: str, project: Project
+) -> None:
+    write_tests(project, TESTS)
+    project.write("killing.py", KILLS_MAIN)
+    project.settings('TEST_RUNNER = "killing.Runner"')
+    result = project.test("--integration", "--parallel", "2", START_METHOD=method)
+    assert result.code == -signal.SIGKILL, result.output
+    assert project.leftovers() == []
+    assert project.processes() == []

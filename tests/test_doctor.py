@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from itkit.postgres.escapes import escapes, is_sql
+from itkit.postgres.migrations.escapes import escapes, is_sql
 from tests.projects import Project, Result
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -206,3 +206,169 @@ def test_public_is_found_in_every_way_of_naming_it(statement: str) -> None:
 )
 def test_what_is_isolated_is_not_found(statement: str) -> None:
     assert list(escapes(statement)) == []
+
+
+SPELLINGS = """
+    import psycopg
+    from django.conf import settings
+    from django.db import connection, models
+    from django.db.models import F, Func, Value
+    from psycopg import connect as dial
+    from shop.names import ARCHIVE
+
+    S = "public"
+    OWN = "shop_app"
+
+
+    class Lock(Func):
+        function = "pg_advisory_xact_lock"
+
+
+    class Lower(Func):
+        function = "LOWER"
+
+
+    def work(cursor, own, table):
+        cursor.execute(f"DELETE FROM {S}.app_a")
+        cursor.execute("DELETE FROM %s.app_b" % S)
+        cursor.execute("DELETE FROM {}.app_c".format(S))
+        cursor.execute("DELETE FROM {schema}.app_d".format(schema=ARCHIVE))
+        cursor.execute("DELETE FROM " + settings.SHARED + ".app_e")
+        cursor.execute(f"DELETE FROM {OWN}.app_f")
+        cursor.execute("DELETE FROM %s.app_g WHERE n = %s" % (own, S))
+        Func(Value(1), function="pg_notify")
+        Func(Value(1), function="COALESCE")
+        psycopg.connect("dbname=x")
+        dial("dbname=y")
+        own.connect("dbname=z")
+"""
+FACTS = """
+    from django.db import models
+
+
+    class Fact(models.Model):
+        class Meta:
+            db_table = 'reporting"."fact'
+            managed = False
+
+
+    class Plain(models.Model):
+        class Meta:
+            db_table = "plain.fact"
+            managed = False
+"""
+FACTS_MIGRATION = """
+    from django.db import migrations, models
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [
+            migrations.CreateModel(
+                "Order",
+                [("id", models.BigAutoField(primary_key=True))],
+                options={"db_table": '"public"."app_order"'},
+            ),
+            migrations.CreateModel("Other", [("id", models.BigAutoField(primary_key=True))]),
+            migrations.AlterModelTable("Other", 'reporting"."other'),
+        ]
+"""
+
+
+def test_other_spellings_are_found_as_well(project: Project) -> None:
+    project.settings('SHARED = "public"')
+    project.write("shop/names.py", 'ARCHIVE = "public"')
+    project.write(
+        "shop/models.py",
+        (project.path / "shop/models.py").read_text() + "\n\nfrom shop import names\n",
+    )
+    project.write("shop/facts.py", FACTS)
+    project.write(
+        "shop/apps.py",
+        """
+        from django.apps import AppConfig
+
+        class ShopConfig(AppConfig):
+            name = "shop"
+
+            def ready(self):
+                import shop.facts
+    """,
+    )
+    project.write("jobs/work.py", SPELLINGS)  # it is in no app
+    project.write("shop/migrations/0002_tables.py", FACTS_MIGRATION)
+    result = project.manage("itkit", "doctor", "--no-database")
+    assert result.code == 1, result.output
+    code, migration = "jobs/work.py", "shop/migrations/0002_tables.py"
+    schema = "a db_table with a schema"
+    assert found(result) == {
+        (code, line_of(SPELLINGS, "pg_advisory"), "an advisory lock"),
+        *((code, line_of(SPELLINGS, f"app_{name}"), "public") for name in "abcde"),
+        (code, line_of(SPELLINGS, "pg_notify"), "LISTEN or NOTIFY"),
+        (code, line_of(SPELLINGS, "psycopg.connect("), "to be looked at"),
+        (code, line_of(SPELLINGS, 'dial("dbname'), "to be looked at"),
+        ("shop/facts.py", line_of(FACTS, "reporting"), schema),
+        (migration, line_of(FACTS_MIGRATION, "app_order"), schema),
+        (migration, line_of(FACTS_MIGRATION, "reporting"), schema),
+    }, result.output
+    assert "10 not isolated by a schema for each worker" in result.output
+
+
+MADE = """
+    from django.db import migrations
+
+    NAME = "report" + "ing"
+
+    def make(apps, schema_editor):
+        for text in (
+            "CREATE SCHEMA {0}; CREATE TABLE {0}.fact (id int); CREATE VIEW {0}.facts AS SELECT 1 AS n",
+            "CREATE FUNCTION total() RETURNS int LANGUAGE sql SET {1} = {0} AS 'SELECT 1'",
+            "CREATE FUNCTION tell() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_{2}('a', 'b'); END $$",
+            "CREATE {3} all_of_it FOR ALL TABLES",
+            "CREATE {4} IF NOT EXISTS {5}",
+            "SELECT lo_{6}(0)",
+            "CREATE FUNCTION fine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ):
+            schema_editor.execute(text.format(
+                NAME, "search" + "_path", "no" + "tify", "PUBLIC" + "ATION", "EXT" + "ENSION",
+                "page" + "inspect", "cre" + "ate",
+            ), params=None)
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [migrations.RunPython(make)]
+"""
+
+
+def test_the_migrated_database_is_asked_what_the_text_does_not_show(project: Project) -> None:
+    project.write("shop/migrations/0002_made.py", MADE)
+    text = project.manage("itkit", "doctor", "--no-database")
+    assert "Nothing found" not in text.output  # CREATE SCHEMA is to be seen
+    shown = project.manage("itkit", "doctor")
+    assert shown.code == 1, shown.output
+    lines = [
+        line for line in shown.output.splitlines() if line.startswith("database of 'default': ")
+    ]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        "the extension pageinspect",
+        "the function tell() has LISTEN or NOTIFY",
+        "the function total() has a search_path of its own",
+        next(line for line in shown.output.split(": ") if line.startswith("the large object")),
+        "the publication all_of_it",
+        "the table reporting.fact",
+        "the table reporting.facts",
+    ], shown.output
+    broken = MADE.replace("schema_editor.execute(", "schema_editor.broken(")
+    project.write("shop/migrations/0002_made.py", broken)
+    result = project.manage("itkit", "doctor")
+    assert "No migrated database was looked at, as there is none: The migration" in result.output
+    assert found(result) == found(text)
+
+
+def test_what_only_may_be_wrong_is_a_hint(project: Project) -> None:
+    project.write("shop/jobs.py", "import psycopg\n\nCONNECTION = psycopg.connect")
+    assert found(project.manage("itkit", "doctor", "--no-database")) == set()
+    project.write("shop/jobs.py", "import psycopg\n\ndef job():\n    psycopg.connect('')")
+    result = project.manage("itkit", "doctor", "--no-database")
+    assert result.code == 0, result.output
+    assert found(result) == {("shop/jobs.py", 4, "to be looked at")}
+    assert "Nothing found that would not be isolated." in result.output

@@ -94,6 +94,7 @@ def test_a_given_server_that_does_not_answer_is_no_reason_to_use_another(
     assert project.leftovers() == []
 
 
+@pytest.mark.usefixtures("no_databases")  # of earlier tests, which are not looked for here
 def test_two_runs_at_once_on_one_server_do_not_meet(
     project: Project, postgres_url: str, redis_url: str
 ) -> None:
@@ -141,7 +142,7 @@ REDIS_CLIENTS = """
                 stray.set("k", "v")
 
         def test_what_reaches_everybody_is_refused(self):
-            for command in (["FLUSHALL"], ["CONFIG", "SET", "maxmemory", "1"]):
+            for command in (["SWAPDB", "0", "1"], ["CONFIG", "SET", "maxmemory", "1"]):
                 with self.assertRaises(EscapeError):
                     mine.execute_command(*command)
 """

@@ -95,7 +95,7 @@ def test_a_migration_that_needs_icu_is_told_who_has_it(
     operation: str, door: str, project: Project
 ) -> None:
     project.write("test_one.py", ONE)
-    project.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = settings\n")
+    project.go_on_after_warnings()
     project.write(
         "shop/migrations/0002_icu.py",
         f"""

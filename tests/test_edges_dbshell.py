@@ -57,7 +57,7 @@ def test_psql_runs_in_the_database_of_the_test(project: Project) -> None:
     assert shown(result.output, "psql") == f"psql in {place}|ada@example.org"
 
 
-def test_the_shell_is_djangos_again_after_the_run(project: Project) -> None:
+def test_the_shell_is_djangos_again_after_the_run(project: Project, postgres_url: str) -> None:
     project.write(
         "check.py",
         """
@@ -67,13 +67,13 @@ def test_the_shell_is_djangos_again_after_the_run(project: Project) -> None:
         os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
         django.setup()
         from django.db import connections
-        from itkit.postgres import Routing
+        from itkit.postgres import Routing, schema_creation
 
         before = connections["default"].client
         routing = Routing(
-            {"default": "postgresql:///x"}, run="0123abcd", worker="w0", owned=True, migrate=True
+            {"default": os.environ["POSTGRES"]}, run="0123abcd", worker="w0", owned=True, migrate=True
         )
-        routing.install()
+        routing.install(schema_creation)
         routed = connections["default"].client
         _, env = routed.settings_to_cmd_args_env(connections["default"].settings_dict, [])
         assert "itkit_0123abcd_w0" in env["PGOPTIONS"], env
@@ -84,5 +84,5 @@ def test_the_shell_is_djangos_again_after_the_run(project: Project) -> None:
         assert not env, env
         """,
     )
-    result = project.run("check.py")
+    result = project.run("check.py", POSTGRES=postgres_url)
     assert result.code == 0, result.output

@@ -11,10 +11,10 @@ import pytest
 from django.test import override_settings
 
 from itkit import environment
+from itkit.core.handshake import Payload
+from itkit.core.names import PAYLOAD_VARIABLE
 from itkit.exceptions import ConfigurationError, ItkitError, RunOverError
-from itkit.names import PAYLOAD_VARIABLE
-from itkit.payload import Payload
-from itkit.redis.server import connected
+from itkit.redis.server.server import connected
 from tests import fakes_app
 
 

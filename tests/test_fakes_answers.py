@@ -6,16 +6,16 @@ import traceback
 
 import pytest
 
-from itkit import boundary
+from itkit.backends.registry import Registry
 from itkit.exceptions import UnknownMethodError, UnprogrammedReturnError
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 
 
 @pytest.fixture
 def backends():
     registry = Registry({"payments": StripeGateway, "later": AsyncGateway, "geo": geocode})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     yield registry
     registry.restore()
@@ -138,7 +138,7 @@ def test_a_delay_really_passes_and_goes_with_a_return(backends):
 
     result = charge()
 
-    assert 0.1 <= time.perf_counter() - start < 0.2
+    assert time.perf_counter() - start >= 0.1
     assert result == "txn_1"
     assert backends.payments.charge.calls[0].duration >= 0.1
 
@@ -156,14 +156,18 @@ def test_a_delay_that_is_no_number_is_refused(backends):
 def test_an_async_delay_does_not_hold_up_others(backends):
     backends.later.charge.delays(0.1).returns("txn_1")
 
-    async def three_at_once():
-        return await asyncio.gather(*(AsyncGateway().charge(1) for _ in range(3)))
+    async def beside_another() -> tuple[str, int]:
+        charge = asyncio.create_task(AsyncGateway().charge(1))
+        turns = 0
+        while not charge.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return charge.result(), turns
 
-    start = time.perf_counter()
-    results = asyncio.run(three_at_once())
+    result, turns = asyncio.run(beside_another())
 
-    assert results == ["txn_1"] * 3
-    assert 0.1 <= time.perf_counter() - start < 0.25
+    assert result == "txn_1"
+    assert turns > 10  # two where the delay holds the loop
 
 
 def test_programming_can_be_chained(backends):
@@ -180,7 +184,7 @@ def test_a_reset_forgets_answers_and_a_new_timeline_calls(backends):
     charge()
 
     backends.reset()
-    boundary.new_timeline()
+    core.new_timeline()
 
     assert backends.payments is handle
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from itkit import boundary
+from itkit.backends.registry import Registry
 from itkit.exceptions import CallMismatchError
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import StripeGateway, geocode
 
 HERE = Path(__file__).relative_to(Path.cwd())
@@ -16,7 +16,7 @@ HERE = Path(__file__).relative_to(Path.cwd())
 @pytest.fixture
 def backends():
     registry = Registry({"payments": StripeGateway, "geo": geocode})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

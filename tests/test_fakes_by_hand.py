@@ -6,11 +6,12 @@ from contextlib import contextmanager
 import pytest
 from django.test import override_settings
 
-from itkit import boundary, locators
+from itkit.backends import resolve
+from itkit.backends.registry import Registry
+from itkit.backends.resolve import ResolvedBackend
 from itkit.conf import BackendSettings
 from itkit.fakes import differences
-from itkit.locators import Located
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import ReallyCalledError
 
 
@@ -83,15 +84,15 @@ def fake_rate(currency, day=""):
 def backends():
     registry = Registry(
         {
-            "bank": Located(Bank, BackendSettings(options={"start": 10}), FakeBank),
-            "rate": Located(rate, BackendSettings(), fake_rate),
+            "bank": ResolvedBackend(Bank, BackendSettings(options={"start": 10}), FakeBank),
+            "rate": ResolvedBackend(rate, BackendSettings(), fake_rate),
         }
     )
-    boundary.new_timeline("test")
+    core.new_timeline("test")
     registry.swap()
     yield registry
     registry.restore()
-    boundary.new_timeline()
+    core.new_timeline()
 
 
 def test_it_answers_what_is_not_programmed_and_calls_are_recorded(backends):
@@ -230,7 +231,7 @@ def test_parameters_of_any_number_are_compared():
 
 def mistakes(entry):
     with override_settings(ITKIT={"BACKENDS": {"bank": entry}}):
-        return [(mistake.id, mistake.message, mistake.hint) for mistake in locators.mistakes()]
+        return [(mistake.id, mistake.message, mistake.hint) for mistake in resolve.mistakes()]
 
 
 BANK = f"{__name__}.Bank"

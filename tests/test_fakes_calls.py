@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import pytest
 from django.contrib.auth.models import User
 
-from itkit import boundary
-from itkit.registry import Registry
+from itkit.backends.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import ReallyCalledError, StripeGateway
 
 
 @pytest.fixture
 def payments():
     registry = Registry({"payments": StripeGateway})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     yield registry.payments
     registry.restore()
@@ -229,7 +229,7 @@ def test_calls_of_all_fakes_lie_on_one_timeline_in_their_order(payments):
     gateway.notify([])
     gateway.charge(2, "t")
 
-    assert [crossing.name for crossing in boundary.current()] == [
+    assert [crossing.name for crossing in core.current()] == [
         "payments.charge",
         "payments.notify",
         "payments.charge",

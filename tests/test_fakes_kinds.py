@@ -6,9 +6,9 @@ import inspect
 import pytest
 from asgiref.sync import iscoroutinefunction
 
-from itkit import boundary
+from itkit.backends.registry import Registry
 from itkit.exceptions import UnprogrammedReturnError
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import (
     AsyncGateway,
     PickyGateway,
@@ -34,7 +34,7 @@ def backends():
             "live_pages": live_pages,
         }
     )
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

@@ -7,13 +7,13 @@ import inspect
 import pytest
 from asgiref.sync import iscoroutinefunction
 
-from itkit import boundary
+from itkit.backends.registry import Registry
+from itkit.backends.resolve import ResolvedBackend
 from itkit.conf import BackendSettings
 from itkit.exceptions import UnexpectedCallError, UnknownMethodError, UnprogrammedReturnError
-from itkit.locators import Located
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests import parts_app
-from tests.doors import SERIAL, enter, write_tests
+from tests.doors import enter, slow, write_tests
 from tests.parts_app import (
     CLIENTS,
     AsyncLines,
@@ -42,8 +42,8 @@ EARLY = {name: make() for name, (_, make) in CLIENTS.items()}
 
 @pytest.fixture
 def timeline():
-    yield boundary.new_timeline("a test")
-    boundary.new_timeline()
+    yield core.new_timeline("a test")
+    core.new_timeline()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def swapped(timeline):
     registries = []
 
     def swap(real, **settings):
-        registry = Registry({"pay": Located(real, BackendSettings(**settings))})
+        registry = Registry({"pay": ResolvedBackend(real, BackendSettings(**settings))})
         registries.append(registry)
         registry.swap()
         return registry.pay
@@ -460,7 +460,8 @@ REAL_TESTS = """
 """
 
 
-def test_clients_of_others_are_faked_part_by_part(project: Project):
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
+def test_clients_of_others_are_faked_part_by_part(door: str, project: Project):
     project.write("shop/clients.py", CLIENTS_PY)
     project.settings(
         """
@@ -474,11 +475,10 @@ def test_clients_of_others_are_faked_part_by_part(project: Project):
         """
     )
     write_tests(project, REAL_TESTS)
-    for door in SERIAL:
-        result = enter(door, project)
-        assert result.counts == {"passed": 6, "failed": 2}, result.output
-        for shown in (
-            "stripe.v1.refunds.create({'charge': 'ch_1'}) was not expected",
-            "backends.openai.chat.completions.create.returns(...)",
-        ):
-            assert shown in result.output, result.output
+    result = enter(door, project)
+    assert result.counts == {"passed": 6, "failed": 2}, result.output
+    for shown in (
+        "stripe.v1.refunds.create({'charge': 'ch_1'}) was not expected",
+        "backends.openai.chat.completions.create.returns(...)",
+    ):
+        assert shown in result.output, result.output

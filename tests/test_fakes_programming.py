@@ -11,7 +11,8 @@ import time_machine
 from dirty_equals import IsInstance
 from freezegun import freeze_time
 
-from itkit import boundary
+from itkit.backends.registry import Registry
+from itkit.backends.resolve import ResolvedBackend
 from itkit.conf import BackendSettings
 from itkit.exceptions import (
     CallMismatchError,
@@ -20,8 +21,7 @@ from itkit.exceptions import (
     UnknownBackendError,
     UnprogrammedReturnError,
 )
-from itkit.locators import Located
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import AsyncGateway, ReallyCalledError, StripeGateway, geocode
 
 
@@ -62,11 +62,11 @@ def backends():
     registry = Registry(
         {"ledger": Ledger, "payments": StripeGateway, "later": AsyncGateway, "geo": geocode}
     )
-    boundary.new_timeline("test")
+    core.new_timeline("test")
     registry.swap()
     yield registry
     registry.restore()
-    boundary.new_timeline()
+    core.new_timeline()
 
 
 def charge(amount=5000, token="tok_visa"):
@@ -328,7 +328,7 @@ def test_a_spy_passes_on_an_error_and_records_it(backends):
 
 
 def test_a_spy_of_a_function_calls_the_real_one_and_not_itself(backends):
-    registry = Registry({"twice": Located(twice, BackendSettings(mode="spy"))})
+    registry = Registry({"twice": ResolvedBackend(twice, BackendSettings(mode="spy"))})
     registry.swap()
     try:
         assert twice(4) == 8
@@ -344,11 +344,11 @@ def twice(number: int) -> int:
 def test_the_settings_say_who_answers_and_each_test_begins_so():
     registry = Registry(
         {
-            "ledger": Located(Ledger, BackendSettings(mode="spy")),
-            "payments": Located(StripeGateway, BackendSettings(unprogrammed="strict")),
+            "ledger": ResolvedBackend(Ledger, BackendSettings(mode="spy")),
+            "payments": ResolvedBackend(StripeGateway, BackendSettings(unprogrammed="strict")),
         }
     )
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     try:
         registry.ledger.strict()
@@ -360,11 +360,11 @@ def test_the_settings_say_who_answers_and_each_test_begins_so():
             charge()
     finally:
         registry.restore()
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 def test_a_backend_that_stays_real_has_no_handle():
-    registry = Registry({"ledger": Located(Ledger, BackendSettings(mode="real"))})
+    registry = Registry({"ledger": ResolvedBackend(Ledger, BackendSettings(mode="real"))})
     registry.swap()
     try:
         assert Ledger(1).add(1) == 2

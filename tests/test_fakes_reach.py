@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from itkit import boundary
-from itkit.registry import Registry
+from itkit.backends.registry import Registry
+from itkit.timeline import core
 from tests import fakes_app
 from tests.fakes_app import (
     AsyncGateway,
@@ -60,7 +60,7 @@ FUNCTION_REFERENCES = {
 @pytest.fixture
 def registry():
     registry = Registry({"payments": StripeGateway, "geo": geocode, "convert": convert})
-    boundary.new_timeline()
+    core.new_timeline()
     yield registry
     registry.restore()
 
@@ -140,7 +140,7 @@ async def _all(values):
 def test_what_was_taken_out_of_a_class_before_is_reached_and_real_afterwards(kind):
     taken, name, value, call = TAKEN[kind]
     registry = Registry({"payments": StripeGateway, "later": AsyncGateway})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     try:
         backend = (
@@ -155,7 +155,7 @@ def test_what_was_taken_out_of_a_class_before_is_reached_and_real_afterwards(kin
             call(functools.partial(taken, nonsense=1))
     finally:
         registry.restore()
-        boundary.new_timeline()
+        core.new_timeline()
     with pytest.raises(ReallyCalledError):
         call(taken)
 

@@ -15,17 +15,17 @@ from django.template import Context, Engine
 from psycopg import ProgrammingError
 from psycopg.adapt import PyFormat, Transformer
 
-from itkit import boundary
+from itkit.backends.registry import Registry
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.fakes import UnprogrammedReturn
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests.fakes_app import AsyncGateway, StripeGateway, geocode
 
 
 @pytest.fixture(autouse=True)
 def backends():
     registry = Registry({"payments": StripeGateway, "later": AsyncGateway, "geo": geocode})
-    boundary.new_timeline()
+    core.new_timeline()
     registry.swap()
     yield registry
     registry.restore()

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from itkit.postgres import fingerprint, stamp
-from itkit.postgres.server import connect
+from itkit.postgres.server import catalog_version
+from itkit.postgres.server.server import connect
+from itkit.postgres.template import fingerprint
 from tests.projects import Project
 
 PROJECT = {
@@ -20,7 +21,6 @@ PROJECT = {
     "shop/migrations/rows.sql": "SELECT 1",
     "shop/seeding.py": "def seed(apps, schema_editor): pass",
     "shop/fixtures/rows.json": "[]",
-    "shop/sql/customer.sql": "SELECT 1",
     "shop/views.py": "",
     "shop/receivers.py": "def grant(**kwargs): pass",
     "shop/apps.py": """
@@ -59,9 +59,6 @@ DATABASE_CACHE = "django.core.cache.backends.db.DatabaseCache"
 COUNTS = {
     "a migration": ("shop/migrations/0001_initial.py", "max_length=3", "max_length=4"),
     "a file beside the migrations": ("shop/migrations/rows.sql", "1", "2"),
-    "a module that a data migration imports": ("shop/seeding.py", "pass", "return"),
-    "a fixture": ("shop/fixtures/rows.json", "[]", "[1]"),
-    "a file of SQL": ("shop/sql/customer.sql", "1", "2"),
     "a seed file": ("seeds/rates.csv", "1", "2"),
     "a receiver of post_migrate": ("shop/receivers.py", "pass", "return"),
     "a model without migrations": ("plain/models.py", "=10", "=11"),
@@ -82,6 +79,8 @@ COUNTS = {
 DOES_NOT_COUNT = {
     "a view": ("shop/views.py", "", "x = 1"),
     "a model's method": ("shop/models.py", MODEL, f"{MODEL}\n    def mint(self): ..."),
+    "a module that a migration imports, which is seen": ("shop/seeding.py", "pass", "return"),
+    "a fixture, which is seen when it is loaded": ("shop/fixtures/rows.json", "[]", "[1]"),
     "a test": ("shop/tests.py", "", "x = 1"),
     "a setting that migrations do not read": (
         "settings.py",
@@ -103,7 +102,7 @@ def shop(project: Project) -> Project:
 
 def state(project: Project) -> str:
     """Return what a new process finds."""
-    command = "from itkit.postgres import fingerprint; print('STATE', fingerprint.project_state())"
+    command = "from itkit.postgres.template import fingerprint; print('STATE', fingerprint.project_state())"
     result = project.manage("shell", "-c", command)
     assert result.code == 0, result.output
     return re.findall(r"STATE (\w+)", result.output)[0]
@@ -193,8 +192,8 @@ def test_a_stamp_tells_of_any_alteration_and_of_nothing_else(postgres_url: str) 
             CREATE VIEW stamped.v AS SELECT id FROM stamped.t;
         """)
         for statement in [*NO_ALTERATIONS, *ALTERATIONS]:
-            before = stamp.of_schema(connection, "stamped")
+            before = catalog_version.of_schema(connection, "stamped")
             connection.execute(statement.encode())
-            has_changed = stamp.of_schema(connection, "stamped") != before
+            has_changed = catalog_version.of_schema(connection, "stamped") != before
             assert has_changed == (statement in ALTERATIONS), statement
         connection.execute("DROP SCHEMA stamped CASCADE")

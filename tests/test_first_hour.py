@@ -125,3 +125,62 @@ def test_forgotten_migrations_are_named_in_each_run(door: str, project: Project)
         result = enter(door, project)
         assert result.counts == {"failed": 2}, result.output
         assert result.output.count("manage.py makemigrations shop") == 1, result.output
+
+
+BLOCKED = """
+    import socket
+
+    import pytest
+
+    class SocketBlockedError(RuntimeError):
+        pass
+
+    @pytest.fixture(autouse=True)
+    def no_sockets(request, monkeypatch):
+        class Refused(socket.socket):
+            def __init__(self, *args, **kwargs):
+                raise SocketBlockedError("A test tried to use socket.socket.")
+
+        if "refused" in request.node.name:
+            monkeypatch.setattr(socket, "socket", Refused)
+"""
+SOCKETS = """
+    import socket
+
+    import pytest
+    from django.core.cache import cache
+
+    def test_refused_by_the_cache():
+        cache.client.get_client().connection_pool.disconnect()
+        cache.set("k", "v")
+
+    @pytest.mark.integration
+    def test_the_others_are_run(data):
+        cache.set("k", "v")
+        data.create("shop.Customer")
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+def test_refused_sockets_do_not_end_the_run(project: Project) -> None:
+    """As pytest-socket refuses them."""
+    project.write("conftest.py", BLOCKED)
+    project.write("test_sockets.py", SOCKETS)
+    project.settings("""
+        ITKIT["BACKENDS"]["tasks"] = {"BUILTIN": "celery"}
+    """)
+    project.write(
+        "shop/__init__.py",
+        """
+        from celery import Celery
+
+        app = Celery("shop")
+        app.conf.task_always_eager = True
+        app.set_default()
+        """,
+    )
+    result = project.pytest("--integration", "test_sockets.py")
+    assert result.counts == {"failed": 1, "passed": 1}, result.output
+    assert "does not answer any more" not in result.output
+    assert "--allow-unix-socket" in result.output
+    assert "task_always_eager of Celery has no effect" in result.output

@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from tests.doors import SERIAL, enter, write_tests
+from tests.projects import Project
+
 HEAVY = ["django.test", "psycopg", "redis", "factory", "model_bakery", "django.db.models"]
 
 
@@ -51,3 +54,34 @@ print(*[name for name in ("psycopg", "redis", "factory", "itkit.services") if na
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_run_imports_no_library_that_it_does_not_need(project: Project, door: str) -> None:
+    project.warm = None  # it has imported all of them
+    del project.env["ITKIT_REDIS_URL"]
+    project.settings("del CACHES")
+    write_tests(
+        project,
+        """
+        import sys
+
+        from itkit import EscapeError
+        from itkit.test import IntegrationTestCase
+        from shop.models import Customer
+
+        class Shop(IntegrationTestCase):
+            def test_a_neither_factory_boy_nor_redis_py(self):
+                self.data.create(Customer)
+                found = {"factory", "redis"} & sys.modules.keys()
+                self.assertEqual(found, set())
+
+            def test_b_redis_py_is_refused_whenever_it_comes(self):
+                import redis
+                with self.assertRaisesRegex(EscapeError, "no setting names a Redis"):
+                    redis.Redis().set("k", "v")
+        """,
+    )
+    result = enter(door, project)
+    assert result.counts == {"passed": 2}, result.output

@@ -7,10 +7,10 @@ import signal
 import pytest
 import redis
 
+from itkit.core.handshake import Invitation
 from itkit.exceptions import ItkitError
-from itkit.payload import Invitation
-from itkit.redis.counter import Counter, Reader
-from itkit.redis.joined import joined
+from itkit.redis import JoinedIsolation
+from itkit.redis.prefix.counter import Counter, Reader
 from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.projects import Project, wait_until
 
@@ -452,10 +452,14 @@ def test_other_processes_read_the_number_of_the_generation() -> None:
 
 def test_without_such_memory_the_generation_is_that_of_the_start() -> None:
     invitation = Invitation(worker="w1", process=os.getpid(), generation=7, generations="")
-    isolation = joined(
+    isolation = JoinedIsolation(
         invitation, server="redis://127.0.0.1:1", run="0123abcd", owned=True, project=[]
     )
-    assert isolation.prefix == "itkit:0123abcd:w1:7:"
+    isolation.install()
+    try:
+        assert isolation.prefix == "itkit:0123abcd:w1:7:"
+    finally:
+        isolation.uninstall()
 
 
 def test_an_invitation_is_read_as_it_was_exported(monkeypatch: pytest.MonkeyPatch) -> None:

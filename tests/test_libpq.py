@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from itkit import joined, libpq
+from itkit.environment import child
+from itkit.network import libpq
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 
@@ -109,8 +110,8 @@ def test_a_process_that_runs_tests_itself_has_what_was_there_before(
     libpq.lead_to("-c search_path=a")
     libpq.lead_to("-c search_path=b")  # as a worker does, which inherits the first
     assert os.environ["PGOPTIONS"] == f"{original or ''} -c search_path=b".strip()
-    joined.leave()
-    joined.leave()
+    child.leave()
+    child.leave()
     assert os.environ.get("PGOPTIONS") == (original or None)
 
 

@@ -3,10 +3,10 @@
 import pytest
 from django.test import override_settings
 
-from itkit import locators
+from itkit.backends import resolve
+from itkit.backends.registry import Registry
 from itkit.conf import Mistake
 from itkit.exceptions import ConfigurationError
-from itkit.registry import Registry
 from tests.fakes_app import StripeGateway
 
 TARGET = 'ITKIT["BACKENDS"]["payments"]["TARGET"]'
@@ -21,13 +21,13 @@ def backends(**entries):
 
 def mistakes_of(entry, **settings):
     with override_settings(ITKIT={"BACKENDS": {"payments": entry}}, **settings):
-        return locators.mistakes()
+        return resolve.mistakes()
 
 
 @pytest.mark.parametrize("name", ["a b", "class", "2sms", "_sms", ""])
 def test_a_name_that_cannot_be_an_attribute_is_a_mistake(name):
     with backends(**{name: {"TARGET": STRIPE}}):
-        mistakes = locators.mistakes()
+        mistakes = resolve.mistakes()
 
     assert mistakes == [
         Mistake(
@@ -152,7 +152,7 @@ def test_what_cannot_be_swapped_is_a_mistake(target, reason):
 
 def test_one_class_under_two_names_is_a_mistake():
     with backends(payments={"SETTING": "PAYMENT_GATEWAY"}, stripe={"TARGET": STRIPE}):
-        (mistake,) = locators.mistakes()
+        (mistake,) = resolve.mistakes()
 
     assert mistake.number == 6
     assert mistake.message == (
@@ -162,9 +162,9 @@ def test_one_class_under_two_names_is_a_mistake():
 
 def test_good_settings_have_no_mistakes_and_ill_shaped_ones_are_left_to_conf():
     with backends(payments={"SETTING": "PAYMENT_GATEWAY"}):
-        assert locators.mistakes() == []
+        assert resolve.mistakes() == []
     with override_settings(ITKIT={"BACKENDS": 5}):
-        assert locators.mistakes() == []
+        assert resolve.mistakes() == []
 
 
 def test_making_a_registry_of_mistakes_lists_all_of_them():
@@ -180,7 +180,7 @@ def test_making_a_registry_of_mistakes_lists_all_of_them():
 def test_an_alias_is_found_in_a_dict_of_paths_and_in_one_of_entries(entry):
     named = {"SETTING": "GATEWAYS", "ALIAS": "live"}
     with override_settings(ITKIT={"BACKENDS": {"payments": named}}, GATEWAYS={"live": entry}):
-        assert locators.locate()["payments"].real is StripeGateway
+        assert resolve.locate()["payments"].real is StripeGateway
 
 
 @pytest.mark.parametrize(
@@ -261,8 +261,8 @@ class Silent(WithRemains):
 
 def test_what_stays_real_of_a_backend_is_a_warning_that_names_it():
     with backends(payments={"TARGET": f"{__name__}.WithRemains"}):
-        assert locators.mistakes() == []
-        (warning,) = locators.warnings()
+        assert resolve.mistakes() == []
+        (warning,) = resolve.warnings()
 
     assert warning.id == "itkit.W002"
     assert warning.message == (
@@ -284,4 +284,13 @@ def test_what_stays_real_of_a_backend_is_a_warning_that_names_it():
 )
 def test_a_backend_of_which_all_is_faked_or_all_is_real_is_no_warning(entry):
     with backends(payments=entry):
-        assert (locators.mistakes(), locators.warnings()) == ([], [])
+        assert (resolve.mistakes(), resolve.warnings()) == ([], [])
+
+
+@pytest.mark.parametrize("value", ["sk_test_4711", "tests.nowhere.sk_4711"])
+def test_the_value_of_a_secret_is_not_shown(value: str) -> None:
+    entry = {"payments": {"SETTING": "STRIPE_SECRET_KEY"}}
+    with override_settings(ITKIT={"BACKENDS": entry}, STRIPE_SECRET_KEY=value):
+        (mistake,) = resolve.mistakes()
+    assert "The setting STRIPE_SECRET_KEY is a text that is not shown" in mistake.message
+    assert "4711" not in f"{mistake.message} {mistake.hint}"

@@ -1,6 +1,6 @@
 import pytest
 
-from itkit import names
+from itkit.core import names
 
 
 def test_run_ids_differ_and_are_eight_hex_digits() -> None:

@@ -12,8 +12,10 @@ import pytest
 from django.conf import settings
 from django.test import override_settings
 
-from itkit import boundary, conf, network
+from itkit import conf
 from itkit.exceptions import EscapeError
+from itkit.network import guarding
+from itkit.timeline import core
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
@@ -24,13 +26,13 @@ NOWHERE = "192.0.2.1"  # of RFC 5737: nobody is there
 
 @pytest.fixture(autouse=True)
 def timeline():
-    yield boundary.new_timeline("a test")
-    boundary.new_timeline()
+    yield core.new_timeline("a test")
+    core.new_timeline()
 
 
 @pytest.fixture
 def guard():
-    with override_settings(ITKIT={}), network.guarded():
+    with override_settings(ITKIT={}), guarding.guarded():
         yield
 
 
@@ -160,33 +162,33 @@ def test_a_server_on_this_machine_is_reached_by_every_address_of_it(tmp_path):
     [NOWHERE, f"{NOWHERE}:443", "192.0.2.0/24", "192.0.*", "*"],
 )
 def test_what_is_allowed_is_let_through(allowed):
-    with override_settings(ITKIT={"NETWORK": {"ALLOW": [allowed]}}), network.guarded():
+    with override_settings(ITKIT={"NETWORK": {"ALLOW": [allowed]}}), guarding.guarded():
         assert _reaches_the_network()
 
 
 def test_an_allowed_port_is_no_other():
-    with override_settings(ITKIT={"NETWORK": {"ALLOW": [f"{NOWHERE}:80"]}}), network.guarded():
+    with override_settings(ITKIT={"NETWORK": {"ALLOW": [f"{NOWHERE}:80"]}}), guarding.guarded():
         assert not _reaches_the_network()
 
 
 def test_the_addresses_of_an_allowed_name_are_let_through(monkeypatch):
     # The names that this machine can look up without a network are its own.
-    monkeypatch.setattr(network.addresses, "is_local", lambda host: False)
-    monkeypatch.setattr(network, "_own_addresses", lambda resolving: frozenset())
+    monkeypatch.setattr(guarding.addresses, "is_local", lambda host: False)
+    monkeypatch.setattr(guarding, "_own_addresses", lambda resolving: frozenset())
     allowed = {"NETWORK": {"ALLOW": ["localhost"]}}
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with override_settings(ITKIT=allowed), network.guarded():
+        with override_settings(ITKIT=allowed), guarding.guarded():
             with pytest.raises(EscapeError):
                 connect(("127.0.0.1", port))
             socket.create_connection(("localhost", port), 5).close()
         allowed["NETWORK"]["ALLOW"] = [f"localhost:{port + 1}"]
-        with override_settings(ITKIT=allowed), network.guarded(), pytest.raises(EscapeError):
+        with override_settings(ITKIT=allowed), guarding.guarded(), pytest.raises(EscapeError):
             socket.create_connection(("localhost", port), 5)
 
 
 def test_hosts_of_the_tests_own_servers_are_let_through():
-    with override_settings(ITKIT={}), network.guarded(network.Servers(own=(NOWHERE,))):
+    with override_settings(ITKIT={}), guarding.guarded(guarding.Servers(own=(NOWHERE,))):
         assert _reaches_the_network()
 
 
@@ -205,7 +207,7 @@ def test_hosts_of_the_tests_own_servers_are_let_through():
 )
 def test_a_database_that_is_left_to_django_is_let_through_at_its_port(database, port, is_reached):
     databases = {"default": {**database, "HOST": NOWHERE}}
-    with patched_databases(databases), override_settings(ITKIT={}), network.guarded():
+    with patched_databases(databases), override_settings(ITKIT={}), guarding.guarded():
         assert _reaches_the_network((NOWHERE, port)) is is_reached
 
 
@@ -220,10 +222,10 @@ def patched_databases(databases):
 
 
 def test_the_guard_can_be_switched_off_and_ends_with_its_block():
-    with override_settings(ITKIT={"NETWORK": {"BLOCK": False}}), network.guarded():
+    with override_settings(ITKIT={"NETWORK": {"BLOCK": False}}), guarding.guarded():
         assert _reaches_the_network()
     with override_settings(ITKIT={}):
-        with network.guarded():
+        with guarding.guarded():
             assert not _reaches_the_network()
         assert _reaches_the_network()
 

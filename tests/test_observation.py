@@ -2,40 +2,14 @@
 
 import pytest
 
-from itkit import boundary, observation
 from itkit.exceptions import ItkitError, ObservationError
-from itkit.observation import observe
+from itkit.observation import observe as observation
+from itkit.observation.observe import observe
+from itkit.timeline import core
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
-
-
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
-        ("SELECT  1\n FROM t", "SELECT ? FROM t"),
-        ("SELECT a FROM t WHERE b = 'it''s' AND c = 1.5", "SELECT a FROM t WHERE b = ? AND c = ?"),
-        ("SELECT t1.a FROM t1 WHERE a IN (%s, %s,%s)", "SELECT t1.a FROM t1 WHERE a IN (…)"),
-        ('SELECT "a2" FROM "t" WHERE "a" = %s', 'SELECT "a2" FROM "t" WHERE "a" = %s'),
-    ],
-)
-def test_a_statement_without_its_values(sql, expected):
-    assert observation.normalised(sql) == expected
-
-
-@pytest.mark.parametrize(
-    ("sql", "expected"),
-    [
-        ('SELECT 1 FROM "a" INNER JOIN "b" ON (1) LEFT OUTER JOIN c ON (2)', {"a", "b", "c"}),
-        ("INSERT INTO a SELECT * FROM public.b", {"a", "b"}),
-        ("UPDATE ONLY a SET x = 'FROM z'", {"a"}),
-        ("DELETE FROM a USING b", {"a", "b"}),
-        ("SELECT 1", set()),
-    ],
-)
-def test_the_tables_of_a_statement(sql, expected):
-    assert observation.tables(sql) == expected
 
 
 @pytest.mark.parametrize(
@@ -47,13 +21,13 @@ def test_commands_of_every_kind_are_known(name):
 
 @pytest.mark.parametrize(("name", "hint"), [("SETT", "'SET'"), ("HGETAL", "'HGETALL'")])
 def test_a_command_that_redis_does_not_have_is_an_error(name, hint):
-    seen = observation.Observation(boundary.new_timeline("a test"))
+    seen = observation.Observation(core.new_timeline("a test"))
     try:
         with pytest.raises(ObservationError, match=f"no command '{name}'. Did you mean {hint}"):
             seen.assert_commands(0, name)
         seen.assert_commands(0, "get")
     finally:
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 @pytest.mark.django_db
@@ -62,13 +36,13 @@ def test_a_command_that_redis_does_not_have_is_an_error(name, hint):
     [("auth_usr", "'auth_user'"), ("django_conten_type", "'django_content_type'")],
 )
 def test_a_table_that_does_not_exist_is_an_error(table, hint):
-    seen = observation.Observation(boundary.new_timeline("a test"))
+    seen = observation.Observation(core.new_timeline("a test"))
     try:
         with pytest.raises(ObservationError, match=f"no table '{table}'. Did you mean {hint}"):
             seen.assert_queries(0, table)
         seen.assert_queries(0, "auth_user")
     finally:
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 def test_there_is_nothing_to_observe_without_a_test():

@@ -8,10 +8,10 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.test import override_settings
 
-from itkit import boundary
+from itkit.backends.registry import Registry
+from itkit.backends.resolve import ResolvedBackend
 from itkit.conf import BackendSettings
-from itkit.locators import Located
-from itkit.registry import Registry
+from itkit.timeline import core
 from tests import fakes_app, parts_app
 from tests.fakes_app import StripeGateway, geocode
 from tests.parts_app import Cached
@@ -26,19 +26,21 @@ def registry():
     with override_settings(PAYMENT_GATEWAY=GATEWAY):
         found = Registry(
             {
-                "payments": Located(StripeGateway, BackendSettings(setting="PAYMENT_GATEWAY")),
+                "payments": ResolvedBackend(
+                    StripeGateway, BackendSettings(setting="PAYMENT_GATEWAY")
+                ),
                 "geo": geocode,
                 "cached": Cached,
             }
         )
-        boundary.new_timeline("a test")
+        core.new_timeline("a test")
         found.swap()
         found.watch_patches()
         found.accept_patches()
         yield found
         found.remove_patches()
         found.restore()
-        boundary.new_timeline()
+        core.new_timeline()
 
 
 def replaced_in_the_class():

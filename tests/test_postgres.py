@@ -5,12 +5,13 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from itkit.exceptions import IsolationError, ServiceUnavailableError
-from itkit.postgres import extensions, locks, places, probe
-from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import connect
+from itkit.postgres import probe
+from itkit.postgres.migrations import extensions
+from itkit.postgres.server import locks, places, sql
+from itkit.postgres.server.server import connect
+from itkit.postgres.template.schemas import Schemas
 from tests.projects import Project
 
 RUN, OTHER = "0123abcd", "f123abcd"
@@ -133,7 +134,7 @@ def test_extensions_stay_while_another_run_lives(
     assert connection.execute(exists).fetchone() == (False,)
 
 
-def test_an_extension_in_public_is_moved_only_in_a_database_of_ours(
+def test_an_extension_in_public_is_used_only_in_a_database_of_ours(
     connection: psycopg.Connection,
 ) -> None:
     connection.execute("CREATE EXTENSION hstore WITH SCHEMA public")
@@ -170,7 +171,7 @@ def test_extensions_are_found_in_migrations(project: Project) -> None:
     result = project.manage(
         "shell",
         "-c",
-        "from itkit.postgres import extensions; print('FOUND', extensions.wanted(['unaccent']))",
+        "from itkit.postgres.migrations import extensions; print('FOUND', extensions.wanted(['unaccent']))",
     )
     assert "FOUND ['unaccent', 'citext', 'pg_trgm', 'hstore']" in result.output
     assert project.test("--integration", "--parallel", "2").counts == {"passed": 1}

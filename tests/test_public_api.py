@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import sys
 
 import pytest
 
 import itkit
 from itkit import exceptions
+from tests import public_surface
 
 
 def test_the_package_exports_its_list_and_nothing_else() -> None:
@@ -51,3 +53,12 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 def test_mistakes_of_a_tests_author_are_failures_not_errors() -> None:
     for error in exceptions.TestError.__subclasses__():
         assert issubclass(error, AssertionError)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="signatures are printed otherwise there")
+def test_the_surface_is_the_committed_one() -> None:
+    found = public_surface.lines()
+    assert len(found) > 400
+    assert found == public_surface.FILE.read_text().splitlines(), (
+        "If the change is meant: python -m tests.public_surface, and commit what it writes."
+    )

@@ -83,8 +83,7 @@ def test_pytest_djangos_runner_hands_the_option_on(project: Project) -> None:
     write_tests(project, TESTS)
     project.settings('TEST_RUNNER = "pytest_django.runner.TestRunner"')
     # pytest warns about plugins that are imported before it starts, as this runner must be.
-    configuration = project.path / "pytest.ini"
-    configuration.write_text(configuration.read_text().replace("filterwarnings = error", ""))
+    project.go_on_after_warnings()
     result = project.test("--integration")
     assert result.counts == {"passed": 13}, result.output
 

@@ -1,4 +1,4 @@
-"""The README, as a new user would follow it: its commands, its code, its tables."""
+"""The README and the docs, as a new user would follow them: commands, code, tables, links."""
 
 import dataclasses
 import re
@@ -13,7 +13,13 @@ from tests.projects import Project
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
+SETTINGS = DOCS["settings.md"]
+BLOCKS = [
+    block
+    for page in (README, *DOCS.values())
+    for block in re.findall(r"^```(\w+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+]
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 FILES = {text.split("\n")[0][2:]: text for text in PYTHON if text.startswith("# ")}
 FRAGMENTS = [text for text in PYTHON if not text.startswith("# ")]
@@ -149,6 +155,14 @@ def test_the_tests_of_the_first_thirty_seconds_pass(shop: Project) -> None:
     assert shop.pytest("--import-mode=importlib").counts == {"skipped": 2}
 
 
+def test_the_swept_tests_of_the_docs_pass(shop: Project) -> None:
+    for name in ("shop/tests/test_payment.py", "shop/tests/test_chosen.py"):
+        shop.write(name, FILES[name])
+    shop.write("shop/tests/__init__.py", "")
+    result = shop.pytest("--integration")
+    assert result.counts == {"passed": 2}, result.output
+
+
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda text: text.splitlines()[0])
 def test_every_fragment_runs(fragment: str, shop: Project) -> None:
     if fragment.startswith("ITKIT"):
@@ -225,19 +239,49 @@ def settings_in(kind: type, prefix: str = "") -> list[str]:
 
 @pytest.mark.parametrize("setting", settings_in(conf.Settings))
 def test_every_setting_has_its_row(setting: str) -> None:
-    assert f"| `{setting}` |" in README
+    assert f"| `{setting}` |" in SETTINGS
 
 
 def test_every_environment_variable_is_told() -> None:
     for kind in (conf.Settings, conf.PostgresSettings, conf.RedisSettings):
         for item in dataclasses.fields(kind):
             if variable := item.metadata.get("env"):
-                assert f"`{variable}`" in README
+                assert f"`{variable}`" in SETTINGS
 
 
 def test_every_check_has_its_row() -> None:
     documented = re.findall(r"itkit\.[EW]\d{3}", checks.__doc__ or "")
-    assert documented == re.findall(r"^\| `(itkit\.[EW]\d{3})` \|", README, re.MULTILINE)
+    page = DOCS["troubleshooting.md"]
+    assert documented == re.findall(r"^\| `(itkit\.[EW]\d{3})` \|", page, re.MULTILINE)
+
+
+def test_the_readme_is_short_and_names_each_page() -> None:
+    assert len(README.encode()) <= 10_000
+    assert [name for name in DOCS if f"(docs/{name})" not in README] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", *DOCS])
+def test_each_link_leads_to_a_page_and_a_heading(name: str) -> None:
+    home = ROOT if name in ("README.md", "CONTRIBUTING.md") else ROOT / "docs"
+    broken = []
+    for link in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", (home / name).read_text()):
+        path, _, heading = link.partition("#")
+        target = home / (path or name)
+        if not target.is_file() or (heading and heading not in headings(target.read_text())):
+            broken.append(link)
+    assert broken == []
+
+
+def headings(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in found}
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_each_page_begins_with_what_the_reader_can_do_after_it(name: str) -> None:
+    if name != "false-greens.md":
+        assert DOCS[name].split("\n\n")[1].startswith("After this page you "), DOCS[name][:200]
 
 
 def test_false_greens_names_tests_and_settings_that_exist():
@@ -246,5 +290,6 @@ def test_false_greens_names_tests_and_settings_that_exist():
     assert named
     assert [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()] == []
     settings = set(re.findall(r"`([A-Z]+(?:\.[A-Z_]+)?)`", page))
-    unknown = [name for name in settings if f"`{name}`" not in README and f'"{name}"' not in README]
+    others = "".join(text for name, text in DOCS.items() if name != "false-greens.md")
+    unknown = [name for name in settings if f"`{name}`" not in others and f'"{name}"' not in others]
     assert unknown == []

@@ -8,10 +8,10 @@ import pytest
 import redis
 import redis.asyncio
 
-from itkit import names
+from itkit.core import names
 from itkit.exceptions import EscapeError
-from itkit.redis import Isolation, RunLease, grant, sweep
-from itkit.redis import server as servers
+from itkit.redis import PrefixIsolation, RunLease, grant, sweep
+from itkit.redis.server import server as servers
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket
 
@@ -117,7 +117,7 @@ def isolated(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
     options, login = (["--requirepass", "p"], ":p@") if request.param == "password" else ([], "")
     with on_port(*options, login=login) as server:
         url = granted(server.url)
-        made = Isolation(server=url, run=RUN, worker="w0", owned=False, project=[])
+        made = PrefixIsolation(server=url, run=RUN, worker="w0", owned=False, project=[])
         made.install()
         yield server.url.replace(login, "")
         made.uninstall()

@@ -8,8 +8,8 @@ import pytest
 from django.core.cache import caches
 from django_redis import get_redis_connection
 
-from itkit.redis import Isolation, project_servers
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation, project_servers
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 FOREIGN = {":1:foreign": "1", "foreign": "2"}
@@ -22,7 +22,7 @@ def server() -> Iterator[redis_server.Server]:
 
 
 @pytest.fixture
-def isolation(server, settings) -> Iterator[Isolation]:
+def isolation(server, settings) -> Iterator[PrefixIsolation]:
     """The isolation on the project's own server, which holds keys of a developer."""
     settings.ITKIT = {}
     settings.CACHES = {
@@ -40,7 +40,7 @@ def isolation(server, settings) -> Iterator[Isolation]:
     with connected(server.url) as client:
         client.flushall()
         client.mset(FOREIGN)
-    made = Isolation(
+    made = PrefixIsolation(
         server=server.url, run="0123abcd", worker="w1", owned=False, project=project_servers()
     )
     made.install()

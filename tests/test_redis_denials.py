@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from itkit.redis import Isolation
+from itkit.redis import PrefixIsolation
 from tests.doors import enter, slow, write_tests
 from tests.projects import Project
 from tests.redis_server import Server, on_port, on_socket, programs
@@ -185,19 +185,19 @@ ALLOWED = """
             with self.assertRaisesRegex(EscapeError, '"script", "CONFIG RESETSTAT"'):
                 get_redis_connection().config_resetstat()
 
-        def test_nobody_is_flushed_but_on_our_own_server(self):
+        def test_databases_are_swapped_on_our_own_server_only(self):
             client = get_redis_connection()
             if OWNED:
-                client.flushall()
+                client.swapdb(7, 8)
             else:
                 with self.assertRaisesRegex(EscapeError, "Only on the embedded server"):
-                    client.flushall()
+                    client.swapdb(7, 8)
 """
 
 
 @pytest.mark.parametrize("program", ["embedded", *programs()])
 def test_commands_that_the_settings_allow_are_sent(program: str, project: Project) -> None:
-    project.settings('ITKIT["REDIS"] = {"ALLOW_COMMANDS": ["CONFIG SET", "flushall", "script"]}')
+    project.settings('ITKIT["REDIS"] = {"ALLOW_COMMANDS": ["CONFIG SET", "swapdb", "script"]}')
     write_tests(project, ALLOWED.replace("OWNED", str(program == "embedded")))
     if program == "embedded":
         result = project.test("--integration")
@@ -213,7 +213,7 @@ def test_commands_that_the_settings_allow_are_sent(program: str, project: Projec
 def test_a_denial_is_told_once(settings: Any) -> None:
     settings.ITKIT = {}
     with on_socket() as server:
-        made = Isolation(
+        made = PrefixIsolation(
             server=server.url, run=RUN, worker="w0", owned=False, project=[], secret="s"
         )
         made.install()

@@ -12,8 +12,8 @@ import redis
 import redis.asyncio
 
 from itkit.exceptions import IsolationError
-from itkit.redis import Isolation
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -27,12 +27,12 @@ def server() -> Iterator[redis_server.Server]:
 
 
 @pytest.fixture
-def isolation(server, settings) -> Iterator[Isolation]:
+def isolation(server, settings) -> Iterator[PrefixIsolation]:
     settings.ITKIT = {}
     with connected(server.url) as client:
         client.flushall()
         client.mset(dict.fromkeys(FOREIGN, "1"))
-    made = Isolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
+    made = PrefixIsolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
     made.install()
     yield made
     made.uninstall()
@@ -98,7 +98,7 @@ def test_uninstall_leaves_redis_py_as_it_was(server, settings):
     settings.ITKIT = {}
     kinds = (redis.connection.AbstractConnection, redis.asyncio.connection.AbstractConnection)
     before = [dict(vars(kind)) for kind in kinds]
-    made = Isolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
+    made = PrefixIsolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
     made.install()
     assert [dict(vars(kind)) for kind in kinds] != before
     made.uninstall()
@@ -107,7 +107,7 @@ def test_uninstall_leaves_redis_py_as_it_was(server, settings):
 
 
 def test_two_isolations_in_one_process_are_an_error(server, isolation):
-    other = Isolation(server=server.url, run=RUN, worker="w2", owned=True, project=[])
+    other = PrefixIsolation(server=server.url, run=RUN, worker="w2", owned=True, project=[])
     with pytest.raises(IsolationError, match=r"itkit:0123abcd:w1:1: already"):
         other.install()
 
@@ -138,7 +138,7 @@ def test_a_forked_worker_has_its_own_prefix_and_its_parent_keeps_its_own(server,
 
 def work(url: str, inherited: redis.Redis, answers: Any) -> None:
     """Be a worker: isolate again, and use a client that the parent had connected."""
-    mine = Isolation(server=url, run=RUN, worker="w3", owned=True, project=[])
+    mine = PrefixIsolation(server=url, run=RUN, worker="w3", owned=True, project=[])
     mine.install()
     before = inherited.get("k")
     inherited.set("k", "child")

@@ -10,11 +10,11 @@ import redis
 import redis.asyncio
 
 from itkit.exceptions import EscapeError
-from itkit.redis import Isolation
-from itkit.redis.guard import Guard
-from itkit.redis.namespace import Namespace
-from itkit.redis.rewrite import Rewriter
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.rewrite import Rewriter
+from itkit.redis.server.server import connected
+from itkit.redis.wire.guard import ConnectionGuard
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -49,8 +49,8 @@ def _empty(isolated, project) -> Iterator[None]:
     gc.collect()
 
 
-def installed(server: redis_server.Server, *stood_for: redis_server.Server) -> Isolation:
-    made = Isolation(
+def installed(server: redis_server.Server, *stood_for: redis_server.Server) -> PrefixIsolation:
+    made = PrefixIsolation(
         server=server.url,
         run=RUN,
         worker="w1",
@@ -62,7 +62,7 @@ def installed(server: redis_server.Server, *stood_for: redis_server.Server) -> I
 
 
 @pytest.fixture
-def isolation(isolated, project) -> Iterator[Isolation]:
+def isolation(isolated, project) -> Iterator[PrefixIsolation]:
     made = installed(isolated, project)
     yield made
     made.uninstall()
@@ -193,7 +193,8 @@ def test_of_the_settings_that_hold_an_address_the_one_to_add_is_named(isolation,
 
 
 def test_an_address_that_cannot_be_told_is_not_taken_for_one_that_is_mistyped():
-    guard = Guard(None, [], ["mistyped"], Rewriter(Namespace(RUN, "w1", 1), owned=True))
+    rewrite = Rewriter(Namespace(RUN, "w1", 1), owned=True)
+    guard = ConnectionGuard(None, [], ["mistyped"], rewrite, make_way=lambda: None)
     with pytest.raises(EscapeError, match="cannot tell which server it goes to"):
         guard.isolates(object())
 

@@ -10,8 +10,8 @@ import redis
 import redis.asyncio
 
 from itkit.exceptions import EscapeError
-from itkit.redis import Isolation
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -26,12 +26,12 @@ def server() -> Iterator[redis_server.Server]:
 
 
 @pytest.fixture
-def isolation(server, settings) -> Iterator[Isolation]:
+def isolation(server, settings) -> Iterator[PrefixIsolation]:
     settings.ITKIT = {}
     with connected(server.url) as client:
         client.flushall()
         client.mset(FOREIGN)
-    made = Isolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
+    made = PrefixIsolation(server=server.url, run=RUN, worker="w1", owned=True, project=[])
     made.install()
     yield made
     made.uninstall()
@@ -95,6 +95,26 @@ def test_flushdb_forgets_the_chosen_database_only(server, isolation):
     second.set("k", "3")
     second.flushdb()
     assert (first.get("k"), second.get("k")) == (b"0", None)
+    first.close()
+    second.close()
+
+
+def test_flushall_forgets_ours_in_all_databases_only(client, server):
+    first, second = (redis.Redis.from_url(server.url, db=number) for number in (0, 3))
+    with connected(server.url, database=3) as own:
+        own.set("foreign", "3")
+    for _ in range(2):
+        first.set("k", "0")
+        second.set("k", "3")
+        assert client.flushall() is True
+        assert first.get("k") is second.get("k") is None
+    first.set("k", "0")
+    pipe = second.pipeline().set("k", "3")
+    pipe.flushall(asynchronous=True).get("k")
+    assert pipe.set("k", "4").execute() == [True, True, None, True]
+    assert (first.get("k"), second.get("k")) == (None, b"4")
+    with connected(server.url, database=3) as own:
+        assert own.get("foreign") == "3"
     first.close()
     second.close()
 
@@ -368,7 +388,7 @@ def test_asyncio_clients_are_isolated_alike(server, isolation, protocol, decoded
         async with line.lock("lock", timeout=5):
             assert await line.exists("lock", "lua") == 2
         with pytest.raises(EscapeError):
-            await line.flushall()
+            await line.swapdb(0, 1)
         assert await line.flushdb()
         await hear(line)
         await line.aclose()
@@ -389,7 +409,6 @@ def test_asyncio_clients_are_isolated_alike(server, isolation, protocol, decoded
 @pytest.mark.parametrize(
     "line",
     [
-        ["FLUSHALL"],
         ["SWAPDB", "0", "1"],
         ["MOVE", "foreign", "1"],
         ["CONFIG", "SET", "maxmemory", "1"],

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from itkit import urls
+from itkit.core import urls
 from itkit.exceptions import IsolationError, ServiceUnavailableError
-from itkit.redis import Isolation, RunLease, grant, holder, is_registered, probe, sweep
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation, RunLease, grant, is_registered, probe, sweep
+from itkit.redis.server import lease
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -71,7 +72,7 @@ def test_probe_refuses_a_cluster():
 def test_a_lease_is_renewed_and_given_back_with_all_keys_of_the_run(server):
     lease = RunLease(server.url, RUN)
     lease.start()
-    isolation = Isolation(server=server.url, run=RUN, worker="w1", owned=False, project=[])
+    isolation = PrefixIsolation(server=server.url, run=RUN, worker="w1", owned=False, project=[])
     isolation.install()
     for number in (0, 2):
         with redis.Redis.from_url(server.url, db=number) as line:
@@ -131,7 +132,7 @@ def test_the_processes_of_a_server_elsewhere_are_not_looked_for_here(server, mon
     monkeypatch.setattr(urls, "is_local_host", lambda host: False)
     with connected(server.url) as client:
         client.sadd("itkit:runs", DEAD)
-        client.set(f"itkit:{DEAD}:lease", holder.this_process().rpartition(" ")[0] + " 4194305")
+        client.set(f"itkit:{DEAD}:lease", lease.this_process().rpartition(" ")[0] + " 4194305")
         assert sweep(server.url) == []
         monkeypatch.undo()
         assert sweep(server.url) == [DEAD]
@@ -143,7 +144,9 @@ def test_a_run_that_was_killed_is_swept_by_the_next(server):
     if process == 0:
         try:
             RunLease(server.url, DEAD).start()
-            made = Isolation(server=server.url, run=DEAD, worker="w1", owned=False, project=[])
+            made = PrefixIsolation(
+                server=server.url, run=DEAD, worker="w1", owned=False, project=[]
+            )
             made.install()
             redis.Redis.from_url(server.url, db=3).set("k", 1)
         finally:

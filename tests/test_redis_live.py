@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from itkit.exceptions import EscapeError
-from itkit.redis import Isolation, live
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.prefix import command_info
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -39,7 +40,9 @@ def client(server: redis_server.Server, settings: Any) -> Iterator[redis.Redis]:
     with connected(server.url) as other:
         other.flushall()
         other.set("a", "foreign")
-    made = Isolation(server=server.url, run=RUN, worker="w1", owned=False, project=[], secret="s")
+    made = PrefixIsolation(
+        server=server.url, run=RUN, worker="w1", owned=False, project=[], secret="s"
+    )
     made.install()
     with server.client() as client:
         yield client
@@ -90,8 +93,8 @@ def test_what_the_server_does_not_know_it_says_itself(client: redis.Redis, line:
 
 
 def test_what_is_refused_is_not_asked_for(client: redis.Redis) -> None:
-    with pytest.raises(EscapeError, match="would remove the keys of everybody"):
-        client.execute_command("FLUSHALL")
+    with pytest.raises(EscapeError, match="would change the server for everybody"):
+        client.execute_command("CONFIG", "RESETSTAT")
 
 
 INDEX = {"type": "index", "spec": {"index": 1}}
@@ -112,4 +115,4 @@ INDEX = {"type": "index", "spec": {"index": 1}}
 )
 def test_what_has_no_notation_is_an_error(flags: Any, begin: Any, find: Any) -> None:
     with pytest.raises(ValueError, match="no notation"):
-        live.place({"flags": flags, "begin_search": begin, "find_keys": find})
+        command_info.notation_of({"flags": flags, "begin_search": begin, "find_keys": find})

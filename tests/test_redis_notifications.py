@@ -9,8 +9,8 @@ import redis
 import redis.asyncio
 
 from itkit.exceptions import EscapeError
-from itkit.redis import Isolation
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.server.server import connected
 from tests import redis_server
 
 RUN = "0123abcd"
@@ -23,10 +23,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[redis_server.Server]:
 
 
 @pytest.fixture(params=["limited", "not limited"])
-def isolation(request: pytest.FixtureRequest, server: Any, settings: Any) -> Iterator[Isolation]:
+def isolation(
+    request: pytest.FixtureRequest, server: Any, settings: Any
+) -> Iterator[PrefixIsolation]:
     settings.ITKIT = {}
     secret = "s" if request.param == "limited" else ""
-    made = Isolation(
+    made = PrefixIsolation(
         server=server.url, run=RUN, worker="w1", owned=False, project=[], secret=secret
     )
     made.install()
@@ -37,7 +39,7 @@ def isolation(request: pytest.FixtureRequest, server: Any, settings: Any) -> Ite
 
 
 @pytest.fixture(params=[(2, True), (2, False), (3, True), (3, False)])
-def client(request: Any, server: Any, isolation: Isolation) -> Iterator[redis.Redis]:
+def client(request: Any, server: Any, isolation: PrefixIsolation) -> Iterator[redis.Redis]:
     del isolation
     protocol, decoded = request.param
     with redis.Redis.from_url(server.url, protocol=protocol, decode_responses=decoded) as made:
@@ -91,7 +93,9 @@ def test_keys_are_watched_by_a_pattern(client: Any, server: Any) -> None:
         assert messages(heard, 1) == [("pmessage", "__keyspace@0__:user:2", "set")]
 
 
-def test_events_tell_of_the_tests_keys_only(client: Any, server: Any, isolation: Isolation) -> None:
+def test_events_tell_of_the_tests_keys_only(
+    client: Any, server: Any, isolation: PrefixIsolation
+) -> None:
     client.set("past", 1)
     isolation.new_generation()
     with client.pubsub() as heard:
@@ -120,7 +124,7 @@ def test_a_pattern_of_both_kinds_is_refused(client: Any) -> None:
         heard.psubscribe("__key*__:*")
 
 
-def test_in_asyncio(server: Any, isolation: Isolation) -> None:
+def test_in_asyncio(server: Any, isolation: PrefixIsolation) -> None:
     del isolation
 
     async def use() -> Any:

@@ -4,9 +4,11 @@ import os
 from typing import Any
 
 import pytest
+import redis
 from django.core.signals import setting_changed
 
-from itkit.redis import Isolation, addresses, mistakes, project_servers
+from itkit.checks import check_settings
+from itkit.redis import PrefixIsolation, addresses, mistakes, project_servers
 
 
 @pytest.fixture
@@ -15,9 +17,9 @@ def table(settings) -> Any:
     return settings
 
 
-def installed(url: str) -> Isolation:
+def installed(url: str) -> PrefixIsolation:
     """Return an isolation that points the settings at a server; nothing connects to it."""
-    made = Isolation(server=url, run="0123abcd", worker="w1", owned=True, project=[])
+    made = PrefixIsolation(server=url, run="0123abcd", worker="w1", owned=True, project=[])
     made.install()
     return made
 
@@ -36,7 +38,7 @@ def test_project_servers_are_those_of_caches_then_those_of_the_named_settings(ta
         },
         "sentinel": {
             "BACKEND": "django_redis.cache.RedisCache",
-            "LOCATION": "redis://service/0",
+            "LOCATION": "redis://service/4",
             "OPTIONS": {"SENTINELS": [("h", 1)]},
         },
     }
@@ -48,6 +50,7 @@ def test_project_servers_are_those_of_caches_then_those_of_the_named_settings(ta
         ('CACHES["default"]', "redis://u:p@cache:6380/1"),
         ('CACHES["own"]', "redis://a/0"),
         ('CACHES["own"]', "redis://b/0"),
+        ('CACHES["sentinel"]', "sentinel://h:1/4"),
         ("CELERY_BROKER_URL", "redis://b:7/2"),
         ("CELERY_BROKER_URL", "redis://c:7/2"),
         ("LAYERS", "redis://d:6379/0"),
@@ -152,3 +155,61 @@ def test_addresses_are_host_and_port_or_the_path_of_a_socket(text, address):
 def test_mistakes_of_the_table_itself_are_reported_by_conf_only(table):
     table.ITKIT = {"REDIS": {"SETTINGS": "REDIS_URL"}}
     assert mistakes() == []
+
+
+def test_a_database_beside_a_url_is_kept(table):
+    table.CACHES = {}
+    table.RQ_QUEUES = {
+        "a": {"URL": "redis://h.example:1234/", "DB": 4},
+        "b": {"URL": "redis://h.example:1234", "DB": 5},
+        "c": {"URL": "redis://h.example:1234/2"},
+        "d": {"URL": "unix:///run/redis.sock", "DB": 6},
+    }
+    table.ITKIT = {"REDIS": {"SETTINGS": ["RQ_QUEUES"]}}
+    for server, named in (("unix:///s", "unix:///s?db=2"), ("redis://t:1/0", "redis://t:1/2")):
+        isolation = installed(server)
+        try:
+            plain = server.removesuffix("/0")
+            assert [queue["URL"].rstrip("/") for queue in table.RQ_QUEUES.values()] == [
+                plain, plain, named, plain,
+            ]  # fmt: skip
+            numbers = [
+                redis.ConnectionPool.from_url(queue["URL"], db=queue.get("DB")).connection_kwargs[
+                    "db"
+                ]
+                for queue in table.RQ_QUEUES.values()
+            ]
+            assert numbers == [4, 5, 2, 6]
+        finally:
+            isolation.uninstall()
+
+
+def test_settings_that_name_redis_and_are_not_listed_are_told_at_once(table):
+    table.CACHES = {}
+    table.RQ_QUEUES = {"a": {"HOST": "h", "PORT": 1}, "dead": {"URL": "redis://gone:1/0"}}
+    table.CACHEOPS_REDIS = {"host": "h", "port": 1, "db": 3}
+    table.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.core.RedisChannelLayer",
+            "CONFIG": {"hosts": [("h", 1)]},
+        }
+    }
+    table.DEEP = {"a": [{"b": "valkey://h:2/1"}]}
+    table.LISTED_REDIS = "redis://h"
+    table.SMTP = {"host": "mail", "port": 25}
+    table.PAIR = ("h", 8000)
+    table.ITKIT = {"REDIS": {"SETTINGS": ["LISTED_REDIS"]}}
+    (mistake,) = mistakes()
+    names = ["CACHEOPS_REDIS", "CHANNEL_LAYERS", "DEEP", "RQ_QUEUES"]
+    assert mistake.id == "itkit.W005"
+    assert f"The settings {', '.join(names)} name Redis servers" in mistake.message
+    listed = ", ".join(f'"{name}"' for name in ["LISTED_REDIS", *names])
+    assert f'ITKIT = {{"REDIS": {{"SETTINGS": [{listed}]}}}}' in mistake.hint
+    table.ITKIT = {"REDIS": {"SETTINGS": ["LISTED_REDIS", *names]}}
+    assert mistakes() == []
+    assert check_settings() == []
+    table.ITKIT = {}
+    (found,) = check_settings()
+    assert found.id == "itkit.W005"
+    del table.RQ_QUEUES, table.CACHEOPS_REDIS, table.CHANNEL_LAYERS, table.LISTED_REDIS
+    assert [found.id for found in check_settings()] == ["itkit.W005"]  # of DEEP

@@ -2,17 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
 
-from itkit.redis import Isolation, scripts
-from itkit.redis.namespace import Namespace
-from itkit.redis.rewrite import Rewriter
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation, policy
+from itkit.redis.prefix import scripts
+from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.rewrite import Rewriter
+from itkit.redis.server.server import connected
 from tests import redis_server
 from tests.test_redis_commands import PLACES, TRICKY, commands_of, lines_of
 
@@ -27,14 +28,16 @@ def server(request: pytest.FixtureRequest) -> Iterator[redis_server.Server]:
 
 
 @pytest.fixture(params=["limited", "not limited"])
-def isolation(request: pytest.FixtureRequest, server: Any, settings: Any) -> Iterator[Isolation]:
+def isolation(
+    request: pytest.FixtureRequest, server: Any, settings: Any
+) -> Iterator[PrefixIsolation]:
     """The isolation of a worker, with and without an ACL user."""
     settings.ITKIT = {}
     with connected(server.url) as client:
         client.flushall()
         client.mset(FOREIGN)
     secret = "s" if request.param == "limited" else ""
-    made = Isolation(
+    made = PrefixIsolation(
         server=server.url, run=RUN, worker="w1", owned=False, project=[], secret=secret
     )
     made.install()
@@ -49,7 +52,7 @@ def isolation(request: pytest.FixtureRequest, server: Any, settings: Any) -> Ite
 
 
 @pytest.fixture
-def client(server: redis_server.Server, isolation: Isolation) -> Iterator[redis.Redis]:
+def client(server: redis_server.Server, isolation: PrefixIsolation) -> Iterator[redis.Redis]:
     del isolation
     with server.client() as made:
         made.mset({"a": 1, "b": 2})
@@ -143,7 +146,109 @@ def test_channels_are_those_of_the_test(client: redis.Redis, server: redis_serve
         assert theirs.get_message(timeout=0.1) is None
 
 
-def test_scripts_are_known_by_their_own_sha(client: redis.Redis, isolation: Isolation) -> None:
+# Each command of the tables that Python and Lua both read, as a client sends it.
+MADE = ("numbers", "map", "stream")
+BY_TABLE = [
+    "DBSIZE",
+    "KEYS",
+    "KEYS a*",
+    "RANDOMKEY",
+    "SCAN 0 MATCH p* COUNT 100 TYPE string",
+    "SCAN 7",
+    "SORT numbers BY weight_* GET # GET name_* LIMIT 0 5 STORE sorted",
+    "LRANGE sorted 0 -1",
+    "SORT numbers BY nosort GET name_*",
+    "GEORADIUS map 15 37 200 km STORE near",
+    "ZRANGE near 0 -1",
+    "GEORADIUSBYMEMBER map Palermo 300 km STOREDIST far",
+    "ZRANGE far 0 -1",
+    "LPOP numbers",
+    "BLPOP numbers 1",
+    "BRPOP numbers 1",
+    "ZADD scores 1 a 2 b 3 c",
+    "BZPOPMIN scores 1",
+    "BZPOPMAX scores 1",
+    "XREAD STREAMS stream 0",
+    "XREADGROUP GROUP all me STREAMS stream >",
+    "PUBSUB CHANNELS",
+    "PUBSUB CHANNELS n*",
+    "PUBSUB NUMSUB news other",
+    "PUBLISH news hello",
+    "FLUSHDB",
+    "DBSIZE",
+    "RANDOMKEY",
+]
+LATER = [  # than Redis 6
+    "SORT_RO numbers BY weight_* GET name_*",
+    "LMPOP 2 nothing numbers LEFT",
+    "BLMPOP 1 2 nothing numbers LEFT",
+    "ZMPOP 2 nothing scores MIN",
+    "BZMPOP 1 2 nothing scores MIN",
+    "PUBSUB SHARDCHANNELS",
+    "PUBSUB SHARDNUMSUB news",
+    "SPUBLISH news hello",
+]
+
+
+def test_a_script_answers_as_the_client_does(
+    server: redis_server.Server, isolation: PrefixIsolation
+) -> None:
+    del isolation
+    lines = [line.split() for line in BY_TABLE]
+    if server.program != "redis-6":
+        lines[-3:-3] = [line.split() for line in LATER]
+        named = {name for line in lines for name in (line[0], "|".join(line[:2]))}
+        words = " ".join([policy.KEYSPACE, *policy.REPLIES.values()]).split()
+        tables = {*words, *policy.PATTERNS, *policy.OPTIONS, *policy.CHANNELS["1"].split()}
+        assert tables - named == {"FLUSHALL"}  # which no script of a test may send
+
+    def answers(send: Callable[[list[str]], Any]) -> list[Any]:
+        client.flushdb()
+        client.rpush("numbers", 3, 1, 2)
+        client.mset({f"weight_{n}": 9 - n for n in range(4)} | {f"name_{n}": n for n in range(4)})
+        client.geoadd("map", [13.36, 38.11, "Palermo", 15.08, 37.5, "Catania"])
+        client.xadd("stream", {"a": 1}, id="1-1")
+        client.xgroup_create("stream", "all", "0")
+        return [sorted_if_unordered(line, send(line)) for line in lines]
+
+    def as_client(line: list[str]) -> Any:
+        """Send a command without redis-py's callbacks, which give replies a shape of their own."""
+        connection = client.connection_pool.get_connection()
+        try:
+            connection.send_command(*line)
+            return connection.read_response()
+        finally:
+            client.connection_pool.release(connection)
+
+    def as_script(line: list[str]) -> Any:
+        try:
+            return as_client(["EVAL", "return redis.call(unpack(ARGV))", "0", *line])
+        except redis.ResponseError as error:
+            if "not allowed from script" not in str(error):
+                raise
+            refused.append(line[0])
+            return as_client(line)  # which later lines build on
+
+    refused: list[str] = []
+    with server.client(protocol=2) as client, client.pubsub() as listener:
+        listener.subscribe("news")
+        assert listener.get_message(timeout=5)["type"] == "subscribe"
+        for line, one, other in zip(lines, answers(as_client), answers(as_script), strict=True):
+            assert one == other, line
+    assert set(refused) <= {"BLPOP", "BRPOP", "BZPOPMAX", "BZPOPMIN"}
+
+
+def sorted_if_unordered(line: list[str], reply: Any) -> Any:
+    if line[0] == "RANDOMKEY":
+        return reply if reply is None else reply.partition("_")[0] in {*MADE, "weight", "name"}
+    if line[0] == "KEYS":
+        return sorted(reply)
+    return [reply[0], sorted(reply[1])] if line[0] == "SCAN" else reply
+
+
+def test_scripts_are_known_by_their_own_sha(
+    client: redis.Redis, isolation: PrefixIsolation
+) -> None:
     text = f"return redis.call('GET', 'a') -- {random.random()}"
     script = client.register_script(text)
     assert client.script_exists(script.sha) == [False]
@@ -175,7 +280,9 @@ def test_a_script_that_others_have_sent_is_not_run_as_it_is(
         assert other.evalsha(sha, 0) == [None, 0]
 
 
-def test_scripts_without_text_responses(server: redis_server.Server, isolation: Isolation) -> None:
+def test_scripts_without_text_responses(
+    server: redis_server.Server, isolation: PrefixIsolation
+) -> None:
     with redis.Redis.from_url(server.url) as client:
         source = b"return redis.call('SET', ARGV[1], '\xff')"
         sha = client.execute_command("SCRIPT", "LOAD", source)
@@ -238,7 +345,7 @@ def test_a_script_that_would_reach_further_is_refused_where_the_server_does_not(
     with connected(server.url) as other:
         other.flushall()
         other.set("foreign", "kept")
-    made = Isolation(server=server.url, run=RUN, worker="w1", owned=False, project=[])
+    made = PrefixIsolation(server=server.url, run=RUN, worker="w1", owned=False, project=[])
     made.install()
     with server.client() as client:
         client.set("a", 1)
@@ -252,7 +359,7 @@ def test_a_script_that_would_reach_further_is_refused_where_the_server_does_not(
         assert other.get("foreign") == "kept"
 
 
-def test_in_asyncio(server: redis_server.Server, isolation: Isolation) -> None:
+def test_in_asyncio(server: redis_server.Server, isolation: PrefixIsolation) -> None:
     async def use() -> None:
         async with redis.asyncio.Redis.from_url(server.url, decode_responses=True) as client:
             await client.eval("redis.call('SET', ARGV[1], 1)", 0, "built")
@@ -297,7 +404,9 @@ CHANNEL_LAYERS = [
 
 
 @pytest.mark.parametrize("path", CHANNEL_LAYERS)
-def test_layers_of_channels(path: str, server: redis_server.Server, isolation: Isolation) -> None:
+def test_layers_of_channels(
+    path: str, server: redis_server.Server, isolation: PrefixIsolation
+) -> None:
     from django.utils.module_loading import import_string
 
     async def use() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from itkit.redis import Isolation
-from itkit.redis.server import connected
+from itkit.redis import PrefixIsolation
+from itkit.redis.server.server import connected
 from tests import redis_server
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
@@ -107,7 +107,7 @@ def test_clearing_away_past_generations_leaves_them(settings: Any) -> None:
     settings.ITKIT = {"REDIS": {"SHARED_ALIASES": ["plain"]}}
     with redis_server.on_port() as server:
         project = [('CACHES["plain"]', f"{server.url}/2")]
-        made = Isolation(
+        made = PrefixIsolation(
             server=server.url, run="0123abcd", worker="w1", owned=False, project=project
         )
         made.install()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from itkit.redis import Isolation, RunLease
-from itkit.redis.tracking import Tracking
+from itkit.redis import PrefixIsolation, RunLease
+from itkit.redis.server.tracking import Tracking
 from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.projects import Project, after, wait_until
 from tests.redis_server import Server, on_port, on_socket, programs
@@ -108,9 +108,9 @@ def test_a_forked_process_does_not_use_what_is_its_parents(
     assert tracking.is_on
 
 
-def isolated(server: Server, settings: Any, **options: Any) -> Isolation:
+def isolated(server: Server, settings: Any, **options: Any) -> PrefixIsolation:
     settings.ITKIT = {"REDIS": options}
-    made = Isolation(server=server.url, run=RUN, worker="w0", owned=False, project=[])
+    made = PrefixIsolation(server=server.url, run=RUN, worker="w0", owned=False, project=[])
     made.install()
     return made
 
@@ -200,7 +200,7 @@ TESTS = """
 @pytest.mark.parametrize(
     ("scope", "sees"),
     [
-        ("test", ["SEES None None", "AND None None"]),
+        ("test", ["SEES None 1", "AND None None"]),
         ("class", ["SEES 1 1", "AND None None"]),
         ("worker", ["SEES 1 1", "AND 1 1"]),
     ],
@@ -222,7 +222,7 @@ LEFT = ["':1:a' (string, no TTL) in database 1", "'queue' (list, no TTL)", "'soo
 @pytest.mark.parametrize("door", EVERY_DOOR)
 def test_what_a_test_leaves_is_told_on_request(door: str, project: Project, redis_url: str) -> None:
     write_tests(project, TESTS)
-    (project.path / "pytest.ini").write_text("[pytest]\nDJANGO_SETTINGS_MODULE = settings\n")
+    project.go_on_after_warnings()
     env = {"ITKIT_REDIS_URL": redis_url} if "two" in door else {}
     reported = enter(door, project, ITKIT_REDIS_LEAKS="report", **env)
     assert reported.code == 0, reported.output

@@ -12,7 +12,7 @@ import valkey
 import valkey.asyncio
 
 from itkit.exceptions import EscapeError, RunOverError
-from itkit.redis import Isolation
+from itkit.redis import PrefixIsolation
 from tests.doors import SERIAL, enter, write_tests
 from tests.projects import Project, environment
 from tests.redis_server import Server, on_port, on_socket
@@ -28,8 +28,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture
-def isolation(server: Server) -> Iterator[Isolation]:
-    made = Isolation(
+def isolation(server: Server) -> Iterator[PrefixIsolation]:
+    made = PrefixIsolation(
         server=server.url,
         run="0123abcd",
         worker="w0",
@@ -45,13 +45,13 @@ def isolation(server: Server) -> Iterator[Isolation]:
 
 
 @pytest.fixture
-def client(isolation: Isolation) -> Iterator[valkey.Valkey]:
+def client(isolation: PrefixIsolation) -> Iterator[valkey.Valkey]:
     with contextlib.closing(valkey.Valkey(port=1, db=1, decode_responses=True)) as made:
         yield made
 
 
 def test_keys_get_the_prefix_and_lose_it_again(
-    client: valkey.Valkey, isolation: Isolation, server: Server
+    client: valkey.Valkey, isolation: PrefixIsolation, server: Server
 ) -> None:
     client.set("a", 1)
     client.hset("h", mapping={"x": 1})
@@ -95,7 +95,7 @@ def test_errors_are_those_of_the_library(client: valkey.Valkey) -> None:
     assert client.get("text") == "x"  # the next reply is its own
 
 
-def test_asyncio_is_isolated_too(isolation: Isolation) -> None:
+def test_asyncio_is_isolated_too(isolation: PrefixIsolation) -> None:
     async def use() -> None:
         async with valkey.asyncio.Valkey(port=1, db=1, decode_responses=True) as client:
             await client.set("a", 1)
@@ -106,15 +106,15 @@ def test_asyncio_is_isolated_too(isolation: Isolation) -> None:
             with pytest.raises(valkey.ResponseError):
                 await client.hget("a", "x")
             with pytest.raises(EscapeError):
-                await client.flushall()
+                await client.swapdb(0, 1)
 
     asyncio.run(use())
 
 
 @pytest.mark.usefixtures("isolation")
 def test_what_reaches_others_is_refused(client: valkey.Valkey) -> None:
-    with pytest.raises(EscapeError, match="FLUSHALL was refused"):
-        client.flushall()
+    with pytest.raises(EscapeError, match="SWAPDB was refused"):
+        client.swapdb(0, 1)
     with pytest.raises(EscapeError, match="A connection to Redis at localhost:2 was refused"):
         valkey.Valkey(port=2).get("a")
 
@@ -122,7 +122,7 @@ def test_what_reaches_others_is_refused(client: valkey.Valkey) -> None:
 def test_a_client_from_before_changes_over_and_back(server: Server) -> None:
     with contextlib.closing(valkey.Valkey.from_url(server.url, db=1)) as early:
         early.set("foreign", 1)
-        made = Isolation(
+        made = PrefixIsolation(
             server=server.url, run="0123abcd", worker="w0", owned=True, project=PROJECT
         )
         made.install()
@@ -140,8 +140,8 @@ import sys
 from importlib import import_module
 from django.conf import settings
 settings.configure()
-from itkit.redis import Isolation
-made = Isolation(
+from itkit.redis import PrefixIsolation
+made = PrefixIsolation(
     server={server!r}, run="0123abcd", worker="w0", owned=True, project={project!r}, secret="s3cret"
 )
 made.install()

@@ -5,10 +5,10 @@ import traceback
 import pytest
 from django.test import override_settings
 
-from itkit import registry
+from itkit.backends import registry
+from itkit.backends.registry import Registry
 from itkit.exceptions import UnknownBackendError, UnprogrammedReturnError
 from itkit.fakes import Handle, MethodHandle
-from itkit.registry import Registry
 from tests.fakes_app import AsyncGateway, ReallyCalledError, StripeGateway, geocode
 
 STRIPE = "tests.fakes_app.StripeGateway"

@@ -11,9 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from itkit import boundary
-from itkit.registry import Registry
-from itkit.relay import Relay
+from itkit.backends.registry import Registry
+from itkit.backends.relay import Relay
+from itkit.timeline import core
 from tests.doors import EVERY_DOOR, enter, slow, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project, after
@@ -293,12 +293,12 @@ def test_a_process_shares_what_can_be_shared(door, project: Project):
 def relay():
     registry = Registry({"payments": StripeGateway})
     registry.swap()
-    boundary.new_timeline("a test")
+    core.new_timeline("a test")
     made = Relay(registry.fakes())
     with made.listening():
         yield made, registry
     registry.restore()
-    boundary.new_timeline()
+    core.new_timeline()
 
 
 def relay_threads():
@@ -318,8 +318,8 @@ def child(address, code):
     """Run code in a process that knows an address, with the ends of the relay at hand."""
     source = (
         "import json, sys\n"
-        "from itkit.relay import Address, Client, Request\n"
-        "address = Address(*json.loads(sys.argv[1]))\n"
+        "from itkit.backends.relay import Client, RelayAddress, Request\n"
+        "address = RelayAddress(*json.loads(sys.argv[1]))\n"
         "client = Client(address)\n"
         "request = Request('payments', 'charge', (1, 'tok'), {}, ('x.py', 3), 'a thread')\n"
         f"{code}\n"
@@ -352,7 +352,7 @@ def test_nonsense_and_a_process_that_dies_in_between_harm_nobody(relay):
     child(
         made.address, "client._channel(); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     )
-    child(made.address, "from itkit import relay; relay._dial_place(address.place)")
+    child(made.address, "from itkit.backends import relay; relay._dial_endpoint(address.endpoint)")
     assert child(made.address, "print(client._ask(request).value)") == "txn"
 
 
@@ -403,8 +403,8 @@ def test_many_processes_at_once(relay):
     made, registry = relay
     registry.payments.charge.returns("txn")
     source = (
-        "import json, sys\nfrom itkit.relay import Address, Client, Request\n"
-        "client = Client(Address(*json.loads(sys.argv[1])))\n"
+        "import json, sys\nfrom itkit.backends.relay import Client, RelayAddress, Request\n"
+        "client = Client(RelayAddress(*json.loads(sys.argv[1])))\n"
         "request = Request('payments', 'charge', (1, 'tok'), {}, ('x.py', 3), 'a thread')\n"
         "for _ in range(200): client._ask(request)\n"
     )

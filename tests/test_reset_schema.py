@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from itkit import boundary
 from itkit.exceptions import IsolationError
-from itkit.postgres import seeds
-from itkit.postgres.glance import Snapshot
-from itkit.postgres.reset import Reset
-from itkit.postgres.server import connect
-from itkit.postgres.sessions import Sessions
+from itkit.postgres.reset import initial_rows
+from itkit.postgres.reset.probe import TransactionSnapshot
+from itkit.postgres.reset.reset import Reset
+from itkit.postgres.server.server import connect
+from itkit.postgres.server.sessions import Sessions
+from itkit.timeline import core
 
 SCHEMA, TEMPLATE = "itkit_0123abcd_w7", "itkit_0123abcd_template"
 APPLICATION = "itkit-0123abcd-w7"
@@ -96,7 +96,7 @@ class Place:
     def new_reset(self, seeds: str = TEMPLATE) -> Reset:
         """Return the reset of a process that has just begun."""
         return Reset(
-            self.url, schema=SCHEMA, seeds=seeds, application=APPLICATION, sessions=self.sessions
+            self.url, schema=SCHEMA, initial=seeds, application=APPLICATION, sessions=self.sessions
         )
 
     def state(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def in_another_process(place: Place, statement: str) -> None:
 
 
 def copy(place: Place) -> None:
-    with place.tests.cursor().copy("COPY plain (id, name) FROM STDIN") as rows:
+    with place.tests.raw.cursor().copy("COPY plain (id, name) FROM STDIN") as rows:
         rows.write_row((77, "copied"))
 
 
@@ -315,7 +315,8 @@ def test_what_refers_to_changed_rows_comes_back_with_them(place: Place) -> None:
 def test_snapshots_tell_whether_a_transaction_was_done_between_them(
     before: str, later: str, known: int | None, *, differs: bool
 ) -> None:
-    assert Snapshot.parse(before).differs(Snapshot.parse(later), known) is differs
+    done = TransactionSnapshot.parse(before).done_until(TransactionSnapshot.parse(later), [known])
+    assert bool(done) is differs
 
 
 def test_a_transaction_that_ends_after_the_reset_is_seen_by_the_next_one(place: Place) -> None:
@@ -345,11 +346,11 @@ def test_a_value_of_an_unlogged_sequence_is_seen(place: Place) -> None:
     assert place.state() == before
 
 
-def test_a_table_that_a_test_has_made_is_emptied(place: Place) -> None:
+def test_a_table_that_a_test_has_made_is_dropped(place: Place) -> None:
     place.reset.run()
     place.tests.execute("CREATE TABLE made (id serial); INSERT INTO made DEFAULT VALUES")
     place.reset.run()
-    assert place.tests.execute("SELECT * FROM made").fetchall() == []
+    assert place.tests.execute("SELECT to_regclass('made')").fetchall() == [(None,)]
 
 
 @pytest.mark.parametrize(
@@ -417,9 +418,9 @@ def test_a_reset_that_fails_leaves_nothing_half_done(place: Place) -> None:
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("INSERT INTO plain (name) VALUES ('secret')", "INSERT INTO plain"),
+        ("INSERT INTO plain (name) VALUES ('secret')", "INSERT plain"),
         ("TRUNCATE audit", "TRUNCATE audit"),
-        ("LOCK TABLE seeded", "LOCK TABLE seeded"),
+        ("LOCK TABLE seeded", "LOCK seeded"),
         ("SELECT 'FROM secret'", "SELECT"),
     ],
 )
@@ -434,7 +435,7 @@ def test_a_session_that_sits_in_a_transaction_is_named_and_ended(
     left.execute(statement)
     pid = left.info.backend_pid
     place.reset.run()
-    error = boundary.take_kept()[1][-1]
+    error = core.pop_failures()[1][-1]
     assert f"session {pid}, opened by no connection" in str(error)
     assert re.findall(r"its last query is (.*) …", str(error)) == [told]
     assert "secret" not in str(error)
@@ -446,7 +447,7 @@ def test_a_session_that_sits_in_a_transaction_is_named_and_ended(
 def test_a_session_of_somebody_else_is_named_and_not_ended(place: Place) -> None:
     place.reset.run()
     patient = Reset(
-        place.url, schema=SCHEMA, seeds=TEMPLATE, application=APPLICATION,
+        place.url, schema=SCHEMA, initial=TEMPLATE, application=APPLICATION,
         sessions=place.sessions, patience=1,
     )  # fmt: skip
     place.tests.execute("INSERT INTO plain VALUES (5, 'x')")
@@ -487,7 +488,7 @@ def test_rows_that_a_policy_hides_from_their_owner_come_back(place: Place) -> No
         " ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE hidden FORCE ROW LEVEL SECURITY"
     )
     kept = names_seeds(place)
-    seeds.keep(place.tests, SCHEMA, kept)
+    initial_rows.keep(place.tests, SCHEMA, kept)
     reset = place.new_reset(kept)
     for change in ("DELETE FROM hidden WHERE id = 1", "INSERT INTO hidden VALUES (3)"):
         open_policy = "ALTER TABLE hidden {} ROW LEVEL SECURITY"
@@ -507,7 +508,7 @@ def test_rows_that_a_policy_hides_from_their_owner_come_back(place: Place) -> No
 def test_seeds_that_are_kept_beside_a_schema_do_as_well_as_a_template(place: Place) -> None:
     before = place.state()
     kept = names_seeds(place)
-    seeds.keep(place.tests, SCHEMA, kept)
+    initial_rows.keep(place.tests, SCHEMA, kept)
     reset = place.new_reset(kept)
     for name, change in CHANGES.items():
         place.tests.execute(change) if isinstance(change, str) else change(place)

@@ -7,12 +7,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from itkit.postgres import roles
-from itkit.postgres.databases import Databases
-from itkit.postgres.places import comment
-from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import connect, value
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
+from itkit.postgres.isolation import DatabaseIsolation, SchemaIsolation
+from itkit.postgres.migrations import explain
+from itkit.postgres.server import roles
+from itkit.postgres.server.databases import Databases
+from itkit.postgres.server.places import comment
+from itkit.postgres.server.server import connect, value
+from itkit.postgres.template.schemas import Schemas
 from tests.doors import EVERY_DOOR, enter, write_tests
 from tests.projects import Project
 from tests.sentinel import Sentinel
@@ -496,3 +498,15 @@ def test_the_roles_of_databases_of_dead_runs_are_swept(databases: Databases) -> 
     assert roles.registered(connection, databases.role_comment) == []
     assert Schemas(connection).drop_stale() == []
     assert roles.registered(connection, roles.of_schemas(connection)) == []
+
+
+def test_a_denied_table_of_an_extension_is_told_with_the_isolation_that_helps() -> None:
+    shown = "InsufficientPrivilege: permission denied for table spatial_ref_sys"
+    in_schema = explain.denied(shown, SchemaIsolation.reach, SchemaIsolation.wider)
+    in_database = explain.denied(shown, DatabaseIsolation.reach, DatabaseIsolation.wider)
+
+    assert "; one that needs several schemas, or writes to a table that an extension has made" in (
+        in_schema
+    )
+    assert 'sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, as the runs share' in in_schema
+    assert "ISOLATION" not in in_database

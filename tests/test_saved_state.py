@@ -12,7 +12,7 @@ from tests.test_template import MIGRATION, TESTS, has_migrated
 
 @pytest.fixture
 def shop(project: Project, cache_dir: Path) -> Iterator[Project]:
-    # The cache is that of all tests: a state of one's own.
+    # All tests share the cache, so this project needs a fingerprint of its own.
     project.write("shop/migrations/0002_tell.py", f"{MIGRATION}\n    # {project.path}")
     project.write("shop/tests.py", TESTS)
     before = saved(cache_dir)

@@ -8,10 +8,10 @@ import shlex
 
 import pytest
 
-from itkit import seed
+from itkit.core import seed
+from itkit.core.seed import Seed
 from itkit.exceptions import ConfigurationError
-from itkit.seed import Seed
-from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.doors import EVERY_DOOR, SERIAL, enter, slow, write_tests
 from tests.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -19,7 +19,11 @@ pytestmark = pytest.mark.usefixtures("shared_servers")
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("5f3a9c01", ("5f3a9c01", 0)), ("5f3a9c01:17", ("5f3a9c01", 17)), ("7:0", ("7", 0))],
+    [
+        ("5f3a9c01", ("5f3a9c01", (0,))),
+        ("5f3a9c01:17", ("5f3a9c01", (17,))),
+        ("7:0,12,3", ("7", (0, 12, 3))),
+    ],
 )
 def test_a_seed_is_read_and_written(given, expected):
     read = Seed.parse(given)
@@ -31,15 +35,22 @@ def test_without_a_seed_there_is_a_new_one():
     assert Seed.parse(None) != Seed.parse(None)
 
 
-@pytest.mark.parametrize("given", [":5", "a b", "a:b", "a:-1", "a" * 33, "a:1234567890"])
+@pytest.mark.parametrize("given", [":5", "a b", "a:b", "a:-1", "a:1,", "a" * 33, "a:1234567890"])
 def test_what_is_no_seed_is_told(given):
     with pytest.raises(ConfigurationError, match="expected letters and digits"):
         Seed.parse(given)
 
 
 def test_indexes_are_in_the_order_of_the_names_whatever_that_of_the_tests():
-    assert seed.indexes(["b", "a", "c"], 0) == seed.indexes(["c", "b", "a"], 0)
-    assert seed.indexes(["b"], 17) == {"b": 17}
+    one = Seed("s")
+    assert one.numbered(["b", "a", "c"], []) == one.numbered(["c", "b", "a"], [])
+    assert Seed("s", (17,)).numbered(["b"], ["b"]) == {"b": 17}
+
+
+def test_indexes_can_be_those_of_the_tests_that_are_named():
+    several = Seed("s", (17, 3))
+    assert several.numbered(["a", "b", "c"], ["c", "a"]) == {"c": 17, "a": 3, "b": 18}
+    assert seed.in_order("abc", "ca", str) == ["c", "a", "b"]
 
 
 def test_tests_and_what_they_share_have_parts_of_their_own():
@@ -212,7 +223,7 @@ TIGHT = """
 """
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", ["django", slow("pytest")])
 def test_tight_columns_do_not_collide_with_four_workers(door, project: Project):
     """2,501 of 46,656 values at once; ITKIT_TEST_RUNS is for more runs than CI can afford."""
     write_tests(project, TIGHT)

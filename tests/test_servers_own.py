@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from itkit.postgres import clone
-from itkit.postgres.schema_template import SchemaTemplate
-from itkit.postgres.server import Connection, connect
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.core.urls import POSTGRES_SCHEMES, parse
+from itkit.postgres.clone import clone
+from itkit.postgres.server.server import Connection, connect
+from itkit.postgres.template.schema_template import SchemaTemplate
 
 FINGERPRINT, RUN = "00c0ffee0001", "0123abcd"
 PLACE = f"itkit_{RUN}_w0"

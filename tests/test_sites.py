@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from itkit import sites
+from itkit.timeline import callsite
 
 SOURCE = '''"""A module."""
 
@@ -38,6 +38,27 @@ class Kind:
     async def method(self):
         pass
 '''
+MARKED = """
+def work():
+    mark(
+        mark(1),
+    )
+    mark()
+    [mark(n) for n in range(2)]
+    try:
+        raise ValueError(
+            mark(),
+            mark(),
+        )
+    except ValueError:
+        pass
+    for _ in range(1):
+        mark()
+    yield
+
+def last(): yield from work()
+for _ in last(): mark()
+"""
 EXPECTED = {
     1: "", 3: "", 6: "plain", 8: "plain", 9: "plain", 12: "after", 15: "after", 17: "after",
     21: "inner", 23: "after", 27: "", 29: "method", 30: "method",
@@ -49,7 +70,7 @@ def test_the_function_of_a_line(line, tmp_path):
     file = tmp_path / "module.py"
     file.write_text(SOURCE)
 
-    assert sites.site({"__file__": str(file)}, line).function == EXPECTED[line]
+    assert callsite.site({"__file__": str(file)}, line).function == EXPECTED[line]
 
 
 @pytest.mark.parametrize("text", ["{% if %}", "\0", "def broken(:"])
@@ -57,18 +78,18 @@ def test_what_is_no_python_has_no_functions(text, tmp_path):
     file = tmp_path / "page.html"
     file.write_text(text)
 
-    assert str(sites.site({"__file__": str(file)}, 1)) == f"{file}:1"
+    assert str(callsite.site({"__file__": str(file)}, 1)) == f"{file}:1"
 
 
 def test_a_module_without_a_file_is_shown_by_its_name():
-    assert str(sites.site({"__name__": "made.up"}, 3)) == "<made.up>:3"
+    assert str(callsite.site({"__name__": "made.up"}, 3)) == "<made.up>:3"
 
 
 def test_a_warning_of_the_compiler_is_not_told_again(tmp_path, recwarn):
     file = tmp_path / "module.py"
     file.write_text('def f():\n    return "\\d"\n')
 
-    assert sites.site({"__file__": str(file)}, 2).function == "f"
+    assert callsite.site({"__file__": str(file)}, 2).function == "f"
     assert not recwarn.list
 
 
@@ -80,7 +101,7 @@ def test_many_threads_at_once(tmp_path):
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda file: sites.site({"__file__": str(file)}, 6), files))
+            found = list(pool.map(lambda file: callsite.site({"__file__": str(file)}, 6), files))
     finally:
         sys.setswitchinterval(interval)
     assert {site.function for site in found} == {"plain"}
@@ -88,7 +109,32 @@ def test_many_threads_at_once(tmp_path):
 
 def test_the_first_frame_outside_of_libraries_is_the_users():
     def call():
-        return sites.outside_of_libraries(sys._getframe())
+        return callsite.outside_of_libraries(sys._getframe())
 
     frames = list(map(lambda _: call(), [1]))  # noqa: C417 - through C
     assert frames[0].f_code.co_name == "call"
+
+
+def test_a_spot_is_found_later_on_the_line_where_the_frame_was():
+    code = compile(MARKED, "module.py", "exec")
+    seen = []
+
+    def mark(value=None):
+        frame = sys._getframe(1)
+        seen.append((frame.f_lineno, callsite.spot(frame), frame))
+        return value
+
+    exec(code, {"mark": mark, "__file__": "module.py"})
+
+    lines = [line for line, _, _ in seen]
+    assert lines == [4, 3, 6, 7, 7, 10, 11, 16, 20]
+    assert [
+        callsite.site({}, spot).line for _, spot, _ in seen
+    ] == lines  # the frames are elsewhere
+
+
+def test_a_spot_of_what_stands_for_a_frame_is_its_line():
+    submitter = callsite.Submitter(sys._getframe())
+
+    assert callsite.spot(submitter) == submitter.f_lineno
+    assert callsite.site({}, callsite.spot(submitter)).line == submitter.f_lineno

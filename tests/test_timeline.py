@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from itkit import boundary
+from itkit.backends.registry import Registry
 from itkit.exceptions import OrderError
-from itkit.registry import Registry
-from itkit.timeline import TimelineReader, report, shown
+from itkit.observation.assertions import TimelineReader, report, shown
+from itkit.timeline import core
 from tests.doors import EVERY_DOOR, SERIAL, enter, write_tests
 from tests.fakes_app import StripeGateway
 from tests.projects import Project
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("shared_servers")
 @pytest.fixture
 def payments():
     registry = Registry({"payments": StripeGateway})
-    boundary.new_timeline("a test")
+    core.new_timeline("a test")
     registry.swap()
     yield registry.payments
     registry.restore()
-    boundary.new_timeline()
+    core.new_timeline()
 
 
 def charge(amount=5):
@@ -92,7 +92,7 @@ def test_an_empty_timeline_says_so():
         "timeline of the test:",
         "  empty",
     ]
-    assert report(boundary.current()) == ""
+    assert report(core.current()) == ""
 
 
 def test_a_long_timeline_is_cut_at_its_beginning_and_a_long_line_at_its_end(payments):

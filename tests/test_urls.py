@@ -1,7 +1,7 @@
 import pytest
 
+from itkit.core.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, is_local_host, parse, redact
 from itkit.exceptions import ConfigurationError
-from itkit.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, is_local_host, parse, redact
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ TESTS = """
 
     class CutOff(Dying):
         def die(self):
-            from itkit import workers
+            from itkit.runner import workers
 
             def send(main, kind, content=b""):
                 main._channel.sendall(workers._HEADER.pack(kind, 1000) + b"not all")
@@ -258,7 +258,8 @@ def test_ctrl_c_after_a_death(method: str, targets: str, project: Project) -> No
     )
     command = psutil.Process(process.pid)
     assert wait_until((project.path / "asleep").exists)
-    assert wait_until(lambda: len(_workers(command)) == 1)  # the other one has died
+    # The other one has died, and the command has found that out.
+    assert wait_until(lambda: len(_workers(command)) == 1 and not _unread(command))
     others = _workers(command) if targets == "all processes" else []
     for pressed in (command, *others):
         os.kill(pressed.pid, signal.SIGINT)
@@ -281,6 +282,16 @@ def _workers(command: psutil.Process) -> list[psutil.Process]:
             if is_ours and child.status() != psutil.STATUS_ZOMBIE:
                 found.append(child)
     return found
+
+
+def _unread(command: psutil.Process) -> list[int]:
+    """Return the children that have ended, and whose exit codes the command has not read yet."""
+    zombies = []
+    for child in command.children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_ZOMBIE:
+                zombies.append(child.pid)
+    return zombies
 
 
 def test_workers_of_pytest_that_die(project: Project) -> None:

@@ -6,14 +6,14 @@ from django.contrib.auth.models import User
 from django.db.models import Model
 
 from itkit import Observation, TestContainer, TestDataManager, observe
+from itkit.backends.registry import Registry
 from itkit.data import World
-from itkit.data.report import CleanupReport
+from itkit.data.cleanup.report import CleanupReport
 from itkit.fakes import Call, Handle, MethodHandle
 from itkit.fakes.programming import Programming, Rule
-from itkit.registry import Registry
+from itkit.observation.assertions import TimelineReader
 from itkit.runner import IntegrationRunner
 from itkit.test import IntegrationTestCase
-from itkit.timeline import TimelineReader
 
 
 class Gateway:

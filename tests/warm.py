@@ -1,8 +1,8 @@
 """Commands of projects, run in forks of a Python that has imported Django and its like already.
 
 Most of what a small project's command takes is to import packages that are the same for all of
-them. One process for each process of pytest imports these and forks for each command. itkit and
-the project are imported by each command as ever.
+them. One process for each process of pytest imports these and itkit, and forks for each command.
+The project is imported by each command as ever.
 
 What a command starts in turn by ``sys.executable`` is a fork as well, such as the workers of
 pytest-xdist. ``sys.executable`` is ``tests/proxy.py`` there: a process that asks for a fork, hands
@@ -14,11 +14,15 @@ This module is both ends: pytest imports it, and runs it as a script for the oth
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib
+import importlib.metadata
+import itertools
 import json
 import marshal
 import os
+import pkgutil
 import random
 import runpy
 import selectors
@@ -31,14 +35,15 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 IMPORTED = [
     *("_pytest.config", "_pytest.main", "_pytest.python", "_pytest.runner", "_pytest.terminal"),
-    *("asyncio", "concurrent.futures.thread", "dateutil.parser", "django.contrib.auth.hashers"),
-    *("django.contrib.auth.password_validation", "django.contrib.auth.signals"),
+    *("asyncio", "concurrent.futures.thread", "dateutil.parser", "django.contrib.auth.apps"),
+    *("django.contrib.auth.hashers", "django.contrib.auth.password_validation"),
+    *("django.contrib.auth.signals", "django.contrib.contenttypes.apps"),
     *("django.contrib.postgres.fields", "django.contrib.postgres.operations"),
     *("django.contrib.postgres.signals", "django.contrib.staticfiles.storage"),
     *("django.core.cache.backends.locmem", "django.core.cache.backends.redis"),
@@ -65,9 +70,13 @@ IMPORTED = [
 
 REWRITTEN = {
     "pytest_django": ["pytest_django.plugin", "pytest_django.live_server_helper"],
-    "xdist": ["xdist.dsession", "xdist.plugin", "xdist.scheduler", "xdist.workermanage"],
+    "xdist": [
+        *("xdist.dsession", "xdist.looponfail", "xdist.plugin"),
+        *("xdist.scheduler", "xdist.workermanage"),
+    ],
     "faker": ["factory"],
-    "platformdirs": ["platformdirs.unix"],
+    "platformdirs": ["platformdirs.pytest_plugin", "platformdirs.unix"],
+    "teamcity": ["teamcity.pytest_plugin"],
     "time_machine": ["time_machine"],
 }
 """Modules by the package that pytest rewrites, as its distribution has a plugin for pytest."""
@@ -85,10 +94,11 @@ _MESSAGE = 1 << 20
 class Command:
     """A command that runs in a fork, with those methods of ``subprocess.Popen`` that tests use."""
 
-    def __init__(self, server: "Server", pid: int, output: int) -> None:
+    def __init__(self, server: "Server", number: int, pid: int, output: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._server = server
+        self._number = number
         self._output = output
         self._read = bytearray()
 
@@ -136,7 +146,7 @@ class Command:
 
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None:
-            self.returncode = self._server.status(self.pid, timeout)
+            self.returncode = self._server.status(self._number, timeout)
         return self.returncode
 
 
@@ -144,7 +154,8 @@ class Server:
     """The process that forks, as the process of pytest sees it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._ended: dict[int, int] = {}
+        self._started = 0
+        self._ended: dict[int, int] = {}  # by number: a process id comes again in a long session
         self._environment = _read_at_start(environment)
         self._directory = Path(tempfile.mkdtemp(prefix="it-"))
         self._directory.chmod(0o711)
@@ -176,22 +187,23 @@ class Server:
 
     def start(self, command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Command:
         """Start a command: a script with its arguments, or ``-m`` with a module and arguments."""
-        request = json.dumps({"command": command, "cwd": str(cwd), "environment": environment})
+        self._started = number = self._started + 1
+        asked = {"command": command, "cwd": str(cwd), "environment": environment, "number": number}
         output, theirs = os.pipe()
-        socket.send_fds(self._socket, [request.encode()], [theirs])
+        socket.send_fds(self._socket, [json.dumps(asked).encode()], [theirs])
         os.close(theirs)
         while "pid" not in (answer := self._receive()):
             self._note(answer)
-        return Command(self, answer["pid"], output)
+        return Command(self, number, answer["pid"], output)
 
-    def status(self, pid: int, timeout: float | None) -> int | None:
+    def status(self, number: int, timeout: float | None) -> int | None:
         """Return the exit code of a command, or None when it runs on after some seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
-            while pid not in self._ended and selector.select(_left(deadline)):
+            while number not in self._ended and selector.select(_left(deadline)):
                 self._note(self._receive())
-        return self._ended.get(pid)
+        return self._ended.get(number)
 
     def stop(self) -> None:
         """End the process, which ends when nobody can ask it any more."""
@@ -292,7 +304,9 @@ class Forking:
             return {**request, "descriptors": descriptors, "executable": self._executable}
         for descriptor in {*descriptors.values()}:
             os.close(descriptor)
-        self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+        self._selector.register(
+            os.pidfd_open(pid), selectors.EVENT_READ, (pid, request.get("number"))
+        )
         if proxy is None:
             self._requests.send(json.dumps({"pid": pid}).encode())
         else:
@@ -303,11 +317,12 @@ class Forking:
     def _reap(self, key: selectors.SelectorKey) -> None:
         self._selector.unregister(key.fileobj)
         os.close(key.fd)
-        code = os.waitstatus_to_exitcode(os.waitpid(key.data, 0)[1])
-        proxy = self._proxies.pop(key.data, None)
+        pid, number = key.data
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        proxy = self._proxies.pop(pid, None)
         with contextlib.suppress(ConnectionError):  # who has asked may have ended
             if proxy is None:
-                self._requests.send(json.dumps({"ended": key.data, "code": code}).encode())
+                self._requests.send(json.dumps({"ended": number, "code": code}).encode())
             else:
                 proxy.send(str(code).encode())
 
@@ -361,19 +376,50 @@ def _take_parent_of(proxy: int) -> None:
     os.register_at_fork(after_in_child=lambda: setattr(os, "getppid", getppid))
 
 
+def remember_what_is_installed() -> None:
+    """Have the forks know what pytest and redis-py look up, at each start, of what is installed."""
+
+    @functools.cache
+    def found(name: str, path: Path, _changed: int) -> Any:
+        return getattr(importlib.metadata.Distribution, name).__get__(distribution.at(path))
+
+    def remembered(name: str) -> property:
+        return property(lambda self: found(name, self._path, self._path.stat().st_mtime_ns))
+
+    distribution = importlib.metadata.PathDistribution
+    for name in ("entry_points", "files", "metadata"):
+        setattr(distribution, name, remembered(name))
+    for each in importlib.metadata.distributions():
+        if {entry.group for entry in each.entry_points} & {"pytest11"} or each.name == "redis":
+            _ = each.files, each.metadata
+
+
 def import_all() -> None:
     """Import what is the same for all commands."""
     for name in IMPORTED:
         importlib.import_module(name)
+    remember_what_is_installed()
     from _pytest import assertion, config
 
     configuration = config.get_config()
     hook = assertion.install_importhook(configuration)
-    hook.mark_rewrite(*REWRITTEN)
-    for names in REWRITTEN.values():
-        for name in names:
-            importlib.import_module(name)
+    hook.mark_rewrite(*REWRITTEN, "itkit")
+    sys.dont_write_bytecode = False  # only the first process has to rewrite
+    for name in [*itertools.chain(*REWRITTEN.values()), *modules_of_itkit()]:
+        importlib.import_module(name)
+    sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     configuration._ensure_unconfigure()
+
+
+def modules_of_itkit() -> Iterator[str]:
+    """Yield the modules of itkit, but for those that import what few projects have."""
+    import itkit
+
+    for module in pkgutil.walk_packages(itkit.__path__, "itkit."):
+        if not module.name.startswith(
+            ("itkit.management.factories", "itkit.backends.presets.", "itkit.mypy_plugin")
+        ):
+            yield module.name
 
 
 def forked(executable: str, *descriptors: str) -> dict[str, Any] | None:

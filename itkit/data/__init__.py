@@ -1,12 +1,18 @@
-"""Test data: created by factories, tracked, unique, and removed whatever the constraints."""
+"""Test data: created by factories, tracked, unique, and removed whatever the constraints.
 
-from itkit.data.ledger import close_in as close_ledger
+Read in this order: ``manager`` (what a test holds), ``aliases`` (``create_order()``) with
+``mistakes`` (in the settings), ``factories``, ``create``, ``unique``, ``bulk`` with ``progress``,
+``cleanup``, ``scenarios``, ``lint`` and ``profile`` (factories looked at outside of tests).
+"""
+
+from itkit.data.cleanup.deletion import take_left
+from itkit.data.cleanup.ledger import close_in as close_ledger
+from itkit.data.cleanup.report import CleanupReport
 from itkit.data.manager import TestDataManager
 from itkit.data.mistakes import mistakes
-from itkit.data.report import CleanupReport
-from itkit.data.scenarios import Scenario, scenario
+from itkit.data.scenarios.scenarios import Scenario, scenario
+from itkit.data.scenarios.world import World
 from itkit.data.unique import UniqueValues, follow
-from itkit.data.world import World
 
 __all__ = [
     "CleanupReport",
@@ -18,4 +24,5 @@ __all__ = [
     "follow",
     "mistakes",
     "scenario",
+    "take_left",
 ]

@@ -14,7 +14,8 @@ from django.conf import settings
 from django.db import models
 
 from itkit import conf
-from itkit.data import factories, lookup
+from itkit.core.text import did_you_mean
+from itkit.data.factories import factories, lookup
 from itkit.exceptions import DataError, UnknownAliasError
 
 Model = type[models.Model]
@@ -30,7 +31,7 @@ class Children:
     """The rows that belong to one of another model.
 
     Attributes:
-        model: of these rows.
+        model: the model of these rows.
         field: their foreign key to the other model.
         relation: what the other model calls them.
     """
@@ -63,7 +64,7 @@ class Alias:
         None for one of ``args`` means that the test does not care.
 
         Args:
-            values: by name.
+            values: the values by name.
             args: positional values.
             method: what the test called, for messages.
 
@@ -132,7 +133,7 @@ def find(name: str) -> Alias:
     """Return the alias of a name.
 
     Raises:
-        UnknownAliasError: there is none, and no installed model is called so.
+        UnknownAliasError: no alias and no installed model has this name.
         DataError: several models are, or the setting names what does not exist.
     """
     entry = conf.get().data.aliases.get(name, conf.AliasSettings())
@@ -162,33 +163,33 @@ def mistakes() -> list[conf.Mistake]:
     """Return the aliases in the settings that name models or fields which do not exist."""
     found = []
     for name, entry in conf.get().data.aliases.items():
-        place = f'{_SETTING}["{name}"]'
+        key_path = f'{_SETTING}["{name}"]'
         try:
             model = _model(name, entry)
         except DataError as error:
-            found.append(_wrong_model(entry, place, error))
+            found.append(_wrong_model(entry, key_path, error))
         else:
-            found.extend(_wrong_names(model, entry, place))
+            found.extend(_wrong_names(model, entry, key_path))
     return found
 
 
-def _wrong_model(entry: conf.AliasSettings, place: str, error: DataError) -> conf.Mistake:
+def _wrong_model(entry: conf.AliasSettings, key_path: str, error: DataError) -> conf.Mistake:
     if entry.model is None:
-        return conf.Mistake(8, f"{place}: {error}", f'Name the model in {place}["MODEL"].')
-    message = f'{place}["MODEL"] is {entry.model!r}, which is no installed model.'
+        return conf.Mistake(8, f"{key_path}: {error}", f'Name the model in {key_path}["MODEL"].')
+    message = f'{key_path}["MODEL"] is {entry.model!r}, which is no installed model.'
     return conf.Mistake(8, message, lookup.label_hint(entry.model))
 
 
-def _wrong_names(model: Model, entry: conf.AliasSettings, place: str) -> Iterator[conf.Mistake]:
+def _wrong_names(model: Model, entry: conf.AliasSettings, key_path: str) -> Iterator[conf.Mistake]:
     for name in entry.args:
         if lookup.field_of(model, name) is None:
-            message = f'{place}["ARGS"]: {model._meta.label} has no field {name!r}.'
-            hint = conf.did_you_mean(name, lookup.field_names(model))
+            message = f'{key_path}["ARGS"]: {model._meta.label} has no field {name!r}.'
+            hint = did_you_mean(name, lookup.field_names(model))
             yield conf.Mistake(9, message, hint)
     try:
         _children(model, entry)
     except DataError as error:
-        yield conf.Mistake(9, f'{place}["ITEMS"]: {error}', f'Correct {place}["ITEMS"].')
+        yield conf.Mistake(9, f'{key_path}["ITEMS"]: {error}', f'Correct {key_path}["ITEMS"].')
 
 
 def _model(name: str, entry: conf.AliasSettings) -> Model:
@@ -212,7 +213,7 @@ def _model(name: str, entry: conf.AliasSettings) -> Model:
 
 def _near(name: str) -> str:
     known = {model.__name__.lower() for model in apps.get_models()} | set(names())
-    hint = conf.did_you_mean(name, sorted(known))
+    hint = did_you_mean(name, sorted(known))
     return f'{hint} Or add {_SETTING}["{name}"] = {{"MODEL": "app.Model"}}.'
 
 
@@ -240,7 +241,7 @@ def _children(model: Model, entry: conf.AliasSettings) -> Children | None:
         return relations[name]
     if labels:
         return _children_by_key(model, name, lookup.model_labelled(labels[0]))
-    hint = conf.did_you_mean(name, list(relations))
+    hint = did_you_mean(name, list(relations))
     raise DataError(f"{model._meta.label} has no relation {name!r} to rows of its own. {hint}")
 
 
@@ -258,5 +259,5 @@ def _children_by_key(model: Model, name: str, child: Model) -> Children:
         return Children(child, name, keys[name].remote_field.get_accessor_name() or "")
     raise DataError(
         f"{name!r} is neither a relation of {model._meta.label} nor a foreign key of "
-        f"{child._meta.label} to it. {conf.did_you_mean(name, keys)}"
+        f"{child._meta.label} to it. {did_you_mean(name, keys)}"
     )

@@ -11,12 +11,12 @@ from django.core.exceptions import ValidationError
 from django.db import connections, models, router, transaction
 from django.test.utils import CaptureQueriesContext
 
-from itkit import seed
-from itkit.data import factories, lookup
-from itkit.data.factories import Factory
-from itkit.data.leaks import Marks
+from itkit.core import seed
+from itkit.data.cleanup.leaks import Marks
+from itkit.data.cleanup.rows import concrete
+from itkit.data.factories import factories, lookup
+from itkit.data.factories.factories import Factory
 from itkit.data.manager import Bulk, TestDataManager
-from itkit.data.rows import concrete
 
 Model = type[models.Model]
 Rows = dict[str, list[dict[str, Any]]]
@@ -32,9 +32,9 @@ class Verdict:
     Attributes:
         factory: its module and name.
         state: a trait; empty for the factory as it is.
-        rows: that one instance brings along, itself included.
-        queries: that one instance takes.
-        milliseconds: that one instance takes.
+        rows: the rows that one instance brings along, itself included.
+        queries: the queries that one instance takes.
+        milliseconds: the milliseconds that one instance takes.
         problems: what is wrong, in words.
     """
 
@@ -143,18 +143,18 @@ class _Trial:
 
 
 def _contents(marks: Marks, using: str) -> Rows:
-    """Return the new rows, by model, in the order of their keys, which are told by their place."""
+    """Return the new rows, by model, in the order of their keys, by their numbers."""
     keys: dict[Model, list[Any]] = {}
     for row in marks.new():
         keys.setdefault(row.model, []).append(row.pk)
-    places = {
-        (model, key): f"{model._meta.label} no. {place}"
+    labels = {
+        (model, key): f"{model._meta.label} no. {number}"
         for model, own in keys.items()
-        for place, key in enumerate(_in_order(own), 1)
+        for number, key in enumerate(_in_order(own), 1)
     }
     return {
         model._meta.label: [
-            _comparable(model, values, places)
+            _comparable(model, values, labels)
             for values in lookup.all_rows(model, using)
             .filter(pk__in=own)
             .order_by("pk")
@@ -169,13 +169,13 @@ def _in_order(keys: list[Any]) -> list[Any]:
 
 
 def _comparable(
-    model: Model, values: dict[str, Any], places: dict[tuple[Model, Any], str]
+    model: Model, values: dict[str, Any], labels: dict[tuple[Model, Any], str]
 ) -> dict[str, Any]:
     compared = dict(values)
     for item in model._meta.local_concrete_fields:
         target = concrete(item.related_model) if isinstance(item, models.ForeignKey) else model
         if item.primary_key or isinstance(item, models.ForeignKey):
-            compared[item.attname] = places.get(
+            compared[item.attname] = labels.get(
                 (target, values[item.attname]), values[item.attname]
             )
     return compared

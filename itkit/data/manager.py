@@ -11,30 +11,24 @@ from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, over
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, models
 
-from itkit import seed as seeds
 from itkit.conf import DataLeaks
-from itkit.data import (
-    aliases,
-    deletion,
-    factories,
-    login,
-    lookup,
-    playing,
-    progress,
-    recipes,
-    scenarios,
-)
-from itkit.data.explanation import Explanation
-from itkit.data.leaks import Leak, Watch
-from itkit.data.maker import Maker
-from itkit.data.plan import Plan
-from itkit.data.playing import Snapshots
-from itkit.data.recycled import Recycled
-from itkit.data.report import CleanupReport
-from itkit.data.rows import TrackedRows
-from itkit.data.scenarios import Scenario
+from itkit.core import seed as seeds
+from itkit.data import aliases, progress
+from itkit.data.bulk.explanation import Explanation
+from itkit.data.bulk.plan import BatchPlan
+from itkit.data.bulk.recycled import Recycled
+from itkit.data.cleanup import deletion
+from itkit.data.cleanup.leaks import Leak, Watch
+from itkit.data.cleanup.report import CleanupReport
+from itkit.data.cleanup.rows import TrackedRows
+from itkit.data.create import login
+from itkit.data.create.maker import InstanceMaker
+from itkit.data.factories import factories, lookup, recipes
+from itkit.data.scenarios import player, scenarios
+from itkit.data.scenarios.player import Snapshots
+from itkit.data.scenarios.scenarios import Scenario
+from itkit.data.scenarios.world import World
 from itkit.data.unique import UniqueValues
-from itkit.data.world import World
 from itkit.exceptions import DataError, LeakedRowsError
 
 M = TypeVar("M", bound=models.Model)
@@ -98,7 +92,7 @@ class TestDataManager:
         self._snapshots = snapshots
         self._using = using
         self._recycled = Recycled()
-        self._maker = Maker(self.unique, using, self._recycled)
+        self._maker = InstanceMaker(self.unique, using, self._recycled)
         self._tracked = TrackedRows()
         self._explanation = Explanation()
         self._watch = Watch(leaks, using)
@@ -123,7 +117,8 @@ class TestDataManager:
             values: what the test cares about; all else is filled in.
 
         Raises:
-            DataError: there is no such model, alias, trait or field, or a row cannot be filled in.
+            DataError: the model, alias, trait or field does not exist, or a row cannot be filled
+                in.
         """
         with self._tracked.recording():
             return self._creation(what, states, values, self._maker)()
@@ -142,7 +137,7 @@ class TestDataManager:
         """Create and save ``size`` instances, with the rows that ``create()`` would make.
 
         They are written by table, in one transaction, with what they need; what has to be saved
-        on its own is. ``explain()`` tells which and why.
+        on its own is. ``explain()`` says which and why.
 
         Args:
             what: as for ``create()``.
@@ -162,8 +157,8 @@ class TestDataManager:
             if bulk == "never":
                 create = self._creation(what, states, values, self._maker)
                 return [create() for _ in progress.counted(title, size)]
-            with Plan(copy=bulk == "copy") as plan:
-                maker = Maker(self.unique, self._using, self._recycled, plan)
+            with BatchPlan(copy=bulk == "copy") as plan:
+                maker = InstanceMaker(self.unique, self._using, self._recycled, plan)
                 create = self._creation(what, states, values, maker)
                 made = [create() for _ in progress.counted(title, size)]
         self._explanation = plan.explanation
@@ -219,10 +214,10 @@ class TestDataManager:
             what: the name of a function of some ``scenarios.py``, ``"app.name"``, or itself.
 
         Raises:
-            DataError: there is no such scenario, or it names what cannot be kept.
+            DataError: the scenario does not exist, or it names a value that cannot be kept.
         """
         played = scenarios.find(what)
-        return playing.play(
+        return player.play(
             played,
             self._using or DEFAULT_DB_ALIAS,
             snapshots=self._snapshots,
@@ -250,8 +245,8 @@ class TestDataManager:
         by a RelatedFactory, is made as ever.
 
         Raises:
-            DataError: one is no instance of a model; later, a value such as ``customer__name`` is
-                for one that is not going to be made.
+            DataError: one of the values is not an instance of a model; later, a value such as
+                ``customer__name`` is for one that is not going to be made.
         """
         with self._recycled.including(instances):
             yield
@@ -260,7 +255,7 @@ class TestDataManager:
     def capture(self) -> Iterator[list[models.Model]]:
         """Track all that the tested code creates within a block, in all threads.
 
-        ``bulk_create`` and raw SQL tell nobody, so what they insert is not seen.
+        ``bulk_create`` and raw SQL send no signal, so what they insert is not seen.
 
         Yields:
             The instances, in the order in which they were created; the list grows on the way.
@@ -283,7 +278,8 @@ class TestDataManager:
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
-            LeakedRowsError: there were rows that it did not know, and ``leaks`` forbids it.
+            LeakedRowsError: the manager found rows that it did not know, and ``leaks`` forbids
+                that.
         """
         report = CleanupReport()
         if _in_event_loop():
@@ -378,7 +374,7 @@ class TestDataManager:
             return self._create_with_children(alias, (), bound, self._maker)
 
     def _creation(
-        self, what: str | type[Any], states: States, values: Values, maker: Maker
+        self, what: str | type[Any], states: States, values: Values, maker: InstanceMaker
     ) -> Callable[[], Any]:
         """Return what creates one instance at each call."""
         if factories.is_factory(what):
@@ -392,7 +388,7 @@ class TestDataManager:
         return partial(maker.by_model, _model(what), values, states)
 
     def _create_with_children(
-        self, alias: aliases.Alias, states: States, values: Values, maker: Maker
+        self, alias: aliases.Alias, states: States, values: Values, maker: InstanceMaker
     ) -> Any:
         children = alias.children
         if children is None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from itkit import conf
-from itkit.data import aliases, lookup
+from itkit.data import aliases
+from itkit.data.factories import lookup
 from itkit.exceptions import DataError
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from itkit.data.factories import is_factory
+from itkit.data.factories.factories import is_factory
 
 _METHOD: Final = "build"
 
@@ -40,7 +40,7 @@ class Profile:
         return self.costs.setdefault(f"{factory.__module__}.{factory.__name__}", Cost())
 
 
-class _Thread(threading.local):
+class _ProfiledThread(threading.local):
     """The builders that are at work, and what those that they wait for have taken."""
 
     def __init__(self) -> None:
@@ -48,19 +48,19 @@ class _Thread(threading.local):
         self.nested: list[float] = [0.0]
 
 
-_thread = _Thread()
+_thread = _ProfiledThread()
 
 
 @contextmanager
 def profiled() -> Iterator[Profile]:
     """Count and time what factories create in a block, in this process.
 
-    There is no hook for it in factory_boy, so the method that every creation passes is wrapped; in
-    3.3 it is this one.
+    There is no hook for it in factory_boy, so the method that every creation passes is wrapped.
+    Checked with factory_boy 3.3.
     """
     from factory.builder import StepBuilder
 
-    from itkit.data.builder import Builder
+    from itkit.data.bulk.builder import Builder
 
     profile = Profile()
     originals = {kind: vars(kind)[_METHOD] for kind in (StepBuilder, Builder)}

@@ -9,7 +9,7 @@ from hashlib import blake2s
 from typing import Final
 from weakref import WeakSet
 
-from itkit import names
+from itkit.core import names
 from itkit.exceptions import DataError
 
 ALL_NUMBERS: Final = 2**32

@@ -2,23 +2,25 @@
 
 A real class or function is swapped in place (``ClassSwap``, ``FunctionSwap``); an interface
 without an implementation gets an object of its own (``mock_object``, ``RecordingFake``). Either
-way a ``Fake`` records and answers, and the test holds a ``Handle`` of it. What a client holds is
-faked as well: ``parts`` says what a part is and looks like, ``reading`` how it is read from the
-client, ``outline`` which names it has before any object is made, ``remains`` what stays real.
+way a ``Fake`` records and answers, and the test holds a ``Handle`` of it.
+
+Read in this order: ``classes`` (what is known of the real one), ``fake`` and ``methods``,
+``answers`` (what was programmed), ``calls`` with ``snapshots`` (what was recorded),
+``unprogrammed``, ``handles`` with ``programming`` and ``matching``, ``messages`` (what a
+failure says), ``swap``.
 """
 
 from itkit.fakes.calls import Call
-from itkit.fakes.drift import differences
-from itkit.fakes.fake import ELSEWHERE, Fake, NotHereError
+from itkit.fakes.classes.drift import differences
+from itkit.fakes.classes.members import Member, function_member, members_of
+from itkit.fakes.fake import Fake
 from itkit.fakes.handles import Handle, MethodHandle, programming_line
-from itkit.fakes.members import Member, function_member, members_of
-from itkit.fakes.mocks import RecordingFake, handle_of, is_mock, mock_object
-from itkit.fakes.remains import stays_real
-from itkit.fakes.swaps import ClassSwap, FunctionSwap, Patch, obstacle
+from itkit.fakes.swap.mocks import RecordingFake, handle_of, is_mock, mock_object
+from itkit.fakes.swap.remains import stays_real
+from itkit.fakes.swap.swaps import ClassSwap, FunctionSwap, Patch, obstacle
 from itkit.fakes.unprogrammed import UnprogrammedReturn
 
 __all__ = [
-    "ELSEWHERE",
     "Call",
     "ClassSwap",
     "Fake",
@@ -26,7 +28,6 @@ __all__ = [
     "Handle",
     "Member",
     "MethodHandle",
-    "NotHereError",
     "Patch",
     "RecordingFake",
     "UnprogrammedReturn",

@@ -1,15 +1,83 @@
 """What a test programmed for one method: which answer comes next."""
 
+import asyncio
+import math
 import sys
+import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count, islice, repeat
 from typing import Any, Generic, TypeVar
 
-from itkit import boundary, sites
 from itkit.exceptions import UnprogrammedReturnError
-from itkit.fakes.delays import Delay
-from itkit.sites import Site
+from itkit.timeline import callsite, core
+from itkit.timeline.callsite import CallSite
+
+Clock = Callable[[float], object]
+"""Moves a clock by a number of seconds."""
+
+
+class Delay:
+    """Some seconds before an answer.
+
+    A call that is given a ``timeout`` of fewer seconds waits for these, and gets a
+    ``TimeoutError``.
+
+    Args:
+        seconds: how many.
+        virtual: whether nobody sleeps and only the call's record says how long it has taken; or
+            what moves a clock that the test has stopped by so many seconds, such as ``shift`` of
+            time-machine or ``tick`` of freezegun.
+
+    Raises:
+        TypeError: ``seconds`` is not a number.
+        ValueError: ``seconds`` is below 0, or not finite.
+    """
+
+    def __init__(self, seconds: Any, *, virtual: bool | Clock = False) -> None:
+        if not isinstance(seconds, int | float):
+            raise TypeError(f"A delay is {seconds!r}, expected a number of seconds.")
+        if not 0 <= seconds < math.inf:  # which is false of what is no number, too
+            raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
+        self._seconds = seconds
+        self._virtual = virtual
+
+    def wait(self, arguments: Mapping[str, Any]) -> float:
+        """Wait, and return how many of the seconds nobody has slept.
+
+        Args:
+            arguments: the arguments of the call, by name.
+        """
+        seconds = self._within(arguments)
+        if not self._virtual:
+            time.sleep(seconds)
+        return self._ended(seconds)
+
+    async def wait_async(self, arguments: Mapping[str, Any]) -> float:
+        """Wait as a coroutine does, and return how many of the seconds nobody has slept."""
+        seconds = self._within(arguments)
+        if not self._virtual:
+            await asyncio.sleep(seconds)
+        return self._ended(seconds)
+
+    def _within(self, arguments: Mapping[str, Any]) -> float:
+        limit = _limit(arguments)
+        return self._seconds if limit is None else min(limit, self._seconds)
+
+    def _ended(self, seconds: float) -> float:
+        if callable(self._virtual):
+            self._virtual(seconds)
+        if seconds < self._seconds:
+            raise TimeoutError(f"timed out after {seconds} s")
+        return seconds if self._virtual else 0.0
+
+
+def _limit(arguments: Mapping[str, Any]) -> float | None:
+    limit = arguments.get("timeout")
+    is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    return max(limit, 0) if is_number else None  # type: ignore[type-var]  # as was just checked
+
 
 Answer = Callable[..., Any]
 """Called with the arguments as the application passed them; returns or raises."""
@@ -29,7 +97,7 @@ class Given:
         text: how the line programs, such as ``raises(Timeout('slow'), times=3)``.
         answer: what was added by it, an answer or an error in place of a reply.
         turns: what the answer was added to; None where it is for one call by its number.
-        number: of that call.
+        number: the number of that call.
     """
 
     __slots__ = ("_answer", "_line", "_namespace", "_number", "_since", "_story", "_turns", "text")
@@ -37,27 +105,27 @@ class Given:
     def __init__(
         self, text: str, answer: Any, turns: "Turns[Any] | None", number: int | None = None
     ) -> None:
-        frame = sites.outside_of_itkit(sys._getframe(1))
+        frame = callsite.outside_of_itkit(sys._getframe(1))
         self._namespace: dict[str, Any] = frame.f_globals
         self._line: int = frame.f_lineno
         self._answer = answer
         self._turns = turns
         self._number = number
-        self._story = boundary.current()
+        self._story = core.current()
         self._since = len(self._story)
         self.text = text
 
     @property
-    def site(self) -> Site:
+    def site(self) -> CallSite:
         """The place in the source."""
-        return sites.site(self._namespace, self._line)
+        return callsite.site(self._namespace, self._line)
 
-    def unused(self, program: "Program", method: object) -> str:
+    def unused(self, program: "AnswerProgram", method: object) -> str:
         """Return how much of it no call has used; empty where all of it is, or is overruled.
 
         Args:
-            program: that it is part of.
-            method: of the fake.
+            program: the program that it is part of.
+            method: the method of the fake.
         """
         if self._turns is None:
             waits = program.waits_for(self._number or 0, self._answer)
@@ -74,15 +142,15 @@ class Given:
             is_used = is_used or self._was_constant(program, method)
         return "" if is_used else "not used"
 
-    def _was_constant(self, program: "Program", method: object) -> bool:
-        """Tell whether there were calls that were answered without a look at the program."""
+    def _was_constant(self, program: "AnswerProgram", method: object) -> bool:
+        """Return whether there were calls that were answered without a look at the program."""
         if not program.was_constant:
             return False
         later = islice(iter(self._story), self._since, None)
         return any(getattr(crossing, "method", None) is method for crossing in later)
 
 
-class Program:
+class AnswerProgram:
     """What is programmed for one method.
 
     The first of these that has an answer gives it: the answers for the number of a call, the
@@ -103,7 +171,7 @@ class Program:
     __slots__ = ("_conditional", "_delay", "_losses", "_number", "_numbered", "_outer", "_turns",
                  "constant", "given", "is_required", "was_constant")  # fmt: skip
 
-    def __init__(self, outer: "Program | None" = None) -> None:
+    def __init__(self, outer: "AnswerProgram | None" = None) -> None:
         self.constant: Returning | None = None
         self.is_required = False
         self.was_constant = False
@@ -143,11 +211,11 @@ class Program:
         self._find_constant()
 
     def is_for_all(self, turns: "Turns[Any]") -> bool:
-        """Tell whether answers are for all calls, and not for those that meet a condition."""
+        """Return whether answers are for all calls, and not for those that meet a condition."""
         return turns is self._turns
 
     def waits_for(self, number: int, answer: Answer) -> bool:
-        """Tell whether an answer for a call, by its number, was not given yet."""
+        """Return whether an answer for a call, by its number, was not given yet."""
         return self._numbered.get(number) is answer
 
     def wait(self, delay: Delay) -> None:
@@ -179,6 +247,15 @@ class Program:
         """Take the next error that is to come in place of a reply."""
         loss = self._losses.next()
         return self._outer.next_loss() if loss is None and self._outer is not None else loss
+
+    @contextmanager
+    def without_constant(self) -> Iterator[None]:
+        """Have each call within a block take its answer by ``next()``."""
+        self.constant = None
+        try:
+            yield
+        finally:
+            self._find_constant()
 
     def _find_constant(self) -> None:
         """Find out whether all calls have the same answer: a fake is to be fast then."""
@@ -251,7 +328,7 @@ def raising(error: Any) -> Answer:
     """Return an answer that raises the exception, given as an instance or as a class.
 
     Raises:
-        TypeError: it is no exception.
+        TypeError: the argument is not an exception.
     """
     checked_raisable(error)
 
@@ -273,7 +350,7 @@ class OneByOne:
     """An answer that gives one value a call and raises those that are exceptions.
 
     Args:
-        name: of the method.
+        name: the name of the method.
         values: what it gives, in order.
     """
 
@@ -294,7 +371,7 @@ class OneByOne:
         try:
             value = self._values.popleft()
         except IndexError:  # also where another thread has just taken the last
-            raise boundary.keep(
+            raise core.record_failure(
                 UnprogrammedReturnError(
                     f"{self._name} was called more often than its returns_each() has values"
                     f" ({self._count}).\n"
@@ -305,14 +382,14 @@ class OneByOne:
         return given(*args, **kwargs)
 
 
-def checked_times(times: Any, place: str = "times") -> int:
+def checked_times(times: Any, argument: str = "times") -> int:
     """Return a number of calls.
 
     Raises:
-        TypeError: it is no whole number.
-        ValueError: it is below 1.
+        TypeError: ``times`` is not a whole number.
+        ValueError: ``times`` is below 1.
     """
-    message = f"{place} is {times!r}, expected a whole number above 0."
+    message = f"{argument} is {times!r}, expected a whole number above 0."
     if not isinstance(times, int):
         raise TypeError(message)
     if times < 1:
@@ -324,7 +401,7 @@ def checked_raisable(error: Any) -> Raisable:
     """Return an exception, given as an instance or as a class.
 
     Raises:
-        TypeError: it is none.
+        TypeError: the argument is not an exception.
     """
     if not is_raisable(error):
         raise TypeError(f"{error!r} is no exception. Pass an instance or a class of one.")
@@ -332,7 +409,7 @@ def checked_raisable(error: Any) -> Raisable:
 
 
 def is_raisable(value: Any) -> bool:
-    """Tell whether a value is an exception or a class of one."""
+    """Return whether a value is an exception or a class of one."""
     if isinstance(value, type):
         return issubclass(value, BaseException)
     return isinstance(value, BaseException)

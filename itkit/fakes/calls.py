@@ -1,15 +1,30 @@
 """The record of one call of a backend."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
 
-from itkit.boundary import Caller, Crossing, Strand
-from itkit.conf import did_you_mean
+from itkit.core.text import did_you_mean
 from itkit.exceptions import FoundError
+from itkit.fakes.classes.members import Member
+from itkit.timeline.core import Caller, Crossing, Strand
 
-if TYPE_CHECKING:
-    from itkit.fakes.methods import Method
 
-Record = tuple["Method", tuple[Any, ...], dict[str, Any], Any, dict[str, Any], int, Strand, float]
+class CalledMethod(Protocol):
+    """What a call knows of the method that was called: ``itkit.fakes.methods`` has it.
+
+    Attributes:
+        name: what it is called in assertions and reports, such as ``payments.charge``.
+        member: the real one.
+    """
+
+    name: str
+    member: Member
+
+
+Record = tuple[
+    CalledMethod, tuple[Any, ...], dict[str, Any], Any, dict[str, Any], int, Strand, float
+]
 """A call that was answered at once, as the hot path of all fakes writes it: the method, arguments
 by position and by name, the result, the caller's globals and line, the thread, the time."""
 
@@ -20,7 +35,7 @@ class Call(Crossing):
     """One call that a fake recorded; its fields are attributes and keys alike.
 
     Attributes:
-        method: of the fake that was called.
+        method: the method of the fake that was called.
         args: the positional arguments as they were passed.
         kwargs: the keyword arguments as they were passed.
         result: what the call returned; None while it is under way or when it raised.
@@ -33,7 +48,7 @@ class Call(Crossing):
     __slots__ = ("_error", "args", "crash", "kwargs", "method", "result")
 
     def __init__(
-        self, method: "Method", args: tuple[Any, ...], kwargs: dict[str, Any], caller: Caller
+        self, method: CalledMethod, args: tuple[Any, ...], kwargs: dict[str, Any], caller: Caller
     ) -> None:
         super().__init__(caller)
         self.crash: FoundError | None = None
@@ -46,17 +61,9 @@ class Call(Crossing):
     def of(cls, record: Record) -> "Call":
         """Return the call that a record on the timeline is of; it was answered at once."""
         call = cls.__new__(cls)
-        (
-            call.method,
-            call.args,
-            call.kwargs,
-            call.result,
-            call._namespace,
-            call._line,
-            call.strand,
-            call.at,
-        ) = record
-        call.duration, call._error, call.crash = 0.0, None, None
+        call.method, call.args, call.kwargs, call.result, namespace, line, strand, at = record
+        call._restore(strand, at, 0.0, namespace, line)
+        call.crash = None
         return call
 
     @property
@@ -71,6 +78,11 @@ class Call(Crossing):
         self._error = error
 
     @property
+    def kind(self) -> str:
+        """``backend``."""
+        return "backend"
+
+    @property
     def name(self) -> str:
         """What assertions and reports call it, such as ``payments.charge``."""
         return self.method.name
@@ -79,6 +91,14 @@ class Call(Crossing):
     def shown(self) -> str:
         """How it is printed in a line of the timeline."""
         return repr(self)
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """The arguments by their names, as far as they have some, and the result."""
+        named = {f"argument {number}": value for number, value in enumerate(self.args, 1)}
+        with suppress(TypeError):  # the arguments do not fit the method
+            named = self.arguments
+        return {**named, "result": self.result} if self.result is not None else named
 
     @property
     def arguments(self) -> dict[str, Any]:

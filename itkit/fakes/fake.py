@@ -2,35 +2,29 @@
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from itkit import boundary
 from itkit.exceptions import CallMismatchError, UnexpectedCallError
-from itkit.fakes import messages, returned
-from itkit.fakes.answers import Given, Program
+from itkit.fakes import messages
+from itkit.fakes.answers import AnswerProgram, Given
 from itkit.fakes.calls import Call
-from itkit.fakes.members import Kind, Member, unknown_member
-from itkit.fakes.methods import Arguments, Method, Otherwise
+from itkit.fakes.classes import returned
+from itkit.fakes.classes.members import Kind, Member, unknown_member
+from itkit.fakes.methods import Arguments, DefaultAnswer, Method
 from itkit.fakes.unprogrammed import Advice, UnprogrammedReturn
-
-ELSEWHERE: Final = object()
-"""In place of the object that was called, where that is in another process."""
+from itkit.timeline import core
 
 
 class Names(Protocol):
     """Tells which names a client and its parts have."""
 
     def has(self, part: str, name: str) -> bool:
-        """Tell whether a part may have a name; of the client itself, if the part is ``""``."""
+        """Return whether a part may have a name; of the client itself, if the part is ``""``."""
 
     def names(self, part: str) -> list[str]:
         """Return the names that a part is known to have."""
-
-
-class NotHereError(Exception):
-    """A call can only be answered in the process in which it was made."""
 
 
 class Fake:
@@ -41,20 +35,20 @@ class Fake:
         members: what of it is faked, by name.
         advice: the line to add to a test that programs nothing.
         is_function: whether its one member is the backend itself, called by the backend's name.
-        is_led: whether libraries call it, on behalf of the application.
+        called_by_library: whether libraries call it, on behalf of the application.
         is_spy: whether the real methods answer calls for which nothing is programmed.
-        shared_by: makes an object of the real class that answers in the place of one in another
-            process; None where the real answer is to be given there.
         stand_in: makes what answers such calls, anew for each test: an object with methods of the
             same names, or a function.
         unprogrammed: what else such calls return: ``lazy``, a value that fails when it is used;
             ``lenient``, an empty value by the annotation; ``strict``, nothing, as they fail.
 
     Attributes:
-        methods: of the fake, by their names; those of parts have dots in theirs.
-        outline: tells which parts there are; None where there are none.
+        methods: the methods of the fake, by their names; those of parts have dots in theirs.
+        outline: knows which parts there are; None where there are none.
         wrap: puts the fake of a part, given its name, in the place of the real one that was read.
-        otherwise: answers calls for which nothing is programmed.
+        default: how calls are answered for which nothing is programmed: ``real``, ``stand_in``, one
+            of the ``conf.UNPROGRAMMED`` ways, or ``other`` since ``answer_by``.
+        default_answer: the function that does so.
         programmed: the methods for which a test has programmed something.
     """
 
@@ -65,9 +59,8 @@ class Fake:
         advice: Advice,
         *,
         is_function: bool = False,
-        is_led: bool = False,
+        called_by_library: bool = False,
         is_spy: bool = False,
-        shared_by: Callable[[], Any] | None = None,
         stand_in: Callable[[], Any] | None = None,
         unprogrammed: str = "lazy",
     ) -> None:
@@ -75,22 +68,26 @@ class Fake:
         self.advice = advice
         self.is_function = is_function
         self.methods = {
-            key: Method(name if is_function else f"{name}.{key}", member, self, is_led=is_led)
+            key: Method(
+                name if is_function else f"{name}.{key}",
+                member,
+                self,
+                called_by_library=called_by_library,
+            )
             for key, member in members.items()
         }
         self.wrap: Callable[[str, Any], Any] = _as_it_is
         self.outline: Names | None = None
-        self._is_led = is_led
+        self._called_by_library = called_by_library
         self._adding = threading.Lock()
-        self._shared_by = shared_by
         self.programmed: set[Method] = set()
         self._overridden: list[tuple[str, Given, str]] = []
         self._make_stand_in = stand_in
         self._stand_in: Any = None
         self._making = threading.Lock()
-        usually = self._stood_in if stand_in is not None else self._ways[unprogrammed]
-        self._usually: Otherwise = self._real if is_spy else usually
-        self.otherwise = self._usually
+        unprogrammed = "stand_in" if stand_in is not None else unprogrammed
+        self._usual: tuple[str, DefaultAnswer] = self._way("real" if is_spy else unprogrammed)
+        self.default, self.default_answer = self._usual
 
     def method(self, name: str, member: Member | None = None) -> Method:
         """Return the method of a part, such as ``chat.completions.create``.
@@ -106,15 +103,29 @@ class Fake:
                 found = self.methods.get(name)
                 if found is None:
                     made = member if member is not None else unknown_member(name)
-                    found = Method(f"{self.name}.{name}", made, self, is_led=self._is_led)
+                    found = Method(
+                        f"{self.name}.{name}",
+                        made,
+                        self,
+                        called_by_library=self._called_by_library,
+                    )
                     self.methods[name] = found
         if member is not None:
             found.become(member)
         return found
 
+    @contextmanager
+    def answering_one_by_one(self) -> Iterator[None]:
+        """Have each call within a block pass ``Method.reply``, and none its short cut."""
+        with ExitStack() as releases:
+            for method in list(self.programmed):
+                if method.program is not None:
+                    releases.enter_context(method.program.without_constant())
+            yield
+
     def reset(self) -> None:
         """Forget what a test has programmed, and what stands in."""
-        self.otherwise = self._usually
+        self.default, self.default_answer = self._usual
         self._stand_in = None
         self._overridden.clear()
         while self.programmed:
@@ -133,7 +144,7 @@ class Fake:
         """Find out whether each method was called that the test requires to be.
 
         Raises:
-            CallMismatchError: one was not.
+            CallMismatchError: a required method was not called.
         """
         for method in list(self.programmed):
             if method.program and method.program.is_required and not any(method.calls()):
@@ -156,43 +167,47 @@ class Fake:
                 for given in program.given:
                     yield method.name, given, given.unused(program, method)
 
-    def answer_by(self, otherwise: Otherwise) -> None:
-        """Answer calls for which nothing is programmed like this, in all tests."""
-        self._usually = self.otherwise = otherwise
+    def answer_by(self, default_answer: DefaultAnswer) -> None:
+        """Answer calls for which nothing is programmed by a function, in all tests."""
+        self._usual = self.default, self.default_answer = "other", default_answer
 
     def answer_unprogrammed(self, way: str) -> None:
         """Answer calls for which nothing is programmed in one of the ``conf.UNPROGRAMMED`` ways."""
-        self.otherwise = self._ways[way]
+        self.default, self.default_answer = self._way(way)
 
     def spy(self) -> None:
         """Have the real methods answer calls for which nothing is programmed."""
-        self.otherwise = self._real
+        self.default, self.default_answer = self._way("real")
 
     @contextmanager
     def overridden(self) -> Iterator[None]:
         """Let what is programmed within a block come first, and be forgotten at its end."""
-        outer = self.otherwise
+        outer = self.default, self.default_answer
         programs = {item: item.program for item in self.programmed if item.program is not None}
         for method, program in programs.items():
-            method.program = Program(program)
+            method.program = AnswerProgram(program)
         try:
             yield
         finally:
-            self.otherwise = outer
+            self.default, self.default_answer = outer
             inner = [item for item in self.programmed if item.program is not programs.get(item)]
             self._overridden += self._given_now(inner)
             self.programmed |= programs.keys()
             for method in self.programmed:
                 method.program = programs.get(method)
 
-    @property
-    def _ways(self) -> dict[str, Otherwise]:
-        return {"lazy": self._lazy, "lenient": self._lenient, "strict": self._strict}
+    def _way(self, name: str) -> tuple[str, DefaultAnswer]:
+        ways: dict[str, DefaultAnswer] = {
+            "real": self._real,
+            "stand_in": self._stood_in,
+            "lazy": self._lazy,
+            "lenient": self._lenient,
+            "strict": self._strict,
+        }
+        return name, ways[name]
 
     def _real(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         member = call.method.member
-        if owner is ELSEWHERE:
-            owner = self._shared()
         if member.is_object:
             return _answered(member, owner(*args, **kwargs))
         given = (owner, *args) if member.has_owner else args
@@ -206,16 +221,8 @@ class Fake:
         answer = found if member.kind is Kind.PROPERTY else found(*args, **kwargs)
         return _answered(member, answer)
 
-    def _shared(self) -> Any:
-        """Return an object that answers in the place of one in another process."""
-        if self._shared_by is None:
-            raise NotHereError
-        return self._shared_by()
-
     def _lazy(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
-        if owner is ELSEWHERE:
-            raise NotHereError
         if member.otherwise is not None:
             return member.otherwise(owner)
         return UnprogrammedReturn(call, self.advice)
@@ -226,11 +233,9 @@ class Fake:
 
     def _strict(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
-        if owner is ELSEWHERE and member.kind is Kind.PROPERTY:
-            raise NotHereError
         if member.kind is Kind.PROPERTY and member.otherwise is not None:
             return member.otherwise(owner)  # it reads what the real constructor has stored
-        raise boundary.keep(
+        raise core.record_failure(
             UnexpectedCallError(
                 f"{call!r} was not expected: the test programs nothing for it.\n"
                 f"  called at {call.site}\n"

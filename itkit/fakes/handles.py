@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from itkit.exceptions import CallMismatchError, UnknownMethodError
-from itkit.fakes import habits, matching, messages
-from itkit.fakes.answers import Answer, Given, Raisable, checked_raisable
+from itkit.fakes import matching, messages
+from itkit.fakes.answers import Answer, Clock, Delay, Given, Raisable, checked_raisable
 from itkit.fakes.calls import Call
-from itkit.fakes.delays import Clock, Delay
 from itkit.fakes.fake import Fake
 from itkit.fakes.methods import Method
 from itkit.fakes.programming import Programming, Rule
@@ -38,7 +37,7 @@ class MethodHandle(Programming):
         Args:
             args: what the first arguments are.
             kwargs: what others are, by name. Each is a value, an object that knows what it
-                equals, such as those of dirty-equals, or a function that tells of an argument
+                equals, such as those of dirty-equals, or a function that checks an argument
                 whether it will do.
 
         Raises:
@@ -108,7 +107,7 @@ class MethodHandle(Programming):
         return len(self.calls)
 
     def was_called_with(self, *args: Any, **kwargs: Any) -> bool:
-        """Tell whether any call had these arguments, passed by position or by name alike.
+        """Return whether any call had these arguments, passed by position or by name alike.
 
         Raises:
             CallMismatchError: the real method does not take these arguments.
@@ -148,7 +147,7 @@ class MethodHandle(Programming):
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
                 raise AttributeError(name)
-            if habits.is_habit(name):
+            if messages.is_habit(name):
                 raise self._unknown(name)
             return self[name]
 
@@ -198,7 +197,7 @@ class MethodHandle(Programming):
         controls = [control for control in dir(type(self)) if not control.startswith("_")]
         if self._fake.outline is not None:
             controls += self._fake.outline.names(self._of.member.name)
-        message = habits.unknown_control(
+        message = messages.unknown_control(
             self._name, name, controls, is_function=self._fake.is_function
         )
         return _refusal(message, self)
@@ -230,7 +229,7 @@ class Controls(ABC):
         return self._itkit_method(method).call_count
 
     def was_called_with(self, method: str, /, *args: Any, **kwargs: Any) -> bool:
-        """Tell whether any call of the method had these arguments, by position or by name."""
+        """Return whether any call of the method had these arguments, by position or by name."""
         return self._itkit_method(method).was_called_with(*args, **kwargs)
 
     def get_calls(self, method: str) -> list[Call]:
@@ -315,10 +314,10 @@ def method_handle(fake: Fake, name: str) -> MethodHandle:
     if name in fake.methods and "." not in name:
         return MethodHandle(fake, fake.methods[name])
     part, _, last = name.rpartition(".")
-    if habits.is_habit(last) or fake.outline is None or not fake.outline.has(part, last):
+    if messages.is_habit(last) or fake.outline is None or not fake.outline.has(part, last):
         known = {key for key in fake.methods if "." not in key}
         known.update(fake.outline.names(part) if fake.outline is not None else ())
-        raise _refusal(habits.unknown_method(fake.name, name, sorted(known)), fake)
+        raise _refusal(messages.unknown_method(fake.name, name, sorted(known)), fake)
     return MethodHandle(fake, fake.method(name))
 
 

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
-from itkit.conf import did_you_mean
+from itkit.core.text import did_you_mean
 from itkit.exceptions import CallMismatchError
 from itkit.fakes.answers import Condition
-from itkit.fakes.members import Member
+from itkit.fakes.classes.members import Member
 
 
 def condition(
     name: str, member: Member, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Condition:
-    """Return what tells whether a call has some arguments, whatever the others are.
+    """Return a function of a call that checks some of its arguments, whatever the others are.
 
     Raises:
         CallMismatchError: the real method takes none of these names.
@@ -28,10 +28,10 @@ def condition(
 
 
 def matches(expected: Any, got: Any) -> bool:
-    """Tell whether an argument is what a test expects.
+    """Return whether an argument is what a test expects.
 
     That is a value, an object that knows what it equals, such as those of dirty-equals, or a
-    function that tells of an argument whether it will do.
+    function that returns whether an argument will do.
     """
     if isinstance(expected, FunctionType) and expected is not got:
         return bool(expected(got))
@@ -39,7 +39,7 @@ def matches(expected: Any, got: Any) -> bool:
 
 
 def all_match(expected: Mapping[str, Any], got: Mapping[str, Any]) -> bool:
-    """Tell whether all arguments of a call are what a test expects."""
+    """Return whether all arguments of a call are what a test expects."""
     return expected.keys() == got.keys() and all(
         matches(value, got[name]) for name, value in expected.items()
     )

@@ -7,15 +7,15 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Protocol
 
-from itkit import boundary, sites
 from itkit.exceptions import LateCallError, NeverRunError
-from itkit.fakes.answers import Answer, Program, fresh
+from itkit.fakes.answers import Answer, AnswerProgram, fresh
 from itkit.fakes.calls import Call, Record
-from itkit.fakes.members import Member
+from itkit.fakes.classes.members import Member
 from itkit.fakes.snapshots import snapshot
+from itkit.timeline import callsite, core
 
 Arguments = tuple[Any, ...]
-Otherwise = Callable[[Call, Any, Arguments, dict[str, Any]], Any]
+DefaultAnswer = Callable[[Call, Any, Arguments, dict[str, Any]], Any]
 """Answers a call for which nothing is programmed, given the object that was called and what it
 was called with."""
 
@@ -23,7 +23,7 @@ was called with."""
 class Answering(Protocol):
     """What a method asks of the fake that it belongs to."""
 
-    otherwise: Otherwise
+    default_answer: DefaultAnswer
     programmed: set["Method"]
     wrap: Callable[[str, Any], Any]
 
@@ -37,19 +37,27 @@ class Method:
     Args:
         name: what it is called in assertions and reports, such as ``payments.charge``.
         member: the real one.
-        fake: that it belongs to.
-        is_led: whether libraries call it, so that the site is farther up than the caller.
+        fake: the fake that it belongs to.
+        called_by_library: whether libraries call it, so that the site is farther up than the
+            caller.
     """
 
-    __slots__ = ("_check", "_fake", "is_led", "member", "name", "program")
+    __slots__ = ("_check", "_fake", "called_by_library", "member", "name", "program")
 
-    def __init__(self, name: str, member: Member, fake: Answering, *, is_led: bool = False) -> None:
+    def __init__(
+        self, name: str, member: Member, fake: Answering, *, called_by_library: bool = False
+    ) -> None:
         self.name = name
         self.member = member
-        self.is_led = is_led
-        self.program: Program | None = None
+        self.called_by_library = called_by_library
+        self.program: AnswerProgram | None = None
         self._check = member.check
         self._fake = fake
+
+    @property
+    def fake(self) -> Answering:
+        """The fake that it belongs to."""
+        return self._fake
 
     def become(self, member: Member) -> None:
         """Stand for this member from now on: an object has shown what is behind the name."""
@@ -59,14 +67,14 @@ class Method:
 
     def calls(self) -> Iterator[Call]:
         """Yield the calls in this test, in the order in which they began."""
-        for crossing in boundary.current():
+        for crossing in core.current():
             if isinstance(crossing, Call) and crossing.method is self:
                 yield crossing
 
-    def programmed(self) -> Program:
+    def programmed(self) -> AnswerProgram:
         """Return what is programmed, to be changed by the test."""
         if self.program is None:
-            self.program = Program()
+            self.program = AnswerProgram()
             self._fake.programmed.add(self)
         return self.program
 
@@ -81,13 +89,13 @@ class Method:
         change, nothing is called in it but the check of the arguments; what is looked up here is
         a twentieth of its cost each.
         """
-        check, frame_at, here = self._check, sys._getframe, boundary.here
+        check, frame_at, here = self._check, sys._getframe, core.here
 
         def function(owner: Any, /, *args: Any, **kwargs: Any) -> Any:
             try:
                 can_change = check(owner, *args, **kwargs)
             except TypeError as error:
-                boundary.keep(error)
+                core.record_failure(error)
                 raise
             program = self.program
             if can_change or program is None or (constant := program.constant) is None:
@@ -96,7 +104,7 @@ class Method:
             strand = here.strand
             timeline = strand.timeline
             if timeline is None:  # and not while it is empty
-                timeline = boundary.running
+                timeline = core.running
             frame = frame_at(1)
             record = (
                 self,
@@ -110,7 +118,7 @@ class Method:
             )
             timeline.record(record)
             if here.blocks:
-                boundary.note_effect(record)
+                core.note_effect(record)
             if timeline.has_ended:
                 raise self._late(Call.of(record))
             return constant.value
@@ -146,7 +154,7 @@ class Method:
         if self.program is not None:
             return self.reply(call, owner, args, kwargs)
         try:
-            value = self._fake.otherwise(call, owner, args, kwargs)
+            value = self._fake.default_answer(call, owner, args, kwargs)
         except BaseException as error:
             call.error, call.duration = error, perf_counter() - call.at
             self._record(call)
@@ -177,21 +185,36 @@ class Method:
         try:
             can_change = self._check(*given, **kwargs)
         except TypeError as error:
-            boundary.keep(error)
+            core.record_failure(error)
             raise
-        frame = sys._getframe(depth + 1)
-        if self.is_led:
-            frame = sites.caller(frame)
+        frame: callsite.Where = sys._getframe(depth + 1)
+        if self.called_by_library:
+            frame = callsite.caller(sys._getframe(depth + 1))
         return self._begun(can_change, args, kwargs, frame)
 
-    def reply(self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
-        """Record a call that has begun and answer it; the arguments are not their copies."""
+    def reply(
+        self,
+        call: Call,
+        owner: Any,
+        args: Arguments,
+        kwargs: dict[str, Any],
+        default: DefaultAnswer | None = None,
+    ) -> Any:
+        """Record a call that has begun and answer it.
+
+        Args:
+            call: the record.
+            owner: the object that was called; None for what takes none.
+            args: the positional arguments, not their copies.
+            kwargs: the keyword arguments, not their copies.
+            default: answers if nothing is programmed, in the place of the fake's default answer.
+        """
         self._record(call)
         program, unslept = self.program, 0.0
         try:
             if program is not None and program.delay is not None:
                 unslept = program.delay.wait(call.arguments)
-            call.result = self._answer(call, program, owner, args, kwargs)
+            call.result = self._answer(call, program, owner, args, kwargs, default)
             _lose(program)
         except BaseException as error:
             call.error = error
@@ -218,7 +241,7 @@ class Method:
         except asyncio.CancelledError as error:
             call.error = error
             if _has_loop_ended():
-                boundary.keep_for(boundary.own_timeline().test, _forgotten(call))
+                core.record_failure_of(core.own_timeline().test, _forgotten(call))
             raise
         except BaseException as error:
             call.error = error
@@ -227,37 +250,39 @@ class Method:
             call.duration = perf_counter() - call.at + unslept
         return call.result
 
+    def _answer(  # noqa: PLR0917 - as its two callers have them
+        self,
+        call: Call,
+        program: AnswerProgram | None,
+        owner: Any,
+        args: Arguments,
+        kwargs: dict[str, Any],
+        default: DefaultAnswer | None = None,
+    ) -> Any:
+        """Return the answer to a call. A sweep wraps this method, to let the call fail."""
+        answer = program.next(args, kwargs) if program is not None else None
+        if answer is not None:
+            return _given(answer, args, kwargs)
+        return (default or self._fake.default_answer)(call, owner, args, kwargs)
+
     def _begun(
-        self, has_mutable: object, args: Arguments, kwargs: dict[str, Any], frame: FrameType
+        self, has_mutable: object, args: Arguments, kwargs: dict[str, Any], frame: callsite.Where
     ) -> Call:
         if has_mutable:
             return Call(self, snapshot(args), snapshot(kwargs), frame)
         return Call(self, args, kwargs, frame)
 
     def _record(self, call: Call) -> None:
-        timeline = boundary.own_timeline()
+        timeline = core.own_timeline()
         timeline.record(call)
-        if boundary.here.blocks:
-            boundary.note_effect(call)
+        if core.here.blocks:
+            core.note_effect(call)
         if timeline.has_ended:
             call.error = self._late(call)
             raise call.error
 
-    def _answer(
-        self,
-        call: Call,
-        program: Program | None,
-        owner: Any,
-        args: Arguments,
-        kwargs: dict[str, Any],
-    ) -> Any:
-        answer = program.next(args, kwargs) if program is not None else None
-        if answer is not None:
-            return _given(answer, args, kwargs)
-        return self._fake.otherwise(call, owner, args, kwargs)
-
     def _late(self, call: Call) -> LateCallError:
-        return boundary.late(f"{self.name} was called", call.strand, call.site)
+        return core.late(f"{self.name} was called", call.strand, call.site)
 
 
 def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
@@ -267,7 +292,7 @@ def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
     except TypeError as error:
         own = error.__traceback__
         if own is not None and own.tb_next is None:  # it was not even begun
-            boundary.keep(error)
+            core.record_failure(error)
         raise
 
 
@@ -280,7 +305,7 @@ def _is_in_asyncio() -> bool:
 
 
 def _has_loop_ended() -> bool:
-    """Tell whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
+    """Return whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_cancel_all_tasks":
@@ -297,7 +322,7 @@ def _forgotten(call: Call) -> NeverRunError:
     )
 
 
-def _lose(program: Program | None) -> None:
+def _lose(program: AnswerProgram | None) -> None:
     """Raise what the caller gets in place of the reply, if anything."""
     loss = program.next_loss() if program is not None else None
     if loss is not None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from itkit.exceptions import ImpossibleReturnError
-from itkit.fakes import returned
 from itkit.fakes.answers import Answer, OneByOne, Raisable, Returning, is_raisable, raising
+from itkit.fakes.classes import returned
 from itkit.fakes.methods import Method
 
 

@@ -36,7 +36,7 @@ _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 
 
 def are_immutable(values: Iterable[Any]) -> bool:
-    """Tell whether none of the values can change, which is so for most arguments."""
+    """Return whether none of the values can change, which is so for most arguments."""
     for value in values:  # noqa: SIM110 - a generator would double the cost of every call
         if type(value) not in IMMUTABLE:
             return False

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from itkit import boundary
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.fakes.calls import Call
+from itkit.timeline import core
 
 Advice = Callable[[str], str]
 """Gives the line that programs a method's return value, to be shown to the test's author."""
@@ -16,7 +16,7 @@ def _refused(use: str) -> Callable[..., Any]:
     def refuse(self: "UnprogrammedReturn", *_args: Any, **_kwargs: Any) -> Any:
         call: Call = object.__getattribute__(self, "_call")
         advice: Advice = object.__getattribute__(self, "_advice")
-        raise boundary.keep(
+        raise core.record_failure(
             UnprogrammedReturnError(
                 f"The return value of {call.name} was {use}, but the test programs none.\n"
                 f"  called at {call.site}\n"

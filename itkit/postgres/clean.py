@@ -4,18 +4,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-import psycopg
 from django.db import connections
 
-from itkit import names
+from itkit.core import names
+from itkit.core.urls import POSTGRES_SCHEMES, parse, redact
 from itkit.exceptions import ServiceUnavailableError
-from itkit.postgres import databases, extensions, locks
 from itkit.postgres.isolation import DatabaseIsolation, Isolation, SchemaIsolation
-from itkit.postgres.places import Places
-from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases
-from itkit.postgres.template import stays
-from itkit.urls import POSTGRES_SCHEMES, parse, redact
+from itkit.postgres.migrations import extensions
+from itkit.postgres.server import databases, driver, locks
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.places import Places
+from itkit.postgres.server.server import connect, connect_to_server, postgres_aliases
+from itkit.postgres.template.schemas import Schemas
+from itkit.postgres.template.template import stays
 
 _APPLICATION = "itkit clean"
 
@@ -26,9 +27,9 @@ class Leftover:
 
     Attributes:
         kind: ``schema`` or ``database``.
-        database: that it is in, or that it was found from.
+        database: the database that it is in, or that it was found from.
         name: its own.
-        size: in bytes.
+        size: the size, in bytes.
         is_used: whether a run that is alive uses it, so that it has to stay.
     """
 
@@ -46,7 +47,7 @@ def leftovers(server: str) -> list[Leftover]:
         server: URL.
 
     Raises:
-        ServiceUnavailableError: the server refuses to tell.
+        ServiceUnavailableError: the server refuses to answer.
     """
     found: list[Leftover] = []
     with _failures_explained(server):
@@ -148,9 +149,9 @@ def _fingerprints_in_use(places: Places) -> set[str | None]:
     """Return the fingerprints of the templates that places of living runs have come from."""
     alive = _alive(places)
     return {
-        names.fingerprint_of_schema(found.seeds)
+        names.fingerprint_of_schema(found.template)
         for found in places.registered()
-        if found.seeds and found.name in alive
+        if found.template and found.name in alive
     }
 
 
@@ -181,7 +182,7 @@ def _connected(server: str, database: str) -> Iterator[Connection]:
 def _failures_explained(server: str) -> Iterator[None]:
     try:
         yield
-    except psycopg.Error as error:
+    except driver.Error as error:
         address = parse(server, POSTGRES_SCHEMES).address
         reason = redact(str(error).strip())
         raise ServiceUnavailableError(f"Postgres at {address}: {reason}") from error

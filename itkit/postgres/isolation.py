@@ -8,46 +8,34 @@ go to: the one with the schemas, or the server's maintenance database.
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import psycopg
 from django.conf import settings
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from itkit import conf, names
+from itkit import conf
+from itkit.core import names
+from itkit.core.urls import POSTGRES_SCHEMES, ServerURL, parse
 from itkit.exceptions import IsolationError
-from itkit.postgres import (
-    database_template,
-    databases,
-    extensions,
-    fingerprint,
-    locks,
-    roles,
-    schema_template,
-    seeds,
-    watch,
-)
-from itkit.postgres.database_template import DatabaseTemplate
-from itkit.postgres.databases import Databases
-from itkit.postgres.places import Places
-from itkit.postgres.reset import Reset
-from itkit.postgres.schema_template import SchemaTemplate
-from itkit.postgres.schemas import Schemas
-from itkit.postgres.server import (
-    Connection,
-    connect,
-    connect_to_server,
-    postgres_aliases,
-    product,
-)
-from itkit.postgres.sessions import Sessions
-from itkit.postgres.template import Template
-from itkit.urls import POSTGRES_SCHEMES, ServerURL, parse
+from itkit.postgres.migrations import extensions, watch
+from itkit.postgres.reset import initial_rows
+from itkit.postgres.reset.reset import Reset
+from itkit.postgres.server import databases, driver, locks, roles
+from itkit.postgres.server.databases import Databases
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.places import Places
+from itkit.postgres.server.server import connect, connect_to_server, postgres_aliases, product
+from itkit.postgres.server.sessions import Sessions
+from itkit.postgres.template import database_template, fingerprint, reads, schema_template
+from itkit.postgres.template.database_template import DatabaseTemplate
+from itkit.postgres.template.schema_template import SchemaTemplate
+from itkit.postgres.template.schemas import Schemas
+from itkit.postgres.template.template import Template
 
 PROJECT_ROLE: Final = "project"
 """The value of ``ITKIT["POSTGRES"]["ROLE"]`` by which no worker has a role of its own."""
@@ -60,10 +48,11 @@ class Isolation(ABC):
 
     Args:
         is_alone: whether nobody but this project uses the server, which itkit has started.
-        secret: of the run, if each worker logs in by a role of its own.
+        secret: the secret of the run, if each worker logs in by a role of its own.
 
     Attributes:
         secret: as above; a run knows it only when it has seen the server.
+        beside: the schemas of extensions that come on the search_path behind ``itkit_ext``.
         reach: what the role of a worker may use.
         wider: what a project sets whose tests need more than that; empty where nothing helps.
         without_roles: what keeps the tests apart where no worker has a role of its own.
@@ -76,6 +65,9 @@ class Isolation(ABC):
     def __init__(self, *, is_alone: bool = False, secret: str = "") -> None:
         self._is_alone = is_alone
         self.secret = secret
+        self.beside: list[str] = []
+        self._chosen: dict[str, tuple[str, tuple[str, ...]]] = {}  # by what decides each template
+        self._settled: set[str] = set()
 
     @abstractmethod
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -95,20 +87,27 @@ class Isolation(ABC):
         """
 
     @abstractmethod
-    def places(self, connection: Connection) -> Places:
-        """Return the registry of what is ours, by a connection to a home."""
+    def places(self, connection: Connection, alias: str = "") -> Places:
+        """Return the registry of what is ours, by a connection to a home.
+
+        Args:
+            connection: a connection to the home.
+            alias: an alias of ``DATABASES``, to create a place in which its migrations are to run.
+        """
 
     @abstractmethod
     def templates(self, connection: Connection) -> list[Template]:
         """Return all templates that stay for later runs."""
 
     @abstractmethod
-    def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def connection_settings(
+        self, home: str, name: str, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return the settings that take a connection of Django's to a place.
 
         Args:
             home: URL.
-            name: of the place.
+            name: the name of the place.
             options: ``OPTIONS`` as the project has them.
         """
 
@@ -124,6 +123,14 @@ class Isolation(ABC):
     def prepare(self, connection: Connection) -> None:
         """Provide what migrations need beside their place."""
 
+    def look(self, connection: Connection) -> None:
+        """Find out what a home has on its search_path; does nothing where a place has its own.
+
+        Args:
+            connection: a connection to the home.
+        """
+        del connection
+
     @abstractmethod
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Return what stops migrations, for a block, that write outside of their place.
@@ -137,36 +144,80 @@ class Isolation(ABC):
         """Put beside what a template's migrations have made what its clones' resets need."""
 
     def is_foreign(self, home: str) -> bool:
-        """Whether a home, by its URL, is a database with data that is not the tests'."""
+        """Return whether a home, by its URL, is a database with data that is not the tests'."""
         del home
         return False
 
-    @abstractmethod
     def reset(
-        self, home: str, name: str, template: str, application: str, sessions: Sessions
+        self,
+        home: str,
+        name: str,
+        template: str,
+        *,
+        application: str,
+        sessions: Sessions,
+        renew: Callable[[], bool],
+        note: Callable[[str, str], object],
+        store: Callable[[], str],
     ) -> Reset:
         """Return what resets a place.
 
         Args:
             home: URL.
-            name: of the place.
-            template: the place that it is a clone of, or that holds its seeds.
+            name: the name of the place.
+            template: the place that it is a clone of, or that holds its initial rows.
             application: name of the connections of the worker's tests.
             sessions: who has opened these.
+            renew: makes the place anew, as ``Reset`` says.
+            note: gets what a test has changed in the structure, as ``Reset`` says.
+            store: returns a schema for rows, as ``Reset`` says.
         """
+        return Reset(
+            application=application,
+            sessions=sessions,
+            renew=renew,
+            note=note,
+            store=store,
+            **self._reset_of(home, name, template),
+        )
+
+    @abstractmethod
+    def _reset_of(self, home: str, name: str, template: str) -> dict[str, Any]:
+        """Return the arguments of ``Reset`` that differ between schemas and databases."""
+
+    def renew(self, connection: Connection, run: str, name: str) -> bool:
+        """Drop a place of a run, and make it anew from its template.
+
+        Args:
+            connection: a connection to the home.
+            run: id of the run.
+            name: the name of the place, in which nobody is.
+
+        Returns:
+            Whether that could be done; nothing has changed if not.
+        """
+        found = self.places(connection).registration(name)
+        fingerprint = (
+            names.fingerprint_of_schema(found.template) if found and found.template else None
+        )
+        if fingerprint is None:
+            return False
+        is_private = not conf.get().postgres.keep
+        return self._template(connection, "", fingerprint, run, is_private=is_private).renew(name)
 
     @abstractmethod
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
         """Drop what all runs have shared in a home that nobody uses any more.
 
         Args:
-            maintenance: to the server's maintenance database, with the lock of the set-up there.
-            keeper: to the home; it is closed where the home may be dropped.
+            maintenance: a connection to the server's maintenance database, with the lock of the
+                set-up there.
+            keeper: a connection to the home; it is closed where the home may be dropped.
         """
 
     @abstractmethod
     def _template(
-        self, connection: Connection, state: str, run: str, *, is_private: bool
+        self, connection: Connection, alias: str, state: str, run: str, *, is_private: bool
     ) -> Template: ...
 
     def template_of(
@@ -175,17 +226,37 @@ class Isolation(ABC):
         """Return the template of what the project's files are now.
 
         Args:
-            connection: to the alias' home.
-            alias: of ``DATABASES``.
+            connection: a connection to the alias' home.
+            alias: an alias of ``DATABASES``.
             run: id of the run that asks.
-            migrate: whether the runner was not told to do without migrations.
+            migrate: whether to run migrations; False with an option such as ``--nomigrations``.
         """
         options = conf.get().postgres
         project = fingerprint.of_project(alias, seed_files=options.seed_files, migrate=migrate)
         role = options.role if self.secret else PROJECT_ROLE
         salt = "" if options.keep else run
-        state = fingerprint.of_state(project, connection, role=role, salt=salt)
-        return self._template(connection, state, run, is_private=not options.keep)
+        base = fingerprint.of_state(project, connection, role=role, salt=salt)
+        if base not in self._chosen:
+            known = {made.fingerprint: made.reads() for made in self.templates(connection)}
+            chosen, found = reads.choose(base, known)
+            self._chosen[base] = chosen, tuple(found)
+        state, changed = self._chosen[base]
+        template = self._template(connection, alias, state, run, is_private=not options.keep)
+        template.base, template.changed = base, changed
+        template.is_settled = base in self._settled
+        return template
+
+    def settle(self, template: Template, *, is_found: bool) -> None:
+        """Stay with a template from now on, or choose anew where it was not the one.
+
+        Args:
+            template: the template that was asked for a place.
+            is_found: whether it had one.
+        """
+        if is_found:
+            self._settled.add(template.base)
+        else:
+            del self._chosen[template.base]
 
 
 class SchemaIsolation(Isolation):
@@ -197,7 +268,11 @@ class SchemaIsolation(Isolation):
     """
 
     reach = "the worker's own schema and itkit_ext"
-    wider = '; one that needs several schemas sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}'
+    wider = (
+        "; one that needs several schemas, or writes to a table that an extension has made, such as"
+        ' spatial_ref_sys, sets ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, as the runs share'
+        " that table otherwise"
+    )
     without_roles = "only the search_path keeps the tests in their schemas"
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
@@ -220,9 +295,9 @@ class SchemaIsolation(Isolation):
                 " not registered as such. Look at what is in it, and drop or rename it."
             )
         try:
-            suffix = _primary(alias).creation.sql_table_creation_suffix()
+            suffix = _creation_suffix(alias)
             databases.create_for_schemas(maintenance, name, suffix)
-        except psycopg.Error as error:
+        except driver.Error as error:
             raise IsolationError(
                 f"The database {name!r} for the schemas of the tests could not be created on"
                 f" {server.address}: {str(error).strip()}"
@@ -233,14 +308,15 @@ class SchemaIsolation(Isolation):
         """Return the name of the database that itkit creates for an alias.
 
         Args:
-            alias: of ``DATABASES``.
+            alias: an alias of ``DATABASES``.
             user: the role that owns it.
         """
         connection = _primary(alias)
         test_name: str = connection.creation._get_test_db_name()  # type: ignore[attr-defined]  # not in the stubs
         name = str(connection.settings_dict["NAME"] or "")
-        owner = () if self._is_alone else (_project_directory(), user)
-        return names.database(name, test_name, *owner)
+        owner = [] if self._is_alone else [_project_directory(), user]
+        template = connection.settings_dict["TEST"].get("TEMPLATE")
+        return names.database(name, test_name, *owner, *([template] if template else []))
 
     def _foreign_database(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
         """Return a database that is not itkit's own, where the user allows to use it."""
@@ -260,6 +336,20 @@ class SchemaIsolation(Isolation):
                 'ITKIT = {"POSTGRES": {"IN_PROJECT_DATABASE": True}}, so that the schemas go into'
                 f" {name!r}: a test that names another schema than its own reaches your data there"
             )
+        if not databases.exists(maintenance, name):
+            raise IsolationError(
+                f"the role {user!r} may not create a database, and there is no {name!r}\n"
+                f'CREATE DATABASE "{name}" OWNER "{user}"; which an administrator runs\n'
+                f'ALTER ROLE "{user}" CREATEDB; which an administrator runs\n'
+                f"the name of a database for tests that is there, in the place of {name!r}"
+            )
+        if not databases.may_connect(maintenance, name):
+            raise IsolationError(
+                f"the role {user!r} may not create a database, nor connect to {name!r}\n"
+                f'GRANT CONNECT, CREATE ON DATABASE "{name}" TO "{user}"; which an administrator'
+                " runs\n"
+                f'ALTER ROLE "{user}" CREATEDB; which an administrator runs'
+            )
         if not databases.may_create_schemas(maintenance, name):
             raise IsolationError(
                 f"the role {user!r} may neither create a database nor schemas in {name!r}\n"
@@ -268,15 +358,18 @@ class SchemaIsolation(Isolation):
             )
         return name
 
-    def places(self, connection: Connection) -> Places:
+    def places(self, connection: Connection, alias: str = "") -> Places:
         """Return the schemas of the home."""
+        del alias
         return Schemas(connection, self.secret)
 
     def templates(self, connection: Connection) -> list[Template]:
         """Return the templates in the home."""
         return schema_template.templates(connection)
 
-    def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def connection_settings(
+        self, home: str, name: str, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return a search_path by the startup options: ``SET`` would end with a rollback."""
         # The last -c wins, so a search_path of the project's own gives way to ours.
         startup = f"{options.get('options', '')} {self.options([name])}".strip()
@@ -285,13 +378,19 @@ class SchemaIsolation(Isolation):
 
     def options(self, places: Iterable[str]) -> str:
         """Return the search_path."""
-        return f"-c search_path={','.join([*dict.fromkeys(places), names.EXTENSION_SCHEMA])}"
+        path = [*dict.fromkeys(places), names.EXTENSION_SCHEMA, *self.beside]
+        return f"-c search_path={','.join(path)}"
+
+    def look(self, connection: Connection) -> None:
+        """Find out which extensions are not in ``itkit_ext``."""
+        self.beside = list(dict.fromkeys([*self.beside, *extensions.schemas_beside(connection)]))
 
     def prepare(self, connection: Connection) -> None:
         """Create the extensions, outside of the schemas that come and go."""
         extensions.prepare_for_project(connection)
         if self.secret and databases.is_ours(connection, connection.info.dbname):
-            roles.shut_public(connection)
+            is_on_path = _PUBLIC in extensions.schemas_beside(connection)
+            roles.shut_public(connection, is_on_path=is_on_path)
 
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Stop migrations that write into another schema, or leave another search_path."""
@@ -301,14 +400,11 @@ class SchemaIsolation(Isolation):
         """Do nothing: the template's own rows are at hand."""
 
     def is_foreign(self, home: str) -> bool:
-        """Whether a home, by its URL, is not a database of itkit's own."""
+        """Return whether a home, by its URL, is not a database of itkit's own."""
         return not names.is_database(parse(home, POSTGRES_SCHEMES).name)
 
-    def reset(
-        self, home: str, name: str, template: str, application: str, sessions: Sessions
-    ) -> Reset:
-        """Return what resets a schema."""
-        return Reset(home, schema=name, seeds=template, application=application, sessions=sessions)
+    def _reset_of(self, home: str, name: str, template: str) -> dict[str, Any]:
+        return {"url": home, "schema": name, "initial": template, "beside": self.beside}
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
         """Drop the extensions, and the database if it is ours."""
@@ -322,8 +418,9 @@ class SchemaIsolation(Isolation):
             databases.drop_if_unused(maintenance, name)
 
     def _template(
-        self, connection: Connection, state: str, run: str, *, is_private: bool
+        self, connection: Connection, alias: str, state: str, run: str, *, is_private: bool
     ) -> Template:
+        del alias
         return SchemaTemplate(connection, state, run, is_private=is_private, secret=self.secret)
 
 
@@ -331,9 +428,9 @@ class DatabaseIsolation(Isolation):
     """A database for each worker, with its own ``public``; it needs ``CREATEDB``.
 
     Args:
-        server: that has the databases.
+        server: the server that has the databases.
         is_alone: whether nobody but this project uses the server, which itkit has started.
-        secret: of the run, if each worker logs in by a role of its own.
+        secret: the secret of the run, if each worker logs in by a role of its own.
     """
 
     reach = "the worker's own database"
@@ -360,15 +457,17 @@ class DatabaseIsolation(Isolation):
         self.require(maintenance, alias, server)
         return maintenance.info.dbname
 
-    def places(self, connection: Connection) -> Places:
+    def places(self, connection: Connection, alias: str = "") -> Places:
         """Return the databases of the server."""
-        return Databases(connection, self._server, self.secret)
+        return Databases(connection, self._server, self.secret, _creation_suffix(alias))
 
     def templates(self, connection: Connection) -> list[Template]:
         """Return the templates on the server."""
         return database_template.templates(connection, self._server)
 
-    def landing(self, home: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    def connection_settings(
+        self, home: str, name: str, options: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Return another ``NAME``: the search_path is the project's own."""
         del home
         return {"NAME": name, "OPTIONS": dict(options)}
@@ -392,32 +491,29 @@ class DatabaseIsolation(Isolation):
         return nullcontext()
 
     def after_migrating(self, home: str, name: str) -> None:
-        """Keep the seeds in the database itself, as no other can be read from it."""
+        """Keep the initial rows in the database itself, as no other can be read from it."""
         with closing(connect(_in(home, name), application="itkit setup")) as connection:
-            seeds.keep_database(connection)
+            initial_rows.keep_database(connection)
 
-    def reset(
-        self, home: str, name: str, template: str, application: str, sessions: Sessions
-    ) -> Reset:
-        """Return what resets all schemas of a database."""
+    def _reset_of(self, home: str, name: str, template: str) -> dict[str, Any]:
         del template
-        return Reset(
-            _in(home, name),
-            schema=_PUBLIC,
-            seeds=names.SEEDS_SCHEMA,
-            application=application,
-            sessions=sessions,
-            is_whole=True,
-        )
+        seeded = {"schema": _PUBLIC, "initial": names.SEEDS_SCHEMA, "is_whole": True}
+        return {"url": _in(home, name), **seeded}
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
         """Do nothing: a maintenance database is nobody's."""
 
     def _template(
-        self, connection: Connection, state: str, run: str, *, is_private: bool
+        self, connection: Connection, alias: str, state: str, run: str, *, is_private: bool
     ) -> Template:
         return DatabaseTemplate(
-            connection, self._server, state, run, is_private=is_private, secret=self.secret
+            connection,
+            self._server,
+            state,
+            run,
+            is_private=is_private,
+            secret=self.secret,
+            suffix=_creation_suffix(alias),
         )
 
 
@@ -427,7 +523,7 @@ def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isola
     Args:
         server: URL of any database of the server.
         is_alone: whether nobody but this project uses the server, which itkit has started.
-        secret: of the run, if each worker logs in by a role of its own.
+        secret: the secret of the run, if each worker logs in by a role of its own.
     """
     if conf.get().postgres.isolation == "database":
         url = parse(server, POSTGRES_SCHEMES)
@@ -443,7 +539,7 @@ def probe_for_tests(url: str, timeout: float) -> str:
         timeout: seconds to wait for an answer.
 
     Raises:
-        psycopg.OperationalError: no answer, or the role may not connect.
+        driver.OperationalError: no answer, or the role may not connect.
         IsolationError: there is no database for the tests, and none may be created. The first line
             says why, each other one what helps.
     """
@@ -453,6 +549,11 @@ def probe_for_tests(url: str, timeout: float) -> str:
         for alias in postgres_aliases():
             chosen.require(maintenance, alias, server)
         return product(maintenance)
+
+
+def _creation_suffix(alias: str) -> str:
+    """Return what Django's ``CREATE DATABASE`` says of a test database: encoding and template."""
+    return _primary(alias).creation.sql_table_creation_suffix() if alias else ""
 
 
 def _is_usable(maintenance: Connection, name: str) -> bool:
@@ -471,7 +572,7 @@ def _project_databases() -> set[str]:
 
 
 def _project_directory() -> str:
-    """Return what tells this project from another that uses the same ``NAME`` on one server."""
+    """Return what distinguishes this project from another with the same ``NAME`` on one server."""
     module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
     file = getattr(module, "__file__", None)
     return str(Path(file).resolve().parent if file else Path.cwd())

@@ -7,16 +7,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Final
 
-import psycopg
+from django.db import connections
 
 from itkit import conf
+from itkit.core.text import listed
+from itkit.core.urls import POSTGRES_SCHEMES, parse
 from itkit.exceptions import EscapeError, IsolationError, ServiceUnavailableError
-from itkit.postgres import locks, outside, places, roles
 from itkit.postgres.isolation import PROJECT_ROLE, DatabaseIsolation, isolation
-from itkit.postgres.outside import Sight
-from itkit.postgres.server import Connection, connect, connect_to_server, postgres_aliases, value
-from itkit.postgres.template import drop_unused, evict
-from itkit.urls import POSTGRES_SCHEMES, parse
+from itkit.postgres.migrations import requirements
+from itkit.postgres.server import driver, locks, outside, places, roles
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.outside import Sight
+from itkit.postgres.server.server import (
+    answers,
+    connect,
+    connect_to_server,
+    postgres_aliases,
+    value,
+)
+from itkit.postgres.template.template import drop_unused, evict
 
 _PATIENCE: Final = 2.0
 _POLL: Final = 0.02
@@ -36,6 +45,9 @@ class RunDatabases:
         secret: what the passwords of the workers' roles are made of; empty until ``start``, and
             where the tests log in by the project's own role.
         notes: what the start line says of it.
+        place: the database that the schemas of the first alias are in, or the server's own.
+        to_migrate: the aliases whose migrations are to run, as no earlier run has left the result.
+        changed: what the migrations of these have read for an earlier run, and is not the same now.
     """
 
     def __init__(self, server: str, run: str, *, owned: bool) -> None:
@@ -45,6 +57,9 @@ class RunDatabases:
         self._isolation = isolation(server, is_alone=owned)
         self.secret = ""
         self.notes: list[str] = []
+        self.place = ""
+        self.to_migrate: list[str] = []
+        self.changed: list[str] = []
         self._keepers: dict[str, Connection] = {}
         self._foreign: list[Sight] = []
         self._own: dict[Connection, Sight] = {}
@@ -55,7 +70,7 @@ class RunDatabases:
         """Prepare the homes of the aliases and return the URL of each.
 
         Args:
-            migrate: whether the runner was not told to do without migrations.
+            migrate: whether to run migrations; False with an option such as ``--nomigrations``.
             rebuild: whether templates that are there already are to be made anew.
 
         Raises:
@@ -74,12 +89,28 @@ class RunDatabases:
                     self._isolation.places(keeper).drop_stale()
             for alias, name in entered.items():
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
+                self._isolation.look(self._keepers[name])
+            self.place = next(iter(entered.values()), "")
             self._own = {keeper: Sight(keeper) for keeper in self._keepers_of_own_databases()}
             undo.pop_all()
         return {alias: self._url(name) for alias, name in entered.items()}
 
+    @property
+    def beside(self) -> list[str]:
+        """The schemas of extensions that come on the search_path of the tests."""
+        return self._isolation.beside
+
+    def keeper(self, home: str) -> Connection | None:
+        """Return the connection that holds a home for the run; None where it was ended.
+
+        Args:
+            home: URL.
+        """
+        found = self._keepers.get(parse(home, POSTGRES_SCHEMES).name)
+        return found if found is not None and answers(found) else None
+
     def _has_roles(self) -> bool:
-        """Whether each worker logs in by a role of its own.
+        """Return whether each worker logs in by a role of its own.
 
         Raises:
             IsolationError: the settings say so, and it cannot.
@@ -112,7 +143,7 @@ class RunDatabases:
         """Find out whether the run has written outside of itkit's schemas, where that is foreign.
 
         Raises:
-            EscapeError: it has; by which test is known if one has failed for it.
+            EscapeError: the run has written outside; the test is known if one has failed for it.
         """
         for sight in self._foreign:
             self._wait_for_counters(sight.connection)
@@ -139,7 +170,7 @@ class RunDatabases:
         """
         try:
             self._releases.close()
-        except psycopg.OperationalError as error:
+        except driver.OperationalError as error:
             raise ServiceUnavailableError(
                 f"The schemas of this run could not be dropped from {self._server.address}; the"
                 f" next run with --integration will do so. {str(error).strip()}"
@@ -147,8 +178,8 @@ class RunDatabases:
         if self._left_outside:
             raise IsolationError(
                 "Tests have written outside of their schemas, in the database that itkit has for"
-                f" them:\n{outside.listed(self._left_outside)}\nAll that itkit has kept there was"
-                f" dropped, so that the next run does not begin with it. {outside.REMEDY}"
+                f" them:\n{listed(self._left_outside, most=outside.SHOWN)}\nAll that itkit has kept"
+                f" there was dropped, so that the next run does not begin with it. {outside.REMEDY}"
             )
 
     def _keepers_of_own_databases(self) -> list[Connection]:
@@ -186,6 +217,10 @@ class RunDatabases:
         if rebuild:
             template.rebuild()
         if not template.exists():
+            self.to_migrate.append(alias)
+            self.changed += template.changed
+            if migrate and connections[alias].settings_dict["TEST"]["MIGRATE"]:
+                requirements.require(keeper, alias)
             self._isolation.prepare(keeper)
 
     def _release(self, keeper: Connection) -> None:
@@ -218,7 +253,7 @@ class RunDatabases:
     def _failures_explained(self) -> Iterator[None]:
         try:
             yield
-        except (psycopg.OperationalError, psycopg.InternalError) as error:
+        except (driver.OperationalError, driver.InternalError) as error:
             advice = (
                 " If the cluster that it was copied from is damaged, remove the cache: CACHE_DIR in"
                 " ITKIT, by default itkit in the user's cache directory, /var/cache/itkit for root."

@@ -1,7 +1,7 @@
 """A copy of a running server's cluster, taken before the first test can have written to it.
 
-The server is told that it is backed up, so that what it writes meanwhile does no harm: the copy has
-the log that makes it whole when it is started.
+The server gets to know that it is backed up, so that what it writes meanwhile does no harm: the
+copy has the log that makes it whole when it is started.
 """
 
 import os
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from psycopg import sql
-
-from itkit.postgres.server import Connection, value
+from itkit.core.names import READS_FILE
+from itkit.postgres.server import sql
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.server import value
 
 _NEW_NAMES: Final = 150000
 _FUNCTIONS: Final = sql.SQL("pg_backup_start('itkit', true)"), sql.SQL("pg_backup_stop(false)")
@@ -46,21 +47,22 @@ class Snapshots:
 
     Attributes:
         data: the server's data directory.
-        target: of the copy, which is there when it is whole.
+        target: the target of the copy, which is there when it is whole.
     """
 
     data: Path
     target: Path
 
-    def take(self, connection: Connection) -> None:
+    def take(self, connection: Connection, reads: str) -> None:
         """Copy the cluster, in place of an earlier copy.
 
         Args:
             connection: a superuser's.
+            reads: what the migrations have read whose result it has, to lie beside it.
 
         Raises:
             OSError: there is no room, or the cluster cannot be read.
-            psycopg.Error: the server refuses.
+            driver.Error: the server refuses.
         """
         partial = self.target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -68,6 +70,8 @@ class Snapshots:
             with _backed_up(connection, partial) as first:
                 _copy(self.data, partial)
             _copy_log(self.data, partial, first)
+            (partial / READS_FILE).write_text(reads)
+            _give_owner(partial / "PG_VERSION", partial / READS_FILE)
             shutil.rmtree(self.target, ignore_errors=True)
             partial.rename(self.target)
         finally:

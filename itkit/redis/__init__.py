@@ -1,31 +1,42 @@
 """Redis: every key and channel that redis-py sends is under the prefix of one worker.
 
-The only package that knows redis-py and django-redis.
+The only package that knows redis-py and django-redis. Read in this order: ``addresses`` and
+``project`` (the servers that the settings name), ``commands`` and ``keyspecs`` (where the keys of
+a command are), ``policy`` (which commands may pass), ``server``, ``prefix``, ``wire``,
+``isolation``, ``shared`` (caches that outlast tests), ``crossings`` (commands on the timeline),
+``clients`` (commands that a sweep has fail).
 """
 
-from itkit.redis.acl import grant
-from itkit.redis.denials import are_told
-from itkit.redis.installed import Installed
-from itkit.redis.isolation import Isolation
-from itkit.redis.joined import joined
-from itkit.redis.lease import RunLease, is_registered, revoke, sweep
-from itkit.redis.own import OwnServer
-from itkit.redis.project import is_redis, mistakes, project_servers
-from itkit.redis.server import probe
+from itkit.redis.clients import clients_led, command_name, command_writes
+from itkit.redis.isolation.dedicated import OwnServer
+from itkit.redis.isolation.interface import WorkerRedis
+from itkit.redis.isolation.isolation import PrefixIsolation
+from itkit.redis.isolation.joined import JoinedIsolation
+from itkit.redis.project import is_redis, mistakes, project_servers, usable_server
+from itkit.redis.server.acl import grant
+from itkit.redis.server.denials import can_read_acl_log
+from itkit.redis.server.lease import RunLease, is_registered, revoke, sweep
+from itkit.redis.server.redis_py import require
+from itkit.redis.server.server import probe
 
 __all__ = [
-    "Installed",
-    "Isolation",
+    "JoinedIsolation",
     "OwnServer",
+    "PrefixIsolation",
     "RunLease",
-    "are_told",
+    "WorkerRedis",
+    "can_read_acl_log",
+    "clients_led",
+    "command_name",
+    "command_writes",
     "grant",
     "is_redis",
     "is_registered",
-    "joined",
     "mistakes",
     "probe",
     "project_servers",
+    "require",
     "revoke",
     "sweep",
+    "usable_server",
 ]

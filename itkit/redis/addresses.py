@@ -11,11 +11,15 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from itkit import urls
+from itkit.core import urls
 from itkit.exceptions import ConfigurationError
 
 _PORT = 6379
-_SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket")
+_SENTINEL_PORT = 26379
+_SENTINEL = "sentinel"
+_SENTINELS = "sentinels"
+"""The key of a mapping that has the Sentinels of a server as pairs, in any case of letters."""
+_SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket", _SENTINEL)
 _LOGIN = ("username", "password")
 _URL = re.compile(rf"(?:{'|'.join(map(re.escape, _SCHEMES))})://", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(?P<host>[\w.:%-]+|\[[\w.:%]+\]):(?P<port>[0-9]{1,5})")
@@ -51,7 +55,7 @@ def of_url(url: str) -> Address:
     """Return the address in a URL.
 
     Raises:
-        ConfigurationError: it is not the URL of a Redis server.
+        ConfigurationError: the text is not the URL of a Redis server.
     """
     server = parse(url)
     return on_socket(server.socket) if server.socket else at(server.host, server.port or _PORT)
@@ -66,31 +70,48 @@ def of_text(text: str) -> Address | None:
 
 
 def parse(url: str) -> urls.ServerURL:
-    """Take a URL apart, Celery's ``redis+socket://`` too.
+    """Take a URL apart, Celery's ``redis+socket://`` and ``sentinel://`` too.
 
     Raises:
-        ConfigurationError: it is not the URL of a Redis server.
+        ConfigurationError: the text is not the URL of a Redis server.
     """
     scheme, _, rest = url.partition("://")
+    if is_sentinel(url):
+        server = urls.parse(f"redis://{rest}", urls.REDIS_SCHEMES)
+        return replace(server, port=server.port or _SENTINEL_PORT)
     scheme = "unix" if scheme.lower() == "redis+socket" else scheme.lower()
     return urls.parse(f"{scheme}://{rest}", urls.REDIS_SCHEMES)
 
 
-def database(url: str) -> int:
-    """Return the number of the database in a URL."""
+def is_sentinel(url: str) -> bool:
+    """Return whether what is at a URL is no server with keys, but a Sentinel that knows of one."""
+    return url.partition("://")[0].lower() == _SENTINEL
+
+
+def of_sentinel(host: str, port: int, number: int | None = None) -> str:
+    """Return the URL of a Sentinel, with the number of the database that is used beyond it."""
+    return f"{_SENTINEL}://{_in_url(host)}:{port}/{number or 0}"
+
+
+def database(url: str) -> int | None:
+    """Return the number of the database in a URL; None where it has none.
+
+    Then a number that is given beside the URL holds, which one in the URL would overrule.
+    """
     server = parse(url)
     number = server.options.get("db") or server.options.get("virtual_host") or server.name
-    return int(number) if number.isdecimal() else 0
+    return int(number) if number.isdecimal() else None
 
 
-def with_database(server: urls.ServerURL, number: int, *, celery: bool) -> str:
+def with_database(server: urls.ServerURL, number: int | None, *, celery: bool) -> str:
     """Return a server's URL with the number of a database, in Celery's spelling if need be."""
+    text = "" if number is None else str(number)
     if not server.socket:
-        return str(replace(server, name=str(number)))
+        return str(replace(server, name=text))
     if celery:
-        url = str(replace(server, options={"virtual_host": str(number)}))
+        url = str(replace(server, options={"virtual_host": text} if text else {}))
         return f"redis+socket{url.removeprefix('unix')}"
-    return str(replace(server, options={"db": str(number)}))
+    return str(replace(server, options={"db": text} if text else {}))
 
 
 def found_in(value: Any) -> list[str]:
@@ -109,16 +130,24 @@ def changed(value: Any, change: Change) -> Any:
     """Return a copy of a setting's value in which each Redis server is what ``change`` says.
 
     Servers are named by URLs (several with ``;`` or ``,`` between), by pairs of host and port,
-    by mappings with ``host`` and ``port``, and by mappings with ``unix_socket_path``.
+    by mappings with ``host`` and ``port``, and by mappings with ``unix_socket_path``. Pairs below
+    the key ``sentinels`` are those of Sentinels.
     """
+    return _changed(value, change, of_sentinels=False)
+
+
+def _changed(value: Any, change: Change, *, of_sentinels: bool) -> Any:
     if isinstance(value, str):
         return _changed_text(value, change)
-    if url := _url_of(value):
+    if url := _url_of(value, of_sentinels=of_sentinels):
         return change(url, value)
     if isinstance(value, Mapping):
-        return {key: changed(item, change) for key, item in value.items()}
+        return {
+            key: _changed(item, change, of_sentinels=str(key).lower() == _SENTINELS)
+            for key, item in value.items()
+        }
     if type(value) in {list, tuple, set}:
-        return type(value)(changed(item, change) for item in value)
+        return type(value)(_changed(item, change, of_sentinels=of_sentinels) for item in value)
     return value
 
 
@@ -129,12 +158,14 @@ def _changed_text(text: str, change: Change) -> str:
     return ";".join(change(part, part) for part in parts)
 
 
-def _url_of(value: Any) -> str | None:
+def _url_of(value: Any, *, of_sentinels: bool) -> str | None:
     """Return the URL of a server that is named by a pair or by a mapping."""
     if isinstance(value, Mapping):
         return _url_of_fields({str(key).lower(): item for key, item in value.items()})
     match value:
         case [str(host), int(port)] if not isinstance(port, bool):
+            if of_sentinels:
+                return of_sentinel(host, port)
             return f"redis://{_in_url(host)}:{port}/0"
     return None
 

@@ -8,14 +8,14 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
-from itkit import boundary, sites
-from itkit.boundary import Crossing, Strand
 from itkit.redis import commands
 from itkit.redis.keyspecs import word
-from itkit.sites import Site
+from itkit.timeline import callsite, core
+from itkit.timeline.callsite import CallSite
+from itkit.timeline.core import Crossing, Strand
 
 WRITES: Final = frozenset(commands.WRITES.split())
-"""What changes data, or tells others."""
+"""The commands that change data or publish a message."""
 
 _LOOK_UPS: Final = frozenset({"GET", "GETEX", "MGET"})
 _QUIET: Final = frozenset({"AUTH", "CLIENT", "HELLO", "PING", "SELECT"})
@@ -32,7 +32,7 @@ class _All:
         return True
 
 
-class Command(Crossing):
+class RedisCommand(Crossing):
     """One command that was sent to Redis.
 
     Attributes:
@@ -43,10 +43,15 @@ class Command(Crossing):
     __slots__ = ("found", "words")
 
     def __init__(self, record: Record) -> None:
-        _, words, self.strand, self.at = record
+        _, words, strand, at = record
+        self._restore(strand, at, None, {}, 0)
         self.words = tuple(map(_text, words))
         self.found: tuple[bool, ...] = ()
-        self.duration, self.error = None, None
+
+    @property
+    def kind(self) -> str:
+        """``redis``."""
+        return "redis"
 
     @property
     def name(self) -> str:
@@ -56,15 +61,15 @@ class Command(Crossing):
     @property
     def is_noted(self) -> bool:
         """Whether it writes."""
-        return _writes(self.words)
+        return writes(self.words)
 
     @property
-    def site(self) -> Site | None:
+    def site(self) -> CallSite | None:
         """Not recorded, as it is not observed."""
         return None
 
 
-class Observed(Command):
+class Observed(RedisCommand):
     """A command that a test observes: its place is recorded, and what a look-up has found."""
 
     __slots__ = ("_read",)
@@ -72,8 +77,8 @@ class Observed(Command):
     def __init__(self, record: Record, read: Callable[[Any], Any] | None) -> None:
         super().__init__(record)
         self._read = read
-        place = sites.caller(sys._getframe(1))
-        self._namespace, self._line = place.f_globals, place.f_lineno
+        frame = callsite.caller(sys._getframe(1))
+        self._namespace, self._line = frame.f_globals, callsite.spot(frame)
         if self.is_look_up:  # until a reply says otherwise: nobody is called for one that is nil
             self.found = (False,) * len(self.words[1:])
 
@@ -88,9 +93,9 @@ class Observed(Command):
         return word(self.words[0]) in _QUIET
 
     @property
-    def site(self) -> Site | None:
+    def site(self) -> CallSite | None:
         """The place in the source that it came from."""
-        return sites.site(self._namespace, self._line)
+        return callsite.site(self._namespace, self._line)
 
     def __call__(self, reply: Any) -> Any:
         """Read the reply, as the command's own reader does."""
@@ -112,7 +117,7 @@ def observing() -> Iterator[None]:
 
 
 def is_observing() -> bool:
-    """Tell whether a test observes."""
+    """Return whether a test observes."""
     return recorded is not WRITES
 
 
@@ -120,31 +125,31 @@ def note(record: Record, expected: Any) -> Any:
     """Record a command that a test may observe, and return how its reply is to be read.
 
     Raises:
-        LateCallError: it writes, for a test that has ended.
+        LateCallError: the command writes, for a test that has ended.
     """
-    timeline = boundary.own_timeline()
+    timeline = core.own_timeline()
     if not timeline.test:
         return expected
     maker, words, strand, at = record
-    if timeline.has_ended and _writes(words[:2]):
+    if timeline.has_ended and writes(words[:2]):
         refuse_late(record)
     if not is_observing() or not (expected is None or callable(expected)):
-        if words[0] in WRITES or _writes(words[:2]):
+        if words[0] in WRITES or writes(words[:2]):
             timeline.record((maker, words[:2], strand, at))
-            if boundary.here.blocks:
+            if core.here.blocks:
                 note_effect((maker, words[:2], strand, at))
         return expected
     kept = words if word(words[0]) == "MGET" else words[:2]
     command = Observed((maker, kept, strand, at), expected)
     timeline.record(command)
-    if boundary.here.blocks and command.is_noted:
+    if core.here.blocks and command.is_noted:
         note_effect(command)
     return command
 
 
-def note_effect(command: Record | Command) -> None:
+def note_effect(command: Record | RedisCommand) -> None:
     """Note that a command writes, maybe while a transaction is open."""
-    boundary.note_effect(command, sites.caller(sys._getframe(1)))
+    core.note_effect(command, callsite.caller(sys._getframe(1)))
 
 
 def refuse_late(record: Record) -> NoReturn:
@@ -154,14 +159,19 @@ def refuse_late(record: Record) -> NoReturn:
         LateCallError: always.
     """
     _, words, strand, _ = record
-    place = sites.caller(sys._getframe(1))
-    name = " ".join(map(_text, words[:2]))
-    site = sites.site(place.f_globals, place.f_lineno)
-    raise boundary.late(f"{name} was sent to Redis", strand, site)
+    frame = callsite.caller(sys._getframe(1))
+    name = named(words[:2])
+    site = callsite.site(frame.f_globals, frame.f_lineno)
+    raise core.late(f"{name} was sent to Redis", strand, site)
 
 
-def _writes(words: Sequence[object]) -> bool:
-    """Tell whether a command writes, however it is spelled: bytes, small letters, two in one."""
+def named(words: Sequence[object]) -> str:
+    """Return what a command is called, given its first two words."""
+    return " ".join(map(_text, words))
+
+
+def writes(words: Sequence[object]) -> bool:
+    """Return whether a command writes, however it is spelled: bytes, small letters, two in one."""
     name = word(words[0]).replace(" ", "|")
     return name in WRITES or (len(words) > 1 and f"{name}|{word(words[1])}" in WRITES)
 

@@ -1,10 +1,12 @@
-"""Commands without keys: which may pass, and which are refused for what reason.
+"""What happens to each command whose keys alone do not decide it, as tables.
 
-Whatever is neither here nor in ``itkit.redis.commands`` nor rewritten is refused as unknown.
+These tables and those of ``itkit.redis.commands`` are all that is written about commands: the
+client's side (``prefix/plans.py``) and what runs inside of the server (``prefix/prologue.lua``)
+both read them. A command that is in none of them is refused as unknown.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from itkit.redis import commands
 
@@ -36,9 +38,6 @@ OWN_SERVER_ONLY: Final = frozenset({"FUNCTION|DELETE", "FUNCTION|LOAD"})
 """Libraries of functions belong to the whole server; on one that is thrown away that is fine."""
 
 _REASONS: Final = {
-    "it would remove the keys of everybody; FLUSHDB, as in cache.clear(), removes yours alone": (
-        "FLUSHALL"
-    ),
     "it would move keys out of this test's reach": "MIGRATE MOVE SWAPDB",
     "it would change the server for everybody": """
         ACL|DELUSER ACL|LOAD ACL|LOG ACL|SAVE ACL|SETUSER
@@ -53,9 +52,9 @@ _REASONS: Final = {
         "CLIENT|IMPORT-SOURCE CLIENT|KILL CLIENT|PAUSE CLIENT|UNBLOCK CLIENT|UNPAUSE"
     ),
     "it would show the commands and keys of everybody": "MONITOR PSYNC SYNC",
-    "replies could no longer be told apart": "CLIENT|REPLY",
+    "itkit could no longer assign replies to commands": "CLIENT|REPLY",
     "redis-py would not know that its connection has another login, database and protocol": "RESET",
-    "the keys that it announces cannot be told apart from those of others; switch client-side"
+    "the keys that it announces may be those of others; switch client-side"
     " caching off in tests": "CLIENT|CACHING CLIENT|TRACKING",
     "Redis Cluster is not supported: use a plain redis.Redis client in tests": """
         CLUSTER CLUSTER|ADDSLOTS CLUSTER|ADDSLOTSRANGE CLUSTER|BUMPEPOCH
@@ -69,17 +68,61 @@ _REASONS: Final = {
     """,
 }
 
-_REWRITTEN: Final = """
-    DBSIZE DISCARD EXEC FLUSHDB GEORADIUS GEORADIUSBYMEMBER KEYS MULTI PSUBSCRIBE PUBLISH PUBSUB
-    PUNSUBSCRIBE RANDOMKEY SCAN SORT SORT_RO SPUBLISH SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE
-    UNSUBSCRIBE
-"""
+CHANNELS: Final = {
+    "1": "PUBLISH SPUBLISH",
+    "2:-1": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
+}
+"""Where channels are, in the notation of ``itkit.redis.commands``; they get the prefix as well."""
+
+SUBSCRIBING: Final = "PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE"
+
+PATTERNS: Final = {"KEYS": 1, "PUBSUB|CHANNELS": 2, "PUBSUB|SHARDCHANNELS": 2}
+"""Commands that answer with all names of a pattern, and the position of that pattern."""
+
+
+class CommandOptions(NamedTuple):
+    """CommandOptions that may come in any order behind the first key of a command.
+
+    Attributes:
+        start: position of the first option.
+        words: the number of arguments of each option that has any. The argument of an option with
+            one argument is a name.
+    """
+
+    start: int
+    words: Mapping[str, int]
+
+
+_SORT = CommandOptions(2, {"BY": 1, "GET": 1, "STORE": 1, "LIMIT": 2})
+_STORE: Final = {"STORE": 1, "STOREDIST": 1}
+
+OPTIONS: Final = {
+    "GEORADIUS": CommandOptions(6, _STORE),
+    "GEORADIUSBYMEMBER": CommandOptions(5, _STORE),
+    "SORT": _SORT,
+    "SORT_RO": _SORT,
+}
+
+REPLIES: Final = {
+    "first": "BLMPOP BLPOP BRPOP BZMPOP BZPOPMAX BZPOPMIN LMPOP ZMPOP",
+    "by_name": "XREAD XREADGROUP",
+    "names_and_values": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
+}
+"""Commands whose replies have names in them, by the shape that ``prefix/replies.py`` describes."""
+
+KEYSPACE: Final = "DBSIZE FLUSHALL FLUSHDB RANDOMKEY SCAN"
+"""Commands about all keys of a server, which are limited to those with the prefix."""
+
+REFUSED_IN_SCRIPTS: Final = "FLUSHALL MIGRATE MOVE SWAPDB"
+"""Commands that a script may not call where the server itself does not limit the login."""
+
+_TRANSACTIONS: Final = "DISCARD EXEC MULTI"
 
 REFUSED: Final = {name: reason for reason, words in _REASONS.items() for name in words.split()}
 
 
 _DESTRUCTIVE: Final = frozenset(
-    {"FAILOVER", "FLUSHALL", "MIGRATE", "MOVE", "REPLICAOF", "SHUTDOWN", "SLAVEOF", "SWAPDB"}
+    {"FAILOVER", "MIGRATE", "MOVE", "REPLICAOF", "SHUTDOWN", "SLAVEOF", "SWAPDB"}
 )
 """Sent to no server that itkit has not started, whatever the settings say."""
 
@@ -89,9 +132,11 @@ _CONFUSING: Final = frozenset({"CLIENT|REPLY", "RESET"})
 
 def command_names() -> frozenset[str]:
     """Return the names of all commands that itkit knows, without those of subcommands."""
-    tables = [*commands.KEYS.values(), *commands.REDIS_KEYS.values()]
-    named = {name for words in [*tables, commands.WRITES, _REWRITTEN] for name in words.split()}
-    return frozenset(name.partition("|")[0] for name in named | PASSED | REFUSED.keys())
+    tables = [*commands.KEYS.values(), *commands.REDIS_KEYS.values(), *CHANNELS.values()]
+    texts = [*tables, commands.WRITES, SUBSCRIBING, KEYSPACE, _TRANSACTIONS]
+    named = {name for words in texts for name in words.split()}
+    known = named | PASSED | REFUSED.keys() | PATTERNS.keys() | OPTIONS.keys()
+    return frozenset(name.partition("|")[0] for name in known)
 
 
 def allowed(listed: Iterable[str], *, owned: bool) -> frozenset[str]:
@@ -103,6 +148,7 @@ def allowed(listed: Iterable[str], *, owned: bool) -> frozenset[str]:
     """
     found = {"|".join(name.upper().split()) for name in listed}
     found |= {name for name in REFUSED if name.partition("|")[0] in found}
+    found.discard("FLUSHALL")  # which removes the test's own keys, so there is nothing to allow
     return frozenset(found - _CONFUSING - (frozenset() if owned else _DESTRUCTIVE))
 
 
@@ -110,7 +156,7 @@ def refusal(name: str, listed: Sequence[str] = ()) -> str:
     """Return why a command is refused and what to do instead.
 
     Args:
-        name: of the command.
+        name: the name of the command.
         listed: the setting ``ALLOW_COMMANDS``.
     """
     shown = name.replace("|", " ")

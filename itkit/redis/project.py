@@ -4,15 +4,18 @@ import contextlib
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from itkit import conf, urls
+from itkit import conf
+from itkit.core import urls
 from itkit.exceptions import ConfigurationError
 from itkit.redis import addresses, shared
 
@@ -24,7 +27,11 @@ _BACKENDS = {
 }
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
 _CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
+_OF_CELERY = ("redis+socket", "sentinel")  # schemes that nothing else reads
 _NUMBER = 7
+_UNLISTED = 5
+_NOT_OURS = frozenset({"CACHES", "DATABASES", "ITKIT"})
+_OF_REDIS = re.compile(r"redis|valkey|sentinel|^RQ_|CACHEOPS", re.IGNORECASE)
 _NEAR = 0.7  # less would find a namesake for anything among all of Django's settings
 
 
@@ -32,16 +39,22 @@ def project_servers() -> list[tuple[str, str]]:
     """Return label and URL of each Redis server of the project, in the order of its settings.
 
     They are in the aliases of ``CACHES`` whose backend is django-redis or Django's own, then in
-    the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names.
+    the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names. Sentinels are among them, by URLs of
+    their own scheme: who asks one for a server is given the tests'.
 
     Raises:
-        ConfigurationError: one of them is not the URL of a Redis server.
+        ConfigurationError: a setting has a text that is not the URL of a Redis server.
     """
     return [*_in_caches(), *_in_named_settings()]
 
 
+def usable_server(servers: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return the first of the project's servers that can be that of the tests; no Sentinel can."""
+    return next((server for server in servers if not addresses.is_sentinel(server[1])), None)
+
+
 def is_redis(backend: str) -> bool:
-    """Tell whether a backend of ``CACHES`` keeps its values in Redis by a client that is isolated.
+    """Return whether a backend of ``CACHES`` keeps its values in an isolated Redis.
 
     Args:
         backend: path of its class, or of the function that makes it.
@@ -60,6 +73,7 @@ def mistakes() -> list[conf.Mistake]:
         *_wrong_addresses(table.allow_addresses),
         *_two_servers(table),
         *_wrong_aliases(table.shared_aliases),
+        *_unlisted(table.settings),
     ]
 
 
@@ -83,9 +97,16 @@ def pointed_at(server: str) -> Iterator[None]:
 def _in_caches() -> Iterator[tuple[str, str]]:
     caches: Mapping[str, Mapping[str, Any]] = settings.CACHES
     for alias, cache in caches.items():
-        if is_redis(cache["BACKEND"]) and "SENTINELS" not in cache.get("OPTIONS", {}):
-            for url in _locations(cache):
-                yield shared.label_of(alias), _with_login(url, cache.get("OPTIONS", {}))
+        if not is_redis(cache["BACKEND"]):
+            continue
+        options = cache.get("OPTIONS", {})
+        if sentinels := options.get("SENTINELS"):
+            number = next(map(addresses.database, _locations(cache)), None)
+            for host, port in sentinels:
+                yield shared.label_of(alias), addresses.of_sentinel(host, port, number)
+            continue
+        for url in _locations(cache):
+            yield shared.label_of(alias), _with_login(url, options)
 
 
 def _locations(cache: Mapping[str, Any]) -> list[str]:
@@ -106,7 +127,7 @@ def _with_login(url: str, options: Mapping[str, Any]) -> str:
 def _in_named_settings() -> Iterator[tuple[str, str]]:
     for name in conf.get().redis.settings:
         for url in addresses.found_in(getattr(settings, name, None)):
-            yield name, str(addresses.parse(url))
+            yield name, url if addresses.is_sentinel(url) else str(addresses.parse(url))
 
 
 @contextlib.contextmanager
@@ -126,6 +147,7 @@ def _assign(name: str, value: Any, *, enter: bool) -> None:
 
 @contextlib.contextmanager
 def _variable_pointed(name: str, server: str) -> Iterator[None]:
+    """Let an environment variable name the tests' server within a block."""
     original = os.environ[name]
     os.environ[name] = _pointed(name, original, server)
     try:
@@ -145,7 +167,7 @@ def _pointed(name: str, value: Any, server: str) -> Any:
     def change(url: str, named_by: Any) -> Any:
         if not isinstance(named_by, str):
             return _relocated(named_by, target)
-        celery = url.startswith("redis+socket") or bool(_CELERY.search(name))
+        celery = url.startswith(_OF_CELERY) or bool(_CELERY.search(name))
         return addresses.with_database(target, addresses.database(url), celery=celery)
 
     return addresses.changed(value, change)
@@ -156,6 +178,36 @@ def _relocated(named_by: Any, target: urls.ServerURL) -> Any:
         return named_by if target.socket else type(named_by)((target.host, target.port))
     values = {"host": target.host, "port": target.port, "unix_socket_path": target.socket}
     return {key: values.get(str(key).lower()) or item for key, item in named_by.items()}
+
+
+def _unlisted(listed: tuple[str, ...]) -> Iterator[conf.Mistake]:
+    """Yield one warning that names all settings with addresses of Redis that nobody has listed."""
+    found = [name for name in _names_of_settings() if name not in listed and _names_redis(name)]
+    if found:
+        line = ", ".join(f'"{name}"' for name in (*listed, *found))
+        yield conf.Mistake(
+            _UNLISTED,
+            f"The settings {', '.join(found)} name Redis servers, to which tests with --integration"
+            " may not connect.",
+            f'To send their connections to the tests\' Redis: ITKIT = {{"REDIS": {{"SETTINGS":'
+            f" [{line}]}}}}",
+            "W",
+        )
+
+
+def _names_of_settings() -> list[str]:
+    return [name for name in dir(settings) if name.isupper() and name not in _NOT_OURS]
+
+
+def _names_redis(name: str) -> bool:
+    """Return whether a setting names a server that is one of Redis, and not of something else."""
+    with warnings.catch_warnings(), contextlib.suppress(ImproperlyConfigured):
+        warnings.simplefilter("ignore")  # deprecated settings are read with all others
+        value = getattr(settings, name)
+        found = addresses.found_in(value)
+        # A host with a port may be one of anything.
+        return bool(found) and bool(_OF_REDIS.search(name) or _OF_REDIS.search(repr(value)))
+    return False
 
 
 def _wrong_names(names: tuple[str, ...]) -> Iterator[conf.Mistake]:
@@ -206,7 +258,7 @@ def _wrong_aliases(aliases: tuple[str, ...]) -> Iterator[conf.Mistake]:
     try:
         servers = project_servers() if aliases else []
     except ConfigurationError:
-        return  # told where the run starts
+        return  # reported when the run starts
     for mistake in shared.mistakes(servers):
         yield conf.Mistake(
             _NUMBER,

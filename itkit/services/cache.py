@@ -14,7 +14,7 @@ from typing import Final
 import platformdirs
 from filelock import FileLock, Timeout
 
-from itkit.services.errors import SearchEndedError
+from itkit.services.errors import SearchEndedError, SearchError
 from itkit.services.supervisor import Supervisor
 
 ENTRY: Final = "itkit-entry-"
@@ -23,6 +23,7 @@ ENTRY: Final = "itkit-entry-"
 _SYSTEM_CACHE: Final = Path("/var/cache/itkit")
 _KEPT: Final = 30 * 24 * 3600.0
 _PARTIAL: Final = ".partial"
+_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Entry:
 
     Attributes:
         path: its directory.
-        size: of its files, in bytes.
+        size: the size of its files, in bytes.
         is_used: whether a run builds it now, or runs a program of it.
     """
 
@@ -41,14 +42,26 @@ class Entry:
 
 
 class Cache:
-    """Directories that are built under a temporary name and then renamed, so never seen half."""
+    """Directories that are built under a temporary name and then renamed, so never seen half.
+
+    Attributes:
+        is_full: whether something was built for this run alone, as there was no room for it.
+        directory: the directory of the cache.
+    """
 
     def __init__(self, directory: Path, supervisor: Supervisor) -> None:
-        self._directory = directory
+        self.directory = directory
+        self.is_full = False
         self._supervisor = supervisor
 
     def entry(
-        self, name: str, build: Callable[[Path], None], *, owner: int, deadline: float
+        self,
+        name: str,
+        build: Callable[[Path], None],
+        *,
+        owner: int,
+        deadline: float,
+        is_needed: bool = True,
     ) -> Path:
         """Return a directory of the cache, which ``build`` has made at the path it is given.
 
@@ -57,38 +70,56 @@ class Cache:
             build: Makes the directory. At most one process of this machine does so at a time.
             owner: The id of the user to whom the directory must belong.
             deadline: On the clock of ``time.monotonic``.
+            is_needed: Whether this run cannot do without it, though the cache be full.
+
+        Returns:
+            Its path; one in the directory of the run, which ends with it, where the cache is full.
 
         Raises:
             SourceUnusableError: the building failed.
             SearchEndedError: another process was still building at the deadline.
         """
-        path = self._directory / f"{ENTRY}{name}"
-        if not _is_owned(path, owner):
-            with self._locked(path, deadline):
-                if not _is_owned(path, owner):  # nobody else was faster
-                    self._build(path, build)
-        with suppress(OSError):  # another run may just have discarded it
-            os.utime(path)  # it is in use
+        path = self.directory / f"{ENTRY}{name}"
+        try:
+            if not _is_owned(path, owner):
+                with self._locked(path, deadline):
+                    if not _is_owned(path, owner):  # nobody else was faster
+                        self._build(path, build)
+        except (SearchError, OSError) as error:
+            if not is_needed or not any(symptom in str(error) for symptom in _FULL):
+                raise
+            self.is_full = True
+            path = self._supervisor.directory / path.name
+            if not path.exists():
+                build(path)
+        self.use(path)
         return path
 
-    def find(self, name: str, *, owner: int) -> Path | None:
-        """Return a directory of the cache if it is there and belongs to the owner."""
-        path = self._directory / f"{ENTRY}{name}"
-        if not _is_owned(path, owner):
-            return None
-        with suppress(OSError):
-            os.utime(path)  # it is in use
-        return path
+    def found(self, prefix: str, *, owner: int) -> list[Path]:
+        """Return the entries whose names begin so, if they belong to the owner; the latest first.
+
+        Args:
+            prefix: the prefix of the names.
+            owner: The id of the user to whom the directories must belong.
+        """
+        paths = self.directory.glob(f"{ENTRY}{prefix}*/")
+        whole = (path for path in paths if path.suffix != _PARTIAL and _is_owned(path, owner))
+        return sorted(whole, key=_last_use, reverse=True)
+
+    def use(self, path: Path) -> None:
+        """Note that an entry is in use, so that it stays."""
+        with suppress(OSError):  # another run may just have discarded it
+            os.utime(path)
 
     def trim(self, prefix: str, keep: int) -> None:
         """Remove all entries whose names begin so, but for those that were used last."""
-        found = sorted(self._directory.glob(f"{ENTRY}{prefix}*/"), key=_last_use, reverse=True)
+        found = sorted(self.directory.glob(f"{ENTRY}{prefix}*/"), key=_last_use, reverse=True)
         for path in found[keep:]:
             shutil.rmtree(path, ignore_errors=True)
 
     def discard(self, name: str, deadline: float) -> None:
         """Remove an entry that turned out to be of no use."""
-        path = self._directory / f"{ENTRY}{name}"
+        path = self.directory / f"{ENTRY}{name}"
         with self._locked(path, deadline):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -96,13 +127,17 @@ class Cache:
         self._remove_leftovers(path.name)
         partial = path.with_name(f"{path.name}.{self._supervisor.directory.name}{_PARTIAL}")
         self._supervisor.add_scratch(partial)
-        build(partial)
+        try:
+            build(partial)
+        except (SearchError, OSError):
+            shutil.rmtree(partial, ignore_errors=True)  # the room may be needed
+            raise
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
 
     def _remove_leftovers(self, name: str) -> None:
         """Remove half-built ones, which only a killed guard leaves, and what is long out of use."""
-        for path in self._directory.glob(f"{ENTRY}*/"):
+        for path in self.directory.glob(f"{ENTRY}*/"):
             half = path.name.startswith(f"{name}.") and path.suffix == _PARTIAL
             if half or _is_old(path):
                 shutil.rmtree(path, ignore_errors=True)
@@ -147,9 +182,9 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
 
 def folder(directory: str | None, name: str) -> Path | None:
     """Return an entry of the cache that is filled bit by bit; None where nothing can be kept."""
-    for place in _candidates() if directory is None else [Path(directory).absolute()]:
-        if _make_private(place):
-            path = place / f"{ENTRY}{name}"
+    for root in _candidates() if directory is None else [Path(directory).absolute()]:
+        if _make_private(root):
+            path = root / f"{ENTRY}{name}"
             with suppress(OSError):
                 path.mkdir(mode=0o700, exist_ok=True)
                 os.utime(path)  # it is in use
@@ -159,8 +194,8 @@ def folder(directory: str | None, name: str) -> Path | None:
 
 def cached(directory: str | None) -> list[Entry]:
     """Return the entries of the cache in the directory given, or in the user's."""
-    places = _candidates() if directory is None else [Path(directory).absolute()]
-    found = (path for place in places if _is_private(place) for path in place.glob(f"{ENTRY}*/"))
+    roots = _candidates() if directory is None else [Path(directory).absolute()]
+    found = (path for root in roots if _is_private(root) for path in root.glob(f"{ENTRY}*/"))
     return [
         Entry(path, _size(path), _is_locked(path) or _is_executed(path))
         for path in sorted(found)
@@ -172,7 +207,7 @@ def remove(entry: Path) -> bool:
     """Remove an entry of the cache; False while a run builds it or runs a program of it.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: the entry cannot be removed.
     """
     lock = FileLock(_lock_of(entry))
     try:
@@ -207,13 +242,13 @@ def _is_locked(entry: Path) -> bool:
 
 
 def _is_executed(entry: Path) -> bool:
-    """Whether a server runs from an entry; only Linux tells, and only of what we may look at."""
+    """Return whether a server runs from an entry; only Linux shows that, and only to us."""
     programs = []
     for program in Path("/proc").glob("[0-9]*/exe"):
         with suppress(OSError):  # it has just ended, or is another user's
             programs.append(program.readlink())
-    place = entry.resolve()
-    return any(program.is_relative_to(place) for program in programs)
+    root = entry.resolve()
+    return any(program.is_relative_to(root) for program in programs)
 
 
 def _size(entry: Path) -> int:
@@ -244,7 +279,7 @@ def _make_private(path: Path) -> bool:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether a directory is there and ours alone to write."""
+    """Return whether a directory is there and ours alone to write."""
     try:
         status = path.lstat()
     except OSError:

@@ -43,7 +43,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _STARTED = "started"
 
 
-class Guard:
+class ServerGuard:
     """One run directory, the programs that work in it, and their end."""
 
     def __init__(self, parent: int, directory: Path) -> None:
@@ -118,7 +118,7 @@ class Guard:
         return [pid for pid, program in self._programs.items() if program.poll() is None]
 
     def _have_ended(self, pids: list[int]) -> bool:
-        """Whether the programs and all that they have started have ended."""
+        """Return whether the programs and all that they have started have ended."""
         return not {*pids} & {*self._running()} and not any(map(_has_orphan_of, pids))
 
 
@@ -282,7 +282,7 @@ def _kill_group(leader: int) -> None:
 
 
 def _has_orphan_of(leader: int) -> bool:
-    """Whether a process of the group, whose leader has ended, is ours to wait for."""
+    """Return whether a process of the group, whose leader has ended, is ours to wait for."""
     try:
         os.waitpid(-leader, os.WNOHANG)
     except ChildProcessError:
@@ -322,7 +322,7 @@ def main(parent: int, roots: list[Path]) -> None:
     except OSError as error:
         _answer({"error": str(error)})
         return
-    guard = Guard(parent, directory)
+    guard = ServerGuard(parent, directory)
     with suppress(BrokenPipeError):  # the test process has gone while it was being answered
         try:
             guard.serve()

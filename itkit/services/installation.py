@@ -1,7 +1,10 @@
 """An installed Postgres that its user can run, if need be as a copy."""
 
 import errno
+import os
 import re
+import shutil
+import sys
 from dataclasses import dataclass
 from hashlib import blake2s
 from pathlib import Path
@@ -9,8 +12,7 @@ from typing import Final
 
 from itkit.services.binaries import version
 from itkit.services.errors import SourceUnusableError
-from itkit.services.run import Run
-from itkit.services.tree import copy_tree
+from itkit.services.run import ServerRun
 from itkit.services.user import ServerUser, current_user
 
 _OLDEST: Final = 14
@@ -44,11 +46,11 @@ class Installation:
         return fingerprint(self.directory)
 
 
-def usable_installation(directory: Path, user: ServerUser, run: Run) -> Installation:
+def usable_installation(directory: Path, user: ServerUser, run: ServerRun) -> Installation:
     """Return an installation that the user can run: the one given, or a copy of it.
 
     Raises:
-        SourceUnusableError: it does not run here, or is too old.
+        SourceUnusableError: the installation does not run here, or is too old.
         SearchEndedError: the cache for a copy cannot be used, or the deadline has passed.
     """
     try:
@@ -73,7 +75,7 @@ def usable_installation(directory: Path, user: ServerUser, run: Run) -> Installa
 
 
 def fingerprint(directory: Path) -> str:
-    """Return what tells the Postgres in a directory from another, or from its replacement."""
+    """Return an id of the Postgres in a directory, which its replacement does not have."""
     binary = (directory / "postgres").stat()
     decisive = (str(directory), binary.st_mtime_ns, binary.st_size)
     return blake2s(repr(decisive).encode(), digest_size=8).hexdigest()
@@ -96,7 +98,7 @@ def _major(version: str) -> int:
     return int(digits[0]) if digits else 0
 
 
-def _copy(directory: Path, run: Run) -> Path:
+def _copy(directory: Path, run: ServerRun) -> Path:
     """Copy an installation out of a directory that is closed to others, such as root's home."""
     home = directory.parent
     entry = run.cache().entry(
@@ -108,7 +110,7 @@ def _copy(directory: Path, run: Run) -> Path:
     return entry / home.parent.name / home.name / directory.name
 
 
-def _fill(target: Path, directory: Path, run: Run) -> None:
+def _fill(target: Path, directory: Path, run: ServerRun) -> None:
     # The programs find their libraries relative to themselves, so the layout is kept.
     home = directory.parent
     package = home.parent
@@ -123,3 +125,34 @@ def _fill(target: Path, directory: Path, run: Run) -> None:
     run.supervisor.run_to_end(
         "chmod", ["chmod", "-R", "a+rX", target], current_user(), run.deadline
     )
+
+
+def copy_tree(source: Path, target: Path, run: ServerRun) -> None:
+    """Copy a directory with its owners, by ``cp`` where it can: it is several times as fast.
+
+    Raises:
+        SourceUnusableError: the directory cannot be copied.
+        SearchEndedError: the directory was not copied before the deadline.
+    """
+    clone = "-c" if sys.platform == "darwin" else "--reflink=auto"
+    copy: list[str | Path] = ["cp", "-a", clone, source, target]
+    try:
+        run.supervisor.run_to_end("cp", copy, current_user(), run.deadline)
+    except SourceUnusableError:  # no cp, or one that does not know these flags
+        _copy_tree_slowly(source, target)
+
+
+def _copy_tree_slowly(source: Path, target: Path) -> None:
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target, symlinks=True)
+        if os.geteuid() == 0:
+            _copy_owners(source, target)
+    except OSError as error:
+        raise SourceUnusableError(f"{source} cannot be copied to {target}: {error}") from error
+
+
+def _copy_owners(source: Path, target: Path) -> None:
+    for path in (target, *target.rglob("*")):
+        original = (source / path.relative_to(target)).lstat()
+        os.lchown(path, original.st_uid, original.st_gid)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["postgres", "redis"]
-Place = tuple[str, str]
+LabelledUrl = tuple[str, str]
 """Where a URL was given, for people, and the URL."""
 
 
@@ -25,8 +25,8 @@ class Need:
     """
 
     kind: Kind
-    given: Place | None = field(default=None, repr=False)  # may hold a password
-    project: Place | None = field(default=None, repr=False)
+    given: LabelledUrl | None = field(default=None, repr=False)  # may hold a password
+    project: LabelledUrl | None = field(default=None, repr=False)
     allow_remote: bool = False
     binary: str | None = None
     probe: Callable[[str, float], str]

@@ -9,15 +9,15 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Final
 
+from itkit.core.names import READS_FILE
+from itkit.core.urls import ServerURL
 from itkit.exceptions import ServiceUnavailableError
+from itkit.services.cache import ENTRY
 from itkit.services.errors import ProgramFailedError, SearchError, SourceUnusableError
-from itkit.services.installation import usable_installation
-from itkit.services.run import Launched, Run, State
-from itkit.services.socket_path import require_fit
-from itkit.services.supervisor import Program
-from itkit.services.tree import copy_tree
+from itkit.services.installation import copy_tree, usable_installation
+from itkit.services.run import Launched, ServerRun, ServerState
+from itkit.services.supervisor import ServerProgram, require_fit
 from itkit.services.user import unprivileged_user
-from itkit.urls import ServerURL
 
 SUPERUSER: Final = "postgres"
 SETTINGS: Final[Mapping[str, str]] = {
@@ -28,6 +28,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
+    "wal_buffers": "4MB",  # by default no more than a segment of the log
     "checkpoint_timeout": "1h",
     # A schema per worker means thousands of tables, and dropping one locks all of its tables.
     "max_locks_per_transaction": "1024",
@@ -61,7 +62,7 @@ _ADVICE: Final = {
 }
 
 
-def launch(directory: Path, run: Run) -> Launched:
+def launch(directory: Path, run: ServerRun) -> Launched:
     """Start a server.
 
     Args:
@@ -69,8 +70,8 @@ def launch(directory: Path, run: Run) -> Launched:
         run: Whose guard starts it.
 
     Raises:
-        SourceUnusableError: it does not run here, or is too old.
-        SearchEndedError: it was not ready before the deadline, or the cache cannot be used.
+        SourceUnusableError: the server does not run here, or is too old.
+        SearchEndedError: the server was not ready before the deadline, or the cache cannot be used.
     """
     server = _PostgresServer(directory, run)
     try:
@@ -81,7 +82,7 @@ def launch(directory: Path, run: Run) -> Launched:
 
 
 class _PostgresServer:
-    def __init__(self, directory: Path, run: Run) -> None:
+    def __init__(self, directory: Path, run: ServerRun) -> None:
         self._run = run
         self._user = unprivileged_user()
         self._home = run.supervisor.directory
@@ -89,8 +90,10 @@ class _PostgresServer:
         self._sockets = self._home / "s"
         self._snapshot = self._home / "saved"
         self._installation = usable_installation(directory, self._user, run)
-        self._state_name = f"{_STATE}{self._template_name()}-{run.options.state}"
+        self._states = f"{_STATE}{self._template_name()}-{run.options.state}-"
+        self._state_name = ""
         self._is_saved = False
+        self._is_initialised = False
 
     def start(self) -> Launched:
         require_fit(self._sockets / ".s.PGSQL.5432")
@@ -104,9 +107,9 @@ class _PostgresServer:
         return Launched(
             url=str(url),
             product=f"Postgres {self._installation.version}",
-            place=str(self._sockets),
+            address=str(self._sockets),
             program=program,
-            state=State(self._is_saved, self._data, self._snapshot, self._save),
+            state=ServerState(self._is_saved, self._data, self._snapshot, self._save),
         )
 
     def _clear(self) -> None:
@@ -133,31 +136,45 @@ class _PostgresServer:
         if self._run.options.state is None:
             return False
         cache = self._run.cache()
+        found = cache.found(self._states, owner=self._user.uid)
+        saved = next((path for path in found if self._fits(path)), None)
+        if saved is None:
+            return False
+        self._state_name = saved.name.removeprefix(ENTRY)
         if self._run.options.rebuild:
             cache.discard(self._state_name, self._run.deadline)
-        saved = cache.find(self._state_name, owner=self._user.uid)
-        if saved is not None:
-            copy_tree(saved, self._data, self._run)
-        self._is_saved = saved is not None
-        return self._is_saved
+            return False
+        cache.use(saved)
+        copy_tree(saved, self._data, self._run)
+        self._is_saved = True
+        return True
+
+    def _fits(self, saved: Path) -> bool:
+        try:
+            reads = (saved / READS_FILE).read_text()
+        except OSError:  # it is being removed
+            return False
+        return self._run.options.fits(reads)
 
     def _save(self) -> None:
         """Leave the copy of the cluster, if one was taken, for runs that ask for the same state.
 
         Raises:
-            ServiceUnavailableError: it cannot be saved; the message says why.
+            ServiceUnavailableError: the copy cannot be saved; the message says why.
         """
         if not self._snapshot.exists():
             return
         self._run.renew_deadline()
         try:
+            reads = (self._snapshot / READS_FILE).read_bytes()
             self._recover(self._snapshot)
             cache = self._run.cache()
             cache.entry(
-                self._state_name,
+                f"{self._states}{blake2s(reads, digest_size=6).hexdigest()}",
                 lambda path: copy_tree(self._snapshot, path, self._run),
                 owner=self._user.uid,
                 deadline=self._run.deadline,
+                is_needed=False,
             )
             cache.trim(_STATE, _KEPT_STATES)
         except (SearchError, OSError) as error:
@@ -188,13 +205,15 @@ class _PostgresServer:
 
     def _build_template(self, path: Path) -> None:
         """Initialise our own cluster, and leave a copy of it for the next run."""
-        self._make_directory(self._data)
-        self._run.supervisor.run_to_end(
-            "initdb",
-            [self._installation.initdb, "-D", self._data, *self._initdb_flags()],
-            self._user,
-            self._run.deadline,
-        )
+        if not self._is_initialised:
+            self._make_directory(self._data)
+            self._run.supervisor.run_to_end(
+                "initdb",
+                [self._installation.initdb, "-D", self._data, *self._initdb_flags()],
+                self._user,
+                self._run.deadline,
+            )
+            self._is_initialised = True
         copy_tree(self._data, path, self._run)
 
     def _initdb_flags(self) -> tuple[str, ...]:
@@ -206,9 +225,11 @@ class _PostgresServer:
         if self._installation.major >= _INITDB_SETTINGS:
             settings = ("-c", "dynamic_shared_memory_type=mmap")  # a killed initdb would leave it
         access = ("--auth-local=trust", "--auth-host=reject", f"--username={SUPERUSER}")
-        return (*access, "--encoding=UTF8", *locale, *settings, "--no-sync", "--no-instructions")
+        # Each run copies the log of a cluster, of which two segments of 16 MB would be half.
+        quick = ("--wal-segsize=1", "--no-sync", "--no-instructions")
+        return (*access, "--encoding=UTF8", *locale, *settings, *quick)
 
-    def _start_program(self) -> Program:
+    def _start_program(self) -> ServerProgram:
         settings = {**SETTINGS, "unix_socket_directories": f'"{self._sockets}"'}
         if self._run.options.state is not None and not self._is_saved:
             settings["wal_level"] = "replica"  # or it could not be copied while it runs

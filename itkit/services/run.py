@@ -3,13 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.cache import Cache, open_cache
-from itkit.services.supervisor import Program, Supervisor
+from itkit.services.supervisor import ServerProgram, Supervisor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class Options:
     Attributes:
         source: and the next three: the keys of the same names in ``ITKIT``.
         state: names what a Postgres cluster may begin with, if an earlier run has saved it.
+        fits: returns whether a cluster is the right one of several, given what was saved with it.
         rebuild: whether to begin without what was saved.
     """
 
@@ -27,11 +28,12 @@ class Options:
     cache_dir: str | None = None
     data_root: str | None = None
     state: str | None = None
+    fits: Callable[[str], bool] = bool
     rebuild: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServerState:
     """What a server that we started holds, which later runs may begin with.
 
     Attributes:
@@ -53,12 +55,12 @@ class Launched:
 
     url: str
     product: str
-    place: str
-    program: Program
-    state: State | None = None
+    address: str
+    program: ServerProgram
+    state: ServerState | None = None
 
 
-class Run:
+class ServerRun:
     """One start. The guard comes to life when the first server has to be started."""
 
     def __init__(self, options: Options) -> None:
@@ -67,6 +69,7 @@ class Run:
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._supervisor: Supervisor | None = None
+        self._cache: Cache | None = None
         self._is_stopped = False
 
     def renew_deadline(self) -> None:
@@ -78,7 +81,7 @@ class Run:
         """The guard of this run, started on first use.
 
         Raises:
-            ServiceUnavailableError: it has no place to work in, or the run was stopped.
+            ServiceUnavailableError: the guard has no directory to work in, or the run was stopped.
         """
         with self._lock:
             if self._is_stopped:
@@ -93,9 +96,22 @@ class Run:
         Raises:
             SearchEndedError: the directory that the options name cannot be used.
         """
-        return open_cache(self.options.cache_dir, self.supervisor)
+        supervisor = self.supervisor
+        with self._lock:
+            if self._cache is None:
+                self._cache = open_cache(self.options.cache_dir, supervisor)
+            return self._cache
 
-    def exit_code(self, program: Program) -> int | None:
+    @property
+    def notes(self) -> Iterator[str]:
+        """What the user should know of the start."""
+        if self._cache is not None and self._cache.is_full:
+            yield (
+                f"the cache in {self._cache.directory} is full, so nothing of this run is kept:"
+                " make room, or name another by ITKIT_CACHE_DIR"
+            )
+
+    def exit_code(self, program: ServerProgram) -> int | None:
         """Return how a server ended, or None while it runs."""
         return self.supervisor.exit_code(program)
 

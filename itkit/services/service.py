@@ -6,8 +6,8 @@ from pathlib import Path
 
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.need import Kind
-from itkit.services.run import Run, State
-from itkit.services.supervisor import Program, failure
+from itkit.services.run import ServerRun, ServerState
+from itkit.services.supervisor import ServerProgram, failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Service:
         url: How to connect to it; may hold a password.
         product: What it is, such as ``Postgres 18.6`` or ``Valkey 9.1.2``.
         source: ``embedded``, ``system``, or where its URL was given.
-        place: Where it listens, for people: a socket or ``host:port``.
+        address: Where it listens, for people: a socket or ``host:port``.
         milliseconds: How long it took to find or start it.
         started: Whether we started it; then it is thrown away.
         state: What of it may be saved before.
@@ -30,17 +30,17 @@ class Service:
     url: str = field(repr=False)  # may hold a password
     product: str
     source: str
-    place: str
+    address: str
     milliseconds: int
     started: bool
-    state: State | None = field(default=None, repr=False, compare=False)
+    state: ServerState | None = field(default=None, repr=False, compare=False)
     passed_over: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Services:
     """The servers of one run, until they are stopped."""
 
-    def __init__(self, services: Mapping[Service, Program | None], run: Run) -> None:
+    def __init__(self, services: Mapping[Service, ServerProgram | None], run: ServerRun) -> None:
         self._services = services
         self._run = run
 
@@ -57,11 +57,16 @@ class Services:
         """The Redis or Valkey, if one was needed."""
         return self._find("redis")
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the start."""
+        return tuple(self._run.notes)
+
     def directory(self) -> Path:
         """Return a directory of the run, which is removed at its end, whatever that is.
 
         Raises:
-            ServiceUnavailableError: there is no place for one.
+            ServiceUnavailableError: no file system has room for a directory.
         """
         return self._run.supervisor.directory
 
@@ -69,13 +74,13 @@ class Services:
         """Make sure that the servers which we started still run.
 
         Raises:
-            ServiceUnavailableError: one has died; the message has the end of its log.
+            ServiceUnavailableError: a server has died; the message has the end of its log.
         """
         for service, program in self._services.items():
             code = None if program is None else self._run.exit_code(program)
             if program is not None and code is not None:
                 raise ServiceUnavailableError(
-                    f"{service.product} ({service.source}) at {service.place} has died: "
+                    f"{service.product} ({service.source}) at {service.address} has died: "
                     f"{failure(program, code)}"
                 )
 

@@ -2,30 +2,28 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from itkit import urls
+from itkit.core import urls
+from itkit.core.text import first_line
 from itkit.exceptions import ConfigurationError, IsolationError, ServiceUnavailableError
 from itkit.services import binaries, postgres_server, valkey_server
-from itkit.services.errors import (
-    RefusedError,
-    SearchEndedError,
-    SearchError,
-    SourceUnusableError,
-)
-from itkit.services.need import Kind, Need, Place
-from itkit.services.run import Launched, Run
-from itkit.services.service import Service
-from itkit.services.supervisor import Program
+from itkit.services.errors import RefusedError, SearchEndedError, SearchError, SourceUnusableError
+from itkit.services.need import Kind, LabelledUrl, Need
+from itkit.services.refusals import refusal
+from itkit.services.run import Launched, Options, ServerRun
+from itkit.services.service import Service, Services
+from itkit.services.supervisor import ServerProgram
 
 _GIVEN_TIMEOUT: Final = 5.0
 _PROJECT_TIMEOUT: Final = 1.0
 _SOURCE_VARIABLE: Final = "ITKIT_SOURCE"
 
-Found = tuple[Service, Program | None]
+Found = tuple[Service, ServerProgram | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,7 @@ class _Recipe:
     embedded: Callable[[], Path]
     system: Callable[[], Sequence[Path]]
     binary: Callable[[Path], Path]
-    launch: Callable[[Path, Run], Launched]
+    launch: Callable[[Path, ServerRun], Launched]
     url_variable: str
     binary_variable: str
     example: str
@@ -69,20 +67,20 @@ _RECIPES: Final[Mapping[Kind, _Recipe]] = {
 }
 
 
-def find(need: Need, run: Run) -> Found:
+def find(need: Need, run: ServerRun) -> Found:
     """Find or start the server of one kind.
 
     Raises:
-        ServiceUnavailableError: there is none, with every source and why it was not used; or the
-            one that the user gave does not answer.
+        ServiceUnavailableError: no server was found, and the message has every source and why; or
+            the one that the user gave does not answer.
     """
-    return _Search(need, run).find()
+    return _SourceSearch(need, run).find()
 
 
-class _Search:
+class _SourceSearch:
     """The search for one server: tries source after source and keeps why each has failed."""
 
-    def __init__(self, need: Need, run: Run) -> None:
+    def __init__(self, need: Need, run: ServerRun) -> None:
         self._need = need
         self._run = run
         self._recipe = _RECIPES[need.kind]
@@ -96,7 +94,7 @@ class _Search:
             return self._start_given_binary(self._need.binary)
         return self._use_first_source()
 
-    def _use_given(self, given: Place) -> Found:
+    def _use_given(self, given: LabelledUrl) -> Found:
         try:
             return self._use_running(given, _GIVEN_TIMEOUT)
         except RefusedError as error:
@@ -151,7 +149,7 @@ class _Search:
         label, url = self._need.project
         server = self._parse(url)
         if not (server.is_local or self._need.allow_remote):
-            raise SourceUnusableError(
+            raise RefusedError(
                 f"{label} is on another machine, {server.address}, which is used only with "
                 f'ITKIT["{self._need.kind.upper()}"]["ALLOW_REMOTE"] = True'
             )
@@ -172,19 +170,25 @@ class _Search:
                 reasons.append(str(error))
         raise SourceUnusableError("; ".join(reasons))
 
-    def _use_running(self, place: Place, timeout: float) -> Found:
-        label, url = place
+    def _use_running(self, named: LabelledUrl, timeout: float) -> Found:
+        label, url = named
         server = self._parse(url)
         try:
             product = self._need.probe(url, timeout)
         except IsolationError as error:
-            reason = f"({server.address}) cannot be used: {_first_line(error)}"
+            reason = f"({server.address}) cannot be used: {_reason(error)}"
             raise RefusedError(reason, *str(error).splitlines()[1:]) from error
         except Exception as error:  # whatever the client raises, there is no answer
             # Our own error says no more than what is said here, and why is in its cause.
             cause = error.__cause__ if isinstance(error, ServiceUnavailableError) else None
+            refused = refusal(self._need.kind, str(cause or error), server)
+            if refused:
+                said = f"{refused[0]} ({_reason(cause or error)})"
+                raise RefusedError(
+                    f"({server.address}) cannot be used: {said}", *refused[1:]
+                ) from error
             raise SourceUnusableError(
-                f"({server.address}) does not answer: {_first_line(cause or error)}",
+                f"({server.address}) does not answer: {_reason(cause or error)}",
                 f"a {self._recipe.title} that answers at {server.address}",
             ) from error
         return self._service(url, product, label, server.address, started=False), None
@@ -195,19 +199,19 @@ class _Search:
         except OSError as error:
             raise SourceUnusableError(f"{binary} cannot be started: {error}") from error
         service = self._service(
-            launched.url, launched.product, source, launched.place, started=True
+            launched.url, launched.product, source, launched.address, started=True
         )
         return replace(service, state=launched.state), launched.program
 
     def _service(
-        self, url: str, product: str, source: str, place: str, *, started: bool
+        self, url: str, product: str, source: str, address: str, *, started: bool
     ) -> Service:
         return Service(
             kind=self._need.kind,
             url=url,
             product=product,
             source=source,
-            place=place,
+            address=address,
             milliseconds=round((time.perf_counter() - self._begin) * 1000),
             started=started,
             passed_over=tuple(
@@ -219,7 +223,7 @@ class _Search:
         try:
             return urls.parse(url, self._recipe.schemes)
         except ConfigurationError as error:
-            reason = f"has a URL that cannot be used: {_first_line(error)}"
+            reason = f"has a URL that cannot be used: {_reason(error)}"
             raise SourceUnusableError(reason) from error
 
     def _nothing_found(self) -> str:
@@ -244,7 +248,41 @@ def _left_out(allowed: str) -> SourceUnusableError:
     return SourceUnusableError(f"left out by {choice}", f"{undo}, so that all sources are tried")
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return what is worth reading of a client's words, as a part of a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return urls.redact(lines[0].strip().rstrip("."))
+    return urls.redact(first_line(error).rstrip("."))
+
+
+_KINDS: Final = 2
+
+
+def start(needs: Iterable[Need], options: Options) -> Services:
+    """Find or start all servers that are needed, at the same time.
+
+    Args:
+        needs: One of each kind at most. An iterator goes on while the first server starts.
+        options: For all of them.
+
+    What was started runs until :meth:`Services.stop`, or until this process is gone.
+
+    Raises:
+        ServiceUnavailableError: a server can neither be found nor started. The message has every
+            source and why it was not used. Nothing that was started is left.
+    """
+    run = ServerRun(options)
+    with ThreadPoolExecutor(max_workers=_KINDS) as pool:
+        try:
+            futures = [pool.submit(find, need, run) for need in needs]
+            wait(futures)
+            return Services(dict(_results(futures)), run)
+        except BaseException:
+            run.stop()  # before the pool waits for its threads: it ends whatever they wait for
+            raise
+
+
+def _results(futures: Sequence[Future[Found]]) -> list[Found]:
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    unavailable = [error for error in errors if isinstance(error, ServiceUnavailableError)]
+    if len(unavailable) > 1:
+        raise ServiceUnavailableError("\n\n".join(dict.fromkeys(map(str, unavailable))))
+    return [future.result() for future in futures]

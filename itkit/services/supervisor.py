@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from itkit.core.processes import is_there
+from itkit.core.urls import redact
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.errors import ProgramFailedError, SearchEndedError, SourceUnusableError
 from itkit.services.user import ServerUser
-from itkit.urls import redact
+
+_LONGEST = 103 if sys.platform == "darwin" else 107
 
 _GUARD: Final = Path(__file__).with_name("guard.py")
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - only a candidate; the guard makes a private directory in it
@@ -42,7 +45,7 @@ def environment() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ServerProgram:
     """A program that the guard runs."""
 
     name: str
@@ -89,7 +92,7 @@ class Supervisor:
         argv: Sequence[str | Path],
         user: ServerUser,
         stop_signal: signal.Signals = signal.SIGKILL,
-    ) -> Program:
+    ) -> ServerProgram:
         """Start a program whose output goes to a log in the run directory.
 
         Args:
@@ -99,7 +102,7 @@ class Supervisor:
             stop_signal: Ends it at the end of the run, or when the guard dies.
 
         Raises:
-            SourceUnusableError: it cannot be started.
+            SourceUnusableError: the program cannot be started.
         """
         log = self.directory / f"{name}.log"
         identity = {
@@ -110,7 +113,7 @@ class Supervisor:
         answer = self._ask({"do": "run", "program": program | identity})
         if "error" in answer:
             raise SourceUnusableError(f"{name} cannot be started: {answer['error']}")
-        return Program(name, answer["pid"], log)
+        return ServerProgram(name, answer["pid"], log)
 
     def run_to_end(
         self, name: str, argv: Sequence[str | Path], user: ServerUser, deadline: float
@@ -118,9 +121,9 @@ class Supervisor:
         """Run a program until it ends.
 
         Raises:
-            ProgramFailedError: it failed.
-            SourceUnusableError: it cannot be started.
-            SearchEndedError: it did not end before the deadline, and was ended.
+            ProgramFailedError: the program failed.
+            SourceUnusableError: the program cannot be started.
+            SearchEndedError: the program did not end before the deadline, and was ended.
         """
         program = self.run(name, argv, user)
         try:
@@ -134,12 +137,12 @@ class Supervisor:
             raise ProgramFailedError(failure(program, code))
 
     def wait_until_ready(
-        self, program: Program, is_ready: Callable[[], bool], deadline: float
+        self, program: ServerProgram, is_ready: Callable[[], bool], deadline: float
     ) -> None:
         """Wait until a server can be used.
 
         Raises:
-            ProgramFailedError: it has ended.
+            ProgramFailedError: the server has ended.
             SearchEndedError: the deadline has passed.
         """
         while not is_ready():
@@ -148,7 +151,7 @@ class Supervisor:
                 raise ProgramFailedError(failure(program, code))
             self.pause(deadline, program)
 
-    def exit_code(self, program: Program) -> int | None:
+    def exit_code(self, program: ServerProgram) -> int | None:
         """Return how a program ended, or None while it runs.
 
         A forked process has no part in the conversation with the guard; it sees only whether the
@@ -157,15 +160,9 @@ class Supervisor:
         if os.getpid() == self._owner:
             code: int | None = self._ask({"do": "poll", "pid": program.pid})["code"]
             return code
-        try:
-            os.kill(program.pid, 0)
-        except ProcessLookupError:
-            return -signal.SIGKILL
-        except PermissionError:
-            return None
-        return None
+        return None if is_there(program.pid) else -signal.SIGKILL
 
-    def pause(self, deadline: float, program: Program | None = None) -> None:
+    def pause(self, deadline: float, program: ServerProgram | None = None) -> None:
         """Sleep a moment.
 
         Raises:
@@ -218,7 +215,7 @@ class Supervisor:
         pipe = self._process.stdin
         if pipe is None or pipe.closed:
             return
-        with suppress(BrokenPipeError):  # the guard is gone, which the missing answer tells
+        with suppress(BrokenPipeError):  # the guard is gone, as the missing answer shows
             # Not by the pipe's own buffer, which would try again when it is closed.
             os.write(pipe.fileno(), json.dumps(request).encode() + b"\n")
 
@@ -251,6 +248,21 @@ def outcome(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def failure(program: Program, code: int) -> str:
+def failure(program: ServerProgram, code: int) -> str:
     """Say how a program failed, with the end of its log, which the run directory takes with it."""
     return f"{program.name} ended with {outcome(code)}; its log ends with:\n{program.last_lines}"
+
+
+def require_fit(path: Path) -> Path:
+    """Return the path, if the system can bind a socket to it.
+
+    Raises:
+        SourceUnusableError: the path is too long.
+    """
+    length = len(os.fsencode(path))
+    if length > _LONGEST:
+        raise SourceUnusableError(
+            f"the path of its socket, {path}, has {length} bytes and the system allows {_LONGEST}; "
+            "name a shorter directory in ITKIT_DATA_ROOT"
+        )
+    return path

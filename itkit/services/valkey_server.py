@@ -5,29 +5,29 @@ import signal
 import socket
 from pathlib import Path
 
+from itkit.core.urls import ServerURL
 from itkit.services.binaries import version
 from itkit.services.errors import SourceUnusableError
-from itkit.services.run import Launched, Run
-from itkit.services.socket_path import require_fit
+from itkit.services.run import Launched, ServerRun
+from itkit.services.supervisor import require_fit
 from itkit.services.user import current_user
-from itkit.urls import ServerURL
 
 _OLDEST = (6, 2)
 
 
-def launch(binary: Path, run: Run) -> Launched:
+def launch(binary: Path, run: ServerRun) -> Launched:
     """Start a server.
 
     Raises:
-        SourceUnusableError: it does not run here, or is too old.
-        SearchEndedError: it was not ready before the deadline.
+        SourceUnusableError: the server does not run here, or is too old.
+        SearchEndedError: the server was not ready before the deadline.
     """
     product = _product(binary)
     path = require_fit(run.supervisor.directory / "redis.sock")
     program = run.supervisor.run("Redis", _arguments(binary, path), current_user(), signal.SIGTERM)
     run.supervisor.wait_until_ready(program, lambda: _answers(path), run.deadline)
     url = ServerURL("unix", "", None, "", "", "", {"db": "0"}, socket=str(path))
-    return Launched(url=str(url), product=product, place=str(path), program=program)
+    return Launched(url=str(url), product=product, address=str(path), program=program)
 
 
 def _product(binary: Path) -> str:

@@ -5,7 +5,7 @@ import os
 import pytest
 from django.conf import settings
 
-from itkit.redis import Isolation
+from itkit.redis import PrefixIsolation
 
 # What a suite does to a server of its own, and could not be run without.
 ALLOWED = ["SCRIPT", "CONFIG", "SLOWLOG", "ACL", "CLIENT", "FUNCTION", "LATENCY"]
@@ -17,7 +17,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
         settings.configure()
     settings.ITKIT = {"REDIS": {"ALLOW_COMMANDS": ALLOWED}}
-    isolation = Isolation(
+    isolation = PrefixIsolation(
         server=os.environ["SUITE_SERVER"],
         run="0123abcd",
         worker="w1",

@@ -18,11 +18,11 @@ class GatewayError(Exception):
 
 
 class PaymentError(GatewayError):
-    """A payment failed, and no money moved."""
+    """A payment failed; whether money has moved is known only of a declined card."""
 
 
 class CardDeclinedError(PaymentError):
-    """The card's bank refused."""
+    """The card's bank refused, and no money moved."""
 
 
 class SMTPError(GatewayError):

@@ -20,14 +20,19 @@ class JSONClient:
     error: type[GatewayError]
     timeout: float = 10.0
 
-    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: Mapping[str, Any], *, once: str = "") -> dict[str, Any]:
         """Post a body and return the answer.
+
+        Args:
+            path: below the service's own.
+            body: as JSON.
+            once: a key; what is posted twice with the same key is done once.
 
         Raises:
             GatewayError: as ``error`` says; no answer, an HTTP error, or no JSON.
         """
         try:
-            with urlopen(self._request(path, body), timeout=self.timeout) as response:
+            with urlopen(self._request(path, body, once), timeout=self.timeout) as response:
                 answer: dict[str, Any] = json.load(response)
         except HTTPError as refusal:
             with refusal:
@@ -37,6 +42,8 @@ class JSONClient:
             raise self.error(f"{path}: {failure}") from failure
         return answer
 
-    def _request(self, path: str, body: Mapping[str, Any]) -> Request:
+    def _request(self, path: str, body: Mapping[str, Any], once: str) -> Request:
         headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        if once:
+            headers["Idempotency-Key"] = once
         return Request(f"{self.base_url}/{path}", json.dumps(body).encode(), headers)

@@ -1,21 +1,26 @@
 """Orders: from what was bought to what has arrived."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from typing import NotRequired, TypedDict
 
-from django.db import transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from example_project.shop import gateways
 from example_project.shop.exceptions import OrderProcessingError, ProductNotFoundError
-from example_project.shop.gateways.exceptions import PaymentError
+from example_project.shop.gateways.exceptions import CardDeclinedError, PaymentError
 from example_project.shop.models import Order, OrderLine, Payment, Product, Shipment
 from example_project.shop.services import notifications
 from example_project.shop.services.pricing import PriceCalculator
 
 Status = Order.Status
+_OPEN = (Status.PENDING, Status.PAYMENT_FAILED, Status.PAYING)  # paying: a claim to go on with
+_LOCK = "hashtextextended(%s, 'shop_order'::regclass::oid::bigint)"
+"""The number of an order's lock. The table's own number is in it, as another schema of the same
+database may have an order with the same id."""
 
 
 class Item(TypedDict):
@@ -57,21 +62,28 @@ def process_payment(order_id: int, token: str = "") -> Payment:
     """Charge the card of the token, or the one given at checkout, for a whole order.
 
     The order is claimed before and settled after the charge, each in its own transaction, so
-    that no row stays locked while the payment service thinks. A failed payment keeps the order
-    and its reserved items for another attempt.
+    that no row stays locked while the payment service thinks. A declined card keeps the order
+    and its reserved items for another attempt. Where anything else fails, or this process dies, the
+    same call goes on where it was left: it charges with the same key, so that the card is
+    charged once.
 
     Raises:
         OrderProcessingError: the payment failed, or the order is not open for payment.
     """
-    order = _claim_for_payment(order_id)
-    try:
-        transaction_id = gateways.payments().charge_card(
-            amount=order.total_in_cents, token=token or order.card_token
-        )
-    except PaymentError as error:
-        _settle(order, Status.PAYMENT_FAILED, success=False, error=str(error))
-        raise OrderProcessingError(f"Order {order_id} could not be paid: {error}") from error
-    return _settle(order, Status.PAID, success=True, transaction_id=transaction_id)
+    with _one_at_a_time(order_id):
+        order = _claim_for_payment(order_id)
+        try:
+            transaction_id = gateways.payments().charge_card(
+                amount=order.total_in_cents,
+                token=token or order.card_token,
+                idempotency_key=_key_of_attempt(order),
+            )
+        except CardDeclinedError as error:
+            _settle(order, Status.PAYMENT_FAILED, success=False, error=str(error))
+            raise OrderProcessingError(f"Order {order_id} could not be paid: {error}") from error
+        except PaymentError as error:  # the card may have been charged: the claim stays
+            raise OrderProcessingError(f"Order {order_id} may be paid: {error}") from error
+        return _settle(order, Status.PAID, success=True, transaction_id=transaction_id)
 
 
 def send_order_notifications(order_id: int) -> None:
@@ -117,10 +129,36 @@ def _priced_line(item: Item, products: dict[int, Product]) -> OrderLine:
     return OrderLine(product=product, quantity=item["quantity"], price=price)
 
 
+@contextmanager
+def _one_at_a_time(order_id: int) -> Iterator[None]:
+    """Refuse a second payment of an order while one is under way.
+
+    The lock belongs to the connection, so it ends with the process, however that ends.
+
+    Raises:
+        OrderProcessingError: another payment of the order is under way.
+    """
+    name = [f"payment of order {order_id}"]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_try_advisory_lock({_LOCK})", name)
+        if cursor.fetchone() != (True,):
+            raise OrderProcessingError(f"Order {order_id} is being paid.")
+    try:
+        yield
+    finally:
+        with suppress(DatabaseError), connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_advisory_unlock({_LOCK})", name)
+
+
+def _key_of_attempt(order: Order) -> str:
+    """Return the same key for an attempt that goes on, and another after a declined card."""
+    return f"order-{order.pk}-{order.payments.count()}"
+
+
 # Durable, because the claim has to be committed before money moves.
 @transaction.atomic(durable=True)
 def _claim_for_payment(order_id: int) -> Order:
-    return advance(order_id, Status.PAYING, only_from=[Status.PENDING, Status.PAYMENT_FAILED])
+    return advance(order_id, Status.PAYING, only_from=_OPEN)
 
 
 @transaction.atomic

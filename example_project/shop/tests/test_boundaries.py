@@ -51,7 +51,9 @@ class PostgresTests(IntegrationTestCase):
         outcomes = in_threads(self.pay, order.id, order.id)
 
         self.assertCountEqual(outcomes, ["paid", "refused"])
-        self.backends.payments.charge_card.assert_called_once_with(amount=2500, token="tok_visa")
+        self.backends.payments.charge_card.assert_called_once_with(
+            amount=2500, token="tok_visa", idempotency_key=f"order-{order.id}-0"
+        )
 
     def test_migrated_rows_are_there(self):
         self.use_up_shipping_methods()
@@ -136,10 +138,11 @@ class ClientTests(IntegrationTestCase):
 
         self.assertEqual(response.status_code, 201)
         self.assertEqual(response.json()["status"], "paid")
-        self.backends.payments.charge_card.assert_called_once_with(amount=5000, token="tok_visa")
-        self.backends.email.send_order_confirmation.assert_called_once_with(
-            user.email, response.json()["id"]
+        order_id = response.json()["id"]
+        self.backends.payments.charge_card.assert_called_once_with(
+            amount=5000, token="tok_visa", idempotency_key=f"order-{order_id}-0"
         )
+        self.backends.email.send_order_confirmation.assert_called_once_with(user.email, order_id)
 
     def test_checkout_of_sold_out_product_leaves_no_order(self):
         user, product = self.data.create("shop.User"), self.data.create("shop.Product", stock=1)

@@ -14,7 +14,7 @@ from example_project.shop.gateways.exceptions import (
 )
 from example_project.shop.gateways.sms import SMSGateway
 from example_project.shop.tests.servers import HTTPService, MailServer, serving
-from itkit import registry
+from itkit.backends import registry
 
 
 class GatewayTestCase(SimpleTestCase):
@@ -37,11 +37,12 @@ class HTTPGatewayTests(GatewayTestCase):
     def test_charge_is_posted_with_key(self):
         service = self.serve({"id": "txn_1"})
 
-        self.assertEqual(gateways.payments().charge_card(6500, "tok_visa"), "txn_1")
+        self.assertEqual(gateways.payments().charge_card(6500, "tok_visa", "order-7-0"), "txn_1")
 
         path, headers, body = service.requests[0]
         self.assertEqual(path, "/v1/charges")
         self.assertEqual(headers["Authorization"], "Bearer sk_test")
+        self.assertEqual(headers["Idempotency-Key"], "order-7-0")
         self.assertEqual(body, {"amount": 6500, "source": "tok_visa"})
 
     def test_declined_card(self):

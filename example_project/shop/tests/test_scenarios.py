@@ -59,7 +59,9 @@ class ServiceTests(IntegrationTestCase):
 
         self.assertTrue(payment.success)
         self.assertEqual(payment.transaction_id, "txn_12345")
-        self.backends.payments.charge_card.assert_called_once_with(amount=6500, token="tok_visa")
+        self.backends.payments.charge_card.assert_called_once_with(
+            amount=6500, token="tok_visa", idempotency_key=f"order-{order.id}-0"
+        )
         self.assertEqual(orders.get_order(order.id).status, "paid")
 
     def test_user_order_integration(self):

@@ -1,17 +1,23 @@
 """``manage.py itkit``: what a project needs of the isolation, its factories, what itkit keeps."""
 
+import argparse
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
+from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from itkit import cleaning, conf, doctor
+from itkit import conf, postgres
+from itkit.environment import child, running
 from itkit.exceptions import ItkitError
+from itkit.management import clean, doctor
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+_ISOLATION: Final = "ITKIT_POSTGRES_ISOLATION"
 _WIDTH_OF_LOGS: Final = 160
 
 
@@ -27,15 +33,41 @@ class Command(BaseCommand):
         doctor_parser = commands.add_parser(
             "doctor", help="Find what a schema for each worker does not keep apart."
         )
+        doctor_parser.add_argument(
+            "--no-database",
+            action="store_false",
+            dest="database",
+            help="Look at the text only: start no server, and run no migrations.",
+        )
         doctor_parser.set_defaults(run=self._doctor)
         clean_parser = commands.add_parser(
-            "clean", help="Remove what runs have left on your server, and the cache."
+            "clean",
+            help="Let kept runs go on; remove what others have left on your server, and the cache.",
         )
         clean_parser.add_argument(
             "--dry-run", action="store_true", help="Show it and remove nothing."
         )
         clean_parser.set_defaults(run=self._clean)
+        self._add_shells(commands)
         self._add_data_commands(commands)
+
+    def _add_shells(self, commands: Any) -> None:
+        worker = "Of a run with several workers, which one: gw1."
+        shell_parser = commands.add_parser(
+            "shell", help="Join a test that stands still, by --itkit-keep or --pdb."
+        )
+        shell_parser.add_argument("--worker", help=worker)
+        shell_parser.add_argument("-c", "--command", help="Run this in place of a shell.")
+        shell_parser.set_defaults(run=self._shell)
+        dbshell_parser = commands.add_parser(
+            "dbshell", help="Open psql in the schema or database of such a test."
+        )
+        dbshell_parser.add_argument("--worker", help=worker)
+        dbshell_parser.add_argument("--database", default="default", help="The alias; default.")
+        dbshell_parser.add_argument(
+            "parameters", nargs=argparse.REMAINDER, help="Those of psql, after all others."
+        )
+        dbshell_parser.set_defaults(run=self._dbshell)
 
     def _add_data_commands(self, commands: Any) -> None:
         seed_parser = commands.add_parser(
@@ -67,31 +99,76 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _doctor(self, options: dict[str, Any]) -> None:
-        del options
+        postgres.replace_sqlite()
         isolation = conf.get().postgres.isolation
-        found = doctor.relevant(doctor.findings(), isolation)
+        found = doctor.findings()
+        if isolation == "schema" and options["database"] and postgres.postgres_aliases():
+            found += self._findings_in_databases(found)
+        found = doctor.relevant(found, isolation)
         for finding in found:
             self.stdout.write(str(finding))
-        verdict = doctor.verdict(found, isolation)
-        if found:
+        faults = [finding for finding in found if not finding.is_hint]
+        verdict = doctor.verdict(faults, isolation)
+        if faults:
             raise CommandError(verdict)
         self.stdout.write(verdict)
 
+    def _findings_in_databases(self, known: list[doctor.Finding]) -> list[doctor.Finding]:
+        """Look at databases that are a worker's own, in which nothing is refused."""
+        from itkit.management import factories
+
+        os.environ[_ISOLATION] = "database"
+        conf.get.cache_clear()
+        try:
+            with factories.migrated_databases():
+                return doctor.findings_in_databases(known)
+        except ItkitError as error:
+            self.stderr.write(f"No migrated database was looked at, as there is none: {error}")
+            return []
+        finally:
+            del os.environ[_ISOLATION]
+            conf.get.cache_clear()
+
+    def _shell(self, options: dict[str, Any]) -> None:
+        self._join(options["worker"])
+        call_command("shell", command=options["command"])
+
+    def _dbshell(self, options: dict[str, Any]) -> None:
+        self._join(options["worker"])
+        parameters = [text for text in options["parameters"] if text != "--"]
+        call_command("dbshell", "--", *parameters, database=options["database"])
+
+    def _join(self, worker: str | None) -> None:
+        """Have this process join the test that runs in another terminal."""
+        found = [one for one in running.found() if worker in {None, one.worker}]
+        if len(found) != 1:
+            listed = "".join(f"\n  --worker {one.worker}: process {one.process}" for one in found)
+            raise CommandError(
+                f"There are several:{listed}"
+                if found
+                else "No run of this project's tests is under way. Have a test stand still:"
+                " --integration --itkit-keep, or breakpoint() in the test."
+            )
+        running.invite(found[0])
+        child.join()
+
     def _clean(self, options: dict[str, Any]) -> None:
+        postgres.replace_sqlite()
         dry_run = options["dry_run"]
-        is_any = self._show(cleaning.clean_cache(dry_run=dry_run))
-        server = cleaning.server()
+        is_any = self._show(clean.let_go(dry_run=dry_run))
+        is_any |= self._show(clean.clean_cache(dry_run=dry_run))
+        server = clean.server()
         if server is None:
             self.stdout.write("No Postgres of yours answers, so none is looked at.")
         else:
-            is_any |= self._show(cleaning.clean_server(server, dry_run=dry_run))
+            is_any |= self._show(clean.clean_server(server, dry_run=dry_run))
         if not is_any:
             self.stdout.write("Nothing of itkit's is kept.")
 
     def _seed(self, options: dict[str, Any]) -> None:
-        from itkit import bench  # imports the ORM's test runner, as below
+        from itkit.management import factories  # imports the ORM's test runner, as below
 
-        made = bench.plant(
+        made = factories.plant(
             options["scenario"],
             options["database"],
             scale=options["scale"],
@@ -102,20 +179,20 @@ class Command(BaseCommand):
             self.stdout.write(f"{count:>9} {label}")
 
     def _lint(self, options: dict[str, Any]) -> None:
-        from itkit import bench
+        from itkit.management import factories
 
         del options
-        found = bench.lint()
-        self._print(bench.lint_table(found))
+        found = factories.lint()
+        self._print(factories.lint_table(found))
         wrong = [verdict for verdict in found if verdict.problems]
         if wrong:
             raise CommandError(f"{len(wrong)} of {len(found)} have problems.")
 
     def _profile(self, options: dict[str, Any]) -> None:
-        from itkit import bench
+        from itkit.management import factories
 
-        found, code = bench.profile(options["labels"])
-        self._print(bench.profile_table(found))
+        found, code = factories.profile(options["labels"])
+        self._print(factories.profile_table(found))
         sys.exit(code)
 
     def _print(self, table: "Table") -> None:
@@ -125,7 +202,7 @@ class Command(BaseCommand):
         width = None if self.stdout.isatty() else _WIDTH_OF_LOGS
         Console(file=cast("TextIO", self.stdout), width=width).print(table)
 
-    def _show(self, lines: Iterable[cleaning.Line]) -> bool:
+    def _show(self, lines: Iterable[object]) -> bool:
         """Write each line as soon as it is known; return whether there was any."""
         is_any = False
         for line in lines:

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.commands import test
 from django.test.utils import get_runner
 
-from itkit import runner
+from itkit.runner import runner
 
 
 class Command(test.Command):

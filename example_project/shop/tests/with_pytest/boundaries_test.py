@@ -67,7 +67,9 @@ def test_checkout(data, backends, client):
 
     assert response.status_code == 201
     assert response.json()["status"] == "paid"
-    backends.payments.charge_card.assert_called_once_with(amount=5000, token="tok_visa")
+    backends.payments.charge_card.assert_called_once_with(
+        amount=5000, token="tok_visa", idempotency_key=f"order-{response.json()['id']}-0"
+    )
 
 
 @pytest.mark.integration

@@ -58,7 +58,9 @@ def test_order_processing_integration(data, backends):
 
     assert payment.success is True
     assert payment.transaction_id == "txn_12345"
-    backends.payments.charge_card.assert_called_once_with(amount=6500, token="tok_visa")
+    backends.payments.charge_card.assert_called_once_with(
+        amount=6500, token="tok_visa", idempotency_key=f"order-{order.id}-0"
+    )
     assert orders.get_order(order.id).status == "paid"
 
 

@@ -1,0 +1,220 @@
+"""``TestContainer``: which object stands for which interface in one test."""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, overload
+
+from itkit.backends import registry
+from itkit.core.text import did_you_mean
+from itkit.exceptions import BindingError
+from itkit.fakes import Handle, MethodHandle, handle_of, is_mock, mock_object
+
+T = TypeVar("T")
+Interface = Callable[..., T]
+"""A class, which may be abstract; mypy lets no abstract class stand for ``type[T]``."""
+
+
+class Module(Protocol):
+    """A group of bindings to install: an object, or its class, that configures a container."""
+
+    def configure(self, container: "TestContainer", /) -> None:
+        """Bind what belongs to the module."""
+
+
+class TestContainer:
+    """Binds interfaces to real objects, classes and recording fakes.
+
+    A container of only real bindings is the "all real" one. It is a context manager: at its end
+    it closes what it made.
+
+    ```python
+    with TestContainer() as container:
+        container.bind(ITaxCalculator, TaxCalculator)  # made when first asked for
+        container.bind_mock(IPaymentGateway)
+        orders = container.get(OrderService)
+        container.get_mock(IPaymentGateway).configure_return("charge_card", "txn_1")
+    ```
+    """
+
+    __test__ = False  # pytest would collect the class for its name
+
+    def __init__(self) -> None:
+        self._bindings: dict[Any, Any] = {}
+        self._made: dict[type, Any] = {}
+        self._making: list[type] = []
+        self._closing = ExitStack()
+
+    def bind(self, interface: Interface[Any], implementation: object) -> None:
+        """Let an object stand for an interface, or a class that is made when first asked for.
+
+        Objects that the container made before are made anew, so that none holds what the
+        interface was bound to until now.
+        """
+        self._bindings[interface] = implementation
+        self._made.clear()
+
+    def bind_mock(self, interface: Interface[T]) -> T:
+        """Let a recording fake stand for an interface, and return it.
+
+        Args:
+            interface: an ABC, a Protocol or any class; none of its code is run.
+
+        Raises:
+            BindingError: the interface is not a class.
+        """
+        if not isinstance(interface, type):
+            raise BindingError(
+                f"bind_mock() takes an ABC, a Protocol or any class, not {interface!r}."
+            )
+        mock: T = mock_object(interface, f"container.get_mock({interface.__name__})")
+        self.bind(interface, mock)
+        return mock
+
+    def get(self, interface: Interface[T]) -> T:
+        """Return what stands for an interface; a class is made once per container.
+
+        Arguments of its constructor are found by their annotations, in the container too. A
+        class that nothing is bound to stands for itself.
+
+        Raises:
+            BindingError: nothing stands for it, or for what its constructor needs.
+        """
+        if interface not in self._bindings and not isinstance(interface, type):
+            raise BindingError(self._nothing_bound(interface))
+        bound = self._bindings.get(interface, interface)
+        if not isinstance(bound, type):
+            return bound  # type: ignore[no-any-return]  # as bind() took it
+        if bound is not interface and bound in self._bindings:
+            return self.get(bound)  # type: ignore[no-any-return]  # as bind() took it
+        if bound not in self._made:
+            self._made[bound] = self._make(bound)
+        return self._made[bound]  # type: ignore[no-any-return]  # made of the class above
+
+    @overload
+    def get_mock(self, interface: Interface[T]) -> Handle[T]: ...
+    @overload
+    def get_mock(self, interface: str) -> Handle[Any]: ...
+    def get_mock(self, interface: Interface[Any] | str) -> Handle[Any]:
+        """Return the handle of the fake that stands for an interface.
+
+        A backend of ``ITKIT["BACKENDS"]`` is found too, by its class or its name.
+
+        Raises:
+            BindingError: no fake stands for it.
+        """
+        bound = self._bindings.get(interface)
+        if bound is not None and is_mock(bound):
+            return handle_of(bound)
+        backends = registry.current()
+        if bound is None and backends is not None and interface in backends:
+            return _class_handle(interface, backends[interface])
+        raise BindingError(self._no_mock(interface))
+
+    def install(self, module: Module | type[Module] | Mapping[Any, Any]) -> None:
+        """Bind what a module binds, or each interface of a mapping."""
+        if isinstance(module, Mapping):
+            for interface, implementation in module.items():
+                self.bind(interface, implementation)
+        else:
+            configured = module() if isinstance(module, type) else module
+            configured.configure(self)
+
+    def close(self) -> None:
+        """Close what the container made and has a ``close`` method, the last one first.
+
+        All are closed even if one of them raises; the error is raised afterwards. Objects that
+        were bound are left to whoever made them.
+        """
+        self._made.clear()
+        self._closing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _make(self, wanted: type[T]) -> T:
+        if inspect.isabstract(wanted) or getattr(wanted, "_is_protocol", False):
+            raise BindingError(self._nothing_bound(wanted))
+        if wanted in self._making:
+            circle = " -> ".join(kind.__name__ for kind in [*self._making, wanted])
+            raise BindingError(f"Constructors need each other: {circle}. Bind one to an object.")
+        self._making.append(wanted)
+        try:
+            made = wanted(**self._dependencies(wanted))
+        finally:
+            self._making.pop()
+        close = getattr(made, "close", None)
+        if callable(close):
+            self._closing.callback(close)
+        return made
+
+    def _dependencies(self, wanted: type) -> dict[str, Any]:
+        if wanted.__init__ is object.__init__:  # type: ignore[misc]  # only compared
+            return {}
+        hints = typing.get_type_hints(wanted.__init__)  # type: ignore[misc]  # of this very class
+        parameters = list(inspect.signature(wanted).parameters.values())
+        resolved = {
+            item.name: self._dependency(wanted, item, hints.get(item.name))
+            for item in parameters
+            if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)
+        }
+        return {name: value for name, value in resolved.items() if value is not _DEFAULT}
+
+    def _dependency(self, wanted: type, parameter: inspect.Parameter, hint: Any) -> Any:
+        kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
+        for kind in kinds:
+            if kind in self._bindings:
+                return self.get(kind)
+        if parameter.default is not parameter.empty:
+            return _DEFAULT
+        if kinds and kinds[0].__module__ != "builtins":
+            return self.get(kinds[0])
+        raise BindingError(
+            f"{wanted.__name__} needs an argument {parameter.name!r}, for which nothing is bound.\n"
+            f"  Annotate it with an interface, or bind an object: "
+            f"container.bind({wanted.__name__}, {wanted.__name__}(...))"
+        )
+
+    def _nothing_bound(self, wanted: object) -> str:
+        name = _name(wanted)
+        needed = f" (for {self._making[-1].__name__})" if self._making else ""
+        hint = did_you_mean(name, [_name(kind) for kind in self._bindings])
+        return (
+            f"Nothing is bound to {name}{needed}. {hint}\n"
+            f"  Add: container.bind({name}, ...) or container.bind_mock({name})"
+        )
+
+    def _no_mock(self, interface: Interface[Any] | str) -> str:
+        name = interface if isinstance(interface, str) else _name(interface)
+        bound = self._bindings.get(interface)
+        state = "is not bound" if bound is None else f"is bound to {bound!r}, which is real"
+        mocks = [_name(kind) for kind, stands in self._bindings.items() if is_mock(stands)]
+        known = [*mocks, *(registry.current() or ())]
+        return f"{name} {state}. Mocks: {', '.join(sorted(known)) or 'none'}."
+
+
+_DEFAULT: Any = object()
+
+
+def _name(interface: object) -> str:
+    return getattr(interface, "__name__", None) or repr(interface)
+
+
+def _class_handle(
+    interface: Interface[Any] | str, handle: Handle[Any] | MethodHandle
+) -> Handle[Any]:
+    if isinstance(handle, Handle):
+        return handle
+    raise BindingError(
+        f"The backend {interface!r} is a function. Use its handle: backends[{interface!r}]"
+    )

@@ -1,0 +1,99 @@
+"""Which errors a backend may raise, so that a sweep can have it raise each of them."""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from django.utils.module_loading import import_string
+
+from itkit.exceptions import ConfigurationError
+
+_WORD: Final = re.compile(r"\w+")
+NETWORK: Final = (ConnectionError,)
+"""What is raised by a backend of which nothing is known."""
+
+
+class RaisableError(NamedTuple):
+    """An error that a backend may raise.
+
+    Attributes:
+        kind: the exception.
+    """
+
+    kind: type[Exception]
+
+    @property
+    def name(self) -> str:
+        """Its name, as a report has it."""
+        return self.kind.__name__
+
+    def make(self, text: str) -> Exception:
+        """Return one.
+
+        Args:
+            text: that it has, where its class takes one.
+
+        Raises:
+            ConfigurationError: the class takes neither a text nor nothing.
+        """
+        for args in ((text,), ()):
+            try:
+                return self.kind(*args)
+            except TypeError:
+                continue
+        raise ConfigurationError(
+            f"{self.name} cannot be made from a text alone, so no sweep can raise it; other errors"
+            ' of the backend can be named as its "FAULTS" in ITKIT["BACKENDS"]'
+        )
+
+
+def named(paths: Iterable[str]) -> tuple[RaisableError, ...]:
+    """Return the errors that the settings name for a backend, the first for a lost reply."""
+    return tuple(RaisableError(import_string(path)) for path in paths)
+
+
+def obstacle(kind: Any) -> str | None:
+    """Return why something cannot be raised by a sweep; None where it can be."""
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        return "it is no class of exceptions"
+    try:
+        RaisableError(kind).make("a text")
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def found(real: Any) -> tuple[RaisableError, ...]:
+    """Return the errors that a class or function seems to raise, the most general first.
+
+    These are the exceptions of its module which its source or its docstrings mention, and those
+    that derive from them; where none is mentioned, all exceptions of the module; where it has none,
+    ``ConnectionError``. Those that cannot be made from a text alone are left out.
+    """
+    module = sys.modules.get(real.__module__)
+    kinds = {
+        value
+        for value in getattr(module, "__dict__", {}).values()
+        if obstacle(value) is None
+        and value.__module__.partition(".")[0] not in ("builtins", "itkit")
+    }
+    mentioned = set(_WORD.findall(_source(real)))
+    bases = tuple(kind for kind in kinds if kind.__name__ in mentioned)
+    kinds = {kind for kind in kinds if issubclass(kind, bases)} or kinds
+    return tuple(map(RaisableError, _most_general_first(kinds) or NETWORK))
+
+
+def _source(real: Any) -> str:
+    try:
+        return inspect.getsource(real)
+    except (OSError, TypeError):  # there is none
+        return inspect.getdoc(real) or ""
+
+
+def _most_general_first(kinds: Iterable[type[Exception]]) -> Sequence[type[Exception]]:
+    listed = list(kinds)
+    return sorted(
+        listed, key=lambda kind: (-sum(issubclass(each, kind) for each in listed), kind.__name__)
+    )

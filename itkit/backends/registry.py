@@ -1,0 +1,380 @@
+"""``ITKIT["BACKENDS"]``: each name a real backend, swapped for its fake during a run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property, partial
+from types import FunctionType
+from typing import Any, Final, TypeVar, overload
+
+from itkit.backends import faults, resolve
+from itkit.backends.faults import RaisableError
+from itkit.backends.patches import Patches
+from itkit.backends.presets import Preset, TaskRunner
+from itkit.backends.resolve import ResolvedBackend
+from itkit.conf import BackendSettings
+from itkit.core.text import did_you_mean
+from itkit.exceptions import UnknownBackendError
+from itkit.fakes import (
+    ClassSwap,
+    Fake,
+    FunctionSwap,
+    Handle,
+    Member,
+    MethodHandle,
+    function_member,
+    members_of,
+    programming_line,
+)
+from itkit.fakes.answers import Given
+from itkit.fakes.swap.reading import looking_once
+
+Real = TypeVar("Real")
+
+_AS_DEFAULT: Final = BackendSettings()
+
+
+class Backend:
+    """One backend: the real class or function, its fake and the test's handle.
+
+    Args:
+        name: its key in ``ITKIT["BACKENDS"]``.
+        real: a class or function for which ``fakes.obstacle`` finds none.
+        settings: its entry.
+        fake: a class or function, written by hand, that answers what is not programmed.
+        builtin: what leads here what is faked, where that is not the class itself.
+
+    Attributes:
+        is_real: whether it stays real, for all tests of the run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        real: Any,
+        settings: BackendSettings = _AS_DEFAULT,
+        fake: Any = None,
+        builtin: Preset | None = None,
+    ) -> None:
+        self.name = name
+        self.real = real
+        self.is_real = settings.mode == "real"
+        self._settings = settings
+        self._builtin = builtin
+        self._swapped: ExitStack | None = None
+        self._stand_in = _maker(fake, settings.options) if fake is not None else None
+        self.fake: Fake
+        self.handle: Handle[Any] | MethodHandle
+        self._swap: ClassSwap | FunctionSwap
+        if isinstance(real, FunctionType):
+            self._fake_function(real)
+        else:
+            self._fake_class(real)
+
+    def swap(self) -> None:
+        """Put the fake in the place of the real backend; a second call does nothing."""
+        if self._swapped is None:
+            with ExitStack() as stack:
+                stack.callback(self._swap.restore)
+                self._swap.swap()
+                if self._builtin is not None:
+                    stack.enter_context(self._builtin.installed())
+                self._swapped = stack.pop_all()
+
+    def restore(self) -> None:
+        """Put the real backend back; a second call does nothing."""
+        stack, self._swapped = self._swapped, None
+        if stack is not None:
+            stack.close()
+
+    def reset(self) -> None:
+        """Forget what a test programmed, and what it has left."""
+        self.fake.reset()
+        if self._builtin is not None:
+            self._builtin.reset()
+
+    def check(self) -> None:
+        """Find out whether the test has called what it said that it would.
+
+        Raises:
+            CallMismatchError: the test has not made a call that it requires.
+        """
+        self.fake.check_required()
+
+    @property
+    def swapped(self) -> tuple[ClassSwap | FunctionSwap, Any]:
+        """The fake as it is put in place, and the real class or function."""
+        return self._swap, self.real
+
+    @cached_property
+    def raised(self) -> tuple[RaisableError, ...]:
+        """The errors that it may raise; the first is what a caller gets who gets no reply."""
+        if self._settings.faults:
+            return faults.named(self._settings.faults)
+        if self._builtin is not None:
+            return tuple(map(RaisableError, self._builtin.raises))
+        return faults.found(self.real)
+
+    @property
+    def is_task_runner(self) -> bool:
+        """Whether it takes tasks, each of which may be run twice."""
+        return isinstance(self._builtin, TaskRunner)
+
+    @property
+    def shared(self) -> Any:
+        """The class whose objects answer in the place of those of other processes, if any do."""
+        return self.real if self._builtin is not None and self._builtin.is_shared else None
+
+    @property
+    def setting(self) -> str | None:
+        """The setting that holds the path of the real one, if any does."""
+        return self._settings.setting
+
+    def _fake_class(self, real: type) -> None:
+        address = _address(self.name)
+        self.fake = Fake(
+            self.name,
+            self._members(real),
+            lambda method: programming_line(address, method),
+            **self._behaviour(),
+        )
+        builtin = self._builtin
+        self.handle = Handle(self.fake) if builtin is None else builtin.handle(self.fake, builtin)
+        self._swap = ClassSwap(real, self.fake, has_parts=builtin is None)
+
+    def _fake_function(self, real: FunctionType) -> None:
+        member = function_member(real)
+        line = f"{_address(self.name)}.returns(...)"
+        self.fake = Fake(
+            self.name, {member.name: member}, lambda _: line, is_function=True, **self._behaviour()
+        )
+        self.handle = MethodHandle(self.fake, self.fake.methods[member.name])
+        self._swap = FunctionSwap(real, self.fake.methods[member.name])
+
+    def _members(self, real: type) -> dict[str, Member]:
+        members = members_of(real)
+        builtin = self._builtin
+        return members if builtin is None else {name: members[name] for name in builtin.calls}
+
+    def _behaviour(self) -> dict[str, Any]:
+        return {
+            "called_by_library": self._builtin is not None,
+            "is_spy": self._settings.mode == "spy" or self._builtin is not None,
+            "stand_in": self._stand_in,
+            "unprogrammed": self._settings.unprogrammed,
+        }
+
+
+class Registry:
+    """The backends of a project, as a test reaches them: ``backends.payments``.
+
+    ``backends["payments"]`` is the same, and the way to a name that is also that of a method of
+    the registry; ``backends[StripeGateway]`` goes by the real class or function. Iteration gives
+    the names.
+
+    They are swapped once per run; between tests only what was programmed is forgotten. A test of
+    the real backends themselves puts them back for a while: ``with backends.restored(): ...``
+
+    Args:
+        backends: the real ones by name, alone or with what the settings say of them.
+    """
+
+    def __init__(self, backends: Mapping[str, Any]) -> None:
+        self._backends = {name: _backend(name, real) for name, real in backends.items()}
+        self._by_real = {id(backend.real): backend for backend in self._backends.values()}
+        self._swapped: ExitStack | None = None
+        faked = [backend for backend in self._backends.values() if not backend.is_real]
+        self._patches = Patches(
+            [backend.swapped for backend in faked],
+            {backend.setting for backend in faked if backend.setting is not None},
+        )
+
+    def __repr__(self) -> str:
+        return f"<Backends: {', '.join(self._backends) or 'none'}>"
+
+    @classmethod
+    def from_settings(cls) -> "Registry":
+        """Make the registry that ``ITKIT["BACKENDS"]`` describes; nothing is swapped yet.
+
+        Raises:
+            ConfigurationError: anything is wrong with it; the message lists all of it.
+        """
+        return cls(resolve.locate())
+
+    def swap(self) -> None:
+        """Put the fakes in the place of all backends; a second call does nothing."""
+        if self._swapped is None:
+            with ExitStack() as stack, looking_once():
+                self._make_current(stack)
+                for backend in self._backends.values():
+                    if not backend.is_real:
+                        stack.callback(backend.restore)
+                        backend.swap()
+                self._swapped = stack.pop_all()
+
+    def restore(self) -> None:
+        """Put all real backends back, the last one first; a second call does nothing."""
+        stack, self._swapped = self._swapped, None
+        if stack is not None:
+            stack.close()
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Let the real backends answer in here, in all threads; then the fakes again.
+
+        What was programmed and called is kept. If the fakes are not in place, as in another
+        block like this one, it does nothing.
+        """
+        is_swapped = self._swapped is not None
+        self.restore()
+        try:
+            yield
+        finally:
+            if is_swapped:
+                self.swap()
+
+    def reset(self) -> None:
+        """Forget what a test programmed; its calls are on its timeline."""
+        for backend in self._backends.values():
+            backend.reset()
+
+    def watch_patches(self) -> None:
+        """Begin to look for what tests leave over the fakes."""
+        self._patches.start()
+
+    def accept_patches(self) -> None:
+        """Let what lies over the fakes now belong to more than the next test."""
+        if self._swapped is not None:
+            self._patches.accept()
+
+    def remove_patches(self) -> list[str]:
+        """Remove the patches that a test left over the fakes; return a line of text about each."""
+        if self._swapped is None:
+            self.swap()
+            return ["The fakes are taken out\n    write: with backends.restored():"]
+        return self._patches.remove()
+
+    def fakes(self) -> dict[str, Fake]:
+        """Return the fakes by the names of their backends, without those that stay real."""
+        found = self._backends.items()
+        return {name: backend.fake for name, backend in found if not backend.is_real}
+
+    def faked(self) -> list[Backend]:
+        """Return the backends that are faked."""
+        return [backend for backend in self._backends.values() if not backend.is_real]
+
+    def check(self) -> None:
+        """Find out whether the test has called what it said that it would.
+
+        Raises:
+            CallMismatchError: the test has not made a call that it requires.
+        """
+        for backend in self._backends.values():
+            backend.check()
+
+    def given(self) -> Iterator[tuple[str, Given, str]]:
+        """Yield what the test has programmed: the method, the line, what no call has used of it."""
+        for backend in self._backends.values():
+            yield from backend.fake.given()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.
+
+        ``backends[StripeGateway]`` and ``backends[geocode]`` give the same with its type.
+
+        Raises:
+            UnknownBackendError: no backend has this name.
+        """
+        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+            raise AttributeError(name)
+        return self[name]
+
+    @overload
+    def __getitem__(self, key: str) -> Any: ...
+    @overload
+    def __getitem__(self, key: type[Real]) -> Handle[Real]: ...  # type: ignore[overload-overlap]  # first fit
+    @overload
+    def __getitem__(self, key: Callable[..., Any]) -> MethodHandle: ...
+    def __getitem__(self, key: Any) -> Any:
+        backend = self._find(key)
+        if backend is None:
+            error = UnknownBackendError(self._unknown(key))
+            error.obj = self  # without it, Python 3.12 and later add a suggestion of their own
+            raise error
+        if backend.is_real:
+            raise UnknownBackendError(
+                f'ITKIT["BACKENDS"]["{backend.name}"] has the MODE "real", so there is nothing to'
+                ' program or to ask. Set it to "spy" to record the calls of the real one.'
+            )
+        return backend.handle
+
+    def __contains__(self, key: object) -> bool:
+        return self._find(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._backends)
+
+    def __len__(self) -> int:
+        return len(self._backends)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._backends})
+
+    def _find(self, key: object) -> Backend | None:
+        if isinstance(key, str):
+            return self._backends.get(key)
+        return self._by_real.get(id(key))
+
+    def _unknown(self, key: object) -> str:
+        if isinstance(key, str):
+            hint = did_you_mean(key, self._backends)
+            return f'ITKIT["BACKENDS"] names no {key!r}. {hint}'
+        known = ", ".join(sorted(self._backends)) or "none"
+        return (
+            f'ITKIT["BACKENDS"] has no entry for {key!r}; its entries are: {known}.\n'
+            f"  Add one with the TARGET {_path_of(key)!r}."
+        )
+
+    def _make_current(self, stack: ExitStack) -> None:
+        global _current
+        outer, _current = _current, self
+        stack.callback(_set_current, outer)
+
+
+_current: Registry | None = None
+
+
+def current() -> Registry | None:
+    """Return the registry that is swapped in, the innermost if several are."""
+    return _current
+
+
+def _set_current(registry: Registry | None) -> None:
+    global _current  # noqa: PLW0603 - see Registry._make_current
+    _current = registry
+
+
+def shared_classes(registry: Registry) -> dict[str, Callable[[], Any]]:
+    """Return, by the names of backends, the classes whose objects answer for all processes.
+
+    It is no method, as each public one takes a name that a backend could have.
+    """
+    backends = registry._backends.items()
+    return {name: backend.shared for name, backend in backends if backend.shared is not None}
+
+
+def _backend(name: str, found: Any) -> Backend:
+    if isinstance(found, ResolvedBackend):
+        return Backend(name, found.real, found.settings, found.fake, found.builtin)
+    return Backend(name, found)
+
+
+def _maker(fake: Any, options: Mapping[str, Any]) -> Callable[[], Any]:
+    return partial(fake, **options) if isinstance(fake, type) else lambda: fake
+
+
+def _address(name: str) -> str:
+    return f'backends["{name}"]' if hasattr(Registry, name) else f"backends.{name}"
+
+
+def _path_of(real: object) -> str:
+    return f"{getattr(real, '__module__', '...')}.{getattr(real, '__qualname__', '...')}"

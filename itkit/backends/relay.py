@@ -1,0 +1,379 @@
+"""Calls of backends in processes that a test has started: answered and recorded by the test's own.
+
+The test's process listens; a process that joins it asks it for each call of a fake. So what a test
+programs holds in a worker of Celery as well, and the worker's calls are on the test's timeline.
+
+Nobody is listened to before a process is started: a thread more would make Python warn whoever
+forks.
+"""
+
+import os
+import pickle
+import secrets
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial, wraps
+from multiprocessing import AuthenticationError, get_start_method
+from multiprocessing import connection as channels
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+from itkit.exceptions import ElsewhereError, RelayError
+from itkit.fakes import Call, Fake
+from itkit.fakes.classes import returned
+from itkit.fakes.classes.members import Kind
+from itkit.timeline import audit, core
+from itkit.timeline.core import Strand
+
+_STARTING: Final = ("subprocess.Popen", "os.posix_spawn", "os.system", "pdb.Pdb")
+"""Events after which another process may call: beside a debugger, one from another terminal."""
+
+_PATIENCE_SECONDS: Final = 5.0
+
+
+class RelayAddress(NamedTuple):
+    """Where a test's process listens, and the secret that it asks for."""
+
+    endpoint: str
+    secret: str
+
+
+class Request(NamedTuple):
+    """One call, as it travels."""
+
+    backend: str
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    site: tuple[str, int]
+    thread: str
+
+
+class Reply(NamedTuple):
+    """What becomes of a call: a value, an error to raise, or that the asking process answers."""
+
+    kind: str
+    value: Any = None
+
+
+class Raised(NamedTuple):
+    """An error, as it travels: not by its constructor, which may take something else."""
+
+    kind: type[BaseException]
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Raised":
+        """Take an error apart; what of it cannot be sent is shown."""
+        state = {name: _sendable(value) for name, value in vars(error).items()}
+        return cls(type(error), tuple(map(_sendable, error.args)), state)
+
+    def error(self) -> BaseException:
+        """Put the error together again."""
+        made: BaseException = self.kind.__new__(self.kind, *self.args)
+        vars(made).update(self.state)
+        return made
+
+
+class Unsendable:
+    """Stands for an argument that cannot be sent to another process."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class _NotHereError(Exception):
+    """A call can only be answered in the process in which it was made."""
+
+
+class Relay:
+    """The end in the test's process.
+
+    Args:
+        fakes: those that answer, by the names of their backends.
+        shared: what makes an object of the real class that answers in the place of one in another
+            process, by the names of the backends that have such objects.
+    """
+
+    def __init__(
+        self, fakes: Mapping[str, Fake], shared: Mapping[str, Callable[[], Any]] | None = None
+    ) -> None:
+        self._fakes = fakes
+        self._shared = shared or {}
+        self._process = os.getpid()
+        self._secret = secrets.token_hex(16)
+        self._listener: channels.Listener  # since listening()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> RelayAddress:
+        """Where this listens."""
+        endpoint: Any = self._listener.address
+        text = endpoint.decode() if isinstance(endpoint, bytes) else endpoint
+        return RelayAddress(text if isinstance(text, str) else f"{text[0]}:{text[1]}", self._secret)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen, within a block, as soon as a process is started."""
+        with ExitStack() as releases:
+            self._listener = channels.Listener(_new_endpoint(), backlog=64)
+            releases.callback(self._close)
+            releases.enter_context(
+                audit.listening(dict.fromkeys(_STARTING, lambda _arguments: self._start()))
+            )
+            releases.enter_context(_before_start(self._start))
+            yield
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None and self._process == os.getpid() and not self._closed.is_set():
+                self._thread = _thread(self._accept)
+
+    def _close(self) -> None:
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        if self._thread is not None and self._process == os.getpid():
+            with suppress(OSError):
+                _dial_endpoint(self.address.endpoint).close()  # who waits for a call hears of one
+            self._thread.join(_PATIENCE_SECONDS)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            with suppress(OSError):  # who has called may have died meanwhile
+                channel = self._listener.accept()
+                if self._closed.is_set():
+                    channel.close()
+                else:
+                    _thread(self._serve, channel)
+
+    def _serve(self, channel: Any) -> None:
+        key = self._secret.encode()
+        with channel, suppress(OSError, EOFError, AuthenticationError):
+            channels.deliver_challenge(channel, key)
+            channels.answer_challenge(channel, key)
+            while True:
+                _send(channel, self._answer(_received(channel)))
+
+    def _answer(self, request: Request | str | Exception) -> Reply:
+        if isinstance(request, Exception):
+            return _failed(f"The test's process cannot read a call: {request}")
+        if isinstance(request, str):
+            core.record_failure(ElsewhereError(request))
+            return Reply("kept")
+        try:
+            return self._answer_call(request)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller gets it
+            return Reply("error", Raised.of(error))
+
+    def _answer_call(self, request: Request) -> Reply:
+        method = self._fakes[request.backend].methods[request.method]
+        call = Call(method, request.args, request.kwargs, _Frame(*request.site))
+        call.strand = Strand(SimpleNamespace(name=request.thread))
+        default = partial(self._answer_by_default, request.backend)
+        try:
+            return Reply("value", method.reply(call, None, request.args, request.kwargs, default))
+        except _NotHereError:
+            call.error = None
+            return Reply("here")
+
+    def _answer_by_default(
+        self, backend: str, call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Answer a call for which nothing is programmed, without the object that was called.
+
+        Raises:
+            _NotHereError: only the process that has that object can answer.
+        """
+        fake, member = self._fakes[backend], call.method.member
+        if fake.default == "real" and backend in self._shared:
+            return fake.default_answer(call, self._shared[backend](), args, kwargs)
+        if (
+            fake.default in ("real", "lazy")
+            or (fake.default == "lenient" and returned.neutral(member) is returned.UNKNOWN)
+            or (fake.default == "strict" and member.kind is Kind.PROPERTY)
+        ):
+            raise _NotHereError
+        return fake.default_answer(call, owner, args, kwargs)
+
+
+class _Frame(NamedTuple):
+    """What a call needs of the frame of its caller."""
+
+    path: str
+    f_lineno: int
+
+    @property
+    def f_globals(self) -> dict[str, Any]:
+        return {"__file__": self.path}
+
+
+class Client:
+    """The end in a process that a test has started.
+
+    Args:
+        address: the address of the test's process.
+    """
+
+    def __init__(self, address: RelayAddress) -> None:
+        self._address = address
+        self._local = threading.local()
+
+    def use_for(self, fakes: Mapping[str, Fake]) -> None:
+        """Have the test's process answer the calls of fakes, given by the names of backends."""
+        for name, fake in fakes.items():
+            fake.answer_by(self._answering(name, fake))
+
+    def keep(self, error: BaseException) -> None:
+        """Tell the test of an error that fails it."""
+        with suppress(RelayError):
+            self._ask(f"{type(error).__name__}: {error}")
+
+    def _answering(self, name: str, fake: Fake) -> Callable[..., Any]:
+        default_answer = fake.default_answer
+
+        def answer(call: Call, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            site = (call.site.path, call.site.line) if call.site is not None else ("", 0)
+            request = Request(
+                name, call.method.member.name, args, kwargs, site, f"{call.thread} of {_title()}"
+            )
+            reply = self._reply_to(request)
+            if reply.kind == "error":
+                raise reply.value.error()
+            if reply.kind == "here":
+                return default_answer(call, owner, args, kwargs)
+            return reply.value
+
+        return answer
+
+    def _reply_to(self, request: Request) -> Reply:
+        try:
+            return self._ask(request)
+        except RelayError as error:
+            warnings.warn(f"{error} Calls are on no timeline.", RuntimeWarning, stacklevel=2)
+            return Reply("here")
+
+    def _ask(self, request: Any) -> Reply:
+        try:
+            channel = self._channel()
+            _send(channel, request)
+            reply: Reply | Exception = _received(channel)
+        except (OSError, EOFError, AuthenticationError) as error:
+            self._local.process = None
+            raise RelayError(f"The test's process does not answer: {error!r}.") from error
+        if isinstance(reply, Exception):
+            return _failed(f"The test's answer cannot be read here: {reply!r}")
+        return reply
+
+    def _channel(self) -> Any:
+        if getattr(self._local, "process", None) != os.getpid():  # not that of who has forked it
+            self._local.channel = self._dial()
+            self._local.process = os.getpid()
+        return self._local.channel
+
+    def _dial(self) -> Any:
+        channel = _dial_endpoint(self._address.endpoint)
+        key = self._address.secret.encode()
+        if not channel.poll(_PATIENCE_SECONDS):
+            raise TimeoutError(f"nothing heard for {_PATIENCE_SECONDS:g} s")
+        channels.answer_challenge(channel, key)
+        channels.deliver_challenge(channel, key)
+        return channel
+
+
+def _failed(text: str) -> Reply:
+    return Reply("error", Raised.of(RelayError(text)))
+
+
+def _new_endpoint() -> Any:
+    """Return where to listen: on Linux a socket without a file, which dies with the process."""
+    return f"\0itkit-{secrets.token_hex(8)}" if sys.platform == "linux" else ("127.0.0.1", 0)
+
+
+def _dial_endpoint(endpoint: str) -> Any:
+    if endpoint.startswith("\0"):
+        return channels.Client(endpoint)
+    host, _, port = endpoint.rpartition(":")
+    with audit.trusted():
+        return channels.Client((host, int(port)))
+
+
+def _send(channel: Any, message: Any) -> None:
+    channel.send_bytes(_pickled(message))
+
+
+def _pickled(message: Any) -> bytes:
+    try:
+        return pickle.dumps(message)
+    except Exception as error:  # noqa: BLE001 - what is pickled may raise anything
+        if isinstance(message, Request):
+            args = tuple(map(_sendable, message.args))
+            kwargs = {name: _sendable(value) for name, value in message.kwargs.items()}
+            return pickle.dumps(message._replace(args=args, kwargs=kwargs))
+        text = f"The answer {message.value!r} cannot be sent to another process: {error}"
+        return pickle.dumps(_failed(text))
+
+
+def _sendable(value: Any) -> Any:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - as above
+        return Unsendable(repr(value))
+    return value
+
+
+def _received(channel: Any) -> Any:
+    data = channel.recv_bytes()
+    try:
+        return pickle.loads(data)  # noqa: S301 - of a process that knows the secret
+    except Exception as error:  # noqa: BLE001 - a class may be unknown here
+        return error
+
+
+def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, name="itkit-relay", daemon=True)
+    with core.unowned_threads():
+        thread.start()
+    return thread
+
+
+@contextmanager
+def _before_start(action: Callable[[], None]) -> Iterator[None]:
+    """Do something before each process of multiprocessing is started, within a block.
+
+    Python raises no audit event that all start methods have, so the method that they share is
+    replaced. Checked with Python 3.11 and 3.13.
+    """
+    start = BaseProcess.start
+
+    @wraps(start)
+    def act_and_start(process: BaseProcess) -> None:
+        # A thread more would make Python warn of the fork; and who is forked has no relay to ask.
+        if (getattr(process, "_start_method", None) or get_start_method()) != "fork":
+            action()
+        start(process)
+
+    BaseProcess.start = act_and_start  # type: ignore[method-assign, assignment]  # see above
+    try:
+        yield
+    finally:
+        if BaseProcess.start is act_and_start:
+            BaseProcess.start = start  # type: ignore[method-assign]  # as it was
+
+
+def _title() -> str:
+    path = Path(sys.argv[0] if sys.argv else "")
+    name = path.parent.name if path.name == "__main__.py" else path.name
+    return f"{name or 'a process'} ({os.getpid()})"

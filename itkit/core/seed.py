@@ -1,0 +1,190 @@
+"""One number from which a run's random values come, so that a test can be repeated with its own.
+
+Each test has a part of the permutation of unique values by its index among the selected tests, in
+the order of their names, and its own state of the generators: so neither other tests, their order
+nor the worker have a say in it.
+"""
+
+import random
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2s
+from typing import Any, Final, NamedTuple
+
+from itkit.core import names
+from itkit.exceptions import ConfigurationError
+
+_SEED: Final = re.compile(r"(?P<text>[0-9a-zA-Z]{1,32})(?::(?P<indexes>\d{1,9}(?:,\d{1,9})*))?")
+_ROOM_BITS: Final = 16
+_TESTS: Final = 2**15
+_SHARED: Final = _TESTS * 3 // 4  # for what several tests share; the last eighth is for scenarios
+_SEQUENCES: Final = 2**14  # half as many, as sequences are numbers with a sign
+
+
+class Seed(NamedTuple):
+    """What a run's random values come from.
+
+    Attributes:
+        text: letters and digits.
+        indexes: the index of the first of the selected tests, in the order of their names; or those
+            of all tests that the command names, which run in the order in which it does so.
+    """
+
+    text: str
+    indexes: tuple[int, ...] = (0,)
+
+    @classmethod
+    def parse(cls, given: str | None) -> "Seed":
+        """Return the seed of an option such as ``5f3a9c01:17``; a new one of none.
+
+        Raises:
+            ConfigurationError: the text is not a seed.
+        """
+        if not given:
+            return cls(names.new_run_id())
+        found = _SEED.fullmatch(given)
+        if found is None:
+            raise ConfigurationError(
+                f"--itkit-seed is {given!r}, expected letters and digits, such as 5f3a9c01, or"
+                " with the index of a test, as a failure prints it: 5f3a9c01:17."
+            )
+        return cls(found["text"], tuple(map(int, (found["indexes"] or "0").split(","))))
+
+    def __str__(self) -> str:
+        return f"{self.text}:{','.join(map(str, self.indexes))}"
+
+    @property
+    def has_order(self) -> bool:
+        """Whether the tests are to run in the order in which the command names them."""
+        return len(self.indexes) > 1
+
+    def numbered(self, tests: Iterable[str], named: Sequence[str]) -> dict[str, int]:
+        """Return the index of each test, by its id.
+
+        Args:
+            tests: the ids of the selected ones.
+            named: those that the command names.
+        """
+        found = dict(zip(named, self.indexes, strict=False)) if self.has_order else {}
+        first = max(self.indexes) + 1 if self.has_order else self.indexes[0]
+        rest = sorted(set(tests).difference(found))
+        return found | {test: first + number for number, test in enumerate(rest)}
+
+
+def in_order(tests: Iterable[Any], named: Sequence[str], id_of: Callable[[Any], str]) -> list[Any]:
+    """Return tests in the order in which a command names them; all others come last.
+
+    Args:
+        tests: the tests that are to run.
+        named: the ids of those that the command names.
+        id_of: returns the id of a test.
+    """
+    positions = {test: position for position, test in enumerate(named)}
+    return sorted(tests, key=lambda test: positions.get(id_of(test), len(positions)))
+
+
+def offset_of_test(index: int) -> int:
+    """Return where the unique values of a test begin; it has room for 65,536."""
+    return index % _TESTS << _ROOM_BITS
+
+
+def offset_of_shared(name: str) -> int:
+    """Return where those begin that several tests share, such as all of a class."""
+    return _TESTS + _part(name, _SHARED) << _ROOM_BITS
+
+
+def offset_of_kept(name: str) -> int:
+    """Return where those begin that a scenario keeps, among the values that are kept apart."""
+    return _part(name, _TESTS // 4) << _ROOM_BITS
+
+
+def sequence_of_test(index: int) -> int:
+    """Return where the sequences of factories begin in a test that has its own."""
+    return index % _SEQUENCES << _ROOM_BITS
+
+
+def sequence_of_shared(name: str) -> int:
+    """Return where they begin in what several tests share, or what is kept."""
+    return _SEQUENCES + _part(name, _SEQUENCES) << _ROOM_BITS
+
+
+def start_sequences(number: int) -> None:
+    """Let the sequences of all factories go on from a number.
+
+    Those stay that a factory finds by a ``_setup_next_sequence()`` of its own, in the database.
+    """
+    for meta in _counting():
+        meta.reset_sequence(number)
+
+
+@contextmanager
+def apart(seed: str, name: str) -> Iterator[None]:
+    """Give a block random values and sequences of its own, and nobody else other ones for it."""
+    states = [(set_state, get_state()) for get_state, set_state in _generators()]
+    sequences = {meta: meta._counter.seq for meta in _counting() if meta._counter is not None}
+    reseed(seed, name)
+    start_sequences(sequence_of_shared(name))
+    try:
+        yield
+    finally:
+        for set_state, state in states:
+            set_state(state)
+        for meta in _counting():
+            if meta._counter is not None:
+                meta._counter.reset(sequences.get(meta, 0))
+
+
+def _part(name: str, count: int) -> int:
+    """Return which of so many parts is that of a name."""
+    digest = blake2s(name.encode(), digest_size=2).digest()
+    return int.from_bytes(digest, "big") % count
+
+
+def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
+    """Yield how the state of each generator in use is taken and put back."""
+    yield random.getstate, random.setstate
+    if (factory := sys.modules.get("factory.random")) is not None:
+        yield factory.get_random_state, factory.set_random_state
+    if (faker := sys.modules.get("faker.generator")) is not None:
+        yield faker.random.getstate, faker.random.setstate
+    if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:
+        yield bakery.baker_random.getstate, bakery.baker_random.setstate
+
+
+def _counting() -> Iterator[Any]:
+    """Yield the options of each factory that has a sequence of its own."""
+    base = sys.modules.get("factory.base")
+    if base is None:
+        return
+    waiting = base.BaseFactory.__subclasses__()
+    while waiting:
+        factory = waiting.pop()
+        waiting += factory.__subclasses__()
+        meta = factory._meta
+        setup = factory._setup_next_sequence.__func__
+        if (
+            meta.counter_reference is meta
+            and setup is base.BaseFactory._setup_next_sequence.__func__
+        ):
+            yield meta
+
+
+def reseed(seed: str, name: str) -> None:
+    """Put the generators of random values that are in use into a state of a test's own.
+
+    These are those of random, Faker, factory_boy and model_bakery.
+
+    Args:
+        seed: the seed of the run.
+        name: the name of the test.
+    """
+    number = int.from_bytes(blake2s(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
+    random.seed(number)
+    if (factory := sys.modules.get("factory.random")) is not None:
+        factory.reseed_random(number)  # that of Faker's as well
+    if (faker := sys.modules.get("faker.generator")) is not None:
+        faker.random.seed(number)
+    if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:
+        bakery.baker_random.seed(number)

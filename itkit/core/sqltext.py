@@ -1,0 +1,408 @@
+"""What a statement of SQL says of itself: its verb, the tables that it names, its form.
+
+This is the one reader of SQL that was sent. (What migrations have in their source, often in pieces,
+is searched by ``postgres.migrations.escapes`` and ``postgres.template.sources``.) The words are
+found by sqlparse, which Django requires; which of them are names of tables is decided here, by the
+clause that they are in.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import lru_cache
+from itertools import islice
+from typing import Final, NamedTuple
+
+_REMEMBERED: Final = 1024
+_WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "MERGE", "REPLACE"})
+_QUERIES: Final = frozenset({"SELECT", "VALUES", "WITH", "TABLE", *_WRITING})
+DEFINING: Final = frozenset({"CREATE", "ALTER", "DROP", "LOCK", "COMMENT", "VACUUM", "ANALYZE"})
+_INTO: Final = frozenset({"INSERT", "MERGE", "REPLACE"})
+"""Verbs whose table stands behind INTO."""
+_NAMED_BEFORE: Final = frozenset({"ONLY", "LATERAL", "IF", "NOT", "EXISTS", "RECURSIVE"})
+"""Words that may stand between a clause and its table."""
+_ENDING: Final = frozenset(
+    {
+        "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT",
+        "INTERSECT", "WINDOW", "FOR", "ON", "SET", "VALUES", "RETURNING", "SELECT", "WHEN",
+        "DEFAULT", "OVERRIDING", "RESTART", "CONTINUE", "CASCADE", "RESTRICT",
+    }
+)  # fmt: skip
+"""Words after which a clause names no more tables."""
+_VALUE: Final = "?"
+_LIST: Final = "…"
+_QUOTED: Final = re.compile(
+    r"""
+    (?P<name> "(?:""|[^"])*" | `[^`]*` )
+    | (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
+    | (?<!\w)[eE]'(?:\\.|''|[^'\\])*(?:'|\Z)
+    | '(?:''|[^'])*(?:'|\Z)
+    | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+"""A quoted name, a comment or a text, as Postgres delimits them, or the beginning of one."""
+_TEXT: Final = "''"
+
+
+class _Kind(Enum):
+    """What a token is."""
+
+    SPACE = auto()
+    NUMBER = auto()
+    TEXT = auto()
+    PARAMETER = auto()
+    WORD = auto()
+
+
+class _Word(NamedTuple):
+    """A word, a sign or a name of a statement.
+
+    Attributes:
+        text: as it is written; of a quoted name, without the quotes.
+        is_quoted: whether it is a quoted name, and so no word of SQL.
+    """
+
+    text: str
+    is_quoted: bool = False
+
+    @property
+    def upper(self) -> str:
+        """The word in capitals; empty for a quoted name."""
+        return "" if self.is_quoted else self.text.upper()
+
+    @property
+    def name(self) -> str:
+        """The word as a name: Postgres folds those that are not quoted to small letters."""
+        return self.text if self.is_quoted else self.text.lower()
+
+
+@dataclass(frozen=True)
+class ParsedStatement:
+    """What a statement says.
+
+    Attributes:
+        verb: its first word, in capitals; behind WITH that of the statement itself.
+        target: the table that it writes to; empty where it writes to none.
+        tables: all tables that it names, without schemas, in the order of their first mention; the
+            names that WITH gives are none.
+        outer: the first table that the statement itself names, outside of other statements within.
+        writes: whether it changes rows, or a statement within it does.
+    """
+
+    verb: str
+    target: str
+    tables: tuple[str, ...]
+    outer: str
+    writes: bool
+
+    @property
+    def summary(self) -> str:
+        """The statement without its values: its verb, and the table that it is about."""
+        return f"{self.verb} {self.table}".rstrip()
+
+    @property
+    def table(self) -> str:
+        """The table that it is about: the one that it writes to, or else reads first."""
+        return self.target or self.outer or next(iter(self.tables), "")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def read(sql: str) -> ParsedStatement:
+    """Return what a statement says; of several the first decides."""
+    reader = _StatementReader()
+    for word in _words(sql):
+        reader.take(word)
+    return reader.reading()
+
+
+class TransactionStep(Enum):
+    """What a statement does to the transaction of its session."""
+
+    BEGIN = auto()
+    COMMIT = auto()
+    ROLLBACK = auto()
+
+
+_STEPS: Final = {
+    "BEGIN": TransactionStep.BEGIN,
+    "START": TransactionStep.BEGIN,
+    "COMMIT": TransactionStep.COMMIT,
+    "END": TransactionStep.COMMIT,
+    "ROLLBACK": TransactionStep.ROLLBACK,
+    "ABORT": TransactionStep.ROLLBACK,
+}
+_STARTS: Final = ("--", "/*", *(word[:5] for word in _STEPS))
+
+
+def transaction_step(sql: str) -> TransactionStep | None:
+    """Return what a statement does to its transaction; None if it neither begins nor ends one.
+
+    A ROLLBACK TO a savepoint ends none. Of several statements the first decides.
+    """
+    start = sql.lstrip()[:5].upper()
+    # Without sqlparse wherever that is sure: many a run reads nothing else.
+    if not start.startswith(_STARTS):
+        return None
+    words = [word.upper for word in islice(_words(sql), 3)]
+    step = _STEPS.get(words[0]) if words else None
+    if words[:1] == ["START"] and words[1:2] != ["TRANSACTION"]:
+        return None
+    is_to_savepoint = step is TransactionStep.ROLLBACK and "TO" in words
+    return None if is_to_savepoint else step
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def normalised(sql: str) -> str:
+    """Return a statement without its values and comments, of which a list becomes one sign.
+
+    Statements that differ in nothing else are equal then.
+    """
+    parts: list[str] = []
+    for kind, text in _tokens(sql):
+        if kind is _Kind.SPACE:
+            if parts and parts[-1] != " ":
+                parts.append(" ")
+        elif kind is _Kind.WORD:
+            parts.append(text)
+        else:
+            _add_value(parts, text if kind is _Kind.PARAMETER else _VALUE)
+    return "".join(parts).strip()
+
+
+def _add_value(parts: list[str], shown: str) -> None:
+    """Add a value, or make a list of it where another one stands before."""
+    *_, value, comma = ["", "", *(part for part in parts[-3:] if part != " ")]
+    if comma == "," and (value in (_VALUE, _LIST) or value.startswith("%")):
+        while parts[-1] in (" ", ","):
+            parts.pop()
+        parts[-1] = _LIST
+    else:
+        parts.append(shown)
+
+
+def _tokens(sql: str) -> Iterator[tuple[_Kind, str]]:
+    """Yield the tokens of a statement, as sqlparse finds them."""
+    # It is needed only where somebody reads a timeline, so no run waits for its import.
+    from sqlparse import lexer
+    from sqlparse import tokens as kinds
+
+    # For sqlparse, a backslash escapes a quote in any text, and a text that is cut is none.
+    plain = _QUOTED.sub(_masked, sql)
+    for kind, text in lexer.tokenize(plain):  # type: ignore[no-untyped-call]  # sqlparse's
+        if kind in kinds.Whitespace:
+            yield _Kind.SPACE, text
+        elif kind in kinds.Literal.Number:
+            yield _Kind.NUMBER, text
+        elif text == _TEXT:
+            yield _Kind.TEXT, text
+        # An operator of JSON, which is spelled ?, is a placeholder for sqlparse as well.
+        elif kind in kinds.Name.Placeholder and text.startswith("%"):
+            yield _Kind.PARAMETER, text
+        else:
+            yield _Kind.WORD, text
+
+
+def _masked(found: re.Match[str]) -> str:
+    """Return a quoted name as it is, a space for a comment, and an empty text for any text."""
+    if found["comment"]:
+        return " "
+    return found["name"] or _TEXT
+
+
+def _words(sql: str) -> Iterator[_Word]:
+    for kind, text in _tokens(sql):
+        if kind is _Kind.SPACE:
+            continue
+        if text[:1] in ('"', "`"):
+            yield _Word(text[1:-1].replace('""', '"'), is_quoted=True)
+        elif kind is _Kind.WORD:  # some of several words, such as LEFT OUTER JOIN
+            yield from map(_Word, text.split())
+        else:
+            yield _Word("'")
+
+
+class _Expects(Enum):
+    """What the next word of a level may be."""
+
+    NOTHING = auto()
+    TABLE = auto()
+    TARGET = auto()
+    COMMA = auto()
+    CTE = auto()
+
+
+@dataclass
+class _Level:
+    """The statement itself, or what is within one pair of parentheses.
+
+    Attributes:
+        first: its first word; empty until it is read.
+        verb: the verb of the statement of this level: its first word, or that behind WITH.
+        expects: what the next word may be.
+        before: the words before the next one, the last of them last.
+        is_of_tables: whether the parentheses are around tables that are joined.
+    """
+
+    first: str = ""
+    verb: str = ""
+    expects: _Expects = _Expects.NOTHING
+    before: tuple[str, str] = ("", "")
+    is_of_tables: bool = False
+
+
+@dataclass
+class _StatementReader:
+    """Takes the words of a statement one after another."""
+
+    levels: list[_Level] = field(default_factory=lambda: [_Level()])
+    found: list[tuple[str, int]] = field(default_factory=list)
+    named_by_with: set[str] = field(default_factory=set)
+    targets: list[tuple[str, int]] = field(default_factory=list)
+    writes: bool = False
+    pending: list[str] = field(default_factory=list)
+    is_over: bool = False
+
+    def take(self, word: _Word) -> None:
+        """Take the next word."""
+        if self.is_over:
+            return
+        level = self.levels[-1]
+        if word.text == ";" and not word.is_quoted:
+            self._end_name()
+            self.is_over = True
+        elif word.text == "(" and not word.is_quoted:
+            self._open(level)
+        elif word.text == ")" and not word.is_quoted:
+            self._close()
+        elif self._takes_name(level, word):
+            self.pending.append(word.name)
+        else:
+            self._end_name()
+            self._take_word(level, word)
+        level.before = (level.before[1], word.upper)
+
+    def reading(self) -> ParsedStatement:
+        """Return what was read."""
+        self._end_name()
+        names = [(name, depth) for name, depth in self.found if name not in self.named_by_with]
+        outer = next((name for name, depth in names if depth == 1), "")
+        target = min(self.targets, key=lambda found: found[1])[0] if self.targets else ""
+        level = self.levels[0]
+        return ParsedStatement(
+            verb=level.verb if level.first == "WITH" else level.first,
+            target=target,
+            tables=tuple(dict.fromkeys(name for name, _ in names)),
+            outer=outer,
+            writes=self.writes,
+        )
+
+    def _open(self, level: _Level) -> None:
+        """Begin a level of its own: what it is shows by its first word."""
+        # A name with parentheses behind it is a function, or the table of an INSERT or a CTE.
+        if self.pending and level.expects is _Expects.TABLE:
+            self.pending.clear()
+            level.expects = _Expects.COMMA
+        if level.expects is _Expects.TARGET and not self.pending:
+            level.expects = _Expects.NOTHING  # COPY (SELECT ...) TO
+        is_of_tables = level.expects is _Expects.TABLE and not self.pending
+        self._end_name()
+        inner = _Level(is_of_tables=is_of_tables)
+        if is_of_tables:
+            inner.expects = _Expects.TABLE
+            level.expects = _Expects.COMMA
+        self.levels.append(inner)
+
+    def _close(self) -> None:
+        self._end_name()
+        if len(self.levels) > 1:
+            self.levels.pop()
+
+    def _takes_name(self, level: _Level, word: _Word) -> bool:
+        """Return whether a word is, or goes on with, a name that a clause expects."""
+        if level.expects not in (_Expects.TABLE, _Expects.TARGET, _Expects.CTE):
+            return False
+        if self.pending and self.pending[-1] != ".":
+            return word.text == "." and not word.is_quoted
+        if word.is_quoted or (self.pending and word.text != "."):
+            return True
+        text = word.upper
+        is_word = text in _NAMED_BEFORE or text in _QUERIES or text in _ENDING
+        return (word.text[:1].isalpha() and not is_word) or word.text[:1] == "_"
+
+    def _end_name(self) -> None:
+        """Note the name of a table that is complete."""
+        if not self.pending:
+            return
+        level, name = self.levels[-1], self.pending[-1]
+        self.pending.clear()
+        if level.expects is _Expects.CTE:
+            self.named_by_with.add(name)
+            level.expects = _Expects.NOTHING
+            return
+        depth = sum(not found.is_of_tables for found in self.levels)
+        self.found.append((name, depth))
+        if level.expects is _Expects.TARGET:
+            self.targets.append((name, depth))
+        level.expects = _Expects.COMMA
+
+    def _take_word(self, level: _Level, word: _Word) -> None:
+        text = word.upper
+        if not level.first and (text or word.is_quoted):
+            level.first = text or "a name"
+            if level.is_of_tables and text in _QUERIES:
+                level.expects = _Expects.NOTHING
+        if text == ",":
+            self._take_comma(level)
+        elif text in _QUERIES or text in DEFINING:
+            self._begin_statement(level, text)
+        elif text in _ENDING:
+            self._end_clause(level, text)
+        else:
+            self._begin_clause(level, text)
+
+    def _take_comma(self, level: _Level) -> None:
+        if level.expects is _Expects.COMMA:
+            level.expects = _Expects.TABLE
+        elif level.first == "WITH" and level.verb in ("", "WITH"):
+            level.expects = _Expects.CTE
+
+    def _begin_statement(self, level: _Level, text: str) -> None:
+        if (text == "UPDATE" and "FOR" in level.before) or level.before[1] in ("DO", "KEY", "THEN"):
+            return  # a lock, or what ON CONFLICT or MERGE does
+        if level.verb and level.verb != "WITH":
+            if text == "TABLE" and level.verb in DEFINING | {"TRUNCATE"}:
+                level.expects = _Expects.TARGET
+            elif text == "SELECT":  # behind INSERT INTO, or UNION
+                level.expects = _Expects.NOTHING
+            return
+        level.verb = text
+        self.writes |= text in _WRITING - {"COPY"}
+        if text == "WITH":
+            level.expects = _Expects.CTE
+        elif text in ("UPDATE", "TRUNCATE", "COPY"):
+            level.expects = _Expects.TARGET
+        else:
+            level.expects = _Expects.NOTHING
+
+    def _end_clause(self, level: _Level, text: str) -> None:
+        is_index = text == "ON" and level.verb == "CREATE" and level.expects is _Expects.NOTHING
+        level.expects = _Expects.TARGET if is_index else _Expects.NOTHING
+
+    def _begin_clause(self, level: _Level, text: str) -> None:
+        if text == "JOIN" or (text == "USING" and level.verb in ("DELETE", "MERGE")):
+            level.expects = _Expects.TABLE
+        elif text == "INTO" and level.verb in _INTO:
+            level.expects = _Expects.TARGET
+        elif text == "FROM" and level.verb == "COPY":
+            self.writes = True
+        elif text == "FROM" and self._is_clause(level):
+            is_target = level.verb == "DELETE" and level.before[1] == "DELETE"
+            level.expects = _Expects.TARGET if is_target else _Expects.TABLE
+
+    def _is_clause(self, level: _Level) -> bool:
+        """Whether FROM begins a list of tables: not in ``EXTRACT(YEAR FROM x)`` and the like."""
+        if level.verb in ("", "WITH") or level.verb in DEFINING - {"CREATE"}:
+            return False
+        return level.before[1] != "DISTINCT" or level.before[0] not in ("IS", "NOT")

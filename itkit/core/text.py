@@ -1,0 +1,32 @@
+"""Parts of messages that many modules write."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
+    """Return a hint that offers the nearest of the available names, or all of them."""
+    near = difflib.get_close_matches(name, list(available), n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Available: {', '.join(sorted(available)) or 'none'}."
+
+
+def listed(lines: Sequence[str], *, most: int | None = None) -> str:
+    """Return lines as the part of a message, each indented.
+
+    Args:
+        lines: the lines.
+        most: the number of lines that are shown; all if it is not given.
+    """
+    shown = [f"  {line}" for line in lines[:most]]
+    if len(shown) < len(lines):
+        shown.append(f"  and {len(lines) - len(shown)} more")
+    return "\n".join(shown)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or the name of its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

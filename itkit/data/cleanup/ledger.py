@@ -1,0 +1,106 @@
+"""A ledger of every row that is inserted into a schema of ours, kept by the database itself.
+
+A trigger on each table notes the keys of each statement's new rows, so it sees what nobody reports
+to a manager: raw SQL, COPY, other threads and other processes. Only TRUNCATE, and a session that
+has turned triggers off, go past it. Noting costs a save about half of what it costs without, which
+is why it is asked for.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.db import connections, models, transaction
+
+from itkit.core import names
+from itkit.data.cleanup import rows
+from itkit.exceptions import DataError
+
+Model = type[models.Model]
+
+_TABLE: Final = "itkit_ledger"
+_TRIGGER: Final = "itkit_note"
+_LOCK_SECONDS: Final = 5  # a transaction that a thread has left open must not hang the run
+_OPEN: Final = f"""
+    SET LOCAL client_min_messages = warning;
+    SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
+    CREATE UNLOGGED TABLE {_TABLE} (place text NOT NULL, key text NOT NULL);
+    CREATE FUNCTION {_TRIGGER}() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        EXECUTE format(
+            'INSERT INTO %I.{_TABLE} SELECT %L, %I::text FROM new_rows',
+            TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_ARGV[0]
+        );
+        RETURN NULL;
+    END $$;
+"""
+_NOTE: Final = f"""
+    CREATE TRIGGER {_TRIGGER} AFTER INSERT ON {{table}} REFERENCING NEW TABLE AS new_rows
+        FOR EACH STATEMENT EXECUTE FUNCTION {_TRIGGER}({{column}});
+"""
+_CLOSE: Final = f"""
+    SET LOCAL client_min_messages = warning;
+    SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
+    SET CONSTRAINTS ALL IMMEDIATE;  -- a table with pending ones lets no trigger go
+    DROP FUNCTION IF EXISTS {_TRIGGER}() CASCADE;
+    DROP TABLE IF EXISTS {_TABLE};
+"""
+
+_noting: set[str] = set()
+"""Aliases of ``DATABASES`` in which there is a ledger."""
+
+
+def open_in(using: str, tables: Iterable[Model]) -> None:
+    """Begin to note the rows of some models.
+
+    Raises:
+        DataError: the schema is none of ours, so that nothing may be added to it; or there is a
+            ledger in it already.
+    """
+    connection: Any = connections[using]
+    _check(connection)
+    quote = connection.ops.quote_name
+    notes = [
+        _NOTE.format(table=quote(model._meta.db_table), column=_literal(model._meta.pk))
+        for model in tables
+    ]
+    with transaction.atomic(using=using), connection.cursor() as cursor:
+        cursor.execute(_OPEN + "".join(notes))
+    _noting.add(using)
+
+
+def close_in(using: str) -> None:
+    """Stop noting, and forget what has been noted; a test case's rollback does it by itself."""
+    if using not in _noting or rows.is_broken(using):
+        return
+    _noting.discard(using)
+    if rows.is_of_test_case(using):
+        return
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute(_CLOSE)
+
+
+def noted_in(using: str) -> dict[str, set[str]]:
+    """Return the keys of new rows, as text, by table; some rows may be gone again."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"SELECT place, array_agg(DISTINCT key) FROM {_TABLE} GROUP BY place")
+        return {place: set(keys) for place, keys in cursor.fetchall()}
+
+
+def _check(connection: Any) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s), current_schema(), current_database()", [_TABLE])
+            is_kept, *places = cursor.fetchone()
+        if is_kept:
+            raise DataError('Another manager with leaks="exact" looks after this database already.')
+        if any(names.run_of_schema(place) for place in places if place):
+            return
+    raise DataError(
+        f'leaks="exact" adds triggers to tables, and DATABASES[{connection.alias!r}] is in no '
+        'schema of itkit. Run the test with --integration, or use leaks="fail".'
+    )
+
+
+def _literal(field: Any) -> str:
+    column: str = field.column
+    return "'" + column.replace("'", "''") + "'"

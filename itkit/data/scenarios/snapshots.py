@@ -1,0 +1,193 @@
+"""Rows as they are in Postgres, taken out once and put back as often as they are wanted.
+
+A snapshot is a file: what it holds as JSON, and the rows of each table as the binary COPY of
+Postgres, which is about as fast as rows can get into it.
+"""
+
+import json
+import os
+import threading
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from django.apps import apps
+from django.db import connections, models
+
+from itkit.data.bulk import insertion, keys
+from itkit.data.cleanup.rows import Row, concrete
+from itkit.data.factories import lookup
+
+Model = type[models.Model]
+Keys = dict[Model, set[Any]]
+
+_CONTENTS: Final = "contents.json"
+_KEPT: Final = 4  # files of one name
+
+
+class ConflictError(Exception):
+    """The rows cannot be put back into what is there."""
+
+
+@dataclass
+class TableRows:
+    """The rows of one model's own table.
+
+    Attributes:
+        model: label of the model.
+        columns: names.
+        keys: the keys of the rows, as text.
+        outside: keys that they refer to and that are not among them, by the label of the model.
+        sequence: the sequence that gives the keys, or None.
+        last: the highest key that it has given.
+    """
+
+    model: str
+    columns: list[str]
+    keys: list[str]
+    outside: dict[str, list[str]]
+    sequence: str | None
+    last: int
+
+
+@dataclass
+class RowSnapshot:
+    """Rows, and what they are called.
+
+    Attributes:
+        tables: what is known of each.
+        world: names, and references to the rows or plain values.
+        rows: the copy of each table, by the model's label.
+    """
+
+    tables: list[TableRows]
+    world: Any
+    rows: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, using: str, rows: Iterable[Row], world: Any) -> "RowSnapshot":
+        """Copy rows out of a database."""
+        by_model: Keys = defaultdict(set)
+        for row in rows:
+            by_model[row.model].add(row.pk)
+        snapshot = cls([], world)
+        for model in list(by_model):
+            table = _described(using, model, by_model)
+            snapshot.tables.append(table)
+            snapshot.rows[table.model] = _copied(using, model, table)
+        return snapshot
+
+    def restore(self, using: str) -> None:
+        """Copy the rows back, and let the sequences go on behind them.
+
+        Raises:
+            ConflictError: what they refer to is not there.
+            DatabaseError: the database refuses the rows, such as rows that are there already.
+        """
+        for table in self.tables:
+            for label, outside in table.outside.items():
+                _check_there(using, label, outside, table.model)
+        for table in self.tables:
+            _put_back(using, table, self.rows[table.model])
+
+    def keys(self, using: str) -> Iterator[Row]:
+        """Yield the rows as they are in a database."""
+        for table in self.tables:
+            model = apps.get_model(table.model)
+            for key in table.keys:
+                yield Row(using, model, model._meta.pk.to_python(key))
+
+    def write(self, path: Path) -> None:
+        """Write the file, at once or not at all, and remove what is too old of its kind."""
+        writer = f"{os.getpid()}.{threading.get_ident()}"
+        partial = path.with_name(f"{path.name}.{writer}.partial")
+        with zipfile.ZipFile(partial, "w") as file:
+            contents = {"tables": [asdict(table) for table in self.tables], "world": self.world}
+            file.writestr(_CONTENTS, json.dumps(contents))
+            for name, copied in self.rows.items():
+                file.writestr(name, copied)
+        partial.rename(path)
+        kind = path.name.rpartition("-")[0]
+        found = sorted(path.parent.glob(f"{kind}-*"), key=_last_change)
+        for old in found[:-_KEPT]:
+            old.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> "RowSnapshot | None":
+        """Read a file; None if there is none, or none that can be read."""
+        with suppress(OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            with zipfile.ZipFile(path) as file:
+                contents = json.loads(file.read(_CONTENTS))
+                tables = [TableRows(**table) for table in contents["tables"]]
+                rows = {table.model: file.read(table.model) for table in tables}
+            return cls(tables, contents["world"], rows)
+        return None
+
+
+def _last_change(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another worker has just removed it
+        return 0.0
+
+
+def _described(using: str, model: Model, rows: Keys) -> TableRows:
+    counted = keys.counted(model)
+    is_counted = counted is model._meta.pk  # or by a parent's table, or by nobody
+    return TableRows(
+        model=model._meta.label,
+        columns=[item.column for item in lookup.written_fields(model)],
+        keys=sorted(map(str, rows[model])),
+        outside=dict(_outside(using, model, rows)),
+        sequence=keys.sequence(counted, using) if is_counted else None,
+        last=max(rows[model]) if is_counted else 0,
+    )
+
+
+def _outside(using: str, model: Model, keys: Keys) -> Iterator[tuple[str, list[str]]]:
+    """Yield what rows refer to that is not among them: rows of migrations, or of the test."""
+    found: dict[Model, set[Any]] = defaultdict(set)
+    rows = lookup.all_rows(model, using)
+    for item in model._meta.local_concrete_fields:
+        if isinstance(item, models.ForeignKey) and item.target_field.primary_key:
+            target = concrete(item.related_model)
+            own = rows.filter(pk__in=keys[model]).exclude(**{item.attname: None})
+            found[target] |= set(own.values_list(item.attname, flat=True)) - keys.get(target, set())
+    for target, outside in found.items():
+        if outside:
+            yield target._meta.label, sorted(map(str, outside))
+
+
+def _copied(using: str, model: Model, table: TableRows) -> bytes:
+    connection: Any = connections[using]
+    quote = connection.ops.quote_name
+    key = model._meta.pk
+    columns = ", ".join(map(quote, table.columns))
+    statement = (
+        f"COPY (SELECT {columns} FROM {quote(model._meta.db_table)} WHERE {quote(key.column)} ="  # noqa: S608 - names of the model's
+        f" ANY(%s::{key.rel_db_type(connection)}[])) TO STDOUT (FORMAT BINARY)"
+    )
+    return insertion.copy_out(statement, [table.keys], using)
+
+
+def _put_back(using: str, table: TableRows, rows: bytes) -> None:
+    model = apps.get_model(table.model)
+    insertion.copy_in(model, table.columns, using, rows)
+    if table.sequence is not None:
+        sequence = connections[using].ops.quote_name(table.sequence)
+        with connections[using].cursor() as cursor:
+            cursor.execute(
+                f"SELECT setval(%s, greatest(%s, last_value)) FROM {sequence}",  # noqa: S608 - as above
+                [sequence, table.last],
+            )
+
+
+def _check_there(using: str, label: str, needed: list[str], by: str) -> None:
+    found = lookup.all_rows(apps.get_model(label), using).filter(pk__in=needed).count()
+    if found != len(needed):
+        told = ", ".join(needed[:5])
+        raise ConflictError(f"{by} refers to {label} {told}, and not all are there")

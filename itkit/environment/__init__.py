@@ -1,0 +1,33 @@
+"""The conductor: the scopes of a run, its workers and its tests, over all parts.
+
+Read in this order: ``run`` (what one command provides), ``worker`` (a process attached to the run,
+and the scope of each test), ``child`` (a process that a test has started), ``cases`` (Django's
+own test cases), ``files`` (caches in files), ``notes`` (what the end of a run reports),
+``leaving`` and ``afterwards`` (tests that end the process, or outlive themselves), ``running``
+(runs that another terminal may join), ``keeping`` (``--itkit-keep``), ``orders`` and
+``bisection`` (``--itkit-bisect``).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itkit.environment.worker import (
+        Environment,
+        attach,
+        current,
+        leave_with,
+        reopen,
+        start,
+        stop,
+    )
+
+__all__ = ["Environment", "attach", "current", "leave_with", "reopen", "start", "stop"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name on its first use: ``child`` is imported by every process of a project."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from itkit.environment import worker
+
+    return getattr(worker, name)

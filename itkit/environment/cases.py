@@ -1,0 +1,61 @@
+"""Django's own test cases, which have no event that itkit could listen to."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.apps import apps
+from django.core.management.color import no_style
+from django.db import connections
+from django.test import TestCase, TransactionTestCase
+
+from itkit.core.wrapping import wrapped
+
+
+@contextmanager
+def followed(
+    begins: Callable[[Iterable[str]], None], ends: Callable[[Iterable[str]], None]
+) -> Iterator[None]:
+    """Call functions, within a block, when a class of tests that commit begins.
+
+    pytest-django makes such a class for each test function that commits. Django has no hook for it.
+    Checked with Django 5.2, 6.0 and 6.1.
+
+    Args:
+        begins: gets the aliases of the databases that the tests use.
+        ends: gets the same when Django has set the class up, with the fixtures of its first test.
+    """
+
+    def hearing(set_up: Callable[[Any], None]) -> Callable[[Any], None]:
+        def begin_and_set_up(cls: Any) -> None:
+            if issubclass(cls, TestCase):
+                set_up(cls)
+                return
+            aliases = cls._validate_databases()
+            begins(aliases)  # first: Django loads the fixtures of the first test
+            set_up(cls)
+            ends(aliases)
+
+        return begin_and_set_up
+
+    with (
+        wrapped(TransactionTestCase, "setUpClass", hearing),
+        wrapped(TransactionTestCase, "_reset_sequences", _behind_rows),
+    ):
+        yield
+
+
+def _behind_rows(reset: Callable[..., None]) -> Callable[..., None]:
+    """Have ``reset_sequences`` begin behind the rows that are there, which a flush had removed."""
+
+    def reset_behind_rows(alias: str) -> None:
+        reset(alias)
+        connection = connections[alias]
+        tables = set(connection.introspection.table_names())
+        models = [found for found in apps.get_models() if found._meta.db_table in tables]
+        statements = connection.ops.sequence_reset_sql(no_style(), models)
+        if statements:
+            with connection.cursor() as cursor:
+                cursor.execute("".join(statements))
+
+    return reset_behind_rows

@@ -1,0 +1,109 @@
+"""A process that a test starts, such as a worker of Celery, joins that test.
+
+It uses the databases and keys of the test's worker, and follows it from test to test. Its external
+backends are faked too, and the test's process answers their calls: what a test programs holds here,
+and the calls are on its timeline.
+"""
+
+import ctypes
+import os
+from contextlib import ExitStack
+
+from itkit.core import processes
+from itkit.core.handshake import Invitation, Payload
+from itkit.network import libpq
+
+_releases: ExitStack | None = None
+_may_join = True
+
+
+def join() -> None:
+    """Attach this process to the test that has started it, if one has.
+
+    To be called when the apps are loaded, which may be again and again: a test can change
+    INSTALLED_APPS. The process ends when that of the test does.
+
+    Raises:
+        ServiceUnavailableError: the test's servers do not answer any more.
+    """
+    global _releases  # noqa: PLW0603 - as global as what is attached
+    invitation = Invitation.from_environment()
+    if invitation is None or _releases is not None or not _may_join:
+        return
+    with ExitStack() as undo:
+        _attach(Payload.from_environment(), invitation, undo)
+        _releases = undo.pop_all()
+    _stay_to_the_end(_releases)
+    # With the test's process go its servers and its keys.
+    processes.end_with(invitation.process, "itkit-test-watch")
+
+
+def leave() -> None:
+    """Give a process back what it had before it joined a test, and have it join none.
+
+    A process that runs tests itself has to: they are a run of their own, or of none.
+    """
+    global _releases, _may_join  # noqa: PLW0603 - as global as what is attached
+    releases, _releases = _releases, None
+    _may_join = False
+    libpq.put_back()
+    if releases is not None:
+        Invitation.withdraw()
+        releases.close()
+
+
+def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> None:
+    from itkit import postgres, redis
+    from itkit.backends.registry import Registry
+    from itkit.backends.relay import Client, RelayAddress
+    from itkit.environment import files
+    from itkit.network import guarding
+    from itkit.timeline import core
+
+    releases.callback(postgres.put_sqlite_back)
+    postgres.replace_sqlite()
+    servers = guarding.of_run(payload)
+    routing = postgres.Routing(
+        payload.databases,
+        run=payload.run,
+        worker=invitation.worker,
+        owned=payload.databases_owned,
+        migrate=payload.migrate,
+        secret=payload.databases_secret,
+    )
+    releases.callback(routing.uninstall)
+    routing.install(postgres.schema_creation)
+
+    def forget_connections() -> None:
+        if _releases is not None:  # what is registered stays so, also when the process has left
+            routing.forget_connections()
+
+    os.register_at_fork(after_in_child=forget_connections)
+    isolation = redis.JoinedIsolation(
+        invitation,
+        server=payload.redis,
+        run=payload.run,
+        owned=payload.redis_owned,
+        project=payload.redis_project,
+        secret=payload.redis_secret,
+    )
+    releases.callback(isolation.uninstall)
+    isolation.install()
+    releases.enter_context(files.Files(payload.files, invitation.worker).installed())
+    backends = Registry.from_settings()
+    releases.callback(backends.restore)
+    backends.swap()
+    if invitation.relay is not None:
+        client = Client(RelayAddress(*invitation.relay))
+        client.use_for(backends.fakes())
+        releases.callback(core.set_failure_sink, None)
+        core.set_failure_sink(client.keep)
+    releases.enter_context(guarding.guarded(servers))
+
+
+def _stay_to_the_end(releases: ExitStack) -> None:
+    """Have the interpreter's end release nothing: threads may still call backends in it.
+
+    Python would release when it collects the stack, by functions whose modules are gone by then.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(releases))

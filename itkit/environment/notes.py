@@ -1,0 +1,102 @@
+"""What is printed at the end of a run, once for each call site: no error, and no warning either.
+
+A warning would turn a run with ``-W error`` red, and be shown again for each test.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+EFFECT: Final = "effect"
+UNUSED: Final = "unused"
+USED: Final = "used"
+ALTERED: Final = "altered"
+UNREPEATABLE: Final = "unrepeatable"
+UNTRIED: Final = "untried"
+
+_HEADINGS: Final = {
+    EFFECT: (
+        "itkit: what has left the process while a transaction was open, and would have stayed after"
+        ' a rollback (ITKIT["EFFECTS"] = "fail" makes an error of each, "off" hides them;'
+        ' "IN_TRANSACTION": "allow" in a backend\'s entry allows its calls):'
+    ),
+    UNUSED: (
+        'itkit: answers that tests have programmed, and no call has used (ITKIT["UNUSED"] = "fail"'
+        ' makes an error of each, "off" hides them):'
+    ),
+    ALTERED: (
+        "itkit: what tests have changed in the structure of the database, and what has become of"
+        " that:"
+    ),
+    UNREPEATABLE: (
+        "itkit: what migrations have read that is another value each time. The rows that they have"
+        " made with it stay as they are until the migrations run again, as with --rebuild:"
+    ),
+    UNTRIED: "itkit: swept tests that were not run with all faults:",
+}
+_MOST_SHOWN: Final = 30
+_PARTS: Final = re.compile(r"(\D+)(\d*)")
+
+
+class Note(NamedTuple):
+    """One thing to be printed.
+
+    Attributes:
+        kind: a key of the headings above, or ``USED``, which takes the notes of its place back.
+        where: in the source, with what is there.
+        text: what there is to say of it.
+        test: id of the test, or what else it was.
+    """
+
+    kind: str
+    where: str
+    text: str
+    test: str
+
+
+class Notes:
+    """The notes of a run, or of one of its workers."""
+
+    def __init__(self) -> None:
+        self._notes: list[Note] = []
+
+    def add(self, note: Note) -> None:
+        """Add one."""
+        self._notes.append(note)
+
+    def add_all(self, notes: Iterable[Iterable[str]]) -> None:
+        """Add those of a worker, however they have travelled."""
+        self._notes += [Note(*note) for note in notes]
+
+    def take(self) -> list[Note]:
+        """Return all notes, once."""
+        taken, self._notes = self._notes, []
+        return taken
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines to be printed at the end; none if there are no notes."""
+        used = {note.where for note in self._notes if note.kind == USED}
+        for kind, heading in _HEADINGS.items():
+            texts: dict[tuple[str, str], list[str]] = {}
+            for note in self._notes:
+                if note.kind == kind and note.where not in used:
+                    texts.setdefault((note.where, note.text), []).append(note.test)
+            if not texts:
+                continue
+            yield heading
+            # The notes of the workers come in any order.
+            in_order = sorted(texts.items(), key=lambda item: _natural(item[0][0]))
+            for (where, text), tests in in_order[:_MOST_SHOWN]:
+                yield f"  {where}: {text}, in {_shown(tests)}"
+            if len(texts) > _MOST_SHOWN:
+                yield f"  and {len(texts) - _MOST_SHOWN} more"
+
+
+def _natural(where: str) -> list[tuple[str, int]]:
+    """Return what sorts places by what is there, then by file, then by line as a number."""
+    return [(text, int(digits or 0)) for text, digits in _PARTS.findall(where)]
+
+
+def _shown(tests: list[str]) -> str:
+    first, *others = sorted(set(tests))
+    return f"{first} and {len(others)} more" if others else first

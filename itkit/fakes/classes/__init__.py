@@ -1,0 +1,5 @@
+"""What is known of a real class or function.
+
+Read in this order: ``members`` (what is faked), ``signatures`` (how it is called), ``returned``
+(what it can return), ``drift`` (how a hand-written fake differs).
+"""

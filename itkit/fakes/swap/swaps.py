@@ -1,0 +1,304 @@
+"""Swap a real class or function for its fake, in place: every reference to it is reached.
+
+Nothing is patched by name. The methods are replaced on the class itself, so that instances made
+before, ``from x import Y`` and ``super()`` get them. Of a function the code is replaced; so is that
+of the class's own methods, for what was taken out of it before the swap, such as a bound method or
+a partial of one. Out of reach is only such a one of an inherited method. The arguments of an
+``async`` function or a generator function are checked when it first runs.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from types import CodeType, FunctionType
+from typing import Any, Final, NamedTuple
+
+from asgiref.sync import markcoroutinefunction
+
+from itkit.fakes.classes.members import REPLACED, Kind, Member, members_of
+from itkit.fakes.fake import Fake
+from itkit.fakes.methods import Method
+from itkit.fakes.swap.outline import Outline
+from itkit.fakes.swap.parts import Parts
+from itkit.fakes.swap.reading import PartsWatch, is_nested, may_have_parts
+from itkit.fakes.swap.replacements import Performer, performer, replacement
+
+_ABSENT: Final = object()
+_IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
+
+
+class Patch(NamedTuple):
+    """Something that lies over a fake.
+
+    Attributes:
+        name: the name of what is patched.
+        found: what lies there.
+        fake: what is to lie there.
+        line: what a test writes to have it undone.
+        put: puts something there.
+    """
+
+    name: str
+    found: Any
+    fake: Any
+    line: str
+    put: Callable[[Any], None]
+
+
+def obstacle(real: Any) -> str | None:
+    """Return why a real backend cannot be swapped, or None when it can."""
+    if isinstance(real, FunctionType):
+        return None
+    if not isinstance(real, type):
+        kind = type(real).__qualname__
+        return f"it is neither a class nor a Python function but an instance of {kind}"
+    if real.__flags__ & _IMMUTABLE_TYPE:
+        return "it is a class written in C, whose methods cannot be replaced"
+    if not members_of(real) and not may_have_parts(real):
+        return "it has no public method and no part that has one"
+    return None
+
+
+class ClassSwap:
+    """The methods of one class and what stands for them.
+
+    ``__init__`` stays real, for it stores configuration; so do private methods, and special
+    methods except those that reach out (``SPECIAL_METHODS``). The parts of its objects, and its
+    nested classes, are faked as well.
+
+    Args:
+        real: the class.
+        fake: answers.
+        has_parts: whether parts are faked.
+        name: the name of the class below that of the backend, where it is nested in the client's.
+    """
+
+    def __init__(self, real: type, fake: Fake, *, has_parts: bool = True, name: str = "") -> None:
+        self._real = real
+        self._watch: PartsWatch | None = None
+        nested: list[ClassSwap] = []
+        methods = dict(fake.methods) if not name else _named(name, real, fake)
+        if has_parts:
+            parts = Parts(fake)
+            if not name:
+                fake.outline = Outline(real, parts.seen)
+            self._watch = PartsWatch(real, parts, self._put, f"{name}." if name else "")
+            nested = [
+                ClassSwap(raw, fake, name=f"{name}.{key}".lstrip("."))
+                for key, raw in vars(real).items()
+                if is_nested(real, key, raw)
+            ]
+        self._fakes = {key: replacement(method) for key, method in methods.items()}
+        taken = [
+            FunctionSwap(function, method)
+            for method in methods.values()
+            if (function := _own_function(method.member)) is not None
+        ]
+        self._inner: list[ClassSwap | FunctionSwap] = [*taken, *nested]
+        self._originals: dict[str, Any] | None = None
+        self._placed: dict[str, Any] = {}
+
+    def swap(self) -> None:
+        """Put the fake's methods into the class."""
+        if self._originals is None:
+            self._originals = {}
+            for name, method in self._fakes.items():
+                self._put(name, method)
+            for inner in self._inner:
+                inner.swap()
+            if self._watch is not None:
+                self._watch.start()
+
+    def restore(self) -> None:
+        """Put the real methods back; the class is then as it was."""
+        originals, self._originals = self._originals, None
+        self._placed.clear()
+        if self._watch is not None:
+            self._watch.stop()
+        for inner in reversed(self._inner):
+            inner.restore()
+        for name, method in reversed((originals or {}).items()):
+            if method is _ABSENT:
+                type.__delattr__(self._real, name)
+            else:
+                type.__setattr__(self._real, name, method)
+
+    def is_clear(self) -> bool:
+        """Return whether nothing lies over the methods; it is asked before and after each test."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                return False
+        return all(inner.is_clear() for inner in self._inner)
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the methods."""
+        own = vars(self._real)
+        for name, placed in list(self._placed.items()):
+            if own.get(name) is not placed:
+                whole = f"{self._real.__module__}.{self._real.__qualname__}.{name}"
+                line = (
+                    f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
+                    " self.addCleanup(patcher.stop)"
+                )
+                put = partial(type.__setattr__, self._real, name)
+                yield Patch(whole, own.get(name), placed, line, put)
+        for inner in self._inner:
+            yield from inner.patches()
+
+    def _put(self, name: str, value: Any) -> None:
+        if self._originals is not None:
+            self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
+            self._placed[name] = value
+            # A metaclass may refuse plain assignment, or make something of it.
+            type.__setattr__(self._real, name, value)
+
+
+def _named(name: str, real: type, fake: Fake) -> dict[str, Method]:
+    """Return the methods of a class that lies in the client's, by their names in it."""
+    return {
+        key: fake.method(f"{name}.{key}", replace(member, name=f"{name}.{key}"))
+        for key, member in members_of(real).items()
+    }
+
+
+class FunctionSwap:
+    """One function and the code that stands for its own.
+
+    Args:
+        real: the function, which may be that of a method.
+        method: records its calls and answers them.
+    """
+
+    def __init__(self, real: FunctionType, method: Method) -> None:
+        self._real = real
+        self._fake_state = self._state_for(method)
+        self._real_state: _FunctionState | None = None
+
+    def swap(self) -> None:
+        """Put the fake's code into the function."""
+        if self._real_state is None:
+            self._real_state = _FunctionState.of(self._real)
+            self._fake_state.put_into(self._real)
+
+    def restore(self) -> None:
+        """Put the real code back; the function is then as it was."""
+        state, self._real_state = self._real_state, None
+        if state is not None:
+            state.put_into(self._real)
+
+    def is_clear(self) -> bool:
+        """Return whether the code is the fake's."""
+        return self._real_state is None or self._real.__code__ is self._fake_state.code
+
+    def patches(self) -> Iterator[Patch]:
+        """Yield what lies over the function: only its code can."""
+        code = self._real.__code__
+        if self._real_state is not None and code is not self._fake_state.code:
+            name = f"{self._real.__module__}.{self._real.__qualname__}.__code__"
+            line = "give the function its code back in the test"
+            yield Patch(name, code, self._fake_state.code, line, self._put_code)
+
+    def _put_code(self, code: CodeType) -> None:
+        if code is self._fake_state.code:
+            self._fake_state.put_into(self._real)
+        else:
+            self._real.__code__ = code
+
+    def _state_for(self, method: Method) -> "_FunctionState":
+        # The closure stays with the function, so the new code must claim as many variables.
+        member = method.member
+        stub = _stub_for(self._real, has_owner=member.has_owner)
+        code = stub.__code__.replace(co_freevars=self._real.__code__.co_freevars)
+        attributes = {**vars(self._real), "__signature__": member.signature, REPLACED: member}
+        if member.kind is Kind.COROUTINE:
+            attributes.update(vars(markcoroutinefunction(lambda: None)))
+        return _FunctionState(code, None, {"_itkit_perform": performer(method)}, attributes)
+
+
+class _FunctionState(NamedTuple):
+    """All of a function that a swap changes."""
+
+    code: CodeType
+    defaults: tuple[Any, ...] | None
+    keyword_defaults: dict[str, Any] | None
+    attributes: dict[str, Any]
+
+    @classmethod
+    def of(cls, function: FunctionType) -> "_FunctionState":
+        return cls(
+            function.__code__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            dict(vars(function)),
+        )
+
+    def put_into(self, function: FunctionType) -> None:
+        # Calls in other threads see either code, and each needs its own defaults: harmless, as
+        # a swap happens before the first test and a restore after the last.
+        function.__code__ = self.code
+        function.__defaults__ = self.defaults
+        function.__kwdefaults__ = self.keyword_defaults
+        vars(function).clear()
+        vars(function).update(self.attributes)
+
+
+# A function keeps its kind for life: CPython warns when it gets code of another one.
+
+
+def _stub_for(function: FunctionType, *, has_owner: bool) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return _coroutine_method_stub if has_owner else _coroutine_stub
+    if inspect.isasyncgenfunction(function):
+        return _async_generator_method_stub if has_owner else _async_generator_stub
+    if inspect.isgeneratorfunction(function):
+        return _generator_method_stub if has_owner else _generator_stub
+    return _method_stub if has_owner else _stub
+
+
+def _own_function(member: Member) -> FunctionType | None:
+    """Return the function of a method that the class itself defines, as it is in the class."""
+    raw = member.raw
+    function = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
+    return function if member.is_own and isinstance(function, FunctionType) else None
+
+
+def _stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    return _itkit_perform(None, args, kwargs)
+
+
+def _method_stub(owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    return _itkit_perform(owner, args, kwargs)
+
+
+def _generator_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    yield from _itkit_perform(None, args, kwargs)
+
+
+def _generator_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
+) -> Any:
+    yield from _itkit_perform(owner, args, kwargs)
+
+
+async def _coroutine_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    return await _itkit_perform(None, args, kwargs)
+
+
+async def _coroutine_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
+) -> Any:
+    return await _itkit_perform(owner, args, kwargs)
+
+
+async def _async_generator_stub(*args: Any, _itkit_perform: Performer, **kwargs: Any) -> Any:
+    async for value in _itkit_perform(None, args, kwargs):
+        yield value
+
+
+async def _async_generator_method_stub(
+    owner: Any, /, *args: Any, _itkit_perform: Performer, **kwargs: Any
+) -> Any:
+    async for value in _itkit_perform(owner, args, kwargs):
+        yield value

@@ -1,0 +1,490 @@
+"""What of a project a schema for each worker does not keep apart: ``manage.py itkit doctor``.
+
+The SQL of migrations is that of the operations that Django would run. Other SQL is looked for in
+the project's own source: string literals that look like it, and ``.sql`` files. Then a database in
+which all migrations have run is asked what it has, as the text does not show all of it.
+"""
+
+import ast
+import os
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from django.apps import apps
+from django.conf import settings
+from django.db.migrations import Migration
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import (
+    AddField,
+    AlterField,
+    AlterModelTable,
+    CreateModel,
+    RunSQL,
+)
+
+from itkit import postgres
+from itkit.postgres.migrations.escapes import Escape, Match, escapes, is_sql, untrusted
+from itkit.postgres.migrations.operations import flat, statements
+
+_SETTING: Final = 'ITKIT = {"POSTGRES": {"ISOLATION": "database"}}'
+_TAKES_SQL: Final = frozenset({"execute", "executemany", "raw", "RawSQL", "SQL", "extra"})
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_NOT_OURS: Final = _INSTALLED | {"node_modules", "__pycache__"}
+_CONNECTS: Final = frozenset(
+    {
+        "asyncpg.connect",
+        "asyncpg.create_pool",
+        "psycopg.AsyncConnection.connect",
+        "psycopg.Connection.connect",
+        "psycopg.connect",
+        "psycopg2.connect",
+        "psycopg2.pool.SimpleConnectionPool",
+        "psycopg2.pool.ThreadedConnectionPool",
+        "psycopg_pool.AsyncConnectionPool",
+        "psycopg_pool.ConnectionPool",
+        "sqlalchemy.create_engine",
+        "sqlalchemy.ext.asyncio.create_async_engine",
+    }
+)
+"""Functions and classes that connect to Postgres, or make what does."""
+
+_IN_A_SCHEMA: Final = Escape(
+    "a db_table with a schema",
+    "the table is beside the schema of a worker, so all workers share it",
+)
+_UNKNOWN: Final = "{}"
+"""Stands in a literal for what is only known when it runs."""
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One place in the project that a schema does not isolate.
+
+    Attributes:
+        path: the path of the file, relative to the working directory where it is below that; or the
+            name of a database.
+        line: the line in it, from 1; 0 for a database.
+        what: is there.
+        why: it is not isolated.
+        is_of_server: whether a database for each worker does not isolate it either.
+        is_hint: whether it may be in order, so that somebody has to look.
+    """
+
+    path: str
+    line: int
+    what: str
+    why: str
+    is_of_server: bool
+    is_hint: bool = False
+
+    def __str__(self) -> str:
+        """Return the line that describes it."""
+        folder = f"{self.path}:{self.line}" if self.line else self.path
+        return f"{folder}: {'to be looked at: ' if self.is_hint else ''}{self.what}: {self.why}"
+
+
+def findings() -> list[Finding]:
+    """Return what the text of the project shows, by file and line. No server is asked."""
+    return sorted({*_in_migrations(), *_in_models(), *_in_code()})
+
+
+def findings_in_databases(known: Iterable[Finding]) -> list[Finding]:
+    """Return what the databases have that Django is connected to now, and the text does not show.
+
+    Args:
+        known: what the text shows. What is of the same kind is not reported again.
+    """
+    kinds = {finding.what for finding in known}
+    return sorted(
+        Finding(f"database of {alias!r}", 0, escape.what, escape.why, escape.is_of_server)
+        for alias, kind, escape in postgres.inspected()
+        if kind not in kinds
+    )
+
+
+def relevant(found: Iterable[Finding], isolation: str) -> list[Finding]:
+    """Return what is not isolated by ``ITKIT["POSTGRES"]["ISOLATION"]`` as it is set."""
+    return [
+        finding
+        for finding in found
+        if isolation == "schema" or finding.is_of_server or finding.is_hint
+    ]
+
+
+def verdict(found: Sequence[Finding], isolation: str) -> str:
+    """Return what to do about the findings that are relevant.
+
+    Args:
+        found: of ``relevant``, without hints.
+        isolation: the setting.
+    """
+    of_server = sum(finding.is_of_server for finding in found)
+    of_schema = len(found) - of_server
+    lines = []
+    if isolation == "database":
+        lines.append(
+            "Each worker has a database of its own already; roles, the server's configuration and"
+            " what needs a superuser stay shared."
+        )
+    elif of_schema:
+        lines += [
+            f"{of_schema} not isolated by a schema for each worker, only by a database:",
+            f"    {_SETTING}",
+            "or in the environment: ITKIT_POSTGRES_ISOLATION=database",
+        ]
+    if of_server:
+        lines.append(
+            f"{of_server} of the whole server, so in no isolation: only on the embedded server do"
+            " tests meet no other run. They are superuser there with ITKIT_POSTGRES_ROLE=project."
+        )
+    if not found:
+        lines.append("Nothing found that would not be isolated.")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Literal:
+    """A string in the source: its text and its lines."""
+
+    text: str
+    first_line: int
+    last_line: int
+    is_likely_sql: bool
+
+
+class _Module:
+    """The source of one Python file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with tokenize.open(path) as file:
+            source = file.read()
+        self._lines = source.splitlines()
+        self._tree = ast.parse(source)
+        self._names = _Names(self._tree)
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what the module's own SQL reaches, but for that of its operations."""
+        for literal in _Literals.of(self._tree, self._names, with_operations=False):
+            if is_sql(literal.text, likely=literal.is_likely_sql):
+                for match in escapes(literal.text):
+                    yield _finding(self._path, self._line(literal, match), match.escape)
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Call) and (called := self._names.full(node.func)) in _CONNECTS:
+                yield _finding(self._path, node.lineno, _connection(called), is_hint=True)
+
+    def findings_in(self, statements: str) -> Iterator[Finding]:
+        """Yield what SQL reaches that an operation of this migration runs."""
+        literals = _Literals.of(self._tree, self._names, with_operations=True)
+        literal = next((found for found in literals if found.text == statements), None)
+        for match in escapes(statements):
+            line = self._line(literal, match) if literal else self.line_with(match.text, "RunSQL")
+            yield _finding(self._path, line, match.escape)
+
+    def line_with(self, *texts: str) -> int:
+        """Return the first line that has the first of some texts, or the next of them, or 1."""
+        for text in texts:
+            for number, line in enumerate(self._lines, start=1):
+                if text in line:
+                    return number
+        return 1
+
+    def _line(self, literal: _Literal, match: Match) -> int:
+        """Return the line of a match; implicit concatenation has fewer newlines than lines."""
+        shown = match.text.strip().splitlines()[0]
+        line = literal.first_line + literal.text.count("\n", 0, match.offset)
+        if line <= literal.last_line and shown in self._lines[line - 1]:
+            return line
+        lines = range(literal.first_line, literal.last_line + 1)
+        return next((n for n in lines if shown in self._lines[n - 1]), literal.first_line)
+
+
+class _Names:
+    """What names in a module stand for: constants of its own or of others, and what it imports."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._imported: dict[str, str] = {}
+        self._constants: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for item in node.names:
+                    first = item.name.partition(".")[0]
+                    self._imported[item.asname or first] = item.name if item.asname else first
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                for item in node.names:
+                    self._imported[item.asname or item.name] = f"{node.module}.{item.name}"
+        for statement in tree.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                    self._constants[name] = text
+
+    def full(self, node: ast.AST) -> str:
+        """Return the dotted name that an expression stands for; nothing where it is none."""
+        match node:
+            case ast.Name(id=name):
+                return self._imported.get(name, name)
+            case ast.Attribute(value=value, attr=name):
+                before = self.full(value)
+                return f"{before}.{name}" if before else ""
+        return ""
+
+    def constant(self, node: ast.AST) -> str | None:
+        """Return the text that a name stands for, in this module, another or the settings."""
+        if isinstance(node, ast.Name) and node.id in self._constants:
+            return self._constants[node.id]
+        module, _, name = self.full(node).rpartition(".")
+        holder: object = settings if module == "django.conf.settings" else sys.modules.get(module)
+        found = getattr(holder, name, None) if name and holder is not None else None
+        return found if isinstance(found, str) else None
+
+
+class _Literals(ast.NodeVisitor):
+    """Collects the string literals of a module, but for docstrings.
+
+    Args:
+        names: what names in the module stand for.
+        reverse: names of what only the way back of an operation runs.
+        with_operations: whether to collect those in a ``RunSQL`` as well.
+    """
+
+    def __init__(self, names: _Names, reverse: frozenset[str], *, with_operations: bool) -> None:
+        self._names = names
+        self._reverse = reverse
+        self._with_operations = with_operations
+        self._is_likely_sql = False
+        self.found: list[_Literal] = []
+
+    @classmethod
+    def of(cls, tree: ast.Module, names: _Names, *, with_operations: bool) -> list[_Literal]:
+        """Return the literals of a module."""
+        collector = cls(names, frozenset(_reverse_names(tree)), with_operations=with_operations)
+        collector.visit(tree)
+        return collector.found
+
+    def visit(self, node: ast.AST) -> None:
+        """Take a node that is a text, or go into it."""
+        text = _text(node, self._names) if isinstance(node, ast.expr) else None
+        if isinstance(node, ast.expr) and text is not None:
+            last = node.end_lineno or node.lineno
+            self.found.append(_Literal(text, node.lineno, last, self._is_likely_sql))
+        else:
+            super().visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        """Leave out docstrings."""
+        if not isinstance(node.value, ast.Constant):
+            self.visit(node.value)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        """Leave out what only takes a migration back; take the name of a function of Postgres."""
+        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if "function" in names:
+            self._take_function(node.value)
+        elif not names & self._reverse:
+            self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        """Take the name that an expression of Django's calls a function by."""
+        if node.arg == "function":
+            self._take_function(node.value)
+        else:
+            self.generic_visit(node)
+
+    def _take_function(self, value: ast.expr) -> None:
+        text = _text(value, self._names)
+        if text is not None and text.isidentifier():
+            self.found.append(
+                _Literal(f"SELECT {text}()", value.lineno, value.lineno, is_likely_sql=True)
+            )
+        else:
+            self.visit(value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """Remember whether the arguments are SQL; leave out those that Django's loader knows."""
+        called = _called(node)
+        if called == "RunSQL" and not self._with_operations:
+            return
+        outer = self._is_likely_sql
+        self._is_likely_sql = outer or called in _TAKES_SQL
+        self.generic_visit(node)
+        self._is_likely_sql = outer
+
+
+def _text(node: ast.AST, names: _Names) -> str | None:
+    """Return the text of a literal, or of one that is put together; None for all else."""
+    found: str | None = None
+    match node:
+        case ast.Constant(value=str(constant)):
+            found = constant
+        case ast.JoinedStr(values=parts):
+            found = "".join(_part(part, names) for part in parts)
+        case ast.BinOp(left=left, op=ast.Mod(), right=right):
+            given = right.elts if isinstance(right, ast.Tuple) else [right]
+            found = _filled(_text(left, names), given, names)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            if _text(left, names) is not None or _text(right, names) is not None:
+                found = _part(left, names) + _part(right, names)
+        case ast.Call(func=ast.Attribute(value=value, attr="format")):
+            found = _formatted(_text(value, names), node, names)
+    return found
+
+
+def _part(node: ast.AST, names: _Names) -> str:
+    """Return the text of a part of one that is put together."""
+    inner = node.value if isinstance(node, ast.FormattedValue) else node
+    return _text(inner, names) or names.constant(inner) or _UNKNOWN
+
+
+def _filled(text: str | None, given: Sequence[ast.expr], names: _Names) -> str | None:
+    """Return a text with what is known of the values for its ``%s``."""
+    for value in given if text is not None else ():
+        text = str(text).replace("%s", names.constant(value) or _UNKNOWN, 1)
+    return text
+
+
+def _formatted(text: str | None, call: ast.Call, names: _Names) -> str | None:
+    """Return a text with what is known of the values for its fields in braces."""
+    if text is None:
+        return None
+    values = {word.arg: names.constant(word.value) for word in call.keywords}
+    folders = iter(call.args)
+
+    def value(field: re.Match[str]) -> str:
+        known = values.get(field[1])
+        if not field[1] and (folder := next(folders, None)) is not None:
+            known = names.constant(folder)
+        return known or _UNKNOWN
+
+    return re.sub(r"\{(\w*)\}", value, text)
+
+
+def _called(node: ast.Call) -> str:
+    match node.func:
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
+
+
+def _reverse_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of what is given to a ``RunSQL`` as the way back."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) == "RunSQL":
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "reverse_sql"]
+            yield from (arg.id for arg in [*node.args[1:2], *given] if isinstance(arg, ast.Name))
+
+
+def _in_migrations() -> Iterator[Finding]:
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    for migration in loader.disk_migrations.values():
+        yield from _in_migration(migration)
+
+
+def _in_migration(migration: Migration) -> Iterator[Finding]:
+    from django.contrib.postgres.operations import CreateExtension  # imports a driver
+
+    operations = list(flat(migration.operations))
+    if not operations:
+        return
+    path = Path(str(sys.modules[migration.__module__].__file__))
+    module = _Module(path)
+    for operation in operations:
+        if isinstance(operation, RunSQL):
+            for text in statements(operation):
+                yield from module.findings_in(text)
+        elif isinstance(operation, CreateExtension):
+            if escape := untrusted(operation.name):
+                line = module.line_with(f'"{operation.name}"', type(operation).__name__)
+                yield _finding(path, line, escape)
+        else:
+            for table in filter(_names_a_schema, _tables(operation)):
+                yield _finding(path, module.line_with(table), _IN_A_SCHEMA)
+
+
+def _tables(operation: Any) -> Iterator[str]:
+    """Yield the tables that an operation names."""
+    if isinstance(operation, CreateModel):
+        yield operation.options.get("db_table") or ""
+        yield from (getattr(item, "db_table", None) or "" for _, item in operation.fields)
+    elif isinstance(operation, AlterModelTable):
+        yield operation.table or ""
+    elif isinstance(operation, AddField | AlterField):
+        yield getattr(operation.field, "db_table", None) or ""
+
+
+def _names_a_schema(table: str) -> bool:
+    """Return whether a ``db_table`` has quotes of its own, by which it names a schema as well."""
+    return '"."' in table
+
+
+def _in_models() -> Iterator[Finding]:
+    """Yield the models whose table is in a schema that their ``db_table`` names."""
+    for model in apps.get_models(include_auto_created=True):
+        if not _names_a_schema(model._meta.db_table):
+            continue
+        maker = model._meta.auto_created or model
+        path = Path(str(sys.modules[maker.__module__].__file__))
+        yield _finding(path, _Module(path).line_with(model._meta.db_table), _IN_A_SCHEMA)
+
+
+def _in_code() -> Iterator[Finding]:
+    folders = [*_own_apps(), *_project()]
+    for path in sorted({path.resolve() for folder in folders for path in _files(folder)}):
+        try:
+            yield from _in_sql_file(path) if path.suffix == ".sql" else _Module(path).findings()
+        except (SyntaxError, ValueError):
+            continue  # no source of this Python's, such as a template of one: nothing runs it
+
+
+def _in_sql_file(path: Path) -> Iterator[Finding]:
+    text = path.read_text(encoding="utf-8")
+    for match in escapes(text):
+        yield _finding(path, text.count("\n", 0, match.offset) + 1, match.escape)
+
+
+def _own_apps() -> list[Path]:
+    """Return the directories of the apps that are the project's own."""
+    return [
+        Path(app.path)
+        for app in apps.get_app_configs()
+        if not _INSTALLED & set(Path(app.path).resolve().parts)
+        and app.name.partition(".")[0] not in {"django", "itkit"}
+    ]
+
+
+def _project() -> Iterator[Path]:
+    """Yield the directory that the settings are imported from: it has modules that are no apps."""
+    module = sys.modules.get((os.environ.get("DJANGO_SETTINGS_MODULE") or "").partition(".")[0])
+    file = Path(getattr(module, "__file__", None) or os.devnull).resolve()
+    if file.suffix == ".py" and not _INSTALLED & set(file.parts):
+        yield file.parent.parent if file.name == "__init__.py" else file.parent
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for directory, names, files in os.walk(folder):
+        here = Path(directory)
+        names[:] = [name for name in names if _is_searched(here / name)]
+        yield from (here / name for name in files if name.endswith((".py", ".sql")))
+
+
+def _is_searched(directory: Path) -> bool:
+    is_environment = (directory / "pyvenv.cfg").exists()
+    return not (directory.name in _NOT_OURS or directory.name.startswith(".") or is_environment)
+
+
+def _finding(path: Path, line: int, escape: Escape, *, is_hint: bool = False) -> Finding:
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return Finding(str(shown), line, escape.what, escape.why, escape.is_of_server, is_hint)
+
+
+def _connection(called: str) -> Escape:
+    return Escape(
+        f"{called}()",
+        "itkit leads it to the tests' schema if it names neither options nor another server;"
+        " django.db.connection needs no such care",
+    )

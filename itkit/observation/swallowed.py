@@ -1,0 +1,292 @@
+"""What fails a test although the application has swallowed the error that says so.
+
+An error that was kept (``record_failure``) counts unless the test has seen it itself. It has where
+the frame that caught the error, which is the outermost of its traceback, is of the test's own code,
+where ``assertRaises`` has taken the traceback away, or where a test has asked a future for it.
+"""
+
+import asyncio
+import gc
+import opcode
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from itkit.exceptions import (
+    ElsewhereError,
+    FoundError,
+    ItkitError,
+    NeverRunError,
+    NotRunError,
+    SwallowedError,
+    TestError,
+)
+from itkit.fakes import Call
+from itkit.fakes.classes.members import Kind
+from itkit.timeline import callsite, core
+from itkit.timeline.callsite import CallSite
+from itkit.timeline.core import Timeline
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
+_REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
+"""Packages that catch an error to report it, or on behalf of a test that expects it."""
+_ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
+_RUN_BY: Final = {
+    Kind.COROUTINE: ("coroutine", "awaited", "Write: await ..."),
+    Kind.GENERATOR: ("generator", "iterated", "Write: for item in ...: or list(...)"),
+    Kind.ASYNC_GENERATOR: ("generator", "iterated", "Write: async for item in ...:"),
+    Kind.CONTEXT: ("context manager", "entered", "Write: with ...:"),
+    Kind.ASYNC_CONTEXT: ("context manager", "entered", "Write: async with ...:"),
+}
+"""By the kind of a method: what it returns, what is to be done with that, and how."""
+_MOST_SHOWN: Final = 20
+_ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
+
+
+def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = False) -> None:
+    """Find out whether the application has swallowed what fails the running test.
+
+    What was found is found once.
+
+    Args:
+        sources: paths of the files whose frames are the test's own.
+        what: fails, for the message.
+        is_over: whether nothing of the test is to come.
+
+    Raises:
+        SwallowedError: the application has swallowed an error. The first one is the cause, and the
+            message names all.
+        FoundError: nothing was swallowed, but something else was found that fails the test.
+    """
+    timeline, kept = core.pop_failures()
+    if not kept and not timeline.made:  # as in nearly all tests
+        return
+    found = [
+        error
+        for error in kept
+        if isinstance(error, FoundError) and not _was_found(error, timeline, sources)
+    ]
+    found += _never_run(timeline) if is_over else ()
+    raised = [error for error in kept if not isinstance(error, FoundError)]
+    swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
+    if found and not swallowed:
+        raise type(found[0])("\n".join(map(str, found)))
+    if swallowed:
+        swallowed += found
+        raise SwallowedError(_message(swallowed, what)) from swallowed[0]
+
+
+def late() -> Iterator[tuple[str, TestError]]:
+    """Yield, once, a test that has ended and what it has done since, for each time."""
+    for test, error in core.pop_late_failures():
+        if isinstance(error, FoundError):
+            yield test, error
+            continue
+        yield test, SwallowedError(_described(error).removeprefix("  "))
+
+
+def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
+    """Find out whether all tests that were found were run, or skipped.
+
+    Args:
+        found: their ids.
+        run: the ids of those that were.
+
+    Raises:
+        NotRunError: some were not; the message names them.
+    """
+    missing = sorted(set(found).difference(run))
+    if missing:
+        shown = [f"  {test}" for test in missing[:_MOST_SHOWN]]
+        if len(missing) > len(shown):
+            shown.append(f"  and {len(missing) - len(shown)} more")
+        raise NotRunError(
+            f"{len(missing)} of the tests that were found were not run: the run was interrupted, a"
+            " process that was to run them has ended, or they were run outside of the scope of a"
+            " test, which begins in unittest.TestCase.run() and in pytest's pytest_runtest_setup.\n"
+            + "\n".join(shown)
+        )
+
+
+class Account:
+    """Which tests of a run were found, and for which of them a scope has begun.
+
+    Attributes:
+        found: the ids of all tests, each with its class; empty where nobody has selected any.
+        suite: the tests as they are to be run, in one process or in several.
+        follower: a function that is called with the id of each test that begins and the result
+            that it reports to, and with an empty id when the test ends.
+        thread: the thread that the running test is in.
+        last: the id of the test that runs last.
+        is_checked: whether it was said already which tests were not run.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[str, type] = {}
+        self.suite: object = None
+        self.follower: Callable[[str, object], None] | None = None
+        self.thread = 0
+        self.last = ""
+        self.is_checked = False
+        self._run: set[str] = set()
+        self._not_set_up: set[str] = set()
+
+    def begin(self, test: str, result: object) -> None:
+        """Note that a test begins."""
+        self.thread = threading.get_ident()
+        self._run.add(test)
+        if self.follower is not None:
+            self.follower(test, result)
+
+    def end(self, result: object) -> None:
+        """Note that the running test has ended."""
+        if self.follower is not None:
+            self.follower("", result)
+
+    def add(self, tests: Iterable[str]) -> None:
+        """Note that tests were run, or could not be, which is reported."""
+        self._run.update(tests)
+
+    def take(self) -> tuple[list[str], list[str]]:
+        """Return, once, the ids of these tests, and the classes that were not set up."""
+        taken = sorted(self._run), sorted(self._not_set_up)
+        self._run.clear()
+        self._not_set_up.clear()
+        return taken
+
+    def take_back(self, test: str) -> None:
+        """Note that a test was interrupted."""
+        self._run.discard(test)
+
+    def add_not_set_up(self, classes: Iterable[str]) -> None:
+        """Note that classes of tests were skipped, or have failed, as a whole."""
+        self._not_set_up.update(classes)
+
+    def check(self) -> None:
+        """Find out, once, whether all tests that were found were run.
+
+        Raises:
+            NotRunError: some were not; the message names them.
+        """
+        if not self.is_checked:
+            self.is_checked = True
+            left = {name for name, kind in self.found.items() if name_of(kind) in self._not_set_up}
+            check_all_run(self.found, self._run | left)
+
+
+def name_of(kind: type) -> str:
+    """Return the name of a class as unittest prints it."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def sources_of(test: type) -> frozenset[str]:
+    """Return the paths of the files that a test case and its own base classes are written in."""
+    own = [kind for kind in test.__mro__ if kind.__module__.partition(".")[0] not in _FRAMEWORKS]
+    paths = [getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in own]
+    return frozenset(path for path in paths if path is not None)
+
+
+def _never_run(timeline: Timeline) -> Iterator[FoundError]:
+    """Yield, once, what there is to say of calls that were made and have never happened."""
+    made, timeline.made = timeline.made, []
+    happened = {id(crossing) for crossing in timeline} if made else set()
+    for call in made:
+        if id(call) not in happened and isinstance(call, Call):
+            returned, missing, remedy = _RUN_BY[call.method.member.kind]
+            yield NeverRunError(
+                f"{call!r} was called, but its {returned} was never {missing}, so the call has not"
+                f" happened.\n  called at {call.site}\n  {remedy}"
+            )
+
+
+def _was_found(error: FoundError, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Return whether the test has looked at something itself, or has caught the error behind it."""
+    behind = error.behind
+    return error.is_seen or (behind is not None and _was_seen(behind, timeline, sources))
+
+
+def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:
+    """Return whether the test has caught an error itself, or has got it in another way."""
+    if isinstance(error, ElsewhereError):
+        return False
+    if error.__traceback__ is None:  # assertRaises takes it away
+        return True
+    if any(asked is error and _is_of_tests(path, sources) for asked, path in timeline.asked):
+        return True
+    return _was_caught_by(sources, error, error.__traceback__, timeline)
+
+
+def _was_caught_by(
+    sources: frozenset[str], error: BaseException, caught: TracebackType, timeline: Timeline
+) -> bool:
+    """Return whether the outermost frame of an error is the test's, and has caught the error."""
+    frame = caught.tb_frame
+    if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _REPORTING:
+        return True
+    if not _is_of_tests(frame.f_code.co_filename, sources):
+        return False
+    if frame.f_code.co_flags & _ASYNCHRONOUS and _has_ended_by(caught):
+        # Asyncio has caught it, for whoever asks the task.
+        return not _is_unasked(error, timeline)
+    return not _has_ended_by(caught)
+
+
+def _is_of_tests(path: str, sources: frozenset[str]) -> bool:
+    """Return whether a file is the test's own, or one that tests have in common."""
+    return path in sources or callsite.is_of_tests(path)
+
+
+def _has_ended_by(caught: TracebackType) -> bool:
+    """Return whether the outermost frame of an error has ended by it, and so has not caught it.
+
+    Then it was code written in C that did: what starts a thread or runs a task.
+    """
+    last = caught.tb_frame.f_lasti
+    return last == caught.tb_lasti or caught.tb_frame.f_code.co_code[last] in _ENDING_BY_AN_ERROR
+
+
+def _is_unasked(error: BaseException, timeline: Timeline) -> bool:
+    """Return whether nobody has asked for the error of a task, which may be collected by now."""
+    if any(unasked is error for unasked in timeline.unasked):
+        return True
+    # By its type: an object that is lazy about its class would be evaluated.
+    tasks = [task for task in gc.get_objects() if issubclass(type(task), asyncio.Future)]
+    return any(task._exception is error and task._log_traceback for task in tasks)
+
+
+def _message(swallowed: Iterable[BaseException], what: str) -> str:
+    shown = Counter(_described(error) for error in swallowed)
+    total = shown.total()
+    count = "an error that fails" if total == 1 else f"{total} errors that fail"
+    lines = [
+        text if times == 1 else f"{text}\n  {times} times the same" for text, times in shown.items()
+    ]
+    return "\n".join([f"The application has swallowed {count} {what}:", *lines])
+
+
+def _described(error: BaseException) -> str:
+    where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
+    told = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
+    text = "\n".join(f"  {line}" for line in told.splitlines())
+    frames = [
+        frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
+    ]
+    if not frames:
+        return f"{where}{text}"
+    called = f"\n  called at {frames[-1]}" if not isinstance(error, ItkitError) else ""
+    return f"{where}{text}{called}\n  caught at {frames[0]}"
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[CallSite]:
+    """Yield where an error has passed, from where it was caught to where it was raised."""
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        yield CallSite(code.co_filename, traceback.tb_lineno, code.co_name)
+        traceback = traceback.tb_next

@@ -1,0 +1,249 @@
+"""What SQL reaches beyond the schema of a worker: found in its text, without a server."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+_TRUSTED: Final = frozenset(
+    {
+        "bool_plperl",
+        "btree_gin",
+        "btree_gist",
+        "citext",
+        "cube",
+        "dict_int",
+        "fuzzystrmatch",
+        "hstore",
+        "hstore_plperl",
+        "intarray",
+        "isn",
+        "jsonb_plperl",
+        "lo",
+        "ltree",
+        "pg_trgm",
+        "pgcrypto",
+        "plperl",
+        "plpgsql",
+        "pltcl",
+        "seg",
+        "tablefunc",
+        "tcn",
+        "tsm_system_rows",
+        "tsm_system_time",
+        "unaccent",
+        "uuid-ossp",
+    }
+)
+"""Extensions that need no superuser.
+
+Source: "Additional Supplied Modules and Extensions" of the documentation of Postgres 18, whose
+pages say of a module that it "is considered trusted", and its chapters of PL/Perl and PL/Tcl.
+"""
+
+
+@dataclass(frozen=True)
+class Escape:
+    """One kind of statement that a schema does not keep in.
+
+    Attributes:
+        what: the statement, for people.
+        why: it is not isolated.
+        is_of_server: whether a database of its own does not keep it in either.
+    """
+
+    what: str
+    why: str
+    is_of_server: bool = False
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where such a statement is in a text.
+
+    Attributes:
+        escape: its kind.
+        text: the words that show it.
+        offset: the offset of these in the text that was searched.
+    """
+
+    escape: Escape
+    text: str
+    offset: int
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE | re.VERBOSE)
+
+
+_WEB_FILE: Final = r"(?:html?|css|js|json|xml|txt)\b"
+
+_ESCAPES: Final = (
+    (
+        Escape("public", "names the schema that all share in place of the worker's own"),
+        _pattern(
+            rf"""(?<![\w.$/@-]) (?:"public"|public) \s*\.\s* (?=["\w%{{]) (?!{_WEB_FILE})
+            | \bSCHEMA\s+"?public\b | (?:schema\w*|nspname) \s* (?:=|IN\s*\() \s* 'public'"""
+        ),
+    ),
+    (
+        Escape("LISTEN or NOTIFY", "all sessions of a database hear its channels"),
+        _pattern(
+            r"""(?:\A|;|\$|\b(?:BEGIN|THEN|ELSE|LOOP)\b) \s*
+            (?P<shown>(?:LISTEN|NOTIFY)\s+["\w%{][^\s;,]*) \s* (?:[,;]|\Z)
+            | \bpg_notify\s*\("""
+        ),
+    ),
+    (
+        Escape("an advisory lock", "its number is locked for the whole database"),
+        _pattern(r"\bpg_(?:try_)?advisory_\w+ \s* \("),
+    ),
+    (
+        Escape("a large object", "it belongs to the database, and stays when the schema goes"),
+        _pattern(
+            r"""\b(?:lo_(?:creat|create|import|export|unlink|open|close|get|put|from_bytea
+            |lseek|lseek64|tell|tell64|truncate|truncate64)|loread|lowrite) \s* \(
+            | \bpg_largeobject(?:_metadata)?\b"""
+        ),
+    ),
+    (
+        Escape("a search_path of its own", "it leads out of the worker's schema"),
+        _pattern(
+            r"\bSET\s+(?:(?:LOCAL|SESSION)\s+)?search_path\b | \bset_config\s*\(\s*'search_path'"
+        ),
+    ),
+    (
+        Escape("CREATE SCHEMA", "the schema is beside the worker's, and all workers create it"),
+        _pattern(r"\bCREATE\s+SCHEMA\b"),
+    ),
+    (
+        Escape("CREATE PUBLICATION", "it belongs to the database, and all workers create it"),
+        _pattern(r"\bCREATE\s+PUBLICATION\b"),
+    ),
+    (
+        Escape("CREATE EVENT TRIGGER", "it fires for all workers, and needs a superuser"),
+        _pattern(r"\bCREATE\s+EVENT\s+TRIGGER\b"),
+    ),
+    (
+        Escape(
+            "DROP EXTENSION",
+            "the extension is that of all runs in the database, so such a migration is refused",
+        ),
+        _pattern(r"\bDROP\s+EXTENSION\b"),
+    ),
+    (
+        Escape(
+            "ALTER EXTENSION",
+            "the extension is that of all runs in the database, so such a migration is refused",
+        ),
+        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+(?:UPDATE|SET\s+SCHEMA)\b"),
+    ),
+    (
+        Escape("a role", "roles belong to the server", is_of_server=True),
+        _pattern(r"\b(?:CREATE|ALTER|DROP)\s+(?:ROLE|GROUP|USER(?!\s+MAPPING))\s+[\"\w%{]"),
+    ),
+    (
+        Escape("ALTER SYSTEM", "it changes the configuration of the server", is_of_server=True),
+        _pattern(r"\bALTER\s+SYSTEM\b"),
+    ),
+)
+
+_EXTENSION: Final = _pattern(
+    r"""\bCREATE\s+EXTENSION\s+(?:IF\s+NOT\s+EXISTS\s+)?
+    (?:"(?P<quoted>[^"]+)"|(?!IF\s)(?P<plain>\w+))"""
+)
+
+# Not those of core.sqltext, which reads a whole statement and takes a body in $$ for a value: here
+# are pieces of statements as well, as Python's source has them, and bodies are executed.
+_TOKEN: Final = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*.*?\*/)
+    |(?P<text>\bE'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')
+    |"(?:[^"]|"")*\"""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_TAKES_A_NAME: Final = re.compile(
+    r"\b(?:nextval|currval|setval|to_reg\w+|pg_get_serial_sequence)\s*\(\s*\Z", re.IGNORECASE
+)
+_IS_CAST_TO_A_NAME: Final = re.compile(r"\s*::\s*reg\w+", re.IGNORECASE)
+
+_OBJECT: Final = (
+    r"(?:OR\s+REPLACE\s+)?(?:TEMP\w*\s+|UNLOGGED\s+|UNIQUE\s+|MATERIALIZED\s+|EVENT\s+)?"
+    r"(?:TABLE|VIEW|INDEX|FUNCTION|PROCEDURE|TRIGGER|SEQUENCE|SCHEMA|TYPE|DOMAIN|EXTENSION|ROLE"
+    r"|USER|GROUP|SYSTEM|PUBLICATION|POLICY|RULE|DATABASE)\b"
+)
+_STATEMENT: Final = (
+    r"(?:SELECT\s|INSERT\s+INTO\s|UPDATE\s+\S+(?:\s+(?:AS\s+)?\w+)?\s+SET\s|DELETE\s+FROM\s"
+    rf"|WITH\s+(?:RECURSIVE\s+)?\w+\s+AS\s|(?:CREATE|ALTER|DROP)\s+{_OBJECT}|TRUNCATE\s|CALL\s"
+    r"|COPY\s|LOCK\s+TABLE\s|GRANT\s|REVOKE\s|COMMENT\s+ON\s|REFRESH\s+MATERIALIZED\s"
+    r"|(?:SET|LISTEN|NOTIFY|FROM|JOIN|WHERE|PERFORM|DO)\s)"
+)
+_ANY_SQL: Final = re.compile(rf"(?:\A|[;(\n$])\s*{_STATEMENT}", re.IGNORECASE)
+_UPPER_SQL: Final = re.compile(rf"(?:\A|[;(\n$])\s*{_STATEMENT}")
+_LOWER_SQL: Final = re.compile(
+    r"\A\s*\(?(?:select\s|insert\s+into\s|update\s+\S+\s+set\s|delete\s+from\s|with\s+\w+\s+as\s*\("
+    r"|(?:create|alter|drop)\s+(?:or\s+replace\s+)?"
+    r"(?:table|view|index|function|trigger|sequence|schema|type|extension)\s|truncate\s+table\s)"
+)
+
+
+def is_sql(text: str, *, likely: bool) -> bool:
+    """Return whether a text looks like SQL.
+
+    Args:
+        text: any.
+        likely: whether it stands where SQL does. If not, "Select a file" is taken for prose:
+            what is SQL is written in capitals, or begins with a statement in small letters.
+    """
+    if likely:
+        return bool(_ANY_SQL.search(text))
+    return bool(_UPPER_SQL.search(text) or _LOWER_SQL.search(text))
+
+
+def escapes(statements: str) -> Iterator[Match]:
+    """Yield what reaches beyond a schema in SQL; comments and the contents of texts do not."""
+    code = bare(statements)
+    for escape, pattern in _ESCAPES:
+        for match in pattern.finditer(code):
+            group = "shown" if match.groupdict().get("shown") else 0
+            yield Match(escape, match[group], match.start(group))
+    for match in _EXTENSION.finditer(code):
+        escape_by_extension = untrusted(match["quoted"] or match["plain"])
+        if escape_by_extension:
+            yield Match(escape_by_extension, match[0], match.start())
+
+
+def bare(statements: str) -> str:
+    """Return SQL with spaces in the place of its comments and of texts that are not executed."""
+    return _TOKEN.sub(_blanked, statements)
+
+
+def without_comments(statements: str) -> str:
+    """Return SQL without its comments."""
+    return _TOKEN.sub(lambda token: "" if token["comment"] else token[0], statements)
+
+
+def untrusted(extension: str) -> Escape | None:
+    """Return what there is to say of an extension that not every role may create."""
+    if extension in _TRUSTED:
+        return None
+    return Escape(
+        f"the extension {extension}",
+        "only a superuser may create it, unless its maker has marked it as trusted",
+        is_of_server=True,
+    )
+
+
+def _blanked(token: re.Match[str]) -> str:
+    """Return spaces of the same shape for what is not code."""
+    if not token["comment"] and (token["text"] is None or _is_code(token)):
+        return token[0]
+    return re.sub(r"[^\n]", " ", token[0])
+
+
+def _is_code(token: re.Match[str]) -> bool:
+    """Return whether a text in quotes names an object or is executed."""
+    content = token["text"].strip("eE").strip("'")
+    if content in {"public", "search_path"} or is_sql(content, likely=False):
+        return True
+    before, after = token.string[: token.start()], token.string[token.end() :]
+    return bool(_TAKES_A_NAME.search(before) or _IS_CAST_TO_A_NAME.match(after))

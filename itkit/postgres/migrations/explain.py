@@ -1,0 +1,161 @@
+"""What a build of Postgres lacks or a server denies, said with what helps."""
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Final
+
+from django.apps import apps
+from django.db.migrations import Migration
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
+from django.db.utils import DatabaseError
+
+from itkit.exceptions import ItkitError, MigrationError, ServiceUnavailableError
+from itkit.postgres.migrations.watch import MigrationNames
+from itkit.postgres.server import driver
+from itkit.timeline import callsite
+
+_NEEDS_ICU: Final = re.compile(
+    r"ICU is not supported in this build|collation \"[^\"]+-x-icu\" .*does not exist"
+)
+_DENIED: Final = re.compile(
+    r"InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)"
+)
+_MISSING: Final = re.compile(
+    r"UndefinedTable|UndefinedColumn|\b(relation|column) .* does not exist"
+)
+_PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
+_VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
+
+
+def denied(shown: str, reach: str, wider: str) -> str:
+    """Return what to do about what Postgres has denied a test, whose role may use its place only.
+
+    Args:
+        shown: what is printed of the test's failure.
+        reach: what that role may use.
+        wider: what a project sets whose tests need more places than one; empty where nothing helps.
+    """
+    if not _DENIED.search(shown):
+        return ""
+    return (
+        f"The tests log in to Postgres by a role of the worker, which may use {reach}, and nothing"
+        " else: neither other schemas and databases nor what only a superuser may do. A project"
+        f" whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment{wider}."
+    )
+
+
+def unmigrated(shown: str) -> str:
+    """Return what to do where a failure says that the database lacks what the models have.
+
+    Args:
+        shown: what is printed of the test's failure.
+    """
+    labels = _without_migration() if _MISSING.search(shown) else ()
+    if not labels:
+        return ""
+    return (
+        f"The models of {', '.join(labels)} have changes for which there is no migration, and the"
+        f" tests' database is what the migrations make: manage.py makemigrations {' '.join(labels)}"
+    )
+
+
+@cache
+def _without_migration() -> tuple[str, ...]:
+    """Return the labels of the applications that ``makemigrations`` would write something for."""
+    loader = MigrationLoader(None)
+    detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
+    return tuple(sorted(detector.changes(graph=loader.graph)))
+
+
+def denial(error: BaseException) -> str:
+    """Return what Postgres has denied; nothing where an error has another reason."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, driver.errors.InsufficientPrivilege):
+            return str(seen).partition("\n")[0]
+        seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def project_role_told(alias: str, needs: str, kept_by: str) -> str:
+    """Return the line that says why the tests do not log in by a role of the worker."""
+    return (
+        f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs};"
+        f" {kept_by}. {_PROJECT} says so from the start."
+    )
+
+
+def role_too_weak(needs: str) -> str:
+    """Return the message that the settings want a role of the worker which may not migrate."""
+    return (
+        f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {needs}. Nothing of the migrations was kept.'
+        f' Set {_PROJECT}, or {_VARIABLE} in the environment, or "auto", which finds that out.'
+    )
+
+
+@contextmanager
+def failures_named(names: MigrationNames) -> Iterator[None]:
+    """Say of whatever goes wrong in a block that migrates which migration, and which line, it was.
+
+    Args:
+        names: knows which migration is running.
+
+    Raises:
+        MigrationError: something of the project's went wrong.
+    """
+    try:
+        yield
+    except ItkitError:
+        raise
+    except Exception as error:
+        running = names.running
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+        who = f"{running[0].upper()}{running[1:]}"
+        lines = [
+            f"{who} has failed, and nothing of the migrations was kept:",
+            *(f"  {line}" for line in f"{name}: {error}".rstrip().splitlines()),
+            *(f"  {place}" for place in _places(error)),
+        ]
+        raise MigrationError("\n".join(lines)) from error
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Yield the operation that was running, and the project's own lines."""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        operation = frame.f_locals.get("operation")
+        if frame.f_code is Migration.apply.__code__ and isinstance(operation, Operation):
+            yield f"in the operation: {operation.describe()}"
+        if callsite.is_own_file(frame.f_globals.get("__file__")):
+            yield f"in {callsite.site(frame.f_globals, line)}"
+
+
+@contextmanager
+def lacking_explained() -> Iterator[None]:
+    """Explain failures of migrations, within a block, that are the build's and not theirs.
+
+    Raises:
+        ServiceUnavailableError: a migration needs ICU, which the server was built without.
+    """
+    try:
+        yield
+    except DatabaseError as error:
+        first_line = str(error).partition("\n")[0]
+        if not _NEEDS_ICU.search(first_line):
+            raise
+        raise ServiceUnavailableError(
+            f"A migration needs a collation of ICU, which this Postgres was built without"
+            f" ({first_line}). The embedded one has none: install a system Postgres, which has it,"
+            " and set ITKIT_SOURCE=system, or name a server that has it by"
+            " ITKIT_POSTGRES_URL=postgresql://…"
+        ) from error

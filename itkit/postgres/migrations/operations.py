@@ -1,0 +1,90 @@
+"""The project's migrations, as they would run on a new database: their operations, in order."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from django.db.migrations import Migration
+from django.db.migrations.exceptions import (
+    AmbiguityError,
+    BadMigrationError,
+    CircularDependencyError,
+    NodeNotFoundError,
+)
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
+from django.db.migrations.operations.base import Operation
+
+from itkit.exceptions import ConfigurationError
+
+
+class MigrationStep(NamedTuple):
+    """An operation that changes the database.
+
+    Attributes:
+        migration: the migration that it is of.
+        operation: itself, or one of those within a ``SeparateDatabaseAndState``.
+    """
+
+    migration: Migration
+    operation: Operation
+
+    def place(self, *texts: str) -> str:
+        """Return the name of the migration, with its file and the line to look at.
+
+        Args:
+            texts: the line is the first that has one of these; they are tried in order.
+        """
+        name = f"{self.migration.app_label}.{self.migration.name}"
+        path = Path(inspect.getfile(type(self.migration)))
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = (n for text in texts for n, line in enumerate(lines, start=1) if text in line)
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return f"{name} ({shown}:{next(found, 1)})"
+
+
+@cache
+def steps() -> tuple[MigrationStep, ...]:
+    """Return all that would run, without a migration that one with ``replaces`` stands for.
+
+    Raises:
+        ConfigurationError: Django cannot put the migrations in an order.
+    """
+    try:
+        graph = MigrationLoader(None, ignore_no_migrations=True).graph
+        ordered = dict.fromkeys(
+            key for leaf in graph.leaf_nodes() for key in graph.forwards_plan(leaf)
+        )
+    except CircularDependencyError as error:
+        raise ConfigurationError(
+            f"The migrations depend on each other in a circle: {error}. Take one of these out of"
+            " the dependencies of another, or move the operation that needs it to a migration of"
+            " its own."
+        ) from error
+    except (AmbiguityError, BadMigrationError, NodeNotFoundError) as error:
+        raise ConfigurationError(f"The migrations cannot be loaded: {error}") from error
+    return tuple(
+        MigrationStep(graph.nodes[key], operation)
+        for key in ordered
+        for operation in flat(graph.nodes[key].operations)
+    )
+
+
+def flat(operations: Iterable[Any]) -> Iterator[Any]:
+    """Yield what operations run on the database."""
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from flat(operation.database_operations)
+        else:
+            yield operation
+
+
+def statements(operation: RunSQL) -> Iterator[str]:
+    """Yield the texts of a RunSQL: it takes one, or several, each with parameters or without."""
+    given: Any = operation.sql
+    if isinstance(given, str):
+        yield given
+    else:
+        yield from (part if isinstance(part, str) else part[0] for part in given)

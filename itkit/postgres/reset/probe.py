@@ -1,0 +1,126 @@
+"""What one cheap query shows about a database: which transactions are done, and who sits in one.
+
+Whatever changes a row needs the id of a transaction, so nothing has changed since a moment after
+which no transaction but known ones has ended. A sequence that was just set needs one as well, as
+the server has to write its next value ahead; only an unlogged one does not.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, NamedTuple
+
+from itkit.postgres.server import sql
+from itkit.postgres.server.driver import Connection
+
+_LEFT_OPEN: Final = (
+    "pg_stat_get_activity(NULL) WHERE application_name = {} AND state LIKE {}"
+    " AND datid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_PREPARE_SNAPSHOT: Final = "PREPARE itkit_snapshot AS SELECT pg_current_snapshot()::text"
+_PREPARE_COMMITTED: Final = (
+    "PREPARE itkit_committed (xid8[]) AS SELECT coalesce(string_agg(id::text, ','), '')"
+    " FROM unnest($1) id WHERE pg_xact_status(id) = 'committed'"
+)
+_PREPARE: Final = (
+    "PREPARE itkit_glance AS SELECT pg_current_snapshot()::text, EXISTS (SELECT FROM {})"
+)
+# Materialised, or the sessions might be ended before it is known which of them are to be.
+_END: Final = (
+    "WITH found AS MATERIALIZED (SELECT pid, query FROM {})"
+    " SELECT pid, query, pg_terminate_backend(pid) FROM found"
+)
+
+
+class LeftOpen(NamedTuple):
+    """A session that sat in a transaction."""
+
+    pid: int
+    query: str
+
+
+@dataclass(frozen=True)
+class TransactionSnapshot:
+    """Which transactions are done.
+
+    Attributes:
+        end: all from this id on are not.
+        running: of those before it, these are not either.
+    """
+
+    end: int
+    running: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> "TransactionSnapshot":
+        """Read the text of a ``pg_snapshot``."""
+        _, end, running = text.split(":")
+        return cls(int(end), frozenset(map(int, filter(None, running.split(",")))))
+
+    def done_until(self, later: "TransactionSnapshot", known: Collection[int] = ()) -> list[int]:
+        """Return the transactions that were done between this and a later one, but for known ones.
+
+        Whether they were committed or rolled back does not show.
+        """
+        not_done = chain(self.running, range(self.end, later.end))
+        return [n for n in not_done if n not in later.running and n not in known]
+
+
+class ChangeProbe:
+    """Looks at a database by one connection.
+
+    Args:
+        connection: a connection of our own.
+        application: name of the sessions that must not sit in a transaction.
+    """
+
+    def __init__(self, connection: Connection, application: str) -> None:
+        left_open = sql.SQL(_LEFT_OPEN).format(application, "idle in transaction%")
+        busy = sql.SQL(_LEFT_OPEN).format(application, "active")
+        self._connection = connection
+        self._end = sql.SQL(_END).format(left_open)
+        self._end_busy = sql.SQL(_END).format(busy)
+        self._last = ""
+        self._parsed: TransactionSnapshot | None = None
+        connection.execute(sql.SQL(_PREPARE).format(left_open))
+        connection.execute(_PREPARE_SNAPSHOT)
+        connection.execute(_PREPARE_COMMITTED)
+
+    def snapshot(self) -> TransactionSnapshot:
+        """Return which transactions are done; the same object as long as these are the same.
+
+        This runs after each test, so it does without a cursor, which would take five times as long.
+        """
+        text = self._connection.text_of("EXECUTE itkit_snapshot")
+        if text != self._last or self._parsed is None:
+            self._last, self._parsed = text, TransactionSnapshot.parse(text)
+        return self._parsed
+
+    def committed(self, transactions: Sequence[int]) -> set[int]:
+        """Return which of some transactions, all of which are done, were committed.
+
+        This runs after each test that has written, so it does without a cursor as well.
+        """
+        if not transactions:
+            return set()
+        ids = ",".join(map(str, transactions))
+        text = self._connection.text_of(f"EXECUTE itkit_committed ('{{{ids}}}')")
+        return {int(number) for number in filter(None, text.split(","))}
+
+    def sessions(self) -> set[int]:
+        """Return the ids of the server processes whose sessions are open now."""
+        rows = self._connection.execute("SELECT pid FROM pg_stat_get_activity(NULL)").fetchall()
+        return {pid for (pid,) in rows}
+
+    def check(self) -> tuple[TransactionSnapshot, Sequence[LeftOpen]]:
+        """Return which transactions are done, and end the sessions that sit in one."""
+        [(snapshot, has_left_open)] = self._connection.execute("EXECUTE itkit_glance").fetchall()
+        return TransactionSnapshot.parse(snapshot), self._ended(self._end) if has_left_open else ()
+
+    def end_busy(self) -> Sequence[LeftOpen]:
+        """End the sessions of the tests that are still at work."""
+        return self._ended(self._end_busy)
+
+    def _ended(self, query: sql.Composed) -> list[LeftOpen]:
+        rows = self._connection.execute(query).fetchall()
+        return [LeftOpen(pid, query) for pid, query, _ in rows]

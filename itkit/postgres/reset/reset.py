@@ -1,0 +1,726 @@
+"""Take a schema back to what its migrations made of it, after tests that have committed.
+
+The change probe shows whether anything can have changed at all. If so, a second round trip finds
+out what has, and a third one takes that back, if there is anything. Two connections of its own do
+it, so it does not matter in which state a test left Django's: the first keeps prepared statements,
+whose plans it would lose by changing ``session_replication_role``; the second has that role where
+it may, and so deletes without a look at foreign keys.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from itkit.core import names
+from itkit.exceptions import IsolationError, OpenTransactionError
+from itkit.postgres.reset import contents, initial_rows, levels
+from itkit.postgres.reset.items import Item, SequenceValue, label
+from itkit.postgres.reset.levels import PassedOver, RowLevel
+from itkit.postgres.reset.plan import STRUCTURE_CHANGED, ResetPlan
+from itkit.postgres.reset.probe import ChangeProbe, LeftOpen, TransactionSnapshot
+from itkit.postgres.reset.structure import Structure
+from itkit.postgres.server import driver, sql
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.server import answers, connect, value
+from itkit.postgres.server.sessions import Sessions
+from itkit.timeline import core
+
+_APPLICATION: Final = "itkit reset"
+_SHORT_PATIENCE: Final = "200ms"
+_PARAMETERS_HAVE_GRANTS: Final = 150000
+_IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+_MAY_BE_REPLICA: Final = (
+    "SELECT rolsuper OR has_parameter_privilege('session_replication_role', 'SET')"
+    " FROM pg_roles WHERE rolname = current_user"
+)
+_LEFT_OPEN: Final = (
+    "The test has left sessions with an open transaction, which itkit has ended. Close them where"
+    " they are opened, django.db.connections.close_all() at the end of a thread, and wait for what"
+    " they do."
+)
+_BLOCKED: Final = (
+    "The schema {} could not be reset: for {} seconds, another session has held a lock on one of"
+    " its tables:\n{}\nEnd it. If it is one of the test's own, let the test wait for what it does;"
+    " if it is not, keep it out of schemas whose names begin with itkit_."
+)
+_FAILED: Final = (
+    "The schema {} could not be reset: {}. If a test has altered a table or its constraints, let it"
+    " take that back itself."
+)
+_NO_LEVEL: Final = (
+    "What was committed before the tests cannot be kept for them in {}: {}. Create it in each test,"
+    " or in a migration."
+)
+_MAY_CREATE_TEMPORARY: Final = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
+_OWN_TYPES: Final = """
+    SELECT EXISTS (SELECT FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+        WHERE attrelid = ANY ({}::regclass[]) AND typnamespace = {}::regnamespace)
+"""
+_BLOCKERS: Final = """
+    SELECT DISTINCT pid, application_name, usename, coalesce(state, 'of another role'),
+        relname::text FROM pg_locks
+    JOIN pg_class ON pg_class.oid = relation JOIN pg_stat_activity USING (pid)
+    WHERE granted AND relkind IN ('r', 'p', 'm', 'S') AND relnamespace = {}::regnamespace
+        AND coalesce(backend_type, 'client backend') = 'client backend' -- null: another role's
+        AND application_name <> {} ORDER BY pid
+"""
+
+
+class _Opened:
+    """The two connections, and what was prepared on the first.
+
+    Args:
+        detector: the first, which is open.
+        probe: what was prepared on it.
+        is_replica: whether the second has the role ``replica``.
+        restorer: the second, where it is open already.
+        connect: opens it when it is first used.
+    """
+
+    def __init__(
+        self,
+        detector: Connection,
+        probe: ChangeProbe,
+        *,
+        is_replica: bool,
+        restorer: Connection | None,
+        connect: Callable[[], Connection],
+    ) -> None:
+        self.detector = detector
+        self.probe = probe
+        self.is_replica = is_replica
+        self._restorer = restorer
+        self._connect = connect
+
+    @property
+    def restorer(self) -> Connection:
+        """The second connection."""
+        if self._restorer is None:
+            self._restorer = self._connect()
+        return self._restorer
+
+    def close(self, *, but_restorer: bool = False) -> None:
+        """Close the connections."""
+        self.detector.close()
+        if self._restorer is not None and not but_restorer:
+            self._restorer.close()
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """When nothing was left to be reset.
+
+    Attributes:
+        snapshot: the snapshot of a moment after the tests.
+        restored: id of the only transaction since then, if there was one.
+    """
+
+    snapshot: TransactionSnapshot
+    restored: int | None
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """The transactions of our own that come after the snapshot."""
+        return (self.restored,) if self.restored is not None else ()
+
+
+class Reset:
+    """Resets one schema; what to do is read from the catalogue when it is needed first.
+
+    Args:
+        url: the URL of the database.
+        schema: the schema of the worker.
+        initial: schema with the rows, sequences and populated views that come back, under the same
+            names: the template that the worker's is a clone of, or what ``initial_rows.keep`` has
+                made.
+        application: name of the sessions of the worker's tests.
+        sessions: who has opened these.
+        patience: seconds to wait for a lock.
+        is_whole: whether the whole database is the worker's: all of its schemas are reset, by what
+            ``initial_rows.keep_database`` has made, and those that tests have made are dropped.
+            Then ``schema`` is the one that comes first on the search_path.
+        renew: makes the place anew from its template, and returns whether that could be done.
+        note: gets what a test has changed in the structure, and what has become of it, in words.
+        store: returns a schema for the rows of levels, where the role may create no temporary
+            tables.
+        beside: schemas of extensions on the search_path, behind ``itkit_ext``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str,
+        initial: str,
+        application: str,
+        sessions: Sessions,
+        patience: int = 20,
+        is_whole: bool = False,
+        renew: Callable[[], bool] = lambda: False,
+        note: Callable[[str, str], object] = lambda _what, _outcome: None,
+        store: Callable[[], str] = lambda: "pg_temp",
+        beside: Sequence[str] = (),
+    ) -> None:
+        self._url = url
+        self._schema = schema
+        self._initial = initial
+        self._application = application
+        self._sessions = sessions
+        self._patience = patience
+        self._is_whole = is_whole
+        self._renew = renew
+        self._note = note
+        self._store = store
+        self._structure: Structure | None = None
+        self._marked: TransactionSnapshot | None = None
+        self._passed_over = PassedOver()
+        self._path = ",".join([schema, names.EXTENSION_SCHEMA, *beside])
+        self._opened: _Opened | None = None
+        self._kept_restorer: Connection | None = None
+        self._levels: list[RowLevel] = []
+        self._plans = 0
+        self._clean: _Clean | None = None
+        self._begun: TransactionSnapshot | None = None
+        self._seen: _Clean | None = None
+        self._is_blocked = False
+        self._is_altered = False
+        self._own: set[int] = set()  # our transactions that come after what was seen
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was noted what is there before the tests."""
+        return self._seen is not None
+
+    def begin(self) -> None:
+        """Note that no test has begun yet, and that nothing but initial rows is there."""
+        opened = self._open()
+        self._structure = Structure.of(opened.detector, self._watched(self._schemas(opened)))
+        snapshot = opened.probe.snapshot()
+        self._begun = snapshot
+        self._seen = _Clean(snapshot, None)
+
+    def prepare(self) -> None:
+        """Read what there is to restore, before a test that commits can change its structure.
+
+        After such a test the server may have no place for another session.
+        """
+        opened = self._open()
+        self._top(opened)
+        _ = opened.restorer
+
+    def pass_over_from(self) -> None:
+        """Leave what is committed from now on, until ``pass_over``, out of the next level."""
+        self._marked = self._open().probe.snapshot()
+
+    def pass_over(self) -> None:
+        """End that."""
+        marked, self._marked = self._marked, None
+        if marked is None:
+            return
+        opened = self._open()
+        done = marked.done_until(opened.probe.snapshot())
+        if transactions := opened.probe.committed(done):
+            changed = self._detect_if_free(opened)
+            left: dict[int, int] = {}
+            if changed:
+                left = self._levels[-1].plan.initial_left(changed.keys() - {STRUCTURE_CHANGED})
+            self._passed_over = PassedOver(frozenset(transactions), left)
+
+    def run(self) -> bool:
+        """Reset the schema.
+
+        That a test has left sessions with an open transaction, which are ended, is kept for it.
+
+        Returns:
+            Whether there was anything to take back.
+
+        Raises:
+            IsolationError: something holds a lock on a table, or the rows that come back do not fit
+                into what a test has made of one.
+        """
+        left_open: list[LeftOpen] = []
+        try:
+            return self._reset_or_try_again(left_open)
+        except driver.errors.LockNotAvailable as error:
+            raise self._blocked() from error
+        except (driver.ProgrammingError, driver.IntegrityError, driver.DataError) as error:
+            reason = error.diag.message_primary or str(error)
+            raise IsolationError(_FAILED.format(self._schema, reason)) from error
+        finally:
+            self._tell(left_open)
+
+    def renew_sequences(self) -> None:
+        """Take back what tests that were rolled back have done to sequences.
+
+        Nothing happens where somebody has committed rows meanwhile, or has altered a table.
+        """
+        try:
+            opened = self._open()
+            plan = self._top(opened)
+            self._restore(opened, dict.fromkeys(plan.moved_sequences(), False))
+        except driver.Error:
+            self._close_detector()  # the next reset begins anew
+
+    def take_back(self) -> list[str]:
+        """Take back what sessions have committed during a test that was rolled back.
+
+        Django's own session may still be in the transaction of a class, so nobody is waited for:
+        where that transaction has a lock on what is to be taken back, this is done after the class.
+        The values of sequences stay, as that class has rows with numbers of theirs.
+
+        Returns:
+            The names of the tables that were written to.
+        """
+        opened = self._open()
+        if self._seen is None:
+            self.begin()
+            return []
+        now = opened.probe.snapshot()
+        if now is self._seen.snapshot or self._is_blocked:
+            return []
+        before, self._seen = self._seen, _Clean(now, None)
+        if not self._committed(opened, before, now):
+            return []
+        changed = self._detect_if_free(opened)
+        if not changed:
+            return []
+        plan = self._levels[-1].plan
+        rows = {n: kept for n, kept in changed.items() if n in plan.everything - plan.sequences}
+        self._restore_if_free(opened, rows)
+        return [label(plan.items[number]) for number in rows]
+
+    def sessions(self) -> set[int]:
+        """Return the ids of the server processes whose sessions are open now."""
+        return self._open().probe.sessions()
+
+    def end_class(self) -> None:
+        """Take back what could not be, as a class of tests had locks on it."""
+        if self._is_blocked:
+            self._is_blocked = False
+            opened = self._open()
+            changed = self._detect_if_free(opened)
+            self._restore_if_free(opened, {n: kept for n, kept in changed.items() if n >= 0})
+
+    def add_level(self) -> RowLevel | None:
+        """Let tests from now on begin with what was committed since the last look, or test.
+
+        Returns:
+            The level, which ``end_level`` ends; None where nothing was committed.
+
+        Raises:
+            IsolationError: the rows cannot be kept for several tests.
+        """
+        try:
+            return self._add_level_of_set_up()
+        except driver.Error as error:
+            self.close()
+            raise IsolationError(_NO_LEVEL.format(self._schema, str(error).strip())) from error
+
+    def _add_level_of_set_up(self) -> RowLevel | None:
+        opened = self._open()
+        now = opened.probe.snapshot()
+        passed_over, self._passed_over = self._passed_over, PassedOver()
+        if self._seen is None:
+            self.begin()
+            return None
+        before, self._seen = self._seen, _Clean(now, None)
+        if not self._committed(opened, before, now) - passed_over.transactions:
+            return None
+        # Django's transaction of the class may be open, with locks on tables that it has altered.
+        changed = self._detect_if_free(opened)
+        if not changed:
+            return None  # there may be no level either, where a lock was in the way
+        # The server's other databases share its transaction ids, so what was committed may be a
+        # stranger's, and all that has changed here may be what is to be passed over.
+        changed = levels.without(passed_over, changed, self._levels[-1].plan, opened.detector)
+        return self._add_level(opened, changed, passed_over)
+
+    def end_level(self, level: RowLevel) -> None:
+        """Take back what a level has added to the one below, where that has not been done.
+
+        Where another level has come on top of it meanwhile, what has been removed is removed from
+        that one as well, and the rest stays until that one ends.
+        """
+        try:
+            self._end_level(level)
+        except driver.Error:
+            self.close()  # a test has altered what is to be restored; the next reset begins anew
+
+    def _end_level(self, level: RowLevel) -> None:
+        if level not in self._levels:
+            return  # the server has lost it
+        opened = self._open()
+        is_top = level is self._levels[-1]
+        self._levels.remove(level)
+        if self._is_altered and len(self._levels) == 1 and self._renew():
+            self._is_altered = False
+            self._begin_anew()
+        elif is_top:
+            plan = self._top(opened)
+            if plan.structure is not level.plan.structure:
+                self._drop_added(opened, plan.structure)
+            changed = plan.detect()
+            self._restore_if_free(opened, {n: kept for n, kept in changed.items() if n >= 0})
+            level.drop(opened.restorer)
+        else:
+            top = self._levels.pop()
+            self._add_level(opened, self._top(opened).detect(), PassedOver())
+            for old in (top, level):
+                old.drop(opened.restorer)
+
+    def close(self) -> None:
+        """Close the reset's own connections, and forget what was read by them."""
+        opened, self._opened = self._opened, None
+        self._clean = self._seen = self._begun = None
+        self._structure = None
+        self._levels.clear()
+        restorer, self._kept_restorer = self._kept_restorer, None
+        if restorer is not None:
+            restorer.close()
+        if opened is not None:
+            opened.close()
+
+    def forget(self) -> None:
+        """Have the next reset take back all, as if nothing were known of the schema.
+
+        The connections stay open, unless they have rows of levels.
+        """
+        if len(self._levels) > 1 or self._kept_restorer is not None:
+            self.close()
+        self._clean = self._seen = self._begun = self._structure = self._marked = None
+        self._passed_over = PassedOver()
+        self._is_blocked = self._is_altered = False
+        self._levels.clear()
+        self._own.clear()
+
+    def _reset_or_try_again(self, left_open: list[LeftOpen]) -> bool:
+        try:
+            return self._reset(left_open)
+        except driver.errors.LockNotAvailable:
+            ended = self._open().probe.end_busy()
+            if not ended:
+                raise  # it is somebody else's, who would be waited for as long again
+            left_open += ended
+            self._close_detector()
+            return self._reset_all(left_open)
+        except driver.OperationalError:
+            # A test has emptied a view, which cannot be read then, or the server has ended our
+            # sessions.
+            self._close_detector()
+            return self._reset_all(left_open)
+        except driver.Error:
+            # A test has dropped or altered something.
+            self._close_detector()
+            if self._has_renewed(["something that a table has was dropped or altered"]):
+                return True
+            self._structure = None
+            return self._reset_all(left_open)
+
+    def _reset(self, left_open: list[LeftOpen]) -> bool:
+        """Reset what has changed, if anything; add the sessions that were ended to a list."""
+        opened = self._open()
+        # These first: they may hold the locks that all else would wait for.
+        snapshot, ended = opened.probe.check()
+        left_open += ended
+        if not ended and self._is_clean(snapshot):
+            self._seen = self._clean
+            return False
+        return self._has_reset_changed(opened, snapshot)
+
+    def _reset_all(self, left_open: list[LeftOpen]) -> bool:
+        """Reset without a look at what has changed."""
+        opened = self._open()
+        snapshot, ended = opened.probe.check()
+        left_open += ended
+        if self._is_whole and self._levels:
+            initial_rows.drop_others(opened.detector, self._levels[-1].plan.structure.names)
+        if len(self._levels) > 1 and self._structure is not None:
+            plan = self._top(opened)
+        else:
+            plan = self._read_anew(opened)
+        restored = self._restore(opened, dict.fromkeys(plan.everything, False))
+        self._seen = self._clean = _Clean(snapshot, restored)
+        return True
+
+    def _is_clean(self, now: TransactionSnapshot) -> bool:
+        if self._clean is None or not self._levels:
+            return False
+        if self._clean.snapshot.done_until(now, self._clean.known):
+            return False
+        return not self._top(self._open()).has_changed_untraced()
+
+    def _committed(self, opened: _Opened, before: _Clean, now: TransactionSnapshot) -> set[int]:
+        done = before.snapshot.done_until(now, {*before.known, *self._own})
+        self._own = {number for number in self._own if number >= now.end or number in now.running}
+        return opened.probe.committed(done)
+
+    def _has_reset_changed(self, opened: _Opened, snapshot: TransactionSnapshot) -> bool:
+        """Reset what has changed, and return whether anything had."""
+        plan = self._top(opened)
+        changed = plan.detect()
+        if STRUCTURE_CHANGED in changed:
+            added, changes = self._drop_added(opened, plan.structure)
+            if changes and self._has_renewed([*added, *changes]):
+                return True
+            for what in added:
+                self._note(what, "was created, and has been dropped")
+            if changes:
+                self._structure = None
+                plan = self._read_anew(opened)
+            changed = plan.detect() | dict.fromkeys(plan.sequences, False)
+        self._seen = self._clean = _Clean(snapshot, self._restore(opened, changed))
+        return self._clean.restored is not None
+
+    def _drop_added(self, opened: _Opened, structure: Structure) -> tuple[list[str], list[str]]:
+        """Drop what a test has created; return what that was, and what else has changed."""
+        if self._is_whole:
+            initial_rows.drop_others(opened.detector, structure.names)
+        added = structure.drop_added(opened.detector)
+        here = f"{sql.Identifier(self._schema).as_string()}.".replace('"', "")
+        return [what.replace(here, "") for what in added], structure.changes(opened.detector)
+
+    def _has_renewed(self, changes: Iterable[str]) -> bool:
+        """Make the place anew, unless a class or module has loaded rows that would be lost."""
+        has_levels = len(self._levels) > 1
+        self._is_altered = has_levels and not self._levels_outlast_renewal()
+        is_new = not self._is_altered and self._renew()
+        outcome = "which stays so in later tests"
+        if is_new:
+            outcome = "the worker has a fresh clone"
+        elif self._is_altered:
+            outcome = "which stays so as long as the rows of a class, module or session are there"
+        for what in changes:
+            self._note(what, outcome)
+        if is_new:
+            self._begin_anew()
+        return is_new
+
+    def _levels_outlast_renewal(self) -> bool:
+        """Whether the rows of levels are kept outside of the place, and fit into a new one."""
+        bottom = self._levels[0].plan.structure
+        if self._is_whole or any(level.plan.structure is not bottom for level in self._levels):
+            return False
+        copies = [copy.as_string() for level in self._levels for copy in level.copies]
+        query = sql.SQL(_OWN_TYPES).format(copies, self._schema)
+        return not value(self._open().restorer, query)
+
+    def _begin_anew(self) -> None:
+        """Read the place that was made anew, and put the rows of levels into it."""
+        upper = self._levels[1:]
+        if not upper:
+            self.close()
+            self.begin()
+            self.prepare()
+            self._clean = self._seen
+            return
+        self._close_detector()
+        self._structure = None
+        opened = self._open()
+        if len(self._levels) > 1:  # the session that has their rows is still there
+            self._structure = Structure.of(opened.detector, self._watched(self._schemas(opened)))
+            self._begun = snapshot = opened.probe.snapshot()
+            plan = self._read_anew(opened)
+            restored = self._restore(opened, dict.fromkeys(plan.everything, False))
+            self._seen = self._clean = _Clean(snapshot, restored)
+
+    def _top(self, opened: _Opened) -> ResetPlan:
+        """Return the plan of the highest level, ready to be used."""
+        level = self._levels[-1] if self._levels else self._add_bottom(opened)
+        level.plan.use(opened.detector)
+        return level.plan
+
+    def _add_bottom(self, opened: _Opened) -> RowLevel:
+        self._new_bottom(opened)
+        return self._levels[-1]
+
+    def _new_bottom(self, opened: _Opened) -> ResetPlan:
+        """Read what there is to restore.
+
+        The structure is that of before the first test, unless a test has changed it for good.
+        """
+        schemas = self._schemas(opened)
+        if self._structure is None:
+            if self._is_whole:
+                initial_rows.drop_others(opened.detector, schemas)
+            self._structure = Structure.of(opened.detector, self._watched(schemas))
+        structure = self._structure
+        items = [
+            item
+            for item in self._read_items(opened, schemas)
+            if isinstance(item, SequenceValue) or structure.has_relation(item.oid)
+        ]
+        if self._begun is not None:
+            now = opened.probe.snapshot()
+            tests = opened.probe.committed(self._begun.done_until(now))
+            items = levels.with_writers(opened.detector, items, tests)
+        plan = ResetPlan(self._number(), items, structure, is_replica=opened.is_replica)
+        for level in self._levels:
+            level.drop(opened.restorer)
+        self._levels = [RowLevel(plan)]
+        plan.use(opened.detector)
+        return plan
+
+    def _read_anew(self, opened: _Opened) -> ResetPlan:
+        """Read what there is to restore, and let the levels go back to their rows in that."""
+        upper = self._levels[1:]
+        del self._levels[1:]
+        bottom = self._new_bottom(opened)
+        copies: set[str] = set()
+        for level in upper:
+            copies |= {copy.as_string() for copy in level.copies}
+            levels.rebased(
+                level, bottom, copies, number=self._number(), is_replica=opened.is_replica
+            )
+            self._levels.append(level)
+        return self._top(opened)
+
+    def _add_level(
+        self, opened: _Opened, changed: Mapping[int, bool], passed_over: PassedOver
+    ) -> RowLevel | None:
+        if not changed:
+            return None
+        below = self._levels[-1]
+        if changed.keys() <= below.plan.sequences:
+            return None  # tests that were rolled back have moved these
+        items, structure = below.plan.items, below.plan.structure
+        if STRUCTURE_CHANGED in changed:
+            structure = Structure.of(opened.detector, structure.schemas)
+            # The schemas that the set-up has created have no initial rows; pg_catalog has none for
+            # them.
+            made = dict.fromkeys(structure.names, "pg_catalog")
+            items = self._read_items(opened, made | self._schemas(opened))
+        level = levels.above(
+            below,
+            items,
+            structure,
+            set(changed),
+            passed_over=passed_over.written,
+            number=self._number(),
+            store="pg_temp" if value(opened.detector, _MAY_CREATE_TEMPORARY) else self._store(),
+            detector=opened.detector,
+            restorer=opened.restorer,
+            is_replica=opened.is_replica,
+        )
+        self._levels.append(level)
+        self._clean = None
+        return level
+
+    def _schemas(self, opened: _Opened) -> dict[str, str]:
+        """Return the schemas that migrations have made, each with that of its initial rows."""
+        if self._is_whole:
+            return initial_rows.of_database(opened.detector)
+        return {self._schema: self._initial}
+
+    def _read_items(self, opened: _Opened, schemas: Mapping[str, str]) -> list[Item]:
+        return contents.read(opened.detector, schemas, is_replica=opened.is_replica)
+
+    def _watched(self, schemas: Iterable[str]) -> sql.Composed:
+        """Return the condition on a schema, in ``pg_namespace``, that its structure is reset."""
+        others = sql.SQL(initial_rows.OF_TESTS if self._is_whole else "false")
+        return sql.SQL("(nspname = ANY({}) OR {})").format(list(schemas), others)
+
+    def _number(self) -> int:
+        self._plans += 1
+        return self._plans
+
+    def _restore(self, opened: _Opened, changed: Mapping[int, bool]) -> int | None:
+        """Take back what has changed; return the id of the transaction if there was one."""
+        if not changed:
+            return None
+        restored = self._levels[-1].plan.restore(changed, opened.restorer)
+        self._own.add(restored)
+        return restored
+
+    def _detect_if_free(self, opened: _Opened) -> dict[int, bool]:
+        """Return what has changed, or leave it for later where somebody has locked a table."""
+        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
+        try:
+            return self._top(opened).detect()
+        except driver.errors.LockNotAvailable:
+            self._is_blocked = True
+            return {}
+        finally:
+            if not opened.detector.closed:
+                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
+
+    def _restore_if_free(self, opened: _Opened, changed: Mapping[int, bool]) -> None:
+        """Take back what has changed, or leave it for later where somebody has a lock on it."""
+        if not changed:
+            return
+        opened.restorer.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
+        try:
+            self._restore(opened, changed)
+        except driver.errors.LockNotAvailable:
+            self._is_blocked = True
+        finally:
+            if not opened.restorer.closed:
+                opened.restorer.execute(f"SET lock_timeout = '{self._patience}s'")
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            detector = self._connect("-c plan_cache_mode=force_generic_plan")
+            is_replica = _may_be_replica(detector)
+            restorer, self._kept_restorer = self._kept_restorer, None
+            if restorer is None or restorer.closed:
+                del self._levels[1:]  # their rows have gone with the session
+                restorer = None
+            options = "-c session_replication_role=replica" if is_replica else ""
+            self._opened = _Opened(
+                detector,
+                ChangeProbe(detector, self._application),
+                is_replica=is_replica,
+                restorer=restorer,
+                connect=partial(self._connect, options),
+            )
+        return self._opened
+
+    def _close_detector(self) -> None:
+        """Have another session find out what has changed; the restorer has the rows of levels."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        is_kept = len(self._levels) > 1 and answers(opened.restorer)
+        self._kept_restorer = opened.restorer if is_kept else None
+        opened.close(but_restorer=is_kept)
+
+    def _connect(self, options: str) -> Connection:
+        # Rather fail than miss rows that a policy hides.
+        options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
+        return connect(self._url, application=_APPLICATION, search_path=self._path, options=options)
+
+    def _tell(self, left_open: list[LeftOpen]) -> None:
+        if left_open:
+            found = "\n".join(f"  {self._sessions.describe(*session)}" for session in left_open)
+            error = OpenTransactionError(f"{_LEFT_OPEN}\n{found}")
+            core.record_failure_of(self._sessions.test, error)
+
+    def _blocked(self) -> IsolationError:
+        schema = sql.Identifier(self._schema).as_string()
+        query = sql.SQL(_BLOCKERS).format(schema, _APPLICATION)
+        rows = self._open().detector.execute(query).fetchall()
+        found = [self._blocker(*row) for row in rows] or ["  (it has ended by now)"]
+        return IsolationError(_BLOCKED.format(self._schema, self._patience, "\n".join(found)))
+
+    def _blocker(self, pid: int, application: str, user: str, state: str, table: str) -> str:
+        if application == self._application:
+            session = self._sessions.describe(pid)
+        else:
+            session = f"session {pid} of {application or 'no application_name'}"
+        return f"  {session} (user {user}, {state}) on {table}"
+
+
+def _may_be_replica(connection: Connection) -> bool:
+    has_grants = connection.info.server_version >= _PARAMETERS_HAVE_GRANTS
+    return bool(value(connection, _MAY_BE_REPLICA if has_grants else _IS_SUPERUSER))
+
+
+def end_transaction(django: BaseDatabaseWrapper) -> None:
+    """Give Django a new connection where a test has left it inside of a transaction."""
+    if django.connection is None or django.connection.closed:
+        return
+    if django.in_atomic_block or not Connection(django.connection).is_idle:
+        django.close()
+        django.connect()  # which resets what Django knows of the transaction, as close() does not

@@ -1,0 +1,113 @@
+"""What Django's connections have of ours: their ``creation`` and their ``client``.
+
+A connection is another object in each thread, and in a thread in which a loop runs. So these are
+attributes of their class, and not of the object that happens to be there when a run begins.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Final, cast
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.client import BaseDatabaseClient
+
+_NAMES: Final = ("creation", "client")
+
+
+class _Routed:
+    """An attribute that connections to routed aliases have from us, and others as Django made it.
+
+    Args:
+        name: the name of the attribute.
+        aliases: the aliases that are routed.
+        make: returns what a connection has in the place of what Django has made.
+    """
+
+    def __init__(
+        self, name: str, aliases: Collection[str], make: Callable[[BaseDatabaseWrapper], Any]
+    ) -> None:
+        self._name = name
+        self._ours = f"_itkit_{name}"
+        self._aliases = aliases
+        self._make = make
+
+    def __get__(self, connection: BaseDatabaseWrapper | None, owner: type | None = None) -> Any:
+        if connection is None:
+            raise AttributeError(self._name)
+        own = vars(connection)
+        # A copy with settings of its own, which Django makes to reach the server, is not routed.
+        alias = connection.alias
+        if (
+            alias not in self._aliases
+            or connection.settings_dict is not connections.settings[alias]
+        ):
+            return own[self._name]
+        maker, made = own.get(self._ours, (None, None))
+        if maker is not self:
+            made = self._make(connection)
+            own[self._ours] = (self, made)
+        return made
+
+    def __set__(self, connection: BaseDatabaseWrapper, value: Any) -> None:
+        vars(connection)[self._name] = value
+
+
+def install(
+    aliases: Collection[str],
+    creation: Callable[[BaseDatabaseWrapper], Any],
+    client: Callable[[BaseDatabaseWrapper], Any],
+) -> None:
+    """Give all connections to some aliases, open ones too, our ``creation`` and ``client``.
+
+    Django makes a connection anew in each thread and calls nobody before it is used, so both are
+    attributes of the class. Checked with Django 5.2, 6.0 and 6.1.
+
+    Args:
+        aliases: the aliases that are routed; one that is removed from it later is routed no more.
+        creation: makes the ``creation`` of a connection.
+        client: makes the ``client`` of a connection.
+    """
+    for name, make in zip(_NAMES, (creation, client), strict=True):
+        setattr(BaseDatabaseWrapper, name, _Routed(name, aliases, make))
+
+
+def uninstall() -> None:
+    """Have all connections what Django has made for them."""
+    for name in _NAMES:
+        if name in vars(BaseDatabaseWrapper):
+            delattr(BaseDatabaseWrapper, name)
+
+
+def close(connection: BaseDatabaseWrapper) -> None:
+    """Close a connection and its pool: an open pool would go on with the old settings."""
+    connection.close()
+    if connection.alias in pools(connection):
+        connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only
+
+
+def pools(connection: BaseDatabaseWrapper) -> dict[str, object]:
+    """Return the pools of psycopg's by alias, which all threads of the process share."""
+    found: dict[str, object] = getattr(connection, "_connection_pools", {})
+    return found
+
+
+def place_client(connection: BaseDatabaseWrapper) -> BaseDatabaseClient:
+    """Return what takes the place of a connection's ``client``.
+
+    It is mixed into the class that the connection has, so that what another backend adds there
+    stays.
+    """
+    kind = type("PlaceClient", (_PlaceClient, type(vars(connection)["client"])), {})
+    return cast("BaseDatabaseClient", kind(connection))
+
+
+class _PlaceClient(BaseDatabaseClient):
+    @classmethod
+    def settings_to_cmd_args_env(
+        cls, settings_dict: dict[str, Any], parameters: Iterable[str]
+    ) -> tuple[Sequence[str], dict[str, str] | None]:
+        arguments, env = super().settings_to_cmd_args_env(settings_dict, parameters)
+        options = settings_dict["OPTIONS"].get("options")
+        if options:
+            env = {**(env or {}), "PGOPTIONS": options}
+        return arguments, env

@@ -1,0 +1,587 @@
+"""Route Django's connections to our server and schema.
+
+Everything is done to ``connection.settings_dict``, which all threads of the process share, and to
+``connection.creation`` and ``connection.client``: see ``routed``, ``creation`` and ``client``.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.creation import BaseDatabaseCreation
+
+from itkit.core import names
+from itkit.core.urls import POSTGRES_SCHEMES, parse
+from itkit.exceptions import EscapeError
+from itkit.network import libpq
+from itkit.postgres.isolation import isolation
+from itkit.postgres.migrations import explain
+from itkit.postgres.reset.levels import RowLevel
+from itkit.postgres.reset.reset import Reset, end_transaction
+from itkit.postgres.routing import routed
+from itkit.postgres.run import RunDatabases
+from itkit.postgres.server import driver, outside, places, roles
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.outside import Sight
+from itkit.postgres.server.server import connect
+from itkit.postgres.server.sessions import Sessions
+from itkit.postgres.snapshot import Snapshots
+
+_SERVER_OPTIONS = frozenset(
+    {
+        "assume_role",
+        "service",
+        "passfile",
+        "hostaddr",
+        "sslmode",
+        "sslrootcert",
+        "sslcert",
+        "sslkey",
+        "target_session_attrs",
+    }
+)
+"""Options of a connection that say where and how to reach a server: ours has its own."""
+
+Creation = Callable[[BaseDatabaseWrapper, "Routing", str], BaseDatabaseCreation]
+"""Makes the ``creation`` of a connection, given the routing and the URL of its database."""
+
+_STDERR = 2
+_WRITER = "The test, one before it that has not committed, or another worker's"
+_NOWHERE = {"NAME": "the_run_is_over", "HOST": "/the-run-is-over", "PORT": ""}
+"""Where an alias leads when the tests are over, also for who connects by the settings himself."""
+
+_inherited: list[object] = []
+"""What a forked process must not close, not even by collecting it as garbage."""
+
+
+class Routing:
+    """The Postgres aliases of one process, routed to the databases and schemas of a run.
+
+    Args:
+        databases: URL of the database of each alias.
+        run: id of the run.
+        worker: id of the worker whose schema is used.
+        owned: whether the server is thrown away, so that no schema needs to be dropped.
+        migrate: whether to run migrations; False with an option such as ``--nomigrations``.
+        secret: what the passwords of the workers' roles are made of; empty where the tests log in
+            by the project's own role.
+        snapshot: the server's data directory, and where a copy of it is to be put that has the
+            templates and nothing of any test; None where none is wanted.
+
+    Attributes:
+        lacking: by alias, what a clone of its template would lack.
+        is_clone: whether this is a worker of Django's, whose places another process has made.
+        migrated: by alias, how many seconds its migrations took, where they were run.
+        stderr: a file descriptor that no runner captures; None where there is none.
+        tell_unrepeatable: gets what migrations read that is another value each time: the place,
+            what it is, and by whom it is read.
+    """
+
+    def __init__(
+        self,
+        databases: Mapping[str, str],
+        *,
+        run: str,
+        worker: str,
+        owned: bool,
+        migrate: bool,
+        secret: str = "",
+        snapshot: tuple[str, str] | None = None,
+    ) -> None:
+        self._databases = databases
+        self.run = run
+        self.worker = worker
+        self.owned = owned
+        self.migrate = migrate
+        self.snapshots = Snapshots(*map(Path, snapshot)) if snapshot else None
+        self.sessions = Sessions()
+        self.secret = secret
+        self.isolation = isolation(next(iter(databases.values()), ""), secret=secret)
+        self._with_role: set[str] = set()  # the aliases whose places have one of their own
+        self.lacking: dict[str, tuple[str, ...]] = {}
+        self.migrated: dict[str, float] = {}
+        self.stderr: int | None = None
+        self._original: dict[str, dict[str, Any]] = {}  # the settings by alias
+        self._resets: dict[str, Reset] = {}
+        self._sights: dict[str, Sight] = {}  # by the URL of the home
+        self._held: set[str] = set()
+        self._reset: set[str] = set()  # the aliases that were, since the test has begun
+        self._moved: set[str] = set()  # those whose sequences a rolled-back test may have moved
+        self.tell_unrepeatable: Callable[[str, str, str], object] = lambda *_told: None
+        self.is_clone = False
+        self._set_up: set[str] | None = None  # the aliases that a spawned worker has found
+        self._altered: list[tuple[str, str]] = []
+        self._places: dict[tuple[str, str], str] = {}
+        self._jobs: list[Future[object]] = []
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+        self._first: RunDatabases | None = None
+
+    def install(self, creation: Creation, first: RunDatabases | None = None) -> None:
+        """Route all aliases; connections that are open are closed.
+
+        Args:
+            creation: makes what takes the place of a connection's ``creation``.
+            first: what has prepared the databases, in the process that has just started the run:
+                nobody has made a place before, so that none has a role. In another process the
+                databases are asked.
+        """
+        self._first = first
+        with suppress(OSError):
+            self.stderr = os.dup(_STDERR)
+        for alias in self._databases:
+            connection = connections[alias]
+            routed.close(connection)
+            self._original[alias] = copy.deepcopy(connection.settings_dict)
+        routed.install(
+            self._original,
+            lambda connection: creation(connection, self, self._databases[connection.alias]),
+            routed.place_client,
+        )
+        if first is not None:
+            self.isolation.beside = first.beside
+        for alias in self._databases if first is None else ():
+            with self.own_connection(alias) as own:
+                self.isolation.look(own)
+                if self.secret:
+                    place = self.place(alias, self.worker)
+                    self.note_role(alias, has_role=self.isolation.places(own).has_role(place))
+        for alias in self._databases:
+            connections[alias].settings_dict.update(self.settings(alias, self.worker))
+        self.enter(self.worker)
+        self.sessions.install()
+
+    def enter(self, worker: str) -> None:
+        """Be another worker; Django switches its own connections, this leads those of libpq."""
+        self.worker = worker
+        self._lead()
+
+    def _lead(self) -> None:
+        """Lead libpq to the worker's place, and nowhere else.
+
+        No other server has the worker's role, so each refuses a connection that asks for it: also
+        one that is made of what the settings have said before the run. Of several roles a login may
+        have its own only, so the variable cannot name one then.
+        """
+        if not self._databases:
+            return
+        places = dict.fromkeys(self.place(alias, self.worker) for alias in self._databases)
+        options = self.isolation.options(places)
+        if len(places) == 1 and self._with_role:
+            options = f"{options} -c role={next(iter(places))}"
+        libpq.lead_to(options)
+
+    def shut(self) -> None:
+        """Close what is open, and leave the aliases routed to where nothing is."""
+        self._close_stderr()
+        self.sessions.uninstall()
+        for made in self._resets.values():
+            made.close()
+        for alias in self._original:
+            connection = connections[alias]
+            routed.close(connection)
+            if alias not in self._held:
+                connection.settings_dict.update(_NOWHERE)
+        if self._databases:
+            libpq.lead_to(f"-c role={_NOWHERE['NAME']}")
+
+    def uninstall(self) -> None:
+        """Give the aliases back what they had.
+
+        A runner that has not destroyed its test database yet would destroy the project's own in
+        its place, so an alias that it holds stays routed, to where nothing is any more.
+        """
+        libpq.put_back()
+        self._close_stderr()
+        self.sessions.uninstall()
+        for made in self._resets.values():
+            made.close()
+        for sight in self._sights.values():
+            sight.connection.close()
+        self._sights.clear()
+        held: dict[str, dict[str, Any]] = {}
+        while self._original:
+            alias, original = self._original.popitem()
+            connection = connections[alias]
+            routed.close(connection)
+            if alias not in self._held:
+                connection.settings_dict.clear()
+                connection.settings_dict.update(original)
+            else:
+                held[alias] = original
+        self._original.update(held)
+        if not held:
+            routed.uninstall()
+
+    def _close_stderr(self) -> None:
+        stderr, self.stderr = self.stderr, None
+        if stderr is not None:
+            os.close(stderr)
+
+    def forget_connections(self) -> None:
+        """Let a process that was just forked open connections of its own.
+
+        Closing what it has inherited would end the sessions of its parent, whose sockets they are,
+        so Django's objects are made to forget them. Checked with Django 5.2, 6.0 and 6.1.
+        """
+        for alias in self._databases:
+            _inherited.append(connections[alias].connection)
+            connections[alias].connection = None
+            _inherited.append(routed.pools(connections[alias]).pop(alias, None))
+        _inherited.extend([*self._resets.values(), *self._sights.values()])
+        self._resets.clear()
+        self._sights.clear()
+
+    def hold(self, alias: str, own: Connection) -> None:
+        """Note that a runner has created the test database of an alias.
+
+        Args:
+            alias: an alias of ``DATABASES``.
+            own: one of our own connections to its database.
+        """
+        self._held.add(alias)
+        self._reset_of(alias, self.worker, own).begin()
+
+    def let_go(self, alias: str) -> None:
+        """Note that a runner is done with the test database of an alias."""
+        self._held.discard(alias)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether any test database was created, or there is none to create."""
+        return bool(self._held) or not self._databases
+
+    def is_held(self, alias: str) -> bool | None:
+        """Tell whether a runner has yet to destroy the test database; None if it is not of ours."""
+        return alias in self._held if alias in self._databases else None
+
+    @property
+    def may_drop(self) -> bool:
+        """Whether to drop schemas: not where all is thrown away, nor in a test's forked process."""
+        return not self.owned and os.getpid() == self._process
+
+    def note_role(self, alias: str, *, has_role: bool) -> None:
+        """Note whether the place of an alias, and those of its mirrors, have a role."""
+        place = self.place(alias, self.worker)
+        same = {other for other in self._databases if self.place(other, self.worker) == place}
+        self._with_role = self._with_role | same if has_role else self._with_role - same
+        for other in same:
+            connections[other].settings_dict.update(self.settings(other, self.worker))
+        self._lead()
+
+    def explained(self, shown: str) -> str:
+        """Return what to do about what the server has denied a test, or does not have.
+
+        Args:
+            shown: what is printed of the test's failure.
+        """
+        if not self._databases:
+            return ""
+        denied = ""
+        if self._with_role:
+            denied = explain.denied(shown, self.isolation.reach, self.isolation.wider)
+        return denied or (explain.unmigrated(shown) if self.migrate else "")
+
+    def settings(self, alias: str, worker: str) -> dict[str, Any]:
+        """Return the settings that take an alias to a worker's place."""
+        place = self.place(alias, worker)
+        settings = self.connection_settings(
+            alias, place, role=place if alias in self._with_role else None
+        )
+        settings["OPTIONS"]["application_name"] = places.application_name(self.run, worker)
+        return settings
+
+    def connection_settings(
+        self, alias: str, place: str, *, role: str | None = None
+    ) -> dict[str, Any]:
+        """Return the settings with which an alias connects to a place of ours.
+
+        Args:
+            alias: an alias of ``DATABASES``.
+            place: its name.
+            role: the role by which to log in; by default that of the project.
+        """
+        server = parse(self._databases[alias], POSTGRES_SCHEMES)
+        if role is not None:
+            server = replace(server, user=role, password=roles.password(self.secret, role))
+        original = self._original[alias]
+        kept = {
+            name: value
+            for name, value in original["OPTIONS"].items()
+            if name not in _SERVER_OPTIONS
+        }
+        return {
+            "HOST": server.host,
+            "PORT": str(server.port or ""),
+            "USER": server.user,
+            "PASSWORD": server.password,
+            **self.isolation.connection_settings(
+                self._databases[alias], place, {**kept, **server.options}
+            ),
+        }
+
+    def place(self, alias: str, worker: str) -> str:
+        """Return the place of an alias; a mirror and a second name of a database share one."""
+        if (alias, worker) not in self._places:  # this is asked for after each test
+            name = names.schema(self.run, worker, self._primary(alias))
+            self._places[alias, worker] = name
+        return self._places[alias, worker]
+
+    def reset(self, alias: str) -> bool | None:
+        """Take an alias' place back to what migrations made of it.
+
+        Returns:
+            Whether there was anything to take back; None if the place is not ours.
+        """
+        if alias not in self._databases:
+            return None
+        for ours in self._databases:
+            end_transaction(connections[ours])
+            self._flush_counters(ours)
+        self._reset.add(alias)
+        self._moved.discard(alias)
+        has_changed = self._reset_of(alias, self.worker).run()
+        self._look_outside(self._databases[alias])
+        return has_changed
+
+    def renew_sequences(self, alias: str, *, always: bool = False) -> None:
+        """Take back what tests that were rolled back have done to the sequences of an alias.
+
+        Args:
+            alias: an alias of ``DATABASES``; nothing happens where it is not ours.
+            always: whether to look although no such test has ended since the last reset.
+        """
+        if alias in self._databases and (always or alias in self._moved):
+            self._moved.discard(alias)
+            self._reset_of(alias, self.worker).renew_sequences()
+
+    def begin(self) -> None:
+        """Note that no test and no set-up has begun in this process, unless that was noted."""
+        for reset in self._resets_of(self._aliases()):
+            if not reset.has_begun:
+                reset.begin()
+
+    def prepare(self, alias: str) -> None:
+        """Read what there is to restore, before a test that commits can change its structure."""
+        if alias in self._databases:
+            self._reset_of(alias, self.worker).prepare()
+
+    def pass_over_from(self, aliases: Iterable[str]) -> None:
+        """Leave what is committed from now on, until ``pass_over``, out of the next level."""
+        for reset in self._resets_of(self._databases.keys() & set(aliases)):
+            reset.pass_over_from()
+
+    def pass_over(self, aliases: Iterable[str]) -> None:
+        """End that: what Django has loaded for the first test of a class is that test's own."""
+        for reset in self._resets_of(self._databases.keys() & set(aliases)):
+            reset.pass_over()
+
+    def add_levels(self) -> list[tuple[Reset, RowLevel]]:
+        """Let tests from now on begin with what was committed since the last look, or test.
+
+        Returns:
+            What ends, by ``end_level``; nothing where nothing was committed.
+        """
+        added = [(reset, reset.add_level()) for reset in self._resets_of(self._aliases())]
+        return [(reset, level) for reset, level in added if level is not None]
+
+    def end_class(self) -> None:
+        """Take back what could not be, as a class of tests had locks on it."""
+        for reset in self._resets.values():
+            try:
+                reset.end_class()
+            except driver.Error:
+                reset.close()  # the next one begins anew
+
+    def take_back(self) -> tuple[list[str], list[str]]:
+        """Take back what sessions have committed during a test that was rolled back.
+
+        Returns:
+            The names of the tables that were written to, and who has opened sessions that Django
+            does not roll back, in words; nothing where nothing was committed.
+        """
+        tables: list[str] = []
+        openers: list[str] = []
+        try:
+            for reset in self._resets_of(self._aliases() - self._reset):
+                if found := reset.take_back():
+                    tables += found
+                    openers += self.sessions.others(reset.sessions())
+        except driver.Error:
+            for reset in self._resets.values():
+                reset.close()  # the next one begins anew
+        return tables, list(dict.fromkeys(openers))
+
+    def altered(self) -> list[tuple[str, str]]:
+        """Return, once, what tests have changed in the structure, and what has become of it."""
+        altered, self._altered = self._altered, []
+        return altered
+
+    def begin_test(self, test: str) -> None:
+        """Begin a test, by its name; before the first one, see what databases of others have."""
+        self.sessions.begin_test(test)
+        self._reset.clear()
+        for home in set(self._databases.values()) - self._sights.keys():
+            if self.isolation.is_foreign(home):
+                self._sights[home] = Sight(connect(home, application="itkit outside"))
+
+    def end_test(self) -> None:
+        """Note which databases the test has left to a rollback."""
+        self._moved |= self._databases.keys() - self._reset
+
+    def _look_outside(self, home: str) -> None:
+        """Find out whether a test has written outside of itkit's schemas, where that is foreign.
+
+        Raises:
+            EscapeError: the test has written outside.
+        """
+        sight = self._sights.get(home)
+        if sight is not None and (found := sight.changes()):
+            for alias in self._databases:
+                # The error keeps Django from it, and the search_path would reach the next test.
+                connections[alias].close()
+            raise EscapeError(outside.explained(_WRITER, sight.connection, found))
+
+    def _flush_counters(self, alias: str) -> None:
+        """Have the session of the test hand on how many rows it has written, and where."""
+        raw = connections[alias].connection
+        if raw is not None and self._databases[alias] in self._sights:
+            with suppress(driver.Error):  # a session that has ended has handed it on
+                outside.flush_counters(Connection(raw))
+
+    def restore(self, alias: str, worker: str, own: Connection) -> None:
+        """Take all of the place of a worker, in which nobody is any more, back to that as well.
+
+        Args:
+            alias: an alias of ``DATABASES``.
+            worker: its id.
+            own: one of our own connections to the database of the alias.
+        """
+        reset = self._reset_of(alias, worker, own)
+        reset.forget()
+        reset.run()
+        self.close_reset(alias, worker)
+
+    def close_reset(self, alias: str, worker: str) -> None:
+        """Forget how a place is reset, as it is given back."""
+        reset = self._resets.pop(self.place(alias, worker), None)
+        if reset is not None:
+            reset.close()
+
+    def own_connection(self, alias: str) -> Connection:
+        """Connect to the database of an alias, not as a test does."""
+        return connect(self._databases[alias], application=f"itkit setup {self.run}")
+
+    @contextmanager
+    def set_up_connection(self, alias: str) -> Iterator[Connection]:
+        """Connect for a block of what comes before or after all tests, in the main thread.
+
+        In the process that has started the run, that is the connection which the run has open: it
+        has read the catalogue already, which each session has to do for itself.
+        """
+        keeper: Connection | None = None
+        if self._first is not None and os.getpid() == self._process:
+            keeper = self._first.keeper(self._databases[alias])
+        with self.own_connection(alias) if keeper is None else nullcontext(keeper) as own:
+            yield own
+
+    def in_background(self, job: Callable[[], object]) -> None:
+        """Run what needs none of Django's connections beside what the runner does next."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="itkit-clone")
+        self._jobs.append(self._threads.submit(job))
+
+    def finish_jobs(self) -> None:
+        """Wait for what runs in the background; the first of its errors is raised.
+
+        No thread is left, so that workers can be forked.
+        """
+        threads, self._threads = self._threads, None
+        jobs, self._jobs = self._jobs, []
+        if threads is not None:
+            threads.shutdown()
+        for job in jobs:
+            job.result()
+
+    def original_signature(self, alias: str) -> tuple[Any, ...]:
+        """Return what identified the database of this alias before it was routed."""
+        settings = self._original[alias]
+        test_name = settings["TEST"]["NAME"] or f"test_{settings['NAME']}"
+        return (settings["HOST"], settings["PORT"], settings["ENGINE"], test_name)
+
+    def _reset_of(self, alias: str, worker: str, own: Connection | None = None) -> Reset:
+        place = self.place(alias, worker)
+        if place not in self._resets:
+            self._resets[place] = self.isolation.reset(
+                self._databases[alias],
+                place,
+                self._seeds_of(alias, place, own),
+                application=places.application_name(self.run, worker),
+                sessions=self.sessions,
+                renew=partial(self._renew, alias, worker),
+                note=lambda what, outcome: self._altered.append((what, outcome)),
+                store=partial(self._store, alias, worker),
+            )
+        return self._resets[place]
+
+    def _resets_of(self, aliases: Iterable[str]) -> list[Reset]:
+        """Return what resets the places of aliases, each once."""
+        return list(dict.fromkeys(self._reset_of(alias, self.worker) for alias in sorted(aliases)))
+
+    def _aliases(self) -> set[str]:
+        """Return the aliases whose test databases exist."""
+        if self._held or not self.is_clone:
+            return self._held & self._databases.keys()
+        if self._set_up is None:  # this process was spawned by the one that has created them
+            self._set_up = set(filter(self._exists, self._databases))
+        return self._set_up
+
+    def _store(self, alias: str, worker: str) -> str:
+        """Return a schema of the run, beside that of a worker, for what several tests share."""
+        name = names.twin_schema(self.place(alias, worker))
+        with self.own_connection(alias) as own:
+            places = self.isolation.places(own)
+            if name not in places.described():
+                places.create(name, self.run)
+        return name
+
+    def _exists(self, alias: str) -> bool:
+        with self.own_connection(alias) as own:
+            place = self.place(alias, self.worker)
+            return self.isolation.places(own).registration(place) is not None
+
+    def _renew(self, alias: str, worker: str) -> bool:
+        """Make the place of a worker anew; False where that cannot be done."""
+        place = self.place(alias, worker)
+        for other in self._databases:
+            if self.place(other, worker) == place:
+                routed.close(connections[other])
+        with self.own_connection(alias) as own:
+            self.isolation.places(own).end_sessions(self.run, worker)
+            return self.isolation.renew(own, self.run, place)
+
+    def _seeds_of(self, alias: str, place: str, own: Connection | None) -> str:
+        """Return where the rows come back from; in a spawned worker only the registry knows."""
+        with self.own_connection(alias) if own is None else nullcontext(own) as connection:
+            found = self.isolation.places(connection).registration(place)
+        template = found.template if found is not None else None
+        return template or names.seed_schema(place)
+
+    def _primary(self, alias: str) -> str:
+        mirrored = self._original[alias]["TEST"]["MIRROR"]
+        if mirrored:
+            return self._primary(mirrored)
+        signature = self.original_signature(alias)
+        return next(
+            name
+            for name, original in self._original.items()
+            if not original["TEST"]["MIRROR"] and self.original_signature(name) == signature
+        )

@@ -1,0 +1,273 @@
+"""Databases of one server: which are there, which are ours, what our role may do with them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+
+from itkit.core import names
+from itkit.core.urls import ServerURL
+from itkit.postgres.server import driver, locks, places, roles, sql
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.places import Places
+from itkit.postgres.server.server import connect, value
+
+_COMMENT = "itkit: a database for tests; dropped when nothing of itkit's is in it any more"
+
+
+class Databases(Places):
+    """Places that are databases of a server.
+
+    Args:
+        connection: a connection of our own, in autocommit, to another database of the server.
+        server: its URL.
+        secret: the secret of the run, if the places of its workers are to have roles of their own.
+        suffix: what ``CREATE DATABASE`` says of an empty one, as Django does: its encoding, and the
+            database that it is a copy of where that is not ``template1``.
+    """
+
+    def __init__(
+        self, connection: Connection, server: ServerURL, secret: str = "", suffix: str = ""
+    ) -> None:
+        super().__init__(connection, secret)
+        self._server = server
+        self._suffix = suffix
+
+    @property
+    def role_comment(self) -> str:
+        """What registers the role of a database of the server."""
+        return roles.of_databases(self.connection)
+
+    def connect_to(self, name: str) -> Connection:
+        """Connect to a database, by the project's role."""
+        return connect(str(replace(self._server, name=name)), application="itkit setup")
+
+    def described(self) -> dict[str, str]:
+        """Return name and comment of each database that may be ours and belongs to our role.
+
+        It also does if it belongs to a role that ours has created for it.
+        """
+        rows = self.connection.execute(
+            "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
+            " WHERE datname LIKE 'itkit\\_%%' AND (pg_get_userbyid(datdba) = current_user"
+            " OR shobj_description(datdba, 'pg_authid') = %s) ORDER BY datname",
+            [self.role_comment],
+        )
+        return {name: text or _comment_by_name(name) for name, text in rows.fetchall()}
+
+    def create(self, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create a database for migrations, with its role if it has one, and register it."""
+        self._create(name, sql.SQL(self._suffix), run, has_role=has_role, group=None)
+
+    def copy(self, template: str, name: str, run: str, *, has_role: bool = False) -> None:
+        """Create a copy of a database, in which nobody may be, and register it.
+
+        Args:
+            template: the database.
+            name: the name of the copy.
+            run: id of the run that it belongs to.
+            has_role: whether a role of its own is to own it, by which the tests log in.
+        """
+        source = sql.SQL("TEMPLATE {}").format(sql.Identifier(template))
+        group = template if self.has_role(template) else None
+        self._create(name, source, run, has_role=has_role, group=group)
+        self._copy_settings(template, name)
+
+    def _create(
+        self, name: str, source: sql.Composable, run: str, *, has_role: bool, group: str | None
+    ) -> None:
+        if has_role:
+            with self.connection.transaction():
+                roles.create(self.connection, name, self.secret, self.role_comment, member_of=group)
+        place = sql.Identifier(name)
+        owner = sql.SQL("OWNER {}").format(place) if has_role else sql.SQL("")
+        statement = sql.SQL("CREATE DATABASE {} {} {}").format(place, source, owner)
+        self.connection.execute(statement)
+        if has_role:
+            self._shut(name)
+        self.register(name, places.comment(run))
+
+    def register(self, name: str, text: str) -> None:
+        """Set the comment of a database."""
+        self.connection.execute(
+            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), text)
+        )
+
+    def rename(self, name: str, new: str, text: str) -> None:
+        """Give a database, in which nobody may be, and its role another name, and a comment."""
+        self.connection.execute(
+            sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
+                sql.Identifier(name), sql.Identifier(new)
+            )
+        )
+        fingerprint = names.fingerprint_of_schema(name)
+        if names.run_of_schema(new) and fingerprint:
+            self._copy_settings(names.template_schema(fingerprint), new)
+        if self.has_role(name):
+            secret = self.secret if names.run_of_schema(new) else ""
+            roles.rename(self.connection, name, new, secret, database=new)
+        self.register(new, text)
+
+    def drop(self, name: str) -> None:
+        """Drop one of our databases, with the sessions in it, and its role."""
+        places.require_ours(name)
+        self.connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+        roles.drop(self.connection, name, self.role_comment)
+
+    @contextmanager
+    def lent(self, name: str, role: str) -> Iterator[list[str]]:
+        """Let a role that exists for a block own a database of ours, which is ours again then.
+
+        What is in it belongs to its own role, whose members the roles of its copies are.
+        """
+        left: list[str] = []
+        place = sql.Identifier(name)
+        whole = sql.SQL("DATABASE {}").format(place)
+        roles.lend(self.connection, whole, role, self.secret, self.role_comment)
+        self._shut(name)
+        try:
+            yield left
+        finally:
+            with self.connect_to(name) as inside, inside.transaction():
+                roles.create(inside, name, "", self.role_comment)
+                left += roles.hand_over(inside, role, place)
+                # What a role may do with its database, its members may do as well.
+                inside.execute(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER").format(place))
+            roles.drop(self.connection, role, self.role_comment)
+
+    def _copy_settings(self, template: str, name: str) -> None:
+        """Set for a database what migrations have set for its template, and nothing else.
+
+        The server copies what is in a database, and not what ``ALTER DATABASE`` has set for it.
+        """
+        database = sql.Identifier(name)
+        found = self.connection.execute(
+            "SELECT unnest(setconfig) FROM pg_db_role_setting s JOIN pg_database d"
+            " ON d.oid = s.setdatabase WHERE s.setrole = 0 AND d.datname = %s",
+            [template],
+        ).fetchall()
+        with self.connection.transaction():
+            self.connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
+            for (setting,) in found:
+                variable, _, text = setting.partition("=")
+                self.connection.execute("SELECT set_config(%s, %s, true)", [variable, text])
+                statement = sql.SQL("ALTER DATABASE {} SET {} FROM CURRENT")
+                identifier = sql.Identifier(*variable.split("."))
+                self.connection.execute(statement.format(database, identifier))
+
+    def _shut(self, name: str) -> None:
+        """Let nobody into a database but who has the rights of its owner."""
+        self.connection.execute(
+            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+        )
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a database."""
+        return size(self.connection, name)
+
+    def end_sessions(self, run: str, worker: str = "%") -> None:
+        """End the sessions in all databases."""
+        self.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s"
+            " AND pid <> pg_backend_pid()",
+            [places.application_name(run, worker)],
+        )
+
+
+def _comment_by_name(name: str) -> str:
+    """Return the comment of a database whose run was killed before it could set one."""
+    run = names.run_of_schema(name)
+    return places.comment(run) if run is not None else ""
+
+
+def size(connection: Connection, name: str) -> int:
+    """Return the bytes of a database."""
+    return int(value(connection, "SELECT pg_database_size(%s)", [name]))
+
+
+def exists(connection: Connection, name: str) -> bool:
+    """Return whether there is a database of this name."""
+    return bool(value(connection, "SELECT true FROM pg_database WHERE datname = %s", [name]))
+
+
+def shut_others(connection: Connection) -> None:
+    """Let no role of a worker into the databases of a server that are not its own.
+
+    Args:
+        connection: a connection to a server that itkit has started, which nobody else uses.
+    """
+    query = (
+        "SELECT datname FROM pg_database WHERE has_database_privilege('public', oid, 'CONNECT')"
+        " AND datallowconn ORDER BY datname"
+    )
+    with locks.setup(connection):
+        for (name,) in connection.execute(query).fetchall():
+            statement = sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC")
+            connection.execute(statement.format(sql.Identifier(name)))
+
+
+def may_create_schemas(connection: Connection, database: str) -> bool:
+    """Whether there is such a database and our role may connect to it and create schemas in it."""
+    query = (
+        "SELECT has_database_privilege(oid, 'CREATE') AND has_database_privilege(oid, 'CONNECT')"
+        " FROM pg_database WHERE datname = %s"
+    )
+    return bool(value(connection, query, [database]))
+
+
+def may_connect(connection: Connection, database: str) -> bool:
+    """Return whether our role may connect to a database, which there is."""
+    return bool(value(connection, "SELECT has_database_privilege(%s, 'CONNECT')", [database]))
+
+
+def may_create(connection: Connection) -> bool:
+    """Return whether our role may create databases."""
+    query = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    return bool(value(connection, query))
+
+
+def create_for_schemas(connection: Connection, name: str, suffix: str) -> None:
+    """Create a database that schemas of ours are to live in, and register it as ours."""
+    database = sql.Identifier(name)
+    connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
+    _register(connection, name)
+
+
+def adopt(connection: Connection, name: str) -> None:
+    """Register a database as ours whose run was killed between creating and registering it."""
+    query = (
+        "SELECT true FROM pg_database WHERE datname = %s AND pg_get_userbyid(datdba) = current_user"
+        " AND shobj_description(oid, 'pg_database') IS NULL"
+    )
+    if names.is_database(name) and value(connection, query, [name]):
+        _register(connection, name)
+
+
+def for_schemas(connection: Connection) -> list[str]:
+    """Return all such databases of our role on the server."""
+    rows = connection.execute(
+        "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = current_user"
+        " AND shobj_description(oid, 'pg_database') = %s ORDER BY datname",
+        [_COMMENT],
+    )
+    return [name for (name,) in rows.fetchall() if names.is_database(name)]
+
+
+def _register(connection: Connection, name: str) -> None:
+    statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _COMMENT)
+    connection.execute(statement)
+
+
+def drop_if_unused(connection: Connection, name: str) -> None:
+    """Drop such a database, unless somebody is in it who is no run of itkit's."""
+    with suppress(driver.errors.ObjectInUse):
+        connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def is_ours(connection: Connection, database: str) -> bool:
+    """Return whether itkit has created a database for its schemas, by its name and registration."""
+    if not names.is_database(database):
+        return False
+    query = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s"
+    return bool(value(connection, query, [database]) == _COMMENT)

@@ -1,0 +1,270 @@
+"""The driver that Django uses, psycopg or psycopg2: the only module of itkit that knows of both.
+
+Django takes psycopg 3 wherever it can be imported, and psycopg2 elsewhere. itkit's own sessions use
+the one that Django has taken, so that a project needs no other driver for its tests than for its
+work. What the two have in common is used as it is: the names of the errors, ``connection.info``,
+cursors. The rest is in ``Connection``.
+
+Where neither can be imported, this module can be all the same: a project without Postgres needs
+none of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from types import ModuleType, SimpleNamespace, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from itkit.exceptions import ServiceUnavailableError
+from itkit.postgres.server import sql
+
+__all__ = [
+    "Connection",
+    "DataError",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "OperationalError",
+    "ProgrammingError",
+    "connect",
+    "errors",
+    "is_psycopg3",
+    "missing",
+    "misunderstood",
+]
+
+_LEVELS: Final = {
+    1: "READ UNCOMMITTED",
+    2: "READ COMMITTED",
+    3: "REPEATABLE READ",
+    4: "SERIALIZABLE",
+}
+_LEVELS_OF_PSYCOPG2: Final = {
+    1: "READ COMMITTED",
+    2: "REPEATABLE READ",
+    3: "SERIALIZABLE",
+    4: "READ UNCOMMITTED",
+}
+_IDLE: Final = 0  # the number of a session outside of any transaction, to libpq and both drivers
+_ERRORS: Final = tuple(name for name in __all__ if name.endswith("Error"))
+
+
+class _NeverRaisedByPostgres(Exception):  # noqa: N818 - it stands for errors of all kinds
+    """Stands for each error of a driver where there is none: nothing raises it."""
+
+
+class _NoErrors(SimpleNamespace):
+    def __getattr__(self, name: str) -> type[Exception]:
+        return _NeverRaisedByPostgres
+
+
+def _driver_of_django() -> ModuleType | None:
+    try:
+        taken = import_module("django.db.backends.postgresql.psycopg_any")
+        return import_module("psycopg" if taken.is_psycopg3 else "psycopg2")
+    except ImportError:
+        return None
+
+
+_driver = _driver_of_django()
+
+if TYPE_CHECKING:
+    from psycopg import (
+        ConnectionInfo,
+        DataError,
+        Error,
+        IntegrityError,
+        InterfaceError,
+        InternalError,
+        OperationalError,
+        ProgrammingError,
+        errors,
+    )
+else:
+    errors = _NoErrors() if _driver is None else import_module(f"{_driver.__name__}.errors")
+    globals().update({name: getattr(_driver or errors, name) for name in _ERRORS})
+
+is_psycopg3: Final = _driver is not None and _driver.__name__ == "psycopg"
+
+
+class Connection:
+    """A session: one of itkit's own, or that of a connection of Django's.
+
+    Args:
+        raw: the driver's connection.
+
+    Attributes:
+        raw: as above.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def info(self) -> "ConnectionInfo":
+        """The session: ``dbname``, ``user``, ``server_version`` and others."""
+        info: ConnectionInfo = self.raw.info
+        return info
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return bool(self.raw.closed)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the session is in no transaction."""
+        return bool(self.raw.info.transaction_status == _IDLE)
+
+    def close(self) -> None:
+        """End the session."""
+        self.raw.close()
+
+    def execute(
+        self,
+        query: str | sql.Composable,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run a statement, and return the driver's cursor with its rows.
+
+        Of several statements in one text, psycopg shows the rows of the first, psycopg2 those of
+        the last.
+
+        Args:
+            query: one statement, or without parameters several.
+            parameters: for each ``%s`` or ``%(name)s``; without any, a ``%`` is what it is.
+
+        Raises:
+            Error: the server refuses.
+        """
+        text = query.as_string() if isinstance(query, sql.Composable) else query
+        if is_psycopg3:
+            return self.raw.execute(text, parameters)
+        try:
+            # The project's own kind of cursor may return rows of another form.
+            cursor = self.raw.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
+            cursor.execute(text, parameters)
+        except InterfaceError as error:  # the session has ended, as psycopg reports it
+            raise OperationalError(str(error)) from error
+        return cursor
+
+    def text_of(self, query: str) -> str:
+        """Run a statement that yields one text, and return it.
+
+        psycopg does so without a cursor, in a fifth of the time.
+
+        Raises:
+            Error: the server refuses, or the session has ended.
+        """
+        if not is_psycopg3:
+            [(text,)] = self.execute(query).fetchall()
+            return str(text)
+        found = self.raw.pgconn.exec_(query.encode()).get_value(0, 0)
+        if found is None:
+            raise OperationalError(self.raw.pgconn.get_error_message())
+        return str(found.decode())
+
+    @contextmanager
+    def transaction(self, *, force_rollback: bool = False) -> Iterator[None]:
+        """Run a block in a transaction; within another one, in a savepoint.
+
+        Args:
+            force_rollback: whether nothing of it is to stay.
+        """
+        begin, commit, rollback = (
+            ("BEGIN", "COMMIT", "ROLLBACK")
+            if self.is_idle
+            else ("SAVEPOINT itkit", "RELEASE itkit", "ROLLBACK TO itkit; RELEASE itkit")
+        )
+        self.execute(begin)
+        try:
+            yield
+        except BaseException:
+            with suppress(Error):  # of a session that has ended nothing is left
+                self.execute(rollback)
+            raise
+        self.execute(rollback if force_rollback else commit)
+
+
+def connect(url: str, **options: Any) -> Connection:
+    """Connect to a database, in autocommit.
+
+    Args:
+        url: the URL of the database.
+        options: parameters of libpq that are not in the URL, or are to be others.
+
+    Raises:
+        OperationalError: no answer, or the role may not connect.
+        ServiceUnavailableError: neither psycopg nor psycopg2 is installed.
+    """
+    if _driver is None:
+        raise ServiceUnavailableError(missing())
+    if is_psycopg3:
+        # Several statements in one text cannot be prepared.
+        options.update(autocommit=True, prepare_threshold=None)
+    raw = _driver.connect(url, **options)
+    raw.autocommit = True
+    return Connection(raw)
+
+
+def misunderstood(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what is made for another driver than Django's in ``OPTIONS``, and how to mend it.
+
+    Args:
+        options: the options of an entry of ``DATABASES``.
+    """
+    level, factory = options.get("isolation_level"), options.get("cursor_factory")
+    if type(level) is int and is_psycopg3:
+        here = _LEVELS.get(level, f"no level ({level})")
+        there = _LEVELS_OF_PSYCOPG2.get(level, f"no level ({level})")
+        message = (
+            f'"isolation_level": {level}, which is {here} to psycopg, Django\'s driver here, and'
+            f" {there} to psycopg2."
+        )
+        yield (
+            message,
+            (
+                "Write IsolationLevel.… of django.db.backends.postgresql.psycopg_any, which has the"
+                " levels of the driver that Django uses, or have one driver everywhere."
+            ),
+        )
+    if getattr(factory, "__module__", "").startswith("psycopg2") and is_psycopg3:
+        message = (
+            f'"cursor_factory": {getattr(factory, "__name__", factory)} of psycopg2, by which'
+            " psycopg, Django's driver here, can make no cursor."
+        )
+        yield (
+            message,
+            ("Uninstall psycopg where production has psycopg2, or take a cursor of psycopg."),
+        )
+
+
+def missing() -> str:
+    """Return what to do where no driver can be imported; nothing where one can."""
+    if _driver is not None:
+        return ""
+    reasons = "; ".join(map(_reason, ("psycopg", "psycopg2")))
+    return (
+        f"DATABASES names Postgres, and Python can import no driver for it ({reasons}):"
+        " pip install 'django-itkit[psycopg]', or the driver that the project uses"
+    )
+
+
+def _reason(name: str) -> str:
+    try:
+        import_module(name)
+    except ImportError as error:
+        return f"{name}: {' '.join(str(error).split())}"
+    return f"{name}: only a part of it is there"

@@ -1,0 +1,103 @@
+"""All advisory locks of ours: what runs that share a database wait for, and what they only try.
+
+A lock is two numbers, of which the first names its kind. In the order in which they are taken:
+
+- of a run, held for as long as it lives. Others only try it, to learn whether it is dead;
+- of a template, exclusive while it is made or dropped, shared while clones are made of it: where
+  several runs start at once, one migrates and the others wait for it;
+- of the set-up, for creating or dropping what all runs share in a database;
+- of a claim, for the short transaction that hands a kept schema on.
+
+All end with their session, so nothing of a killed run stays locked.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from itkit.postgres.server import sql
+from itkit.postgres.server.driver import Connection
+from itkit.postgres.server.server import value
+
+_RUN = 0x69746B74  # "itkt"
+_TEMPLATE = _RUN + 1
+_CLAIM = _RUN + 2
+_SETUP = 0  # the second number in the place of a run's; no run has this id
+
+
+def hold_run(connection: Connection, run: str) -> None:
+    """Mark the run as alive until this connection closes."""
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", [_RUN, _number(run)])
+
+
+@contextmanager
+def dead_run(connection: Connection, run: str) -> Iterator[bool]:
+    """Yield whether a run is dead; while it is looked at, nobody else finds it so."""
+    lock = [_RUN, _number(run)]
+    is_dead = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
+    try:
+        yield is_dead
+    finally:
+        if is_dead:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+
+
+def other_runs_alive(connection: Connection) -> bool:
+    """Return whether any other run holds its lock in this database."""
+    found: bool = value(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND classid = %s AND objid <> %s AND pid <> pg_backend_pid() AND database ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        [_RUN, _SETUP],
+    )
+    return found
+
+
+@contextmanager
+def setup(connection: Connection) -> Iterator[None]:
+    """Keep other runs from creating or dropping what all share in this database, for a block."""
+    lock = [_RUN, _SETUP]
+    connection.execute("SELECT pg_advisory_lock(%s, %s)", lock)
+    try:
+        yield
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+
+
+@contextmanager
+def template(connection: Connection, fingerprint: str, *, shared: bool) -> Iterator[None]:
+    """Wait for a template's lock and hold it for a block."""
+    kind = sql.SQL("_shared" if shared else "")
+    lock = [_TEMPLATE, _number(fingerprint)]
+    connection.execute(sql.SQL("SELECT pg_advisory_lock{}(%s, %s)").format(kind), lock)
+    try:
+        yield
+    finally:
+        connection.execute(sql.SQL("SELECT pg_advisory_unlock{}(%s, %s)").format(kind), lock)
+
+
+@contextmanager
+def idle_template(connection: Connection, fingerprint: str) -> Iterator[bool]:
+    """Yield whether a template is neither made nor cloned now, and keep it so for a block."""
+    lock = [_TEMPLATE, _number(fingerprint)]
+    is_idle = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
+    try:
+        yield is_idle
+    finally:
+        if is_idle:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+
+
+@contextmanager
+def claim(connection: Connection, fingerprint: str) -> Iterator[None]:
+    """Hold a fingerprint's claim for one transaction."""
+    with connection.transaction():
+        lock = [_CLAIM, _number(fingerprint)]
+        connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock)
+        yield
+
+
+def _number(digits: str) -> int:
+    """Return the first eight of some hex digits as the signed number that the functions take."""
+    number = int(digits[:8], 16)
+    return number - 2**32 if number >= 2**31 else number

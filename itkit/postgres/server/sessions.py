@@ -1,0 +1,107 @@
+"""Who has opened which session of the database, to name those that a test has left behind."""
+
+import sys
+import threading
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+from itkit.core import sqltext
+from itkit.timeline import callsite
+
+_ROOM: Final = 1000
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Where a session was opened.
+
+    Attributes:
+        test: the test that was running.
+        thread: name of the thread.
+        namespace: the globals of the first module outside of libraries; None where there is none.
+        line: the line of that module.
+        is_main: whether the session is that of the main thread, which Django rolls back.
+    """
+
+    test: str
+    thread: str
+    namespace: dict[str, Any] | None
+    line: int
+    is_main: bool
+
+    def __str__(self) -> str:
+        place = ""
+        if self.namespace is not None:
+            place = f" at {callsite.site(self.namespace, self.line)}"
+        return f"opened by the thread {self.thread!r}{place}, during {self.test or 'no test'}"
+
+
+class Sessions:
+    """Remembers the opener of each of Django's sessions, by the id of its server process.
+
+    Attributes:
+        test: name of the test that has begun last.
+    """
+
+    def __init__(self) -> None:
+        self.test = ""
+        self._openers: dict[int, Opener] = {}
+
+    def install(self) -> None:
+        """Listen to Django's signal that a connection was made."""
+        connection_created.connect(self._remember)
+
+    def begin_test(self, test: str) -> None:
+        """Count what is opened from now on as opened during a test, by its name."""
+        self.test = test
+
+    def uninstall(self) -> None:
+        """Stop listening."""
+        connection_created.disconnect(self._remember)
+
+    def others(self, alive: Container[int]) -> list[str]:
+        """Return who has opened the sessions that Django does not roll back, and that could write.
+
+        Args:
+            alive: ids of the server processes whose sessions are open; those of the running test
+                count as well if they have been closed.
+        """
+        return list(
+            dict.fromkeys(
+                str(opener)
+                for pid, opener in self._openers.items()
+                if not opener.is_main and (opener.test == self.test or pid in alive)
+            )
+        )
+
+    def describe(self, pid: int, query: str = "") -> str:
+        """Say who has opened a session, or else how its last query began.
+
+        Args:
+            pid: the id of its server process.
+            query: its last query; only the first words are shown, as values may be secret.
+        """
+        if opener := self._openers.get(pid):
+            return f"session {pid}, {opener}"
+        shown = sqltext.read(query).summary  # without values: they may be secrets
+        last = f"; its last query is {shown} …" if shown else ""
+        return f"session {pid}, opened by no connection of Django in this process{last}"
+
+    def _remember(self, connection: BaseDatabaseWrapper, **_: Any) -> None:
+        if connection.vendor != "postgresql":
+            return
+        thread = threading.current_thread().name
+        frame = callsite.outside_of_libraries(sys._getframe(1))
+        namespace, line = (frame.f_globals, frame.f_lineno) if frame is not None else (None, 0)
+        is_main = threading.current_thread() is threading.main_thread() and (
+            connections[connection.alias] is connection
+        )
+        opener = Opener(self.test, thread, namespace, line, is_main)
+        self._openers[connection.connection.info.backend_pid] = opener
+        if len(self._openers) > _ROOM:
+            del self._openers[next(iter(self._openers))]

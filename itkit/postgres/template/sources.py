@@ -1,0 +1,398 @@
+"""The code of a project that its migrations use: by the definitions that they name, not by files.
+
+A migration that imports one constant of ``models.py`` does not depend on each method there. So what
+counts of a module are the statements at its top level that bind the names in question, those that
+these need in turn, and what they import from other modules of the project.
+"""
+
+import ast
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Final, NamedTuple
+
+ALL: Final = "*"
+ABSENT: Final = "absent"
+"""The digest of what is not there."""
+
+DIGEST_BYTES: Final = 6
+_LONGEST_NAME: Final = 200
+_VARIABLE: Final = re.compile(
+    r"(?:environ(?:\.get|\.setdefault)?|getenv|\benv(?:\.\w+)?|\bconfig)[(\[]\s*['\"](\w+)['\"]"
+)
+_SETTING: Final = re.compile(
+    r"\bsettings\.([A-Z][A-Z0-9_]*)|getattr\(settings, '([A-Z][A-Z0-9_]*)'"
+)
+_CLOCK: Final = frozenset(
+    {
+        "datetime.date.today",
+        "datetime.datetime.now",
+        "datetime.datetime.today",
+        "datetime.datetime.utcnow",
+        "django.utils.timezone.localdate",
+        "django.utils.timezone.localtime",
+        "django.utils.timezone.now",
+        "time.time",
+        "time.time_ns",
+    }
+)
+_RANDOM: Final = frozenset(
+    {"django.utils.crypto.get_random_string", "os.urandom", "uuid.uuid1", "uuid.uuid4"}
+)
+_SEEDED: Final = frozenset({"random.Random", "random.seed"})
+# Not by core.sqltext, which reads a whole statement and takes a body in $$ for a value: here are
+# pieces of statements as well, as Python's source has them, and what a function's body does counts.
+_WRITING: Final = r"(?:^|;)\s*(?:COPY|INSERT|MERGE|UPDATE|WITH)\b[^;]*?\b"
+_SQL_CLOCK: Final = re.compile(
+    rf"{_WRITING}(now\(\)|current_timestamp|current_date|localtimestamp|(?:clock|statement|transaction)_timestamp\(\))",
+    re.IGNORECASE,
+)
+_SQL_RANDOM: Final = re.compile(
+    rf"{_WRITING}(random\(|gen_random_uuid\(\)|uuidv[47]\(\)|uuid_generate_v[14]\(\))",
+    re.IGNORECASE,
+)
+
+
+class Unrepeatable(NamedTuple):
+    """What gives another value at each time.
+
+    Attributes:
+        what: the clock, or random values.
+        call: the call by which it is read.
+        path: the path of the source.
+        line: the line in it.
+    """
+
+    what: str
+    call: str
+    path: Path
+    line: int
+
+
+class Used(NamedTuple):
+    """What the code of a project uses.
+
+    Attributes:
+        parts: by the path of a module, the names of its definitions that are used.
+        variables: the environment variables that are named in what a module does when it is
+            imported.
+        settings: the settings that are named there.
+        files: the files that are named there, from the module's directory.
+        unrepeatable: by the module that the search began at, what it and what it uses reads.
+    """
+
+    parts: dict[Path, set[str]]
+    variables: set[str]
+    settings: set[str]
+    files: set[Path]
+    unrepeatable: dict[str, list[Unrepeatable]]
+
+
+@cache
+def own_file(module: str) -> Path | None:
+    """Return the file of a module of the project, None for one that was installed.
+
+    Nothing is imported for that.
+    """
+    if module.partition(".")[0] in {*sys.stdlib_module_names, "django", "itkit"}:
+        return None
+    loaded = sys.modules.get(module)
+    file = getattr(loaded, "__file__", None) if isinstance(loaded, ModuleType) else None
+    path = Path(file) if file else _found(module)
+    return None if path is None or {"site-packages", "dist-packages"} & set(path.parts) else path
+
+
+def _found(module: str) -> Path | None:
+    first, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(first)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    path = Path(spec.origin) if spec.has_location and spec.origin else None
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    for part in rest:
+        named = [place / part for place in places]
+        files = [file for at in named for file in (at / "__init__.py", at.with_suffix(".py"))]
+        path = next((file for file in files if file.is_file()), None)
+        places = [at for at in named if at.is_dir()]
+    return path
+
+
+def used(begin: Iterable[tuple[str, str]]) -> Used:
+    """Follow what modules of a project use.
+
+    Args:
+        begin: names of modules, and in each the name that is used, or ``ALL``.
+    """
+    found = Used({}, set(), set(), set(), {})
+    for module, name in begin:
+        _follow(module, name, found)
+    return found
+
+
+def _follow(begin: str, name: str, found: Used) -> None:
+    seen: set[tuple[str, str]] = set()
+    todo = [(begin, name)]
+    while todo:
+        part = todo.pop()
+        look = _look(*part) if part not in seen else None
+        seen.add(part)
+        if look is None:
+            continue
+        found.parts.setdefault(look.path, set()).add(part[1])
+        is_begin = part[0] == begin
+        told = found.unrepeatable.setdefault(begin, [])
+        for one, is_in_class in look.unrepeatable:
+            if one not in told and (is_begin or not is_in_class):
+                told.append(one)
+        if not is_begin:
+            # What it has done at its import was done before, and is not seen any more.
+            found.variables.update(look.variables)
+            found.settings.update(look.settings)
+            found.files.update(look.files)
+        todo += look.imports
+
+
+class _Look(NamedTuple):
+    """A part of a module: what it imports, and what it does."""
+
+    path: Path
+    imports: tuple[tuple[str, str], ...]
+    unrepeatable: tuple[tuple[Unrepeatable, bool], ...]  # and whether it is in a class
+    variables: frozenset[str]
+    settings: frozenset[str]
+    files: frozenset[Path]
+
+
+@cache
+def _look(module: str, name: str) -> _Look | None:
+    path = own_file(module)
+    source = _source(path) if path is not None and path.suffix == ".py" else None
+    if path is None or source is None:
+        return None
+    statements = source.needed([name])
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    unrepeatable = (
+        (one, isinstance(statement, ast.ClassDef))
+        for statement in statements
+        for one in source.unrepeatable(statement)
+    )
+    done = [statement for statement in statements if _is_done_at_import(statement)]
+    text = "\n".join(map(ast.unparse, done))
+    return _Look(
+        path,
+        tuple(source.imports(statements, package, name)),
+        tuple(unrepeatable),
+        frozenset(_VARIABLE.findall(text)),
+        frozenset(one or other for one, other in _SETTING.findall(text)),
+        frozenset(_files(path, done)),
+    )
+
+
+def _is_done_at_import(statement: ast.stmt) -> bool:
+    return not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+def _files(path: Path, statements: Iterable[ast.stmt]) -> Iterator[Path]:
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and len(text) < _LONGEST_NAME and "\0" not in text:
+            places = (path.parent / text, Path(text).absolute())
+            yield from (file for file in places if file.is_file())
+
+
+def named(path: str, names: Iterable[str]) -> str:
+    """Return how parts of a file are called."""
+    found = set(names)
+    return f"{path}:{','.join([ALL] if ALL in found else sorted(found))}"
+
+
+def path_of(what: str) -> str:
+    """Return the file of parts that are called so."""
+    return what.rpartition(":")[0]
+
+
+def digest_of_parts(path: Path, what: str) -> str:
+    """Return a digest of the definitions in a file that are called so, and of those they need."""
+    source = _source(path)
+    if source is None:
+        return ABSENT
+    statements = source.needed(what.rpartition(":")[2].split(","))
+    text = "\n".join(ast.dump(statement) for statement in statements)
+    return digest(text.encode())
+
+
+def digest(content: bytes) -> str:
+    """Return the digest by which contents are compared between runs."""
+    return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
+@cache
+def _source(path: Path) -> "_Source | None":
+    try:
+        return _Source(path, ast.parse(path.read_bytes()))
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+class _Source:
+    """A module by the statements at its top level."""
+
+    def __init__(self, path: Path, tree: ast.Module) -> None:
+        self._path = path
+        self._statements = tree.body
+        self._binding: dict[str, list[int]] = {}
+        self._stars: list[int] = []
+        self._full: dict[str, str] = {}  # what imported names stand for
+        for number, statement in enumerate(tree.body):
+            for name in _bound(statement):
+                self._binding.setdefault(name, []).append(number)
+        for number, statement in enumerate(tree.body):
+            if isinstance(statement, ast.ImportFrom) and statement.names[0].name == ALL:
+                self._stars.append(number)
+            for name in _altered(statement):
+                if name in self._binding:
+                    self._binding[name].append(number)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                self._full.update({one.asname or one.name: one.name for one in node.names})
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = {one.asname or one.name: f"{node.module}.{one.name}" for one in node.names}
+                self._full.update(names)
+
+    def needed(self, names: Iterable[str]) -> list[ast.stmt]:
+        """Return the statements that bind some names, and those that these need."""
+        todo = list(names)
+        if ALL in todo:
+            return self._statements
+        seen: set[str] = set()
+        numbers: set[int] = set()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for number in self._binding.get(name, self._stars):
+                if number not in numbers:
+                    numbers.add(number)
+                    todo += (
+                        node.id
+                        for node in ast.walk(self._statements[number])
+                        if isinstance(node, ast.Name) and node.id in self._binding
+                    )
+        return [self._statements[number] for number in sorted(numbers)]
+
+    def imports(
+        self, statements: list[ast.stmt], package: str, wanted: str
+    ) -> Iterator[tuple[str, str]]:
+        """Yield the modules that statements import, each with a name that is used of it."""
+        nodes = [node for statement in statements for node in ast.walk(statement)]
+        for node in nodes:
+            if isinstance(node, ast.Import):
+                for one in node.names:
+                    bound = one.asname or one.name
+                    yield from ((one.name, used) for used in _attributes(nodes, bound))
+            elif isinstance(node, ast.ImportFrom):
+                module = _absolute(node, package)
+                for one in node.names:
+                    if one.name == ALL:
+                        yield module, wanted
+                    elif own_file(f"{module}.{one.name}") is not None:
+                        used = _attributes(nodes, one.asname or one.name)
+                        yield from ((f"{module}.{one.name}", name) for name in used)
+                    else:
+                        yield module, one.name
+
+    def unrepeatable(self, statement: ast.stmt) -> Iterator[Unrepeatable]:
+        """Yield what a statement reads of the clock and of random values."""
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call):
+                call = _dotted(node.func)
+                what = self._kind(call, has_arguments=bool(node.args))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                what, call = _kind_of_sql(node.value)
+            else:
+                continue
+            if what:
+                yield Unrepeatable(what, call, self._path, node.lineno)
+
+    def _kind(self, call: str, *, has_arguments: bool) -> str:
+        first, _, rest = call.partition(".")
+        full = ".".join(filter(None, [self._full.get(first, first), rest]))
+        if full in _CLOCK and not (full.endswith("localtime") and has_arguments):
+            return "the clock"
+        is_random = full in _RANDOM or full.startswith(("random.", "secrets."))
+        if is_random and not (full in _SEEDED and has_arguments):
+            return "random values"
+        return ""
+
+
+def _kind_of_sql(text: str) -> tuple[str, str]:
+    for what, pattern in (("the clock", _SQL_CLOCK), ("random values", _SQL_RANDOM)):
+        if match := pattern.search(text):
+            return what, f"{match[1].rstrip('()')} in SQL"
+    return "", ""
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield statement.name
+        return
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (one.asname or one.name.partition(".")[0] for one in node.names)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def _altered(statement: ast.stmt) -> Iterator[str]:
+    """Yield the names of what a statement may alter without binding it: ``RATES.append(1)``."""
+    is_call = isinstance(statement, ast.Expr)
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    if is_call or any(isinstance(one, ast.Attribute | ast.Subscript) for one in targets):
+        yield from (node.id for node in ast.walk(statement) if isinstance(node, ast.Name))
+
+
+def _attributes(nodes: list[ast.AST], bound: str) -> set[str]:
+    """Return what is used of a module that is bound to a name; all where it is handed on."""
+    prefix = f"{bound}."
+    found = {
+        dotted.removeprefix(prefix).partition(".")[0]
+        for node in nodes
+        if isinstance(node, ast.Attribute) and (dotted := _dotted(node)).startswith(prefix)
+    }
+    if "." in bound:
+        return found or {ALL}
+    held = {
+        id(node.value)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+    is_bare = any(
+        isinstance(node, ast.Name) and node.id == bound and id(node) not in held for node in nodes
+    )
+    return found | ({ALL} if is_bare else set())
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return f"{before}.{node.attr}" if before else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = parts[: len(parts) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])

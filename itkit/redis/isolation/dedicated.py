@@ -1,0 +1,119 @@
+"""A Redis server of one worker's own: all commands, no prefix, and no keys of others."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from itkit.exceptions import ServiceUnavailableError
+from itkit.redis.isolation import levels
+from itkit.redis.isolation.installed import Installed, RedisRoute
+from itkit.redis.isolation.levels import KeyLevel
+from itkit.redis.prefix.rewrite import PassingRewriter
+from itkit.redis.server import server as servers
+from itkit.redis.server.redis_py import redis
+from itkit.redis.shared import shared_databases
+
+
+class OwnServer(Installed):
+    """Stands in the place of ``PrefixIsolation`` where each worker has a server.
+
+    Args:
+        server: URL of the worker's server, which is thrown away after it.
+        project: labels and URLs of the project's own servers, for which it stands.
+
+    Attributes:
+        generation: always 0, as there is no prefix.
+        generations: always empty, as there are none to follow.
+    """
+
+    generation = 0
+    generations = ""
+
+    def __init__(self, server: str, *, project: Sequence[tuple[str, str]]) -> None:
+        super().__init__(project)
+        self._server = server
+        self._passing = PassingRewriter()
+        self._kept = {number for _, number in shared_databases(project)}
+        self._configuration: dict[Any, Any] = {}
+        self._levels: list[KeyLevel] = []
+
+    @property
+    def own_url(self) -> str:
+        """URL of the worker's server."""
+        return self._server
+
+    def new_generation(self) -> None:
+        """Begin with no keys but those of levels, and with the configuration of the start."""
+        # A server that a test has shut down is for the next one to report.
+        with (
+            contextlib.suppress(ServiceUnavailableError),
+            servers.connected(self._server) as client,
+        ):
+            self._empty(client)
+            if self._passing.take_configured():
+                self._configure(client)
+            levels.write(self._server, self._levels, b"")
+
+    def add_level(self) -> KeyLevel | None:
+        """Let each test from now on begin with the keys that exist, as ``PrefixIsolation`` does.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        names = servers.names_under(self._server, "")
+        level = levels.read(self._server, names, b"", self._kept.__contains__) if names else None
+        if level is None or not level.keys:
+            return None
+        self._levels.append(level)
+        return level
+
+    def end_level(self, level: KeyLevel) -> None:
+        """Let no test from now on begin with the keys of a level."""
+        if level in self._levels:
+            self._levels.remove(level)
+
+    def left(self) -> list[str]:
+        """Return a line for each key that there is.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        names = servers.names_under(self._server, "")
+        found = servers.left(self._server, names) if names else ()
+        shared = {name for level in self._levels for name in level.names}
+        return [
+            key.describe()
+            for key in found
+            if key.database not in self._kept and key.name not in shared
+        ]
+
+    def denied(self) -> list[str]:
+        """Return nothing: all is allowed."""
+        return []
+
+    def clear(self) -> int:
+        """Leave all that is there to go with the server."""
+        return 0
+
+    def _new_route(self) -> RedisRoute:
+        return RedisRoute(self._server, self._passing)
+
+    def _begin(self, releases: contextlib.ExitStack) -> None:
+        del releases
+        with servers.connected(self._server) as client:
+            self._configuration = client.config_get("*")
+
+    def _empty(self, client: "redis.Redis") -> None:
+        """Remove all keys but those of shared caches."""
+        if not self._kept:
+            client.flushall()
+            return
+        for number in set(servers.databases_in_use(client)) - self._kept:
+            with servers.connected(self._server, database=number) as there:
+                there.flushdb()
+
+    def _configure(self, client: "redis.Redis") -> None:
+        found = client.config_get("*")
+        for name, value in self._configuration.items():
+            if found[name] != value:
+                client.config_set(name, value)

@@ -1,0 +1,236 @@
+"""Redis for one worker: everything that redis-py sends lands under the worker's prefix."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from itkit import conf
+from itkit.core import names
+from itkit.exceptions import ServiceUnavailableError
+from itkit.redis import policy
+from itkit.redis.isolation import levels
+from itkit.redis.isolation.installed import Installed, RedisRoute
+from itkit.redis.isolation.levels import KeyLevel
+from itkit.redis.prefix import command_info
+from itkit.redis.prefix.counter import Counter
+from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.rewrite import Rewriter
+from itkit.redis.server import acl
+from itkit.redis.server import server as servers
+from itkit.redis.server.denials import Denials
+from itkit.redis.server.tracking import Tracking
+from itkit.redis.shared import sharing
+
+_GENERATIONS = 64
+"""So many tests leave their keys before they are removed, in one go."""
+
+
+class PrefixIsolation(Installed):
+    """The isolation of one worker's Redis.
+
+    Args:
+        server: URL of the isolated server, ``unix://…`` or ``redis://…``; None where the project
+            has no Redis, and each connection is refused.
+        run: id of the run.
+        worker: id of the worker.
+        owned: whether the server is thrown away after the run.
+        project: labels and URLs of the project's own servers, for which the isolated one stands.
+        secret: the secret of the run, where each worker has a user of its own on the server.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str | None,
+        run: str,
+        worker: str,
+        owned: bool,
+        project: Sequence[tuple[str, str]],
+        secret: str = "",
+    ) -> None:
+        super().__init__(project)
+        self._server = server
+        self._run = run
+        self._worker = worker
+        self._owned = owned
+        self._secret = secret
+        self._counter: Counter  # since install()
+        self._denials: Denials | None = None
+        self._tracking = self._new_tracking()
+        self._levels: list[KeyLevel] = []
+
+    @property
+    def generation(self) -> int:
+        """The number of the current generation."""
+        return self._rewrite.namespace.generation
+
+    @property
+    def _rewrite(self) -> Rewriter:
+        return self.route.rewrite
+
+    @property
+    def generations(self) -> str:
+        """Path of the memory from which other processes read that number, or an empty text."""
+        return self._counter.path
+
+    def new_generation(self) -> None:
+        """Begin with no keys: one assignment, which all threads and connections see at once.
+
+        The keys of earlier generations are removed when there are many. A client that waits for one
+        of them, such as a worker of rq, gets an empty reply, and waits for a new key then.
+        """
+        namespace = self._rewrite.namespace = self._next_namespace()
+        if self._counter.is_read or (self._guard is not None and self._guard.is_waited_on()):
+            self._wake()
+        if self._tracking is not None and namespace.generation % _GENERATIONS == 0:
+            kept = [rewrite.namespace for rewrite in self._rewriters()]
+            written = self._tracking.written()
+            past = [name for name in written if not any(one.holds(name) for one in kept)]
+            self._tracking.remove(past)
+        if self._server is not None and self._levels:
+            levels.write(self._server, self._levels, self.prefix.encode())
+
+    def add_level(self) -> KeyLevel | None:
+        """Let each generation from now on begin with the keys that the current one has.
+
+        Returns:
+            The level, which ``end_level`` ends; None where there are no keys but those of levels.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._server is None or self._rewrite.used is not self._rewrite.namespace:
+            return None
+        if not (names := self._names()):
+            return None
+        level = levels.read(self._server, names, self.prefix.encode(), lambda _number: False)
+        if not level.keys:
+            return None
+        self._levels.append(level)
+        return level
+
+    def end_level(self, level: KeyLevel) -> None:
+        """Let no generation from now on begin with the keys of a level."""
+        if level in self._levels:
+            self._levels.remove(level)
+
+    def left(self) -> list[str]:
+        """Return a line for each key that the current generation has, but for those of levels.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._server is None or self._tracking is None:
+            return []
+        prefix = self.prefix
+        shared = {prefix.encode() + name for level in self._levels for name in level.names}
+        names = self._names() - shared
+        found = servers.left(self._server, sorted(names)) if names else ()
+        return [key.describe(len(prefix)) for key in found]
+
+    def _names(self) -> set[bytes]:
+        """Return the names of the keys of the current generation, and of some that are gone."""
+        if self._server is None:
+            return set()
+        if self._tracking is not None:
+            names = self._tracking.written(self.prefix)
+            if self._tracking.is_on:
+                return set(names)
+        return set(servers.names_under(self._server, self.prefix))
+
+    def denied(self) -> list[str]:
+        """Return what the server has denied since the last call, in a line each.
+
+        The server is not asked if this process has sent nothing, so what others have sent under
+        the same prefix is reported later.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._denials is None or not self._take_notice():
+            return []
+        return self._denials.new()
+
+    def clear(self) -> int:
+        """Remove the keys of all generations from all databases; return how many there were.
+
+        To be called while the isolation is installed: then their names are known, and nothing has
+        to be looked for.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._server is None:
+            return 0
+        if self._tracking is not None:
+            names = self._tracking.written()
+            if self._tracking.is_on:
+                return self._tracking.remove(names)
+        return servers.remove(self._server, self._rewrite.namespace.root)
+
+    def _wake(self) -> None:
+        """Let the server answer the clients of this worker that wait for an older generation.
+
+        They are recognised by their user. A server that has died is for the tests to report.
+        """
+        if self._server is None or self._denials is None:
+            return
+        user = names.redis_user(self._run, self._worker)
+        with (
+            contextlib.suppress(ServiceUnavailableError),
+            servers.connected(self._server) as client,
+        ):
+            for one in client.client_list():
+                if one["user"] == user and "b" in one["flags"]:
+                    client.client_unblock(int(one["id"]))
+
+    def _take_notice(self) -> bool:
+        """Return whether this process has sent any command since the last call."""
+        used = [rewrite.take_used() for rewrite in self._rewriters()]  # all of them
+        return any(used)
+
+    def _rewriters(self) -> list[Rewriter]:
+        shared = self.route.shared
+        return [self._rewrite, *([shared.rewrite] if shared else [])]
+
+    def _new_route(self) -> RedisRoute:
+        server, run, worker = self._server, self._run, self._worker
+        listed = conf.get().redis.allow_commands
+        limited: str | None = None
+        if server is not None and self._secret:
+            limited = acl.grant(
+                server,
+                run,
+                worker,
+                secret=self._secret,
+                owned=self._owned,
+                allowed=policy.allowed(listed, owned=self._owned),
+            )
+            self._denials = Denials(server, names.redis_user(run, worker))
+        reached = limited or server
+        options: dict[str, Any] = {
+            "owned": self._owned,
+            "login": servers.login(reached) if reached else None,
+            "limited": limited is not None,
+            "ask": command_info.asking(server) if server else None,
+            "listed": listed,
+        }
+        self._counter = Counter()
+        rewrite = Rewriter(self._next_namespace(), **options)
+        return RedisRoute(reached, rewrite, sharing(run, worker, self._project, options))
+
+    def _begin(self, releases: contextlib.ExitStack) -> None:
+        if self._tracking is not None:
+            self._tracking.start()
+            releases.callback(self._tracking.stop)
+        if self._denials is not None:
+            releases.callback(self._denials.close)
+
+    def _new_tracking(self) -> Tracking | None:
+        """Return what knows the keys to remove or to report, where there is need for it."""
+        if self._server is None or (self._owned and conf.get().redis.leaks == "off"):
+            return None
+        return Tracking(self._server, names.key_prefix(self._run, self._worker))
+
+    def _next_namespace(self) -> Namespace:
+        return Namespace(self._run, self._worker, self._counter.next())

@@ -1,0 +1,93 @@
+"""Keys that several tests share: those that the set-up of a session, module or class has left.
+
+A test begins with no keys but these. They are kept by this process, as the server prints them, and
+are written anew, under the prefix of the test or into its empty server, when it begins.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from itkit.redis.server import server as servers
+
+
+class Key(NamedTuple):
+    """A key.
+
+    Attributes:
+        name: without a prefix.
+        ttl: milliseconds until it expires, counted from when a test begins; 0 if it does not.
+        value: as the server prints it by DUMP.
+    """
+
+    name: bytes
+    ttl: int
+    value: bytes
+
+
+@dataclass(eq=False)
+class KeyLevel:
+    """Keys by the number of their database."""
+
+    keys: dict[int, list[Key]]
+
+    @property
+    def names(self) -> set[bytes]:
+        """The names of all keys, without a prefix."""
+        return {key.name for keys in self.keys.values() for key in keys}
+
+
+def read(
+    url: str, names: Iterable[bytes], prefix: bytes, is_left_out: Callable[[int], bool]
+) -> KeyLevel:
+    """Return a level of those keys of some names that are there.
+
+    Args:
+        url: the URL of the server, with a login that may read them.
+        names: the names, with the prefix.
+        prefix: the prefix that the names begin with.
+        is_left_out: whether the keys of a database, by its number, are none of the level's.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    sought = list(names)
+    found: dict[int, list[Key]] = {}
+    for number in servers.databases_of(url):
+        if is_left_out(number):
+            continue
+        with servers.raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
+            for name in sought:
+                pipeline.dump(name)
+                pipeline.pttl(name)
+            replies = iter(pipeline.execute())
+        keys = [
+            Key(name.removeprefix(prefix), max(ttl, 0), value)
+            for name, value, ttl in zip(sought, replies, replies, strict=True)
+            if value is not None
+        ]
+        if keys:
+            found[number] = keys
+    return KeyLevel(found)
+
+
+def write(url: str, levels: Iterable[KeyLevel], prefix: bytes) -> None:
+    """Write the keys of levels, those of a later one over those of an earlier one.
+
+    Args:
+        url: the URL of the server, with a login that may write them.
+        levels: the levels, in their order.
+        prefix: the prefix that their names are to begin with.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    merged: dict[int, dict[bytes, Key]] = {}
+    for level in levels:
+        for number, keys in level.keys.items():
+            merged.setdefault(number, {}).update((key.name, key) for key in keys)
+    for number, named in merged.items():
+        with servers.raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
+            for name, key in named.items():
+                pipeline.restore(prefix + name, key.ttl, key.value, replace=True)
+            pipeline.execute()

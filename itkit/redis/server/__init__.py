@@ -1,0 +1,5 @@
+"""A Redis server: itkit's own connections, and what it grants to a worker.
+
+Read in this order: ``redis_py`` (the library may be absent), ``server``, ``lease`` (runs that are
+alive), ``acl`` and ``denials`` (a worker's user), ``tracking`` (the keys that are written).
+"""

@@ -1,0 +1,257 @@
+"""itkit's own connections to a Redis server: no prefix, and no guard in their way."""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from itkit.core import urls
+from itkit.exceptions import IsolationError, ServiceUnavailableError
+from itkit.redis.server import redis_py
+from itkit.redis.server.redis_py import redis
+from itkit.timeline import audit
+
+_TIMEOUT = 10.0
+_SCANNED = 10_000
+
+
+class Left(NamedTuple):
+    """A key that is there.
+
+    Attributes:
+        name: the name, with its prefix.
+        database: its number.
+        kind: the kind, in the server's words.
+        ttl: seconds until it expires, None if it does not.
+    """
+
+    name: bytes
+    database: int
+    kind: str
+    ttl: float | None
+
+    def describe(self, prefix: int = 0) -> str:
+        """Return a line that describes the key.
+
+        Args:
+            prefix: the number of bytes of its name that are left out, from the first.
+        """
+        name = self.name[prefix:].decode(errors="backslashreplace")
+        expires = "no TTL" if self.ttl is None else f"TTL {self.ttl:.0f} s"
+        return f"{name!r} ({self.kind}, {expires}) in database {self.database}"
+
+
+class OwnConnection:
+    """Marks the connections that the isolation and the network guard let through as they are."""
+
+    def _connect(self) -> Any:
+        with audit.trusted():
+            return super()._connect()  # type: ignore[misc]  # of what this is mixed into
+
+
+@functools.cache
+def _own(kind: type[Any]) -> type[Any]:
+    """Return the class of itkit's own connections that do what those of redis-py's class do."""
+    return type(f"Own{kind.__name__}", (OwnConnection, kind), {})
+
+
+def options(url: str) -> dict[str, Any]:
+    """Return redis-py's keyword arguments for a URL, Valkey's schemes and ``connection_class`` too.
+
+    Raises:
+        ConfigurationError: the text is not the URL of a Redis server.
+        ServiceUnavailableError: redis-py is not there.
+    """
+    redis_py.require()
+    server = urls.parse(url, urls.REDIS_SCHEMES)
+    scheme = server.scheme.replace("valkeys", "rediss").replace("valkey", "redis")
+    url = str(replace(server, scheme=scheme))
+    parsed: dict[str, Any] = redis.connection.parse_url(url)  # type: ignore[no-untyped-call]  # redis-py's
+    return {"connection_class": redis.Connection, **parsed}
+
+
+def login(url: str) -> tuple[str, str] | None:
+    """Return the user and the password in a URL, or None when it has neither.
+
+    Raises:
+        ConfigurationError: the text is not the URL of a Redis server.
+    """
+    server = urls.parse(url, urls.REDIS_SCHEMES)
+    if not (server.user or server.password):
+        return None
+    return server.user or "default", server.password
+
+
+@contextlib.contextmanager
+def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iterator["redis.Redis"]:
+    """Give a client of itkit's own for a block.
+
+    Args:
+        url: the server; the database in it does not matter.
+        database: the number of the database.
+        timeout: seconds for a connection, and for each reply.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    made = client(url, database=database, timeout=timeout)
+    try:
+        with failures_explained(url):
+            yield made
+    finally:
+        made.connection_pool.disconnect()
+
+
+@functools.cache
+def _anonymous() -> dict[str, None]:
+    """Return the options with which a connection does not name its library to the server.
+
+    redis-py would look its version up on the disk for each connection.
+    """
+    parameters = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
+    is_new = "driver_info" in parameters
+    return {"driver_info": None} if is_new else {"lib_name": None, "lib_version": None}
+
+
+@contextlib.contextmanager
+def raw(url: str, database: int) -> Iterator["redis.Redis"]:
+    """Give a client of itkit's own for a block, whose replies are bytes.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    made = client(url, database=database, decode_responses=False)
+    with failures_explained(url), made:
+        yield made
+
+
+def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT, **more: Any) -> "redis.Redis":
+    """Return a client of itkit's own, for the caller to close.
+
+    Args:
+        url: the URL of the server, with a login of ours.
+        database: number of the database; that of the URL if it is None.
+        timeout: seconds to wait for an answer.
+        more: options of redis-py's connections.
+    """
+    arguments = _anonymous() | options(url) | {"db": database, "decode_responses": True, **more}
+    pool = redis.ConnectionPool(
+        **arguments | {"connection_class": _own(arguments["connection_class"])},
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+@contextlib.contextmanager
+def failures_explained(url: str) -> Iterator[None]:
+    """Name the server of a URL where it does not answer within a block.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        address = urls.parse(url, urls.REDIS_SCHEMES).address
+        raise ServiceUnavailableError(f"Redis at {address} does not answer: {error}") from error
+
+
+def probe(url: str, timeout: float) -> str:
+    """Ask a server what it is, such as ``Valkey 9.1.2`` or ``Redis 7.0.15``.
+
+    Args:
+        url: the server.
+        timeout: seconds until it has to answer.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer, or refuses the login.
+        IsolationError: the server is a node of Redis Cluster or a Sentinel.
+    """
+    with connected(url, timeout=timeout) as client:
+        info = client.info("server")
+    mode = info.get("redis_mode") or info.get("server_mode")  # the second is Valkey's
+    if mode != "standalone":
+        address = urls.parse(url, urls.REDIS_SCHEMES).address
+        raise IsolationError(
+            f"Redis at {address} runs in {mode} mode, which itkit does not support: set "
+            'ITKIT["REDIS"]["URL"] to a single server, or leave it out for an embedded one.'
+        )
+    if "valkey_version" in info:
+        return f"Valkey {info['valkey_version']}"
+    return f"Redis {info['redis_version']}"
+
+
+def remove(url: str, root: str) -> int:
+    """Remove all keys that begin with ``root`` from all databases; return how many there were.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    return sum(_remove_here(client, root) for client in _databases(url))
+
+
+def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
+    """Yield those keys of some names that are there.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    for client in _databases(url):
+        with client.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.type(name)
+                pipeline.pttl(name)
+            replies = iter(pipeline.execute())
+        number = int(client.get_connection_kwargs()["db"])
+        for name, kind, ttl in zip(names, replies, replies, strict=True):
+            if kind != "none":
+                yield Left(name, number, kind, ttl / 1000 if ttl >= 0 else None)
+
+
+def names_under(url: str, root: str) -> list[bytes]:
+    """Look for all keys that begin with ``root``, in all databases.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    found: set[bytes] = set()
+    for number in databases_of(url):
+        with raw(url, number) as made:
+            found.update(made.scan_iter(match=f"{root}*", count=_SCANNED))
+    return sorted(found)
+
+
+def _databases(url: str) -> Iterator["redis.Redis"]:
+    """Yield a client of each database that has any key."""
+    for number in databases_of(url):
+        with connected(url, database=number) as client:
+            yield client
+
+
+def databases_in_use(client: "redis.Redis") -> list[int]:
+    """Return the numbers of the databases that have any key."""
+    return [int(name.removeprefix("db")) for name in client.info("keyspace")]
+
+
+def databases_of(url: str) -> list[int]:
+    """Return the numbers of the databases of a server that have any key.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    with connected(url) as client:
+        return databases_in_use(client)
+
+
+def _remove_here(client: "redis.Redis", root: str) -> int:
+    removed, cursor = 0, 0
+    while True:
+        cursor, keys = client.scan(cursor, match=f"{root}*", count=_SCANNED)
+        if keys:
+            removed += client.unlink(*keys)
+        if cursor == 0:
+            return removed

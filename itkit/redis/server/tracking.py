@@ -1,0 +1,125 @@
+"""The names of all keys that anybody writes under a root: the server reports them.
+
+To look for them would take seconds where others have a million keys. The server is asked on one
+connection (``CLIENT TRACKING`` in its broadcasting mode) and reports on another one, which works
+with either protocol and all versions of redis-py.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from itkit.exceptions import ServiceUnavailableError
+from itkit.redis.server import server as servers
+from itkit.redis.server.redis_py import redis
+
+_CHANNEL: Final = "__redis__:invalidate"
+_PATIENCE: Final = 10.0
+_BATCH: Final = 1000
+_RAW: Final = {"decode_responses": False, "protocol": 2}
+
+
+class Tracking:
+    """Knows the keys that were written since it was started and are not forgotten.
+
+    Args:
+        server: URL with a login that may track.
+        root: what the names of the keys begin with.
+
+    Attributes:
+        is_on: whether no name was missed. The server may refuse to track, or have closed a
+            connection that received more than it could read.
+    """
+
+    def __init__(self, server: str, root: str) -> None:
+        self._server = server
+        self._root = root
+        self._names: set[bytes] = set()
+        self._releases = contextlib.ExitStack()
+        self._pid = os.getpid()
+        self._asking: Any = None
+        self._asking_id = 0
+        self._told: Any = None
+        self.is_on = False
+
+    def start(self) -> None:
+        """Begin to track, if the server lets us."""
+        with self._lost_if_it_fails():
+            told: Any = self._opened(servers.client(self._server, **_RAW))
+            self._told = told.pubsub()
+            self._told.execute_command("CLIENT", "ID")
+            told_id = self._told.parse_response()
+            self._told.subscribe(_CHANNEL)
+            self._told.get_message(timeout=_PATIENCE)
+            # Its pool has one connection, as nothing is done at once.
+            self._asking = self._opened(servers.client(self._server, **_RAW))
+            self._asking_id = self._asking.client_id()
+            # Not what this connection itself writes: it removes keys.
+            options = ("REDIRECT", told_id, "BCAST", "PREFIX", self._root, "NOLOOP")
+            self._asking.execute_command("CLIENT", "TRACKING", "ON", *options)
+            self.is_on = True
+
+    def written(self, prefix: str = "") -> list[bytes]:
+        """Return the names that begin so, of keys that were written and may be there still."""
+        with self._lost_if_it_fails():
+            self._read()
+        start = prefix.encode()
+        return [name for name in self._names if name.startswith(start)]
+
+    def remove(self, names: Sequence[bytes]) -> int:
+        """Remove keys from all databases and forget their names; return how many there were.
+
+        Where the server does not answer any more there were none, and the tracking is off.
+        """
+        removed = 0
+        with self._lost_if_it_fails():
+            for number in servers.databases_in_use(self._asking) if names else ():
+                removed += self._remove_from(number, names)
+            self._names.difference_update(names)
+        return removed
+
+    def _remove_from(self, database: int, names: Sequence[bytes]) -> int:
+        with self._asking.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command("SELECT", database)
+            for start in range(0, len(names), _BATCH):
+                pipeline.unlink(*names[start : start + _BATCH])
+            return sum(pipeline.execute()[1:])
+
+    def stop(self) -> None:
+        """Stop tracking."""
+        self.is_on = False
+        self._releases.close()
+
+    def _read(self) -> None:
+        """Read what the server has reported.
+
+        It reports what was written before it answers the one connection, so that stands before its
+        answer to the other.
+        """
+        if not self.is_on:
+            return
+        if self._asking.client_id() != self._asking_id:
+            raise redis.ConnectionError("redis-py has connected anew, which it reports to nobody")
+        self._told.ping()
+        kind = ""
+        while kind != "pong":
+            message = self._told.get_message(timeout=_PATIENCE)
+            kind = message["type"] if message else ""
+            if kind not in {"message", "pong"}:  # nothing, or subscribed anew by redis-py
+                raise redis.ConnectionError("the server has stopped telling what is written")
+            if kind == "message" and message["data"]:
+                self._names.update(message["data"])
+
+    def _opened(self, client: "redis.Redis") -> "redis.Redis":
+        self._releases.callback(client.connection_pool.disconnect)
+        return client
+
+    @contextlib.contextmanager
+    def _lost_if_it_fails(self) -> Iterator[None]:
+        if self.is_on and self._pid != os.getpid():
+            self.is_on = False  # the connections are those of the parent process
+        try:
+            yield
+        except (redis.RedisError, ServiceUnavailableError):
+            self.stop()

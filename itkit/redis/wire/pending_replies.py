@@ -1,0 +1,125 @@
+"""What itkit knows about one socket of a redis-py connection, and commands packed for it."""
+
+from asyncio import AbstractEventLoop
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from itkit.redis.prefix import replies
+from itkit.redis.prefix.namespace import Expected, Mark, Namespace
+
+ATTRIBUTE: Final = "_itkit_link"
+"""Where a connection has the link of its socket."""
+
+_TRANSACTION: Final = (Mark.BEGIN, Mark.EXECUTE)
+
+
+class Guarding(Protocol):
+    """What a link needs of the guard of its connection: ``itkit.redis.wire.guard`` has it."""
+
+    def note_wait(self) -> None:
+        """Note that a command was sent that blocks, or another whose reply names a key."""
+
+    @property
+    def namespace(self) -> Namespace:
+        """The prefix that replies have."""
+
+
+class Packed(list[Any]):
+    """Commands as bytes for a socket, together with how their replies are read."""
+
+    __slots__ = ("expected",)
+
+    def __init__(self, chunks: Iterable[Any], expected: Sequence[Expected]) -> None:
+        super().__init__(chunks)
+        self.expected = expected
+
+
+class Link:
+    """The replies that one socket still owes, in the order of the commands.
+
+    Replies come in that order, so a queue shows which belongs to which. Nearly all are read as they
+    are: of those that come before any other in the queue there is only a count. Frames of publish
+    and subscribe come in between and are known by their shape.
+    """
+
+    __slots__ = ("_expected", "_queued", "_subscribed", "guard", "isolated", "loop", "plain")
+
+    def __init__(self, guard: Guarding, *, isolated: bool) -> None:
+        self.guard = guard
+        self.isolated = isolated
+        self.loop: AbstractEventLoop | None = None
+        self.plain = 0
+        self._expected: deque[Callable[[Any], Any] | None] = deque()
+        self._queued: list[Callable[[Any], Any] | None] | None = None
+        self._subscribed = False
+
+    @property
+    def is_waited_on(self) -> bool:
+        """Whether a reply is to come that names a key, as that of a command which blocks."""
+        return bool(self._expected)
+
+    def expect(self, expected: Sequence[Expected]) -> None:
+        """Note the commands that were sent."""
+        if not (self._expected or self._subscribed) and self._queued is None:
+            # Without readers between, the reply to EXEC is read as it is too.
+            is_whole = len(expected) > 1 and (expected[0], expected[-1]) == _TRANSACTION
+            if not any(expected[1:-1] if is_whole else expected):
+                self.plain += len(expected)
+                return
+        for item in expected:
+            self._expect_in_context(item)
+
+    def read(self, reply: Any) -> Any:
+        """Return a reply, or a frame of publish and subscribe, without the prefix."""
+        if self.plain:
+            self.plain -= 1
+            return reply
+        if self._subscribed:
+            if replies.is_message(reply):
+                return replies.message(self.guard.namespace, reply)
+            if reply is None:  # nothing came in time
+                return None
+        if not self._expected:
+            return reply
+        reader = self._expected.popleft()
+        return reply if reader is None or reply is None else reader(reply)
+
+    def skip(self) -> None:
+        """Note that the reply was an error, which redis-py raised."""
+        if self.plain:
+            self.plain -= 1
+        elif self._expected:
+            self._expected.popleft()
+
+    def _expect_in_context(self, item: Expected) -> None:
+        """Note a command whose reply is read, one of a transaction, or one with a mark."""
+        self.guard.note_wait()
+        if item is Mark.SUBSCRIBE:
+            self._subscribed = True
+            # Frames may come before these.
+            self._expected.extendleft([None] * self.plain)
+            self.plain = 0
+            return
+        reader: Callable[[Any], Any] | None = None
+        if item is Mark.BEGIN:
+            self._queued = []
+        elif item is Mark.EXECUTE:
+            reader = partial(_read_each, self._queued or [])
+            self._queued = None
+        elif item is Mark.DISCARD:
+            self._queued = None
+        elif self._queued is None:
+            reader = item
+        else:
+            self._queued.append(item)
+        self._expected.append(reader)
+
+
+def _read_each(readers: list[Callable[[Any], Any] | None], answer: list[Any]) -> list[Any]:
+    """Read the answer to EXEC: the replies to the queued commands, errors among them."""
+    return [
+        reply if reader is None or reply is None or isinstance(reply, Exception) else reader(reply)
+        for reader, reply in zip(readers, answer, strict=True)
+    ]

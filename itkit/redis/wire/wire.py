@@ -1,0 +1,186 @@
+"""What all connections do while a guard is on, in sync and asyncio code alike."""
+
+import contextlib
+import functools
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from itkit.exceptions import EscapeError
+from itkit.redis.prefix.namespace import Expected
+from itkit.redis.prefix.rewrite import Rewriter
+from itkit.redis.server.server import OwnConnection
+from itkit.redis.wire.guard import ConnectionGuard
+from itkit.redis.wire.libraries import library_of
+from itkit.redis.wire.pending_replies import ATTRIBUTE, Link, Packed
+from itkit.timeline import audit, core
+
+Method = Callable[..., Any]
+
+_LOGIN: Final = ("username", "password", "credential_provider")
+_TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
+
+_guard: ConnectionGuard | None = None
+
+
+def put_under(guard: ConnectionGuard | None) -> None:
+    """Make a guard the one of all connections of this process, or none."""
+    global _guard  # noqa: PLW0603 - as global as redis-py's classes
+    _guard = guard
+
+
+def guard() -> ConnectionGuard | None:
+    """Return the guard that is on, if one is."""
+    return _guard
+
+
+def current() -> ConnectionGuard:
+    """Return the guard that is on.
+
+    Raises:
+        EscapeError: no guard is on: it was taken off while a command was on its way.
+    """
+    if _guard is None:
+        raise EscapeError("A Redis command was sent while its isolation was taken down.")
+    return _guard
+
+
+def link_of(connection: Any) -> Link | None:
+    """Return the link of the connection's socket, or None when that is from before the guard."""
+    link: Link | None = connection.__dict__.get(ATTRIBUTE)
+    return link if link is not None and link.guard is _guard else None
+
+
+def is_stranger(connection: Any) -> bool:
+    """Return whether a connection's socket is from before the guard, and not one of our own."""
+    return link_of(connection) is None and not isinstance(connection, OwnConnection)
+
+
+def loop_of(connection: Any) -> AbstractEventLoop | None:
+    """Return the event loop in which a connection was opened; None for a sync one."""
+    link: Link = vars(connection)[ATTRIBUTE]
+    return link.loop
+
+
+@contextlib.contextmanager
+def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
+    """Have a connection, while it connects, dial the isolated server whatever its address is.
+
+    There is no hook between the address and the socket, so the object's own method is replaced for
+    that while. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
+
+    Raises:
+        EscapeError: the connection goes to a server that it may not reach.
+    """
+    guard = current()
+    link = Link(guard, isolated=guard.isolates(connection))
+    vars(connection)[ATTRIBUTE] = link
+    attribute = library_of(connection).handshake
+    handshake = getattr(connection, attribute)
+    if link.isolated:
+        guard.connections.add(connection)
+        vars(connection)["_connect"] = dial  # found before the method of any class
+        # It takes the place of on_connect(), to log in to the project's own server in a way of its
+        # own; here it would leave the connection to whoever the server takes a stranger for.
+        setattr(connection, attribute, None)
+    try:
+        with audit.trusted():
+            yield link
+    finally:
+        vars(connection).pop("_connect", None)
+        setattr(connection, attribute, handshake)
+
+
+@contextlib.contextmanager
+def logging_in(connection: Any) -> Iterator[None]:
+    """Have a connection, while it shakes hands, use the login of the isolated server."""
+    if not _is_isolated(connection):
+        yield
+        return
+    own = {name: getattr(connection, name) for name in _LOGIN}
+    _assign(connection, {name: current().options.get(name) for name in _LOGIN})
+    try:
+        yield
+    finally:
+        _assign(connection, own)
+
+
+def bare_connection(connection: Any, kind: type[Any]) -> Any:
+    """Return a connection to the isolated server, not connected, with another's timeouts."""
+    timeouts = {name: getattr(connection, name) for name in _TIMEOUTS}
+    return kind(**{**timeouts, **current().options})
+
+
+def unreachable(connection: Any, error: OSError) -> Exception:
+    """Return the error of a connection's library for an isolated server that does not answer."""
+    kind = library_of(connection).connection_error
+    return kind(f"The tests' Redis at {current().address} is gone: {error}")
+
+
+def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:
+    """Return what takes the place of a connection's methods that pack commands.
+
+    Args:
+        pack_command: redis-py's own.
+        pack_commands: one that does not call the connection's ``pack_command``.
+    """
+
+    @functools.wraps(pack_command)
+    def pack_one(self: Any, *args: Any) -> Any:
+        if not _is_isolated(self):
+            return pack_command(self, *args)
+        sent, expected = _rewriter(self)(args)
+        return Packed(pack_command(self, *sent), (expected,))
+
+    @functools.wraps(pack_commands)
+    def pack_many(self: Any, commands: Iterable[Any]) -> Any:
+        if not _is_isolated(self):
+            return pack_commands(self, commands)
+        sent, expected = _rewriter(self).all(commands)
+        return Packed(pack_commands(self, sent), expected)
+
+    return pack_one, pack_many
+
+
+def expected_of(connection: Any, packed: Any) -> Sequence[Expected]:
+    """Return how the replies to packed commands are read.
+
+    Raises:
+        EscapeError: the commands were not packed by the connection.
+    """
+    if isinstance(packed, Packed):
+        return packed.expected
+    if _is_isolated(connection):
+        raise core.record_failure(
+            EscapeError(
+                "Bytes for Redis were refused: they were not packed by pack_command() or "
+                "pack_commands() of their connection, so their keys have no prefix."
+            )
+        )
+    return ()
+
+
+def expect(connection: Any, expected: Sequence[Expected]) -> None:
+    """Note which replies a connection owes for the commands that it has sent."""
+    link = link_of(connection)
+    if link is not None and link.isolated:
+        link.expect(expected)
+
+
+def _is_isolated(connection: Any) -> bool:
+    link = link_of(connection)
+    return current().isolates(connection) if link is None else link.isolated
+
+
+def _rewriter(connection: Any) -> Rewriter:
+    guard = current()
+    return guard.rewrite if guard.shared is None else guard.rewrite_of(connection)
+
+
+def _assign(connection: Any, values: dict[str, Any]) -> None:
+    """Give a connection another login, which it takes from its own attributes and nowhere else.
+
+    Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
+    """
+    for name, value in values.items():
+        setattr(connection, name, value)  # not vars(): asyncio's connection has slots for them

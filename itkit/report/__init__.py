@@ -1,0 +1,12 @@
+"""The report: a page for each test that has failed, with what has left the process before.
+
+A reader of the timeline, which records nothing for it. Read in this order: ``redaction`` (which
+values are never shown), ``trace`` (what a page shows, as plain values), ``page`` (its HTML),
+``folder`` (the pages of a run, and their index).
+"""
+
+from itkit.report.folder import Folder, chosen
+from itkit.report.redaction import Redactor
+from itkit.report.trace import Trace, trace_of
+
+__all__ = ["Folder", "Redactor", "Trace", "chosen", "trace_of"]

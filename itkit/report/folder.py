@@ -1,0 +1,129 @@
+"""The folder of a report: a page for each failure, and an index that is made anew with each."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock
+
+from itkit.core import names
+from itkit.exceptions import ConfigurationError
+from itkit.report.page import index_page, trace_page
+from itkit.report.trace import Trace
+
+_OFF: Final = "off"
+_MARK: Final = ".itkit-report"
+_OURS: Final = ("*.html", "*.json", "*.partial", _MARK, f"{_MARK}.lock")
+_CONTROLS: Final = dict.fromkeys({*range(32)} - {9, 10}, "\N{REPLACEMENT CHARACTER}")
+
+
+def chosen(value: str | None, setting: str | None, arguments: Sequence[str]) -> Path | None:
+    """Return the directory of the report; None where there is to be none.
+
+    Args:
+        value: of the option ``--itkit-report``; None where it is not given.
+        setting: the directory that the settings name, which the option replaces.
+        arguments: of the command line.
+
+    Raises:
+        ConfigurationError: the option has taken what follows it, such as the name of a test.
+    """
+    usual = names.REPORT_DIRECTORY
+    usual = names.REPORT_DIRECTORY
+    if value not in (None, usual) and f"--itkit-report={value}" not in arguments:
+        raise ConfigurationError(
+            f"--itkit-report has taken {value!r}, which follows it, for the directory of the"
+            f" report. Write --itkit-report=DIR, or --itkit-report={usual} for the usual one."
+        )
+    found = value if value is not None else setting
+    return Path(found).absolute() if found and found != _OFF else None
+
+
+class Folder:
+    """The pages of one run, which all of its processes write to.
+
+    Args:
+        path: of the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self) -> None:
+        """Make the directory, or empty that of an earlier run.
+
+        Raises:
+            ConfigurationError: it has something else in it, or cannot be written to.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if any(self.path.iterdir()) and not (self.path / _MARK).exists():
+                raise ConfigurationError(
+                    f"The directory of the report, {self.path}, has other files in it, which a"
+                    " report would stand between. Name an empty or a new one:"
+                    " --itkit-report=DIR."
+                )
+            for pattern in _OURS:
+                for file in self.path.glob(pattern):
+                    file.unlink()
+            (self.path / _MARK).touch()
+            _write(self.path / "index.html", index_page([]))
+        except OSError as error:
+            raise ConfigurationError(
+                f"The report cannot be written to {self.path}: {error}. Name another directory:"
+                " --itkit-report=DIR."
+            ) from error
+
+    def add(self, trace: Trace) -> Path:
+        """Write the page of a failure, and the index; return the path of the page.
+
+        A test that fails more than once, as in its tear-down, has a page for each time.
+
+        Raises:
+            OSError: the directory cannot be written to.
+        """
+        name = _file_name(trace.test)
+        number = 1
+        while True:
+            page = self.path / (f"{name}.html" if number == 1 else f"{name}-{number}.html")
+            try:
+                page.touch(exist_ok=False)
+            except FileExistsError:
+                number += 1
+            else:
+                break
+        _write(page, trace_page(trace))
+        entry = {
+            "file": page.name,
+            "test": trace.test,
+            "worker": trace.worker,
+            "error": trace.error.partition("\n")[0][:300],
+            "crossings": len(trace.events) + trace.omitted,
+            "seconds": round(trace.seconds, 3),
+        }
+        _write(page.with_suffix(".json"), json.dumps(entry))
+        with FileLock(self.path / f"{_MARK}.lock"):
+            _write(self.path / "index.html", index_page(self._entries()))
+        return page
+
+    def _entries(self) -> list[dict[str, Any]]:
+        return [json.loads(file.read_text()) for file in sorted(self.path.glob("*.json"))]
+
+
+def _file_name(test: str) -> str:
+    """Return the name of a test as that of a file; a digest makes what is cut unique."""
+    plain = re.sub(r"[^\w.-]+", "-", test).strip("-.")[-100:]
+    if plain == test:
+        return plain
+    return f"{plain}-{hashlib.blake2s(test.encode(), digest_size=3).hexdigest()}"
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file so that who reads it finds all of it, or what was there before."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    partial.write_text(text.translate(_CONTROLS), encoding="utf-8", errors="replace")
+    partial.replace(file)

@@ -1,0 +1,250 @@
+"""What a page shows of a test that has failed, as plain values."""
+
+import linecache
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from django.core import mail
+
+from itkit.report.redaction import Redactor
+from itkit.timeline import callsite
+from itkit.timeline.callsite import CallSite
+from itkit.timeline.core import Crossing, Timeline
+
+_MOST_EVENTS: Final = 1_500
+_MOST_CHARACTERS: Final = 700_000  # of all events together; each is in the page about once
+_MOST_MAILS: Final = 50
+_MOST_FRAMES: Final = 40
+_LINES_AROUND: Final = 4
+_REPEATED: Final = 3  # times, from which on a statement is listed as repeated
+_LONGEST: Final = 20_000  # characters of a statement, a mail or an error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One crossing.
+
+    Attributes:
+        number: from 1, in the order in which crossings began.
+        kind: ``sql``, ``transaction``, ``hook``, ``redis`` or ``backend``.
+        title: one line.
+        details: what else is known: pairs of a name and a text.
+        site: the line of source; empty where that was not recorded.
+        lane: the name of the thread.
+        start: milliseconds since the first crossing.
+        duration: milliseconds; None where that was not recorded.
+        error: what it ended with; empty where that is nothing.
+    """
+
+    number: int
+    kind: str
+    title: str
+    details: Sequence[tuple[str, str]]
+    site: str
+    lane: str
+    start: float
+    duration: float | None
+    error: str
+
+    @property
+    def length(self) -> int:
+        """The number of characters that are shown."""
+        return len(self.title) + len(self.error) + sum(len(text) for _, text in self.details)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame of the traceback.
+
+    Attributes:
+        place: file, line and function.
+        line: the number of the line, from 1.
+        source: lines around it: pairs of a number and a text.
+        is_own: whether it is in the user's own code, which is neither itkit's nor installed.
+        is_open: whether the page shows its source at once.
+    """
+
+    place: str
+    line: int
+    source: Sequence[tuple[int, str]]
+    is_own: bool
+    is_open: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated:
+    """Statements that one line of source has sent several times.
+
+    Attributes:
+        times: how often.
+        sql: the statement, with placeholders.
+        site: the line.
+    """
+
+    times: int
+    sql: str
+    site: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentMail:
+    """A mail as a reader sees it."""
+
+    subject: str
+    sender: str
+    to: str
+    body: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """All that a page shows.
+
+    Attributes:
+        test: id of the test.
+        worker: id of the worker that ran it.
+        error: the type and the text of the error.
+        repeat: the command that repeats the test.
+        frames: of the traceback, the outermost first.
+        events: the crossings, in the order in which they began.
+        omitted: how many crossings came before those.
+        repeated: statements that came several times from one line, most often first.
+        mails: that were sent.
+        sections: further texts, such as captured output: pairs of a heading and a text.
+        seconds: from the first crossing to the end of the last.
+    """
+
+    test: str
+    worker: str
+    error: str
+    repeat: str
+    frames: Sequence[Frame]
+    events: Sequence[Event]
+    omitted: int
+    repeated: Sequence[Repeated]
+    mails: Sequence[SentMail]
+    sections: Sequence[tuple[str, str]] = field(default=())
+    seconds: float
+
+
+def trace_of(
+    timeline: Timeline,
+    error: BaseException,
+    redact: Redactor,
+    *,
+    test: str,
+    worker: str,
+    repeat: str,
+    sections: Sequence[tuple[str, str]] = (),
+) -> Trace:
+    """Return what is shown of a failure.
+
+    Args:
+        timeline: of the test.
+        error: with which it has failed.
+        redact: hides what is secret.
+        test: its id.
+        worker: id of the worker that ran it.
+        repeat: the command that repeats it.
+        sections: further texts: pairs of a heading and a text.
+    """
+    crossings = [crossing for crossing in timeline if crossing.is_noted]
+    first = crossings[0].at if crossings else 0.0
+    ends = [crossing.at + (crossing.duration or 0.0) for crossing in crossings]
+    events = _newest(crossings, first, redact)
+    return Trace(
+        test=test,
+        worker=worker,
+        error=redact.text("".join(traceback.format_exception_only(error)).strip()[:_LONGEST]),
+        repeat=repeat,
+        frames=list(_frames(error.__traceback__, redact)),
+        events=events,
+        omitted=len(crossings) - len(events),
+        repeated=_repeated(crossings, redact),
+        mails=list(_mails(redact)),
+        sections=[(heading, redact.text(text[-_LONGEST:])) for heading, text in sections if text],
+        seconds=max(ends, default=first) - first,
+    )
+
+
+def _newest(crossings: Sequence[Crossing], first: float, redact: Redactor) -> list[Event]:
+    """Return the newest crossings, as many as a page has room for."""
+    events: list[Event] = []
+    room = _MOST_CHARACTERS
+    for number in range(len(crossings), max(0, len(crossings) - _MOST_EVENTS), -1):
+        event = _event(crossings[number - 1], number, first, redact)
+        room -= event.length
+        if room < 0:
+            break
+        events.append(event)
+    return events[::-1]
+
+
+def _event(crossing: Crossing, number: int, first: float, redact: Redactor) -> Event:
+    duration = crossing.duration
+    return Event(
+        number=number,
+        kind=crossing.kind,
+        title=redact.text(crossing.name[:_LONGEST]),
+        details=[(name, text[:_LONGEST]) for name, text in _details(crossing, redact)],
+        site=str(crossing.site or ""),
+        lane=crossing.thread,
+        start=(crossing.at - first) * 1000,
+        duration=None if duration is None else duration * 1000,
+        error=redact.text(repr(crossing.error)[:_LONGEST]) if crossing.error is not None else "",
+    )
+
+
+def _details(crossing: Crossing, redact: Redactor) -> Iterator[tuple[str, str]]:
+    for name, value in crossing.details.items():
+        if name == "SQL":
+            yield name, redact.text(str(value))
+        elif name == "parameters":
+            shown = redact.parameters(str(crossing.details["SQL"]), value)
+            if shown:
+                yield name, "\n".join(shown)
+        else:
+            yield name, redact.value(name, value)
+
+
+def _repeated(crossings: Sequence[Crossing], redact: Redactor) -> list[Repeated]:
+    counts = Counter(
+        (str(crossing.details["SQL"]), crossing.site)
+        for crossing in crossings
+        if crossing.kind == "sql"
+    )
+    return [
+        Repeated(times=times, sql=redact.text(sql[:_LONGEST]), site=str(site or ""))
+        for (sql, site), times in counts.most_common(20)
+        if times >= _REPEATED
+    ]
+
+
+def _frames(trace: TracebackType | None, redact: Redactor) -> Iterator[Frame]:
+    frames = traceback.extract_tb(trace)[-_MOST_FRAMES:]
+    own = [frame for frame in frames if callsite.is_own_file(frame.filename)]
+    for frame in frames:
+        line = frame.lineno or 1
+        lines = linecache.getlines(frame.filename)
+        around = range(max(1, line - _LINES_AROUND), min(len(lines), line + _LINES_AROUND) + 1)
+        yield Frame(
+            place=str(CallSite(frame.filename, line, frame.name)),
+            line=line,
+            source=[(at, redact.text(lines[at - 1].rstrip("\n"))) for at in around],
+            is_own=frame in own,
+            is_open=frame is (own or frames)[-1],
+        )
+
+
+def _mails(redact: Redactor) -> Iterator[SentMail]:
+    for message in getattr(mail, "outbox", [])[:_MOST_MAILS]:
+        yield SentMail(
+            subject=redact.text(str(message.subject)),
+            sender=str(message.from_email),
+            to=", ".join(map(str, message.recipients())),
+            body=redact.text(str(message.body)[:_LONGEST]),
+        )

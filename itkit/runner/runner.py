@@ -1,0 +1,369 @@
+"""Django's door to the environment: ``manage.py test --integration``.
+
+``IntegrationRunnerMixin`` adds the option and the scopes to any runner that is a DiscoverRunner.
+itkit's ``test`` command mixes it into the project's own; a project that sets TEST_RUNNER itself
+can use ``IntegrationRunner`` or the mixin.
+"""
+
+import argparse
+import os
+import sys
+import unittest
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db.utils import OperationalError
+from django.test import runner as django_runner
+from django.test.runner import DiscoverRunner
+from django.utils.autoreload import get_child_arguments
+
+from itkit import environment
+from itkit.core import names
+from itkit.core.seed import Seed, in_order
+from itkit.environment import bisection, child
+from itkit.environment.keeping import Keeper
+from itkit.exceptions import EscapeError, ItkitError, NotRunError
+from itkit.runner import parallel, scopes
+
+# For the type checker, the mixins are what they are mixed into.
+if TYPE_CHECKING:
+    _Runner = DiscoverRunner
+else:
+    _Runner = object
+_iter_test_cases = django_runner.iter_test_cases  # type: ignore[attr-defined]  # not in the stubs
+
+_OTHER_KIND = (
+    "itkit: --integration cannot run the tests of {0.__module__}.{0.__qualname__}, which has no"
+    " build_suite() and does not run pytest. Derive it from django.test.runner.DiscoverRunner."
+)
+_ONE_TEST: Final = (
+    "itkit: --itkit-bisect is for the command line, with --integration and one test, as the report"
+    " of a failure prints it: manage.py test shop.tests.ShopTests.test_a --integration"
+    " --itkit-seed=5f3a9c01:17 --itkit-bisect"
+)
+ProjectRunner: type
+"""The project's runner with the mixin: Django's command takes a runner by its import path."""
+
+
+class IntegrationRunnerMixin(_Runner):
+    """Adds ``--integration`` to a DiscoverRunner; list it before the runner in the bases."""
+
+    def __init__(
+        self,
+        *args: Any,
+        integration: bool = False,
+        rebuild: bool = False,
+        itkit_seed: str | None = None,
+        itkit_bisect: bool = False,
+        itkit_trial: str | None = None,
+        itkit_keep: bool = False,
+        itkit_report: str | None = None,
+        itkit_sweep: str = names.SWEEP_QUICK,
+        itkit_fault: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.integration = integration
+        self.rebuild = rebuild
+        self.itkit_seed = itkit_seed
+        self.itkit_bisect = itkit_bisect
+        self.itkit_trial = itkit_trial
+        self.itkit_keep = itkit_keep
+        self.itkit_report = itkit_report
+        self.itkit_sweep = itkit_sweep
+        self.itkit_fault = itkit_fault
+        if integration:
+            self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add the option beside those of the runner."""
+        super().add_arguments(parser)
+        add_integration_option(parser)
+
+    def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
+        """Run the tests, inside of an environment where ``--integration`` asks for one."""
+        child.leave()
+        if self.itkit_bisect:
+            return self._bisect(test_labels)
+        if self.itkit_keep and (not self.integration or self.parallel > 1):
+            sys.exit(f"itkit: {names.KEEP_ALONE}")
+        if not self.integration:
+            return super().run_tests(test_labels, **kwargs)
+        trial = bisection.Trial(self.itkit_trial) if self.itkit_trial else None
+        if trial is not None:
+            self.itkit_seed, self.failfast = trial.seed, False
+            test_labels = test_labels if trial.tests is None else trial.tests
+        start(
+            self.log,
+            rebuild=self.rebuild,
+            seeded=self.itkit_seed,
+            trial=trial,
+            keep=self.itkit_keep,
+            reported=None if trial is not None else self.itkit_report,
+            sweep=self.itkit_sweep,
+            fault=self.itkit_fault,
+        )
+        if Seed.parse(self.itkit_seed).has_order:
+            self.parallel = 1
+        late, failures = 0, 1
+        try:
+            with scopes.install():
+                failures = super().run_tests(test_labels, **kwargs) or 0
+                if not (failures and self.failfast):
+                    failures += _unreported()
+                failures += _escaped(self.log)
+        finally:
+            if (current := environment.current()) is not None:
+                if trial is not None:
+                    trial.end(current.order)
+                for line in current.notes.lines():
+                    self.log(line)
+            late = stop(self.log)
+            environment.leave_with(int(failures + late > 0))
+        return failures + late
+
+    def setup_databases(self, **kwargs: Any) -> Any:
+        """Create the test databases, the workers' side by side."""
+        current = environment.current()
+        if current is None:
+            try:
+                return super().setup_databases(**kwargs)
+            except OperationalError as error:
+                if names.is_refusal(str(error)):
+                    error.add_note(f"itkit: {names.NO_SERVER} manage.py test --integration")
+                raise
+        try:
+            created = super().setup_databases(**kwargs)
+            current.finish_databases()
+        except ItkitError as error:
+            sys.exit(f"itkit: {error}")
+        if told := current.describe_migrations():
+            self.log(told)
+        return created
+
+    def build_suite(self, test_labels: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Build the suite, and number its tests by their names."""
+        suite = super().build_suite(test_labels, *args, **kwargs)
+        if (current := environment.current()) is not None:
+            seed, named = Seed.parse(self.itkit_seed), list(test_labels or ())
+            if seed.has_order:
+                tests = in_order(_iter_test_cases(suite), named, unittest.TestCase.id)
+                suite = self.test_suite(tests)
+            _number(suite, seed, named)
+            current.account.found = found = _kinds(suite)
+            current.account.last = next(reversed(found), "")
+            current.account.suite = suite
+        return suite
+
+    def run_suite(self, suite: Any, **kwargs: Any) -> Any:
+        """Run the suite, to its end."""
+        try:
+            return super().run_suite(suite, **kwargs)
+        except SystemExit as error:
+            current = environment.current()
+            if current is None:
+                raise
+            message = f"itkit: the tests were ended by sys.exit({error.code!r})"
+            try:
+                current.account.check()
+            except NotRunError as not_run:
+                message += f". {not_run}"
+            raise SystemExit(message) from error
+
+    def _bisect(self, labels: Sequence[str]) -> int:
+        """Find out which tests make one fail that passes alone."""
+        if not self.integration or len(labels) != 1 or "--itkit-bisect" not in sys.argv:
+            sys.exit(_ONE_TEST)
+        start = [os.fspath(argument) for argument in get_child_arguments()]
+        arguments = sys.argv[2:]  # after manage.py test
+        command = bisection.Command(
+            start=start[: len(start) - len(arguments)],
+            shown=["manage.py", "test"],
+            options=bisection.options(arguments, labels),
+            argument=str,
+        )
+        try:
+            return bisection.run(command, labels[0], self.itkit_seed, self.log)
+        except ItkitError as error:
+            sys.exit(f"itkit: {error}")
+
+    def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
+        """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
+        tests = super().load_tests_for_label(label, discover_kwargs)
+        if self.integration:
+            return tests
+        return unittest.TestSuite(map(_skipped_if_integration, _iter_test_cases(tests)))
+
+
+class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
+    """Django's own runner with ``--integration``, for ``TEST_RUNNER``."""
+
+
+def add_integration_option(parser: argparse.ArgumentParser) -> None:
+    """Add the options of itkit, such as ``--integration``, to a parser."""
+    for option, arguments in names.OPTIONS.items():
+        parser.add_argument(option, **arguments)
+
+
+def start(
+    log: Callable[[str], None],
+    *,
+    rebuild: bool = False,
+    seeded: str | None = None,
+    trial: bisection.Trial | None = None,
+    keep: bool = False,
+    reported: str | None = None,
+    sweep: str = names.SWEEP_QUICK,
+    fault: str | None = None,
+) -> None:
+    """Start the environment and say what the tests run on.
+
+    Args:
+        log: prints the line.
+        rebuild: whether to migrate anew, although a template exists.
+        seeded: the seed of the run's random values.
+        trial: the trial of a bisection that this run is, if it is one.
+        keep: whether the run stops at failures, so that somebody can look.
+        reported: the directory of the report, as the option gives it.
+        sweep: which faults swept tests are run with.
+        fault: the only fault that they are run with.
+
+    Raises:
+        SystemExit: the environment could not be started; the message was printed.
+    """
+    try:
+        started = environment.start(
+            rebuild=rebuild,
+            seeded=seeded,
+            reported=reported,
+            arguments=sys.argv,
+            sweep=sweep,
+            fault=fault,
+        )
+        started.order.is_kept = trial is None
+        started.keeper = Keeper() if keep else None
+        log(started.payload.summary)
+    except ItkitError as error:
+        sys.exit(f"itkit: {error}")
+
+
+def _unreported() -> int:
+    """Print the errors that no test result has, and return their number.
+
+    There are none where the runner has run the suite that it was given as a whole: its result has
+    all errors then.
+    """
+    result = unittest.TestResult()
+    scopes.finish(result, has_workers=True)
+    for test, text in result.errors:
+        sys.stderr.write(f"itkit: {test.id()}: {text}")
+    return len(result.errors)
+
+
+def _escaped(log: Callable[[str], None]) -> int:
+    """Return 1 and say so where the run has written into data that is not the tests', else 0."""
+    current = environment.current()
+    try:
+        if current is not None:
+            current.check_outside()
+    except EscapeError as error:
+        log(f"itkit: {error}")
+        return 1
+    return 0
+
+
+def stop(log: Callable[[str], None]) -> int:
+    """End the environment; what could not be cleared is printed, and is no reason to fail.
+
+    Returns:
+        How much outlives the tests and is no error of theirs yet.
+    """
+    try:
+        found = environment.stop()
+    except ItkitError as error:
+        log(f"itkit: {error}")
+        return 0
+    for late in found:
+        sys.stderr.write(f"itkit: {late.error}\n")
+    return len(found)
+
+
+def mix_into(runner: type) -> type:
+    """Return a runner class with ``--integration``, whatever kind of runner the project has."""
+    if issubclass(runner, IntegrationRunnerMixin):
+        return runner
+    mixin = IntegrationRunnerMixin if hasattr(runner, "build_suite") else _PytestRunnerMixin
+    return type("ProjectRunner", (mixin, runner), {"__module__": __name__})
+
+
+class _PytestRunnerMixin(_Runner):
+    """Adds ``--integration`` to a runner that hands its labels to pytest: pytest-django's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.options = names.options_of(kwargs)
+        known = {option.removeprefix("--").replace("-", "_") for option in names.OPTIONS}
+        super().__init__(*args, **{key: kwargs[key] for key in kwargs.keys() - known})
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_arguments(parser)
+        add_integration_option(parser)
+
+    def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
+        if "--integration" not in self.options:
+            return super().run_tests(test_labels, **kwargs)
+        with scopes.required(_OTHER_KIND.format(type(self).__mro__[2])):
+            return super().run_tests([*self.options, *test_labels], **kwargs)
+
+
+class _Skipped(unittest.TestCase):
+    """Stands in for an integration test that is not run.
+
+    It declares no databases and has no class-level set-up, so that neither is done for nothing.
+    """
+
+    def __init__(self, test: unittest.TestCase) -> None:
+        super().__init__("skip")
+        self._id = test.id()
+        self._text = str(test)
+        self.tags = _tags(test)
+
+    def skip(self) -> None:
+        self.skipTest(names.SKIP_REASON)
+
+    def id(self) -> str:
+        return self._id
+
+    # A TestCase equals any other of its class and method, and Django removes duplicates.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Skipped) and self._id == other._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def _number(suite: Any, seed: Seed, named: Sequence[str]) -> None:
+    """Give each test its index, which travels with it to a worker."""
+    tests = list(_iter_test_cases(getattr(suite, "subsuites", suite)))
+    found = seed.numbered([test.id() for test in tests], named)
+    for test in tests:
+        setattr(test, scopes.INDEX, found[test.id()])
+
+
+def _kinds(suite: Any) -> dict[str, type]:
+    """Return the ids of all tests, each with its class."""
+    tests = _iter_test_cases(getattr(suite, "subsuites", suite))
+    return {test.id(): type(test) for test in tests}
+
+
+def _skipped_if_integration(test: unittest.TestCase) -> unittest.TestCase:
+    return _Skipped(test) if names.TAG in _tags(test) else test
+
+
+def _tags(test: unittest.TestCase) -> set[str]:
+    method = getattr(test, getattr(test, "_testMethodName", ""), None)
+    return {*getattr(test, "tags", ()), *getattr(method, "tags", ())}

@@ -1,0 +1,526 @@
+"""The scope of each test of unittest, which begins and ends with the test itself.
+
+A runner may make its results in any way, so nothing here asks for a class of results: all runners
+end in ``unittest.TestCase.run()``, and a suite sets classes and modules up by four methods of
+``unittest.TestSuite``. Errors on their way to a result pass through here as well, by attributes of
+the object that a runner has made.
+"""
+
+import functools
+import pickle
+import sys
+import threading
+import unittest
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Final
+
+from django.test import SimpleTestCase
+
+from itkit import environment
+from itkit.exceptions import (
+    ItkitError,
+    NotRunError,
+    ScopeError,
+    ServiceUnavailableError,
+    TestError,
+    WorkerError,
+)
+from itkit.observation import swallowed
+from itkit.runner import sweeping
+from itkit.timeline import callsite, core
+
+ErrorHolder: Final = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
+INDEX: Final = "_itkit_index"
+"""Attribute of each test that was selected, which travels with it to a worker."""
+_PREPARED: Final = "_itkit_is_prepared"
+
+_Levels = list[Callable[[], None]]
+_class_levels: _Levels = []
+_module_levels: _Levels = []
+"""What ends what the set-up of the running tests' class, or module, has made for all of them."""
+
+
+class Ended(unittest.TestCase):
+    """Stands for a test that has ended, of which there is something to report."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("_do_nothing")
+        self._id = name
+
+    def id(self) -> str:
+        """Return the name of the test."""
+        return self._id
+
+    def __str__(self) -> str:
+        return self._id
+
+    def _do_nothing(self) -> None:
+        pass
+
+
+def install() -> ExitStack:
+    """Have unittest begin the scope of each test, class and module.
+
+    There is no hook for this: the hooks of results are called by the class of results that a
+    runner has, if it likes. Checked with Python 3.11 and 3.13, and with Django 5.2, 6.0 and 6.1.
+
+    Returns:
+        The stack whose ``close()`` ends that.
+    """
+    undo = ExitStack()
+    for owner, name, around in (
+        (unittest.TestCase, "run", _run),
+        (unittest.TestCase, "debug", _debug),
+        (SimpleTestCase, "__call__", _call),
+        (unittest.TestSuite, "run", _run_suite),
+        (unittest.TestSuite, "_handleModuleFixture", _set_up_module),
+        (unittest.TestSuite, "_handleClassSetUp", _set_up_class),
+        (unittest.TestSuite, "_tearDownPreviousClass", _tear_down_class),
+        (unittest.TestSuite, "_handleModuleTearDown", _tear_down_module),
+    ):
+        original = getattr(owner, name)
+        undo.callback(setattr, owner, name, original)
+        setattr(owner, name, _wrapped(original, around))
+    return undo
+
+
+@contextmanager
+def required(message: str) -> Iterator[None]:
+    """End the process, within a block, when a test of unittest begins without an environment.
+
+    As ``install`` says, there is no hook for the begin of a test. Checked with Python 3.11 and
+    3.13.
+
+    Args:
+        message: what the process prints.
+    """
+
+    def run(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if environment.current() is None:
+            sys.exit(message)
+        return original(*args, **kwargs)
+
+    original = unittest.TestCase.run
+    unittest.TestCase.run = _wrapped(original, run)  # type: ignore[method-assign]  # as above
+    try:
+        yield
+    finally:
+        unittest.TestCase.run = original  # type: ignore[method-assign]
+
+
+def prepare(result: Any) -> None:
+    """Have a result report errors with what itkit knows of them.
+
+    An error then shows the timeline of its test, can be sent from a worker to the main process, and
+    ends the run where its reason is a server that has died. The class of results is the runner's,
+    so the methods of the object are replaced. Checked with Python 3.11 and 3.13.
+    """
+    if getattr(result, _PREPARED, False):
+        return
+    setattr(result, _PREPARED, True)
+    add_error: Callable[..., None] = result.addError
+    for name in ("addError", "addFailure", "addExpectedFailure", "addSubTest"):
+        original = getattr(result, name, None)
+        if original is not None:
+            setattr(result, name, _telling(result, name, original, add_error))
+
+
+def finish(result: Any, *, has_workers: bool = False) -> None:
+    """Report what outlives the tests, what was swallowed after them, and which were not run.
+
+    Args:
+        result: the result of the tests.
+        has_workers: whether other processes have run them.
+    """
+    current = environment.current()
+    if current is None or current.is_in_test:
+        return
+    _report_outside(result, lambda: "after the tests")
+    if not has_workers:
+        for test, error in current.shut():
+            result.addError(Ended(test), (type(error), error, None))
+    _report_late(result)
+    # A run that is to end with its first failure has not run the others, as is to be expected.
+    if not result.wasSuccessful() and getattr(result, "failfast", False):
+        current.account.is_checked = True
+    try:
+        current.account.check()
+    except NotRunError as error:
+        result.addError(Ended("tests that were not run"), (type(error), error, None))
+
+
+def report_imports(result: Any) -> None:
+    """Report what was swallowed while the tests were imported."""
+    prepare(result)
+    _report_outside(result, lambda: "import of the tests")
+
+
+def _wrapped(original: Callable[..., Any], around: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return around(original, *args, **kwargs)
+
+    return wrapped
+
+
+def _run(original: Callable[..., Any], test: unittest.TestCase, result: Any = None) -> Any:
+    current = environment.current()
+    if current is None:
+        return original(test, result)
+    if current.is_in_test:
+        if hasattr(test, INDEX) and threading.get_ident() != current.account.thread:
+            return _refuse(test, result)
+        return original(test, result)  # which a test runs
+    if result is not None:
+        prepare(result)
+        _report_outside(result, lambda: f"between tests, before {test.id()}", type(test))
+    with _scope(test, result, current):
+        returned = original(test, result)
+    if not isinstance(test, SimpleTestCase):
+        _take_back(test, result, current)
+    return returned
+
+
+def _call(original: Callable[..., Any], test: unittest.TestCase, result: Any = None) -> Any:
+    """Run a test of Django's, which sets up more before it begins, and more after it."""
+    current = environment.current()
+    if result is None or current is None or current.is_in_test:
+        return original(test, result)
+    choice = sweeping.choice_for(test) if current.variation is None else None
+    if choice is not None:
+        sweeping.run(test, result, current, choice, partial(_call, original))
+        return None
+    prepare(result)
+    returned = None
+    with _caught(result, lambda: test):
+        returned = original(test, result)
+    _take_back(test, result, current)  # Django has rolled back by now
+    return returned
+
+
+def _take_back(test: unittest.TestCase, result: Any, current: environment.Environment) -> None:
+    """Take back what the test has committed although it was rolled back."""
+    try:
+        current.after_test()
+    except RuntimeWarning:  # Python runs with warnings as errors
+        if result is None:
+            raise
+        result.addError(test, sys.exc_info())
+
+
+def _debug(original: Callable[..., Any], test: unittest.TestCase) -> Any:
+    current = environment.current()
+    if current is None or current.is_in_test:
+        return original(test)
+    with _scope(test, None, current):
+        return original(test)
+
+
+@contextmanager
+def _scope(
+    test: unittest.TestCase, result: Any, current: environment.Environment
+) -> Iterator[None]:
+    current.begin_test(test.id(), getattr(test, INDEX, None))
+    current.account.begin(test.id(), result)
+    # The first to be added is the last to run, and what they raise is the test's.
+    sources = swallowed.sources_of(type(test))
+    test.addCleanup(current.check_test, sources)
+    test.addCleanup(_check_calls, test, current, sources)
+    if current.keeper is not None:
+        is_last = test.id() == current.account.last
+        current.keeper.watch(test, test.id(), lambda: None, is_last=is_last)
+    try:
+        yield
+    finally:
+        if environment.current() is current:
+            if result is not None:
+                _check_again(test, result, sources)
+            current.end_test()
+            if result is not None:
+                _report_late(result)
+            current.account.end(result)
+
+
+def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:
+    """Report what came after the check: a test may run its clean-ups itself, or forget them."""
+    if core.is_quiet():
+        return
+    try:
+        swallowed.check(sources, is_over=True)
+    except TestError as error:
+        result.addError(test, (type(error), error, None))
+
+
+def _refuse(test: unittest.TestCase, result: Any) -> Any:
+    error = ScopeError(
+        f"{test.id()} begins while {core.current().test} runs in another thread. Backends,"
+        " Redis and the timeline belong to one test at a time in a process: have the runner use"
+        " processes, as --parallel does."
+    )
+    if result is None:
+        raise error
+    result.startTest(test)
+    result.addError(test, (type(error), error, None))
+    result.stopTest(test)
+    return result
+
+
+def _run_suite(
+    original: Callable[..., Any], suite: unittest.TestSuite, result: Any, *args: Any, **kwargs: Any
+) -> Any:
+    current = environment.current()
+    if current is None or current.is_in_test or current.account.suite is None:
+        return original(suite, result, *args, **kwargs)
+    is_outermost = not getattr(result, "_testRunEntered", False)
+    if suite is current.account.suite:
+        current.account.suite = None
+        report_imports(result)
+        current.add_levels()  # what a runner has loaded when it had set the databases up
+    returned = original(suite, result, *args, **kwargs)
+    # A runner that runs the suite in parts, each by itself, is checked when it is done.
+    if is_outermost and current.account.suite is None:
+        finish(result)
+    return returned
+
+
+def _set_up_module(
+    original: Callable[..., Any], suite: unittest.TestSuite, test: unittest.TestCase, result: Any
+) -> None:
+    module = type(test).__module__
+    is_new = suite._get_previous_module(result) != module  # type: ignore[attr-defined]  # private
+    prepare(result)
+    current = environment.current()
+    if is_new and current is not None and not current.is_in_test:
+        current.begin_module()
+    with _caught(result, lambda: f"setUpModule ({module})") as ended:
+        original(suite, test, result)
+    if ended:
+        result._moduleSetUpFailed = True
+        unittest.case.doModuleCleanups()
+    if is_new:
+        _add_levels(result, module, _module_levels, has_failed=result._moduleSetUpFailed)
+    _report_outside(result, lambda: f"setUpModule ({module})", type(test))
+
+
+def _set_up_class(
+    original: Callable[..., Any], suite: unittest.TestSuite, test: unittest.TestCase, result: Any
+) -> None:
+    kind: Any = type(test)
+    name = swallowed.name_of(kind)
+    is_new = getattr(result, "_previousTestClass", None) is not kind
+    prepare(result)
+    current = environment.current()
+    if current is not None and not current.is_in_test:
+        current.begin_class(name)
+    with _caught(result, lambda: f"setUpClass ({name})") as ended:
+        original(suite, test, result)
+    if ended:
+        kind._classSetupFailed = True
+        kind.doClassCleanups()
+    has_failed = getattr(kind, "_classSetupFailed", False) or result._moduleSetUpFailed
+    if current is not None and has_failed:
+        current.account.add_not_set_up([name])
+    if is_new:
+        _add_levels(result, name, _class_levels, has_failed=has_failed)
+    _report_outside(result, lambda: f"setUpClass ({name})", kind)
+
+
+def _tear_down_class(
+    original: Callable[..., Any], suite: unittest.TestSuite, test: Any, result: Any
+) -> None:
+    previous = getattr(result, "_previousTestClass", None)
+    where = f"tearDownClass ({swallowed.name_of(previous)})" if previous is not None else ""
+    with _caught(result, lambda: where) as ended:
+        original(suite, test, result)
+    if ended and previous is not None:
+        previous.doClassCleanups()
+    if previous is not type(test):
+        _end_levels(_class_levels)
+    if previous is not None:
+        _report_outside(result, lambda: where, previous)
+
+
+def _tear_down_module(original: Callable[..., Any], suite: unittest.TestSuite, result: Any) -> None:
+    previous = getattr(result, "_previousTestClass", None)
+    where = f"tearDownModule ({previous.__module__})" if previous is not None else ""
+    with _caught(result, lambda: where):
+        original(suite, result)
+    _end_levels(_module_levels)
+    if previous is not None:
+        _report_outside(result, lambda: where, previous)
+
+
+def _add_levels(result: Any, name: str, levels: _Levels, *, has_failed: bool) -> None:
+    """Let what a set-up has made be there for its tests, unless it has failed."""
+    current = environment.current()
+    if current is None or current.is_in_test:
+        return
+    try:
+        added = current.add_levels()
+    except ItkitError:
+        result.addError(ErrorHolder(f"what {name} has set up"), sys.exc_info())
+        return
+    if has_failed:
+        current.end_levels(added)
+    else:
+        levels += added
+
+
+def _end_levels(levels: _Levels) -> None:
+    """Take back what a set-up has committed, as its tests are over."""
+    current = environment.current()
+    if current is not None and not current.is_in_test:
+        current.end_levels(levels)
+
+
+@contextmanager
+def _caught(result: Any, what: Callable[[], Any]) -> Iterator[list[SystemExit]]:
+    """Report a ``sys.exit()`` outside of a test's methods, which unittest lets end the process.
+
+    Args:
+        result: the result of the tests.
+        what: returns the test, or what it is that several tests share.
+    """
+    ended: list[SystemExit] = []
+    try:
+        yield ended
+    except SystemExit as error:
+        current = environment.current()
+        if current is None or current.is_in_test:
+            raise
+        ended.append(error)
+        found = what()
+        holder = ErrorHolder(found) if isinstance(found, str) else found
+        result.addError(holder, sys.exc_info())
+
+
+def _check_calls(
+    test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
+) -> None:
+    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
+    current.check_calls(sources, has_passed=outcome is None or outcome.success)
+
+
+def _report_outside(result: Any, where: Callable[[], str], kind: type | None = None) -> None:
+    """Report what was swallowed where no test was running, and of tests that have ended.
+
+    Args:
+        result: the result of the tests.
+        where: returns where it was, as unittest calls that; asked only if there is something.
+        kind: the class whose files are the test's own.
+    """
+    if environment.current() is None or core.current().test or core.is_quiet():
+        return
+    sources = swallowed.sources_of(kind) if kind else frozenset()
+    try:
+        swallowed.check(sources, where(), is_over=True)
+    except TestError as error:
+        result.addError(ErrorHolder(where()), (type(error), error, None))
+    _report_late(result)
+
+
+def _report_late(result: Any) -> None:
+    for test, error in swallowed.late():
+        result.addError(Ended(test), (type(error), error, None))
+
+
+def _telling(
+    result: Any, name: str, original: Callable[..., None], add_error: Callable[..., None]
+) -> Callable[..., None]:
+    """Return a method that adds an error to a result, with what itkit has to say about it."""
+    is_sent = hasattr(result, "check_picklable")  # Django's result in a worker
+
+    def add(test: Any, err: Any, *args: Any) -> None:
+        _shorten(err)
+        if name != "addExpectedFailure":
+            _note_timeline(err, test)
+        # Nothing was tested yet: it is as little a failure as a wrong name in a fixture is.
+        is_error = name == "addFailure" and _is_mistake_in_set_up(err)
+        tell = add_error if is_error else original
+        tell(test, _sendable(err) if is_sent else err, *args)
+        if name != "addExpectedFailure":
+            _account(test)
+            _watch(result, test, add_error)
+
+    def add_subtest(test: Any, subtest: Any, err: Any) -> None:
+        if err is not None:
+            _shorten(err)
+            _note_timeline(err, test)
+            _account(test)
+        if err is None or not is_sent:
+            original(test, subtest, err)
+        elif _can_be_sent(subtest):
+            original(test, subtest, _sendable(err))
+        else:
+            err[1].add_note(f"in the subtest {subtest}")
+            result.addError(test, err)
+
+    return add_subtest if name == "addSubTest" else add
+
+
+def _account(test: Any) -> None:
+    """Note that a test has failed, which it can before it begins: while Django sets it up."""
+    current = environment.current()
+    if current is not None and isinstance(test, unittest.TestCase):
+        current.account.add([test.id()])
+        current.order.failed.add(test.id())
+
+
+def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
+    """End the run when a test fails because a server has died: all others would fail as well."""
+    current = environment.current()
+    if current is None or result.shouldStop:
+        return
+    try:
+        current.check_servers()
+    except ServiceUnavailableError:
+        result.stop()
+        add_error(test, sys.exc_info())
+
+
+def _note_timeline(err: Any, test: Any) -> None:
+    """Have an error print what has left the process before it, and how to repeat its test."""
+    error, current = err[1], environment.current()
+    if error is None or current is None or core.current().test != test.id():
+        return
+    if current.keeper is not None:
+        current.keeper.note(test.id(), error)
+    shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    command, story = f"manage.py test {test.id()}", core.current()
+    if note := current.explained(shown, command, story):
+        error.add_note(note)
+    if note := current.reported(test.id(), error, command, story):
+        error.add_note(note)
+
+
+def _shorten(err: Any) -> None:
+    """Have an error of a test's author show his line last, and not what is inside of itkit."""
+    if isinstance(err[1], TestError):
+        callsite.end_in_own_code(err[1])
+
+
+def _is_mistake_in_set_up(err: Any) -> bool:
+    return isinstance(err[1], TestError) and callsite.is_of_set_up(err[1])
+
+
+def _sendable(err: Any) -> Any:
+    """Return an error as it is, or one that says the same and can be sent to another process."""
+    if _can_be_sent(err):
+        return err
+    kind, error, trace = err
+    text = "\n".join([f"{kind.__qualname__}: {error}", *getattr(error, "__notes__", ())])
+    instead = WorkerError(
+        f"{text}\nThe error is shown by its text: it cannot be pickled, so a worker cannot send it"
+        " to the main process."
+    ).with_traceback(trace)
+    return (WorkerError, instead, trace)
+
+
+def _can_be_sent(value: Any) -> bool:
+    try:
+        pickle.loads(pickle.dumps(value))  # noqa: S301 - what was pickled in this line
+    except Exception:  # noqa: BLE001 - a class of the project's may raise anything there
+        return False
+    return True

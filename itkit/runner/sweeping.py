@@ -1,0 +1,185 @@
+"""A swept test of unittest: run again and again, and reported once."""
+
+import copy
+import traceback
+import unittest
+from collections.abc import Callable
+from typing import Any, Final
+
+from itkit.environment import Environment
+from itkit.exceptions import FaultError, SweepError
+from itkit.sweep.choosing import Choice, choice_of
+from itkit.sweep.injection import Fault
+from itkit.sweep.variations import Broken, Sweep
+from itkit.timeline import callsite
+from itkit.timeline.callsite import CallSite
+
+_BAD: Final = ("addError", "addFailure")
+
+Run = Callable[[unittest.TestCase, Any], object]
+"""Runs a test, with all that is set up before it and taken back after it."""
+
+
+class Collected(unittest.TestResult):
+    """What one run of a test has reported, to be handed on or looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+
+    def addError(self, test: Any, err: Any) -> None:  # noqa: N802
+        """Note an error."""
+        self._add("addError", err)
+
+    def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802
+        """Note a failure."""
+        self._add("addFailure", err)
+
+    def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
+        """Note that the test was skipped."""
+        self._add("addSkip", reason)
+
+    def addSuccess(self, test: Any) -> None:  # noqa: N802
+        """Note a success."""
+        self._add("addSuccess")
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:  # noqa: N802
+        """Note a failure that is expected."""
+        self._add("addExpectedFailure", err)
+
+    def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
+        """Note a success that is not expected."""
+        self._add("addUnexpectedSuccess")
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
+        """Note the end of a subtest."""
+        if err is not None:
+            is_failure = issubclass(err[0], test.failureException)
+            self._add("addFailure" if is_failure else "addError", err)
+
+    @property
+    def errors_found(self) -> list[Any]:
+        """The errors and failures, as unittest has them."""
+        return [args[0] for name, args in self.events if name in _BAD]
+
+    @property
+    def is_plain_success(self) -> bool:
+        """Whether the test has passed, and there is nothing else to report of it."""
+        return bool(self.events) and {name for name, _ in self.events} == {"addSuccess"}
+
+    def hand_on(self, test: Any, result: Any) -> None:
+        """Report the same to the result of the tests."""
+        result.startTest(test)
+        for name, args in self.events:
+            if hasattr(result, name):
+                getattr(result, name)(test, *args)
+        result.stopTest(test)
+        if self.shouldStop:
+            result.stop()
+
+    def _add(self, name: str, *args: Any) -> None:
+        self.events.append((name, args))
+
+
+def choice_for(test: unittest.TestCase) -> Choice | None:
+    """Return the faults that a test is swept with; None where it is not."""
+    return choice_of(getattr(test, getattr(test, "_testMethodName", ""), None))
+
+
+def run(
+    test: unittest.TestCase, result: Any, current: Environment, choice: Choice, once: Run
+) -> None:
+    """Run a test with each of its faults, and report it once.
+
+    Args:
+        test: itself.
+        result: of the tests.
+        current: the environment.
+        choice: the faults.
+        once: runs one variation.
+    """
+    follower, current.account.follower = current.account.follower, None
+    try:
+        if follower is not None:
+            follower(test.id(), result)
+        _sweep(test, result, Sweep(current, choice, test.id()), once)
+        if follower is not None:
+            follower("", result)
+    finally:
+        current.account.follower = follower
+
+
+def _sweep(test: unittest.TestCase, result: Any, sweep: Sweep, once: Run) -> None:
+    collected, first = _varied(test, sweep, once)
+    if not collected.is_plain_success:
+        collected.hand_on(test, result)
+        return
+    try:
+        specs = sweep.specs(first)
+    except FaultError as error:
+        _report(test, result, error)
+        return
+    if sweep.is_repeated:
+        with sweep.varied(specs[0]):  # as any other test, so that a debugger finds it as it is
+            once(_again(test), result)
+        return
+    if obstacle := sweep.obstacle(first):
+        _report(test, result, FaultError(obstacle))
+        return
+    for index, spec in enumerate(specs):
+        is_last = sweep.is_last(index, len(specs))
+        with sweep.varied(spec) as fault:
+            varied = Collected()
+            once(_again(test), varied)
+        if errors := varied.errors_found:
+            sweep.findings.append(_finding(fault, spec, errors))
+        if varied.shouldStop:
+            result.stop()
+        if is_last or varied.shouldStop:
+            break
+    text = sweep.report()
+    if text:
+        _report(test, result, SweepError(text))
+    else:
+        collected.hand_on(test, result)
+
+
+def _varied(test: unittest.TestCase, sweep: Sweep, once: Run) -> tuple[Collected, Fault]:
+    collected = Collected()
+    with sweep.varied() as first:
+        once(_again(test), collected)
+    return collected, first
+
+
+def _again(test: unittest.TestCase) -> unittest.TestCase:
+    """Return the same test, of which nothing has run yet."""
+    again: Any = copy.copy(test)
+    again._cleanups = []
+    return again  # type: ignore[no-any-return]  # a copy
+
+
+def _finding(fault: Fault, spec: Any, errors: list[Any]) -> Broken:
+    kind, error, trace = errors[0]
+    text = "".join(traceback.format_exception(kind, error, _own(trace)))
+    frames = [
+        frame for frame in traceback.extract_tb(trace) if callsite.is_own_file(frame.filename)
+    ]
+    where = ""
+    if frames:
+        where = f" at {CallSite(frames[-1].filename, frames[-1].lineno or 0, '')}"
+    line = (str(error).strip().splitlines() or [""])[0]
+    return Broken(spec, fault.gate.struck, f"{kind.__name__}: {line}{where}", text)
+
+
+def _own(trace: Any) -> Any:
+    """Return a traceback from the first frame that is in a user's own code."""
+    found = trace
+    while found is not None and not callsite.is_own_file(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    return found or trace
+
+
+def _report(test: unittest.TestCase, result: Any, error: Exception) -> None:
+    result.startTest(test)
+    result.addFailure(test, (type(error), error, None))
+    result.stopTest(test)

@@ -1,0 +1,391 @@
+"""Processes that work side by side, where the death of one neither goes unseen nor stops another.
+
+A pool of ``multiprocessing`` has one queue with one lock for all of its workers: a worker that dies
+while it holds the lock stops all the others, and no process learns of the death. Here each worker
+has a socket of its own. The main process never waits for anything but an event: there is something
+to read, there is room to write, a process has ended, or somebody has called ``stop()``.
+"""
+
+import multiprocessing
+import os
+import pickle
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, Final, NamedTuple
+
+_PATIENCE: Final = 10.0  # seconds for a process to end by itself, and then by SIGTERM
+_CHUNK: Final = 1 << 16
+_HEADER: Final = struct.Struct("!cQ")  # what a message is, and how long
+_READY, _TOLD, _DONE, _REFUSED, _FAILED = b"r", b"t", b"d", b"u", b"f"
+_JOB, _END = b"j", b"e"
+
+Tell = Callable[[Any], None]
+
+
+class Told(NamedTuple):
+    """A value that a worker reports while it works on a job."""
+
+    job: int
+    value: Any
+
+
+class Done(NamedTuple):
+    """What has come of a job."""
+
+    job: int
+    value: Any
+
+
+class Failed(NamedTuple):
+    """A job, or the start of a worker, has ended by an error; the worker, too, if it was its own.
+
+    Attributes:
+        worker: its number, from 1; 0 where the job never got to a worker.
+        job: None where it was the worker's start.
+        text: the traceback.
+    """
+
+    worker: int
+    job: int | None
+    text: str
+
+
+class Died(NamedTuple):
+    """A worker has ended, although nobody has asked it to.
+
+    Attributes:
+        worker: its number, from 1.
+        job: the job that it was working on, if it was.
+        code: the exit code; negative for a signal, as ``multiprocessing`` has it.
+    """
+
+    worker: int
+    job: int | None
+    code: int
+
+    def __str__(self) -> str:
+        if self.code < 0:
+            return f"worker {self.worker} was killed by {_name_of(-self.code)}"
+        return f"worker {self.worker} has ended itself with the exit code {self.code}"
+
+
+Happened = Told | Done | Failed | Died
+
+
+class _Worker:
+    """One of the processes, as the main one sees it."""
+
+    def __init__(self, number: int, process: BaseProcess, channel: socket.socket) -> None:
+        self.number = number
+        self.process = process
+        self.channel = channel
+        self.job: int | None = None
+        self.has_failed = False
+        self.has_ended = False
+        self.received = bytearray()
+        self.to_send = bytearray()
+        # The sentinel of a forked process is a pipe: it stays open while a child of it lives.
+        try:
+            self.ended = os.pidfd_open(process.pid or 0)
+        except (AttributeError, OSError):  # not on macOS; or it has ended already
+            self.ended = os.dup(process.sentinel)
+
+    def take_messages(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield each whole message that has come until now; one that its death has cut is lost."""
+        while len(self.received) >= _HEADER.size:
+            kind, length = _HEADER.unpack_from(self.received)
+            end = _HEADER.size + length
+            if len(self.received) < end:
+                return
+            content = bytes(self.received[_HEADER.size : end])
+            del self.received[:end]
+            yield kind, content
+
+
+class Workers:
+    """Starts processes, gives them jobs, and yields what happens in them.
+
+    Args:
+        count: how many processes.
+        begin: called in each of them first, with its number, from 1.
+        work: called there for each job with a function, which reports a value at once, and
+            with the job; what it returns comes of the job.
+    """
+
+    def __init__(
+        self, count: int, *, begin: Callable[[int], None], work: Callable[[Tell, Any], Any]
+    ) -> None:
+        self._count = count
+        self._begin = begin
+        self._work = work
+        self._workers: list[_Worker] = []
+        self._waiting: deque[int] = deque()
+        self._jobs: Sequence[Any] = ()
+        self._is_stopped = False
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waking = socket.socketpair()
+        self._waking.settimeout(0)
+
+    def stop(self) -> None:
+        """End ``run()``, whatever is being worked on; a signal's handler may call this.
+
+        ``run()`` still yields what has happened until then.
+        """
+        self._is_stopped = True
+        with suppress(OSError):  # it is full, so it wakes anyhow; or the run is over
+            self._waking.send(b"s")
+
+    def run(self, jobs: Sequence[Any]) -> Generator[Happened]:
+        """Yield what happens until all jobs are done, or no worker is left to do them.
+
+        Whoever leaves the iteration before its end closes it, and the processes end with it.
+        """
+        self._jobs = jobs
+        self._waiting.extend(range(len(jobs)))
+        is_over = False
+        try:
+            self._selector.register(self._woken, selectors.EVENT_READ)
+            for number in range(1, self._count + 1):
+                self._start(number)
+            while self._is_at_work() and not self._is_stopped:
+                yield from self._handle_events(self._selector.select())
+            if self._is_stopped:
+                # What has happened before is reported, such as the death of a worker.
+                yield from self._handle_events(self._selector.select(0))
+            is_over = not self._is_stopped
+        finally:
+            self._close(is_over=is_over)
+
+    def _handle_events(self, found: list[tuple[selectors.SelectorKey, int]]) -> Iterator[Happened]:
+        for key, events in found:
+            if key.data is not None:
+                worker, is_end = key.data
+                yield from self._handle(worker, events, is_end=is_end)
+
+    def _is_at_work(self) -> bool:
+        alive = [worker for worker in self._workers if not worker.has_ended]
+        return any(worker.job is not None for worker in alive) or bool(self._waiting and alive)
+
+    def _start(self, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = multiprocessing.get_context().Process(
+                target=_serve, args=(theirs, number, self._begin, self._work), daemon=True
+            )
+            process.start()
+        ours.settimeout(0)
+        worker = _Worker(number, process, ours)
+        self._workers.append(worker)
+        self._selector.register(ours, selectors.EVENT_READ, (worker, False))
+        self._selector.register(worker.ended, selectors.EVENT_READ, (worker, True))
+
+    def _handle(self, worker: _Worker, events: int, *, is_end: bool) -> Iterator[Happened]:
+        if worker.has_ended:
+            return
+        if is_end:
+            worker.has_ended = True
+            yield from self._read(worker)
+            self._forget(worker)
+            if not worker.has_failed:
+                yield Died(worker.number, worker.job, worker.process.exitcode or 0)
+            return
+        if events & selectors.EVENT_WRITE:
+            self._write(worker)
+        if events & selectors.EVENT_READ:
+            yield from self._read(worker)
+
+    def _read(self, worker: _Worker) -> Iterator[Happened]:
+        while True:
+            try:
+                chunk = worker.channel.recv(_CHUNK)
+            except BlockingIOError:
+                break
+            except OSError:
+                chunk = b""
+            if not chunk:
+                # It has closed its end; the end of the process says the rest.
+                if worker.channel.fileno() in self._selector.get_map():
+                    self._selector.unregister(worker.channel)
+                break
+            worker.received += chunk
+        for kind, content in worker.take_messages():
+            yield from self._told(worker, kind, content)
+
+    def _told(self, worker: _Worker, kind: bytes, content: bytes) -> Iterator[Happened]:
+        job = worker.job
+        if kind in (_REFUSED, _FAILED):
+            worker.has_failed = kind == _FAILED
+            yield Failed(worker.number, job, content.decode(errors="replace"))
+        elif kind in (_TOLD, _DONE) and job is not None:
+            try:
+                value = pickle.loads(content)  # noqa: S301 - from a process of ours
+            except Exception:  # noqa: BLE001 - a class of the project's may raise anything there
+                yield Failed(worker.number, job, traceback.format_exc())
+            else:
+                yield Told(job, value) if kind == _TOLD else Done(job, value)
+        if kind != _TOLD:
+            worker.job = None
+            if not (worker.has_ended or worker.has_failed):
+                yield from self._give(worker)
+
+    def _give(self, worker: _Worker) -> Iterator[Happened]:
+        """Give a worker the next job, if there is one."""
+        while self._waiting and worker.job is None:
+            job = self._waiting.popleft()
+            try:
+                content = bytes(ForkingPickler.dumps(self._jobs[job]))
+            except Exception:  # noqa: BLE001 - a class of the project's may raise anything there
+                yield Failed(0, job, traceback.format_exc())
+                continue
+            worker.job = job
+            self._send(worker, _JOB, content)
+
+    def _send(self, worker: _Worker, kind: bytes, content: bytes = b"") -> None:
+        worker.to_send += _HEADER.pack(kind, len(content)) + content
+        self._write(worker)
+
+    def _write(self, worker: _Worker) -> None:
+        try:
+            while worker.to_send:
+                del worker.to_send[: worker.channel.send(worker.to_send)]
+        except BlockingIOError:
+            pass  # the rest when there is room
+        except OSError:
+            worker.to_send.clear()  # it has ended, which another event reports
+        if worker.channel.fileno() in self._selector.get_map():
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.to_send else 0)
+            self._selector.modify(worker.channel, wanted, (worker, False))
+
+    def _forget(self, worker: _Worker) -> None:
+        """Give back what a process had that has ended."""
+        worker.has_ended = True
+        for file in (worker.channel.fileno(), worker.ended):
+            if file in self._selector.get_map():
+                self._selector.unregister(file)
+        worker.process.join()
+        worker.channel.close()
+        os.close(worker.ended)
+
+    def _close(self, *, is_over: bool) -> None:
+        """End all processes: those that have done their work by themselves, others by a signal."""
+        self._waiting.clear()
+        try:
+            if is_over:
+                for worker in self._alive():
+                    self._send(worker, _END)
+                self._wait()
+            for worker in self._alive():
+                worker.process.terminate()
+            self._wait()
+        finally:
+            for worker in self._alive():
+                worker.process.kill()
+                self._forget(worker)
+            self._selector.close()
+            self._woken.close()
+            self._waking.close()
+
+    def _wait(self) -> None:
+        """Wait for the ends of all processes, but not for one that never comes."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._alive() and (left := deadline - time.monotonic()) > 0:
+            for key, events in self._selector.select(left):
+                if key.data is None:
+                    self._woken.recv(_CHUNK)
+                elif key.data[1]:
+                    self._forget(key.data[0])
+                else:
+                    self._drop(key.data[0], events)
+
+    def _drop(self, worker: _Worker, events: int) -> None:
+        """Go on with what is written to a process that is to end, and read what nobody wants."""
+        if events & selectors.EVENT_WRITE:
+            self._write(worker)
+        if events & selectors.EVENT_READ:
+            for _ in self._read(worker):
+                pass
+
+    def _alive(self) -> list[_Worker]:
+        return [worker for worker in self._workers if not worker.has_ended]
+
+
+class _Main:
+    """The main process, as a worker sees it."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def tell(self, value: Any) -> None:
+        self.send(_TOLD, bytes(ForkingPickler.dumps(value)))
+
+    def send(self, kind: bytes, content: bytes = b"") -> None:
+        self._channel.sendall(_HEADER.pack(kind, len(content)) + content)
+
+    def receive(self) -> bytes | None:
+        """Return the next job; None if there is none any more."""
+        header = self._exactly(_HEADER.size)
+        if header is None:
+            return None
+        kind, length = _HEADER.unpack(header)
+        return self._exactly(length) if kind == _JOB else None
+
+    def _exactly(self, length: int) -> bytes | None:
+        received = bytearray()
+        while len(received) < length:
+            chunk = self._channel.recv(min(length - len(received), _CHUNK))
+            if not chunk:
+                return None
+            received += chunk
+        return bytes(received)
+
+
+def _serve(
+    channel: socket.socket,
+    number: int,
+    begin: Callable[[int], None],
+    work: Callable[[Tell, Any], Any],
+) -> None:
+    """Work, in a process of its own."""
+    main = _Main(channel)
+    try:
+        begin(number)
+    except BaseException:  # noqa: BLE001 - sys.exit() as well: the main process reports it
+        main.send(_FAILED, traceback.format_exc().encode())
+        sys.exit(1)
+    main.send(_READY)
+    while True:
+        try:
+            job = main.receive()
+        except KeyboardInterrupt:  # the main process got it too
+            return
+        if job is None:
+            return
+        try:
+            loaded = pickle.loads(job)  # noqa: S301 - from the process that has started this one
+        except BaseException:  # noqa: BLE001 - as above
+            main.send(_REFUSED, traceback.format_exc().encode())
+            continue
+        try:
+            done = bytes(ForkingPickler.dumps(work(main.tell, loaded)))
+        except BaseException:  # noqa: BLE001 - as above
+            # It was left in the middle: what it has set up would meet the next job.
+            main.send(_FAILED, traceback.format_exc().encode())
+            sys.exit(1)
+        main.send(_DONE, done)
+
+
+def _name_of(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals
+        return f"signal {number}"

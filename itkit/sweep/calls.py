@@ -1,0 +1,85 @@
+"""What calls of backends, mail and tasks among them, can suffer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from inspect import iscoroutine
+from typing import Any, NoReturn
+
+from itkit.backends.faults import RaisableError
+from itkit.backends.registry import Registry
+from itkit.core.wrapping import wrapped
+from itkit.fakes import Call
+from itkit.fakes.methods import Method
+from itkit.sweep.choosing import TWICE
+from itkit.sweep.gate import SIMULATED, Gate, Point
+
+
+class CallPoint(Point):
+    """A call that is about to be answered.
+
+    Args:
+        call: its record.
+        raised: what the backend may raise.
+        is_task: whether it hands a task on, which may be run twice.
+    """
+
+    def __init__(self, call: Call, raised: Sequence[RaisableError], *, is_task: bool) -> None:
+        super().__init__(call.name, call.caller)
+        self.errors = tuple(one.name for one in raised)
+        self.can_be_doubled = is_task
+        self._raised = raised
+
+    def fail(self, kind: str) -> NoReturn:
+        """Raise the error of this name."""
+        found = next(one for one in self._raised if one.name == kind)
+        raise found.make(f"the call has failed ({SIMULATED})")
+
+    def lose(self) -> NoReturn:
+        """Raise the first of the errors: it says the least of what has happened."""
+        raise self._raised[0].make(f"there was no reply ({SIMULATED})")
+
+
+@contextmanager
+def led(gate: Gate, registry: Registry, reached: set[int]) -> Iterator[None]:
+    """Lead the calls of all fakes through a gate, within a block.
+
+    Args:
+        gate: lets them pass.
+        registry: of the backends.
+        reached: gets the id of each call that has reached the service.
+    """
+    backends = {id(backend.fake): backend for backend in registry.faked()}
+
+    def reply(call: Call, point: Point, kind: str | None, result: Any) -> Any:
+        call.result = result  # there is one, though the caller may not see it
+        reached.add(id(call))
+        gate.leave(point, kind)
+        return result
+
+    def answering(answer: Callable[..., Any]) -> Callable[..., Any]:
+        def _answer(method: Method, call: Call, *given: Any) -> Any:
+            backend = backends.get(id(method.fake))
+            if backend is None:  # a fake that the test has made itself
+                return answer(method, call, *given)
+            point = CallPoint(call, backend.raised, is_task=backend.is_task_runner)
+            kind = gate.enter(point)
+            result = answer(method, call, *given)
+            if kind == TWICE:
+                result = answer(method, call, *given)
+            if iscoroutine(result):
+                return _awaited(result, partial(reply, call, point, kind))
+            return reply(call, point, kind, result)
+
+        return _answer
+
+    with ExitStack() as releases:
+        releases.enter_context(wrapped(Method, "_answer", answering))
+        for backend in registry.faked():
+            releases.enter_context(backend.fake.answering_one_by_one())
+        yield
+
+
+async def _awaited(result: Any, reply: Callable[[Any], Any]) -> Any:
+    """Return what becomes of the reply that a coroutine returns."""
+    return reply(await result)

@@ -1,0 +1,55 @@
+"""What commands of Redis, and pipelines of them, can suffer."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, NoReturn
+
+from itkit import redis
+from itkit.sweep.gate import SIMULATED, Gate, Point
+from itkit.timeline import core
+
+
+class CommandPoint(Point):
+    """A command that is about to be sent, or several in a pipeline.
+
+    Args:
+        commands: each with its words.
+        caller: whose place is the site.
+        errors: the module with the errors of the client library.
+    """
+
+    errors = ("ConnectionError",)
+    more_errors = ("TimeoutError", "BusyLoadingError", "ReadOnlyError")
+
+    def __init__(
+        self, commands: Sequence[Sequence[object]], caller: core.Caller, errors: ModuleType
+    ) -> None:
+        names = [redis.command_name(words) for words in commands]
+        is_one = len(names) == 1
+        key = names[0].partition(" ")[0] if is_one else "PIPELINE"
+        super().__init__(names[0] if is_one else f"PIPELINE {', '.join(names)}", caller, key)
+        self.is_quiet = not any(redis.command_writes(words) for words in commands)
+        self.lasts = not self.is_quiet
+        self._errors = errors
+
+    def fail(self, kind: str) -> NoReturn:
+        """Raise the library's error of this name."""
+        raise getattr(self._errors, kind)(f"the command has failed ({SIMULATED})")
+
+    def lose(self) -> NoReturn:
+        """Raise what the library does when no reply comes in time."""
+        raise self._errors.TimeoutError(f"Timeout reading from socket ({SIMULATED})")
+
+
+@contextmanager
+def led(gate: Gate) -> Iterator[None]:
+    """Lead the commands of all clients through a gate, within a block."""
+
+    def begin(commands: Sequence[Sequence[object]], caller: core.Caller, errors: ModuleType) -> Any:
+        point = CommandPoint(commands, caller, errors)
+        kind = gate.enter(point)
+        return lambda: gate.leave(point, kind)
+
+    with redis.clients_led(begin):
+        yield

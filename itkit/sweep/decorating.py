@@ -1,0 +1,80 @@
+"""The decorator of a swept test. Modules of tests import it, so it loads nothing of Django."""
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, overload
+from unittest import TestCase
+
+from itkit.exceptions import FaultError
+from itkit.sweep.choosing import ATTRIBUTE, Choice
+
+
+@overload
+def faults(test: Callable[..., Any], /) -> Callable[..., Any]: ...
+@overload
+def faults(
+    *, at: Iterable[str] = (), kinds: Iterable[str] = (), skip: Iterable[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def faults(
+    test: Callable[..., Any] | None = None,
+    /,
+    *,
+    at: Iterable[str] = (),
+    kinds: Iterable[str] = (),
+    skip: Iterable[str] = (),
+) -> Any:
+    """Run a test once without a fault, and then once for each fault of what it does.
+
+    The test receives the argument ``fault``, an ``itkit.sweep.Fault``: a method of a test case by
+    this decorator, a function of pytest by the fixture of that name. Without ``--integration``, and
+    with ``--itkit-sweep=off``, it runs once, without a fault.
+
+    Args:
+        test: the method or function, where the decorator is written without arguments.
+        at: names or patterns of the crossings that fail, such as ``"payments.*"`` or ``"COMMIT"``.
+            Reads and savepoints fail only where they are named here, or with
+            ``--itkit-sweep=full``.
+        kinds: of faults: ``"error"``, ``"lost_reply"``, ``"crash"``, ``"run_twice"``, or the name
+            of an exception. By default those of which no other has the same effect.
+        skip: names or patterns of crossings that do not fail.
+
+    Raises:
+        FaultError: an argument is a text where a list of texts is expected.
+    """
+    for name, value in (("at", at), ("kinds", kinds), ("skip", skip)):
+        if isinstance(value, str):
+            raise FaultError(f"{name} is {value!r}, expected a list: write {name}=[{value!r}].")
+    choice = Choice(tuple(at), tuple(kinds), tuple(skip))
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        decorated: Any = _given_fault(function)
+        setattr(decorated, ATTRIBUTE, choice)
+        return decorated  # type: ignore[no-any-return]  # as it was given
+
+    return decorate if test is None else decorate(test)
+
+
+def _given_fault(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a test that receives its fault, where it is a method of a test case."""
+
+    def given(args: tuple[Any, ...]) -> tuple[Any, ...]:
+        if args and isinstance(args[0], TestCase):
+            from itkit.sweep.injection import current
+
+            return (*args, current())
+        return args
+
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def swept_async(*args: Any, **kwargs: Any) -> Any:
+            return await function(*given(args), **kwargs)
+
+        return swept_async
+
+    @wraps(function)
+    def swept(*args: Any, **kwargs: Any) -> Any:
+        return function(*given(args), **kwargs)
+
+    return swept

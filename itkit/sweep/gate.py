@@ -1,0 +1,282 @@
+"""Numbers the crossings of an act, and lets one of them fail, lose its reply, or be the last."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NamedTuple, NoReturn
+
+from itkit.core.names import SWEEP_FULL
+from itkit.exceptions import FaultError
+from itkit.sweep.choosing import (
+    AFTER,
+    BEFORE,
+    CRASH,
+    ERROR,
+    LOST,
+    TWICE,
+    WORDS,
+    Choice,
+    FaultSpec,
+    matches,
+)
+from itkit.timeline import callsite, core
+from itkit.timeline.core import Crossing
+
+SIMULATED: Final = "simulated by itkit"
+"""What is in the text of each error that a fault raises."""
+
+
+_NOT_REACHED: Final = (
+    "The fault {} was never reached. The crossings within fault.injected() were:\n{}\n"
+    "  Correct the name or the number; where the code under test does not always do the same, skip"
+    " the crossing: @faults(skip=[{!r}])."
+)
+
+
+class Crash(SystemExit):
+    """The process of the act has died here, as far as all others can see.
+
+    It is no Exception, so that the act does not go on, and a SystemExit, which ends a loop of
+    asyncio as well.
+    """
+
+
+class Point(ABC):
+    """One crossing of the act, before it happens.
+
+    Args:
+        name: what the timeline calls it, such as ``SET cart:5``.
+        caller: whose place is the site.
+
+    Attributes:
+        key: what it is counted by: the name, without what may be another in each run.
+        is_quiet: whether it fails only on demand, as what reads.
+        lasts: whether a crash right after it leaves something that no earlier crash does.
+        errors: names of the exceptions that it may raise, each with an effect of its own.
+        more_errors: such that are raised on demand.
+        can_be_doubled: whether it hands on what may be done twice, as a task.
+    """
+
+    is_quiet = False
+    lasts = True
+    errors: tuple[str, ...] = ()
+    more_errors: tuple[str, ...] = ()
+    can_be_doubled = False
+
+    def __init__(self, name: str, caller: core.Caller, key: str = "") -> None:
+        self.name = name
+        self.key = key or name
+        self.caller = caller
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of faults that matter here, none of which has the effect of another."""
+        twice = (TWICE,) if self.can_be_doubled else ()
+        return (*self.errors, *((LOST, AFTER, *twice) if self.lasts else ()))
+
+    @property
+    def all_kinds(self) -> tuple[str, ...]:
+        """All that can happen here."""
+        twice = (TWICE,) if self.can_be_doubled else ()
+        return (*self.errors, *self.more_errors, LOST, BEFORE, AFTER, *twice)
+
+    @abstractmethod
+    def fail(self, kind: str) -> NoReturn:
+        """Raise the error of this name; the crossing has no effect."""
+
+    @abstractmethod
+    def lose(self) -> NoReturn:
+        """Raise what the caller gets when the reply does not come."""
+
+    def cut(self) -> None:  # noqa: B027 - nothing, where no connection is of its own
+        """Break off the connection that it would have used, without a word."""
+
+
+class Crossed(NamedTuple):
+    """A crossing of the act, as a report names it.
+
+    Attributes:
+        key: what it is counted by.
+        number: among those of the same key, from 1.
+        name: what the timeline calls it.
+        caller: the place in the source that it came from.
+        kinds: of faults that are tried here.
+        equal: how many kinds are not tried as they have the effect of others.
+        is_quiet: whether it fails only on demand.
+    """
+
+    key: str
+    number: int
+    name: str
+    caller: core.Caller
+    kinds: tuple[str, ...]
+    equal: int
+    is_quiet: bool
+
+    @property
+    def site(self) -> callsite.CallSite:
+        """The place in the source that it came from."""
+        return callsite.site(self.caller.f_globals, self.caller.f_lineno)
+
+
+class Injected(Crossing):
+    """The fault itself, on the timeline of its test."""
+
+    __slots__ = ("what",)
+
+    def __init__(self, what: str, caller: core.Caller) -> None:
+        super().__init__(caller)
+        self.what = what
+        self.duration = 0.0
+
+    @property
+    def kind(self) -> str:
+        """``fault``."""
+        return "fault"
+
+    @property
+    def name(self) -> str:
+        """What happens, and to which crossing."""
+        return f"FAULT {self.what}"
+
+
+class Gate:
+    """All crossings of the act pass here, from whichever thread.
+
+    Args:
+        choice: the faults that the test is swept with.
+        mode: ``quick``, or ``full`` for what fails on demand as well.
+        spec: the fault of this variation; None for the first run, which has none.
+
+    Attributes:
+        crossed: what has passed.
+        struck: the crossing that the fault has happened to, if it has.
+        is_dead: whether the process of the act has died.
+        mistake: why the fault is not possible.
+        crashed: the threads in which the act has died.
+    """
+
+    def __init__(self, choice: Choice, mode: str, spec: FaultSpec | None) -> None:
+        self.crossed: list[Crossed] = []
+        self.struck: Crossed | None = None
+        self.is_dead = False
+        self.mistake: FaultError | None = None
+        self.crashed: set[threading.Thread] = set()
+        self._choice = choice
+        self._is_full = mode == SWEEP_FULL
+        self._spec = spec
+        self._counts: Counter[str] = Counter()
+        self._matching = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def passing(self, point: Point) -> Iterator[int]:
+        """Let a crossing happen within a block, as often as is yielded: once, or twice."""
+        kind = self.enter(point)
+        yield 2 if kind == TWICE else 1
+        self.leave(point, kind)
+
+    def check(self) -> None:
+        """Find out whether the fault has happened.
+
+        Raises:
+            FaultError: it has not; the message has the crossings that there were.
+        """
+        if self.mistake is not None:
+            raise self.mistake
+        if self._spec is not None and self.struck is None:
+            crossed = [f"    {one.name}" for one in self.crossed] or ["    none"]
+            raise FaultError(_NOT_REACHED.format(self._spec, "\n".join(crossed), self._spec.target))
+
+    def enter(self, point: Point) -> str | None:
+        """Number a crossing that is about to happen, and return the fault that it suffers, if any.
+
+        Raises:
+            Crash: the act has died.
+            Exception: the error that is the fault.
+        """
+        if self.is_dead:
+            self._refuse(point)
+        kind = self._number(point)
+        if kind is None:
+            return None
+        core.own_timeline().record(Injected(f"{self._spec}", point.caller))
+        if kind == BEFORE:
+            self._die(point)
+        if kind not in WORDS:
+            point.fail(kind)
+        return kind
+
+    def leave(self, point: Point, kind: str | None) -> None:
+        """Let a crossing that has happened suffer the rest of its fault.
+
+        Raises:
+            Crash: the act has died, here or meanwhile in another thread.
+            Exception: what the caller gets in place of the reply.
+        """
+        if kind == LOST:
+            point.lose()
+        if kind == AFTER:
+            self._die(point)
+        if self.is_dead:
+            self._refuse(point)
+
+    def _number(self, point: Point) -> str | None:
+        with self._lock:
+            self._counts[point.key] += 1
+            line = core.CallingLine(point.caller.f_globals, point.caller.f_lineno)
+            tried = self._tried(point)
+            crossed = Crossed(
+                point.key,
+                self._counts[point.key],
+                point.name,
+                line,
+                tried,
+                len(point.all_kinds) - len(tried) if tried else 0,
+                point.is_quiet and not tried,
+            )
+            self.crossed.append(crossed)
+            if self._spec is None or not matches(self._spec.target, point.name, point.key):
+                return None
+            self._matching += 1
+            if self._matching != self._spec.number:
+                return None
+            self.struck = crossed
+        return self._kind_at(point)
+
+    def _kind_at(self, point: Point) -> str | None:
+        assert self._spec is not None  # noqa: S101 - as the caller knows
+        kind = self._spec.kind
+        if kind == ERROR:
+            return point.errors[0]
+        if kind == CRASH:
+            return AFTER
+        if kind not in point.all_kinds:
+            known = ", ".join(point.all_kinds)
+            self.mistake = FaultError(
+                f"{point.name} cannot suffer {kind!r}. Its kinds of faults are: {known}"
+            )
+            return None  # a commit, for one, must not raise what Django does not expect
+        return kind
+
+    def _tried(self, point: Point) -> tuple[str, ...]:
+        choice = self._choice
+        is_asked = self._is_full or choice.names(point.name, point.key)
+        if choice.leaves_out(point.name, point.key) or (point.is_quiet and not is_asked):
+            return ()
+        if choice.kinds:
+            return tuple(kind for kind in point.all_kinds if choice.has(kind))
+        if self._is_full:  # a crash before a crossing has the effect of one after what was before
+            return tuple(kind for kind in point.all_kinds if kind != BEFORE)
+        return point.kinds
+
+    def _die(self, point: Point) -> NoReturn:
+        self.is_dead = True
+        self._refuse(point)
+
+    def _refuse(self, point: Point) -> NoReturn:
+        self.crashed.add(threading.current_thread())
+        point.cut()
+        raise Crash(SIMULATED)

@@ -1,0 +1,329 @@
+"""What a swept test holds: the argument ``fault``; and one fault in an ordinary test."""
+
+import asyncio
+import shlex
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from inspect import isawaitable
+from typing import Any, Final
+
+from django.db import connections
+
+from itkit import environment
+from itkit.core import names
+from itkit.core.wrapping import wrapped
+from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
+from itkit.fakes import Call
+from itkit.sweep import calls, commands, rows, statements
+from itkit.sweep.choosing import Choice, FaultSpec
+from itkit.sweep.gate import Crash, Gate
+from itkit.sweep.rows import Content
+from itkit.timeline import core
+
+_JOIN_SECONDS: Final = 0.5
+_IN_TRANSACTION: Final = (
+    "A fault cannot be injected within a transaction that the test has opened, here on the"
+    " connection {!r}: a crash, or a lost connection, would end it. Use a test that commits, an"
+    " itkit.test.IntegrationTestCase or a pytest function with the marker integration, and no"
+    " atomic() around the block."
+)
+_NOT_ATOMIC: Final = (
+    "What the act has left is neither what was there before it nor what it leaves without a"
+    " fault.\n"
+    "  compared with before:\n{}\n  compared with a run without a fault:\n{}"
+)
+
+
+class Baseline:
+    """What the run without a fault has left, for the variations to be compared with.
+
+    Attributes:
+        since: when the sweep has begun.
+        after: the content after the act, where the test has asked for it.
+    """
+
+    def __init__(self) -> None:
+        self.since = datetime.now(UTC)
+        self.after: Content | None = None
+
+
+class Fault:
+    """The fault of one variation of a swept test, which has none in its first run.
+
+    Attributes:
+        error: what the act has raised under the fault, if it has.
+        retry_error: what the retry has raised, if it has.
+        option: of the command that repeats this variation.
+        was_entered: whether the test has a block in which a fault may happen.
+    """
+
+    def __init__(
+        self,
+        choice: Choice | None = None,
+        spec: FaultSpec | None = None,
+        *,
+        mode: str = names.SWEEP_OFF,
+        baseline: Baseline | None = None,
+    ) -> None:
+        self.error: BaseException | None = None
+        self.retry_error: Exception | None = None
+        self.option = f"--itkit-fault {shlex.quote(str(spec))}" if spec is not None else ""
+        self.gate = Gate(choice or Choice(), mode, spec)
+        self._spec = spec
+        self._baseline = baseline or Baseline()
+        self._is_on = mode != names.SWEEP_OFF
+        self.was_entered = False
+        self._before: Content | None = None
+        self._reached: set[int] = set()
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether a fault is to happen in this variation."""
+        return self._spec is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the act has raised an error under the fault, or has died."""
+        return self.error is not None
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        """Have one crossing within the block suffer the fault of this variation.
+
+        The error that the act raises then, or its death, ends at the end of the block, where it is
+        ``fault.error``. In the first run nothing is changed.
+
+        Raises:
+            FaultError: the test has a transaction open.
+        """
+        _check_transactions()
+        self.was_entered = True
+        if not self._is_on:
+            yield
+            return
+        if self._before is None and self._baseline.after is not None:  # it will be asked for
+            self._before = self._content()
+        try:
+            with _led(self.gate, self._reached):
+                yield
+        except Crash as crash:
+            self.error = crash
+        except Exception as error:
+            if self.gate.struck is None:
+                raise
+            self.error = error
+        if self.gate.struck is not None:
+            _excuse_tasks()
+
+    def retry(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do again what has failed, as a client, a worker or a cron job would.
+
+        Where nothing has failed nothing is done. What the second attempt raises is kept as
+        ``fault.retry_error``, as it may be right to refuse it.
+
+        Args:
+            act: called with the other arguments; where it is a coroutine function, the call is to
+                be awaited.
+            *args: for it.
+            **kwargs: for it.
+
+        Returns:
+            What the act returns; None where nothing was done, or that has failed as well.
+        """
+        if not self.has_failed:
+            return _Nothing() if _is_in_loop() else None
+        try:
+            result = act(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - what the code under test raises
+            self.retry_error = error
+            return None
+        return self._awaited(result) if isawaitable(result) else result
+
+    def done(self, method: Any) -> list[Call]:
+        """Return the calls of a backend's method that have reached the service.
+
+        Those whose reply was lost are among them; those that have failed are not.
+
+        Args:
+            method: such as ``backends.payments.charge``.
+        """
+        return [call for call in method.calls if self._has_reached(call)]
+
+    def assert_atomic(self) -> None:
+        """Fail unless what the act has left is all or nothing.
+
+        The rows of all models, and the calls that have reached the backends, must equal those
+        before the act, or those that it leaves without a fault. Keys in Redis are not compared.
+
+        Raises:
+            AtomicityError: they do not; the message has the rows and calls that differ.
+        """
+        if not self._is_on:
+            return
+        content = self._content()
+        if not self.has_fault:
+            self._baseline.after = content
+            return
+        before, after = self._before, self._baseline.after
+        if before is None or after is None or content in (before, after):
+            return
+        raise AtomicityError(
+            _NOT_ATOMIC.format(
+                rows.shown(content.differences(before)), rows.shown(content.differences(after))
+            )
+        )
+
+    def check(self) -> None:
+        """Find out whether the fault of this variation has happened.
+
+        Raises:
+            FaultError: it has not.
+        """
+        self.gate.check()
+
+    async def _awaited(self, result: Awaitable[Any]) -> Any:
+        try:
+            return await result
+        except Exception as error:  # noqa: BLE001 - as above
+            self.retry_error = error
+            return None
+
+    def _has_reached(self, call: Call) -> bool:
+        return id(call) in self._reached or call.error is None or call.result is not None
+
+    def _content(self) -> Content:
+        made = [call for call in core.current() if isinstance(call, Call)]
+        reached = [f"{one.name}{one.arguments}" for one in made if self._has_reached(one)]
+        with core.between_tests():
+            return Content(_rows(self._baseline.since), Counter(reached))
+
+
+class _Nothing:
+    """What a retry returns in a coroutine where nothing was done: it may be awaited, or not."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+def current() -> Fault:
+    """Return the fault of the running variation; one that never happens where none is running."""
+    found = environment.current()
+    variation = found.variation if found is not None else None
+    return variation if isinstance(variation, Fault) else Fault()
+
+
+@contextmanager
+def fault(crossing: str, kind: str) -> Iterator[None]:
+    """Have one crossing within the block fail, in a test that is not swept.
+
+    What the code under test raises then is raised out of the block, as it would be without; only a
+    crash ends with the block.
+
+    Args:
+        crossing: its name or a pattern, such as ``"COMMIT"``, ``"INSERT shop_order"`` or
+            ``"payments.charge"``; the second of the same is ``"payments.charge#2"``.
+        kind: ``"error"`` for the first of its errors, the name of an exception, ``"lost_reply"``,
+            ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
+
+    Raises:
+        FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
+    """
+    _check_transactions()
+    spec = FaultSpec.parse(f"{crossing}:{kind}")
+    gate = Gate(Choice(), names.SWEEP_QUICK, spec)
+    try:
+        with _led(gate, set()):
+            yield
+    except Crash:
+        pass
+    except Exception:  # such as Django's, which cannot end a transaction after a crash
+        if not gate.is_dead:
+            raise
+    gate.check()
+
+
+@contextmanager
+def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
+    """Lead all that leaves the process through a gate, within a block.
+
+    What the fault has broken is made whole afterwards: connections connect anew. Python prints the
+    error of a thread by ``threading.excepthook``, which passes over a crash here. Checked with
+    Python 3.11 and 3.13.
+    """
+    found = environment.current()
+    if found is None:
+        raise FaultError("A fault needs --integration: the test is to be skipped without it.")
+    seen: set[Any] = set()
+    try:
+        with ExitStack() as releases:
+            releases.enter_context(wrapped(threading, "excepthook", _passing_over))
+            releases.callback(_join, gate)
+            releases.enter_context(statements.led(gate, seen))
+            releases.enter_context(commands.led(gate))
+            releases.enter_context(calls.led(gate, found.backends, reached))
+            yield
+    finally:
+        for connection in seen:
+            if gate.is_dead or statements.is_broken(connection):
+                statements.revive(connection)
+        if gate.is_dead:
+            found.drop_connections()
+
+
+def _rows(since: datetime) -> Counter[str]:
+    """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
+    if not _is_in_loop():
+        return rows.read(since)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_rows_of_thread, since).result()
+
+
+def _rows_of_thread(since: datetime) -> Counter[str]:
+    try:
+        return rows.read(since)
+    finally:
+        connections.close_all()
+
+
+def _is_in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _passing_over(excepthook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what hears of the errors of threads, and of no crash: pytest would warn of that."""
+
+    def hear(args: Any) -> None:
+        if not isinstance(args.exc_value, Crash):
+            excepthook(args)
+
+    return hear
+
+
+def _join(gate: Gate) -> None:
+    """Wait until the threads that have crashed have ended, but for those of a pool."""
+    deadline = time.monotonic() + _JOIN_SECONDS
+    for thread in gate.crashed - {threading.current_thread(), threading.main_thread()}:
+        thread.join(max(0, deadline - time.monotonic()))
+
+
+def _check_transactions() -> None:
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            raise FaultError(_IN_TRANSACTION.format(connection.alias))
+
+
+def _excuse_tasks() -> None:
+    """Let tasks that have crashed under a fault fail no test: a real worker runs them again."""
+    for error in core.current().kept:
+        if isinstance(error, TaskCrashError):
+            error.is_seen = True

@@ -1,0 +1,110 @@
+"""The content of all tables, compared without what is another value in each run."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from django.apps import apps
+from django.db import connections, models, router
+from django.test.testcases import (  # type: ignore[attr-defined]  # not in the stubs
+    DatabaseOperationForbidden,
+)
+
+_DEPTH: Final = 2
+_MOST_SHOWN: Final = 12
+_Rows = dict[tuple[type[models.Model], object], dict[str, Any]]
+
+
+class Content(NamedTuple):
+    """What is in the tables, and which calls have reached the backends.
+
+    Attributes:
+        rows: each as a text, with its number.
+        calls: each as a text, with its number.
+    """
+
+    rows: Counter[str]
+    calls: Counter[str]
+
+    def differences(self, expected: "Content") -> Iterator[str]:
+        """Yield a line for each row and call that is missing or extra."""
+        for own, other in ((self.rows, expected.rows), (self.calls, expected.calls)):
+            yield from (f"missing: {text}" for text in sorted((other - own).elements()))
+            yield from (f"extra:   {text}" for text in sorted((own - other).elements()))
+
+
+def shown(lines: Iterable[str]) -> str:
+    """Return lines to be printed, the first of many."""
+    listed = list(lines)
+    more = [f"and {len(listed) - _MOST_SHOWN} more"] if len(listed) > _MOST_SHOWN else []
+    return "\n".join(f"    {line}" for line in [*listed[:_MOST_SHOWN], *more])
+
+
+def read(since: datetime) -> Counter[str]:
+    """Return the rows of all models, as texts with their numbers.
+
+    A row is its values. Surrogate keys are left out, and what the clock has given is not compared;
+    a foreign key is the row that it refers to.
+
+    Args:
+        since: from when on a time is one that the clock has given.
+    """
+    found: _Rows = {}
+    for model in apps.get_models(include_auto_created=True):
+        if model._meta.managed and not model._meta.proxy and not model._meta.swapped:
+            for alias in connections:
+                if router.allow_migrate_model(alias, model):
+                    found |= _rows(model, alias, since)
+    return Counter(_text(found, model, key, _DEPTH) for model, key in found)
+
+
+def _rows(model: type[models.Model], alias: str, since: datetime) -> _Rows:
+    fields = [field for field in model._meta.concrete_fields if not _is_by_chance(field)]
+    names = [field.attname for field in fields]
+    try:
+        rows = list(model._base_manager.using(alias).values_list("pk", *names))
+    except DatabaseOperationForbidden:  # the test may not use this one
+        return {}
+    return {
+        (model, key): {
+            field.name: _Reference(field.related_model, value)
+            if field.is_relation and value is not None
+            else _plain(value, since)
+            for field, value in zip(fields, values, strict=True)
+        }
+        for key, *values in rows
+    }
+
+
+class _Reference(NamedTuple):
+    model: Any
+    key: object
+
+
+def _is_by_chance(field: Any) -> bool:
+    """Tell whether the value of a column is another one in each run."""
+    if isinstance(field, models.AutoField) or getattr(field, "auto_now", False):
+        return True
+    if getattr(field, "auto_now_add", False):
+        return True
+    kinds = (models.UUIDField, models.DateTimeField, models.DateField, models.TimeField)
+    return isinstance(field, kinds) and callable(field.default)
+
+
+def _plain(value: Any, since: datetime) -> Any:
+    if isinstance(value, datetime):
+        start = since if value.tzinfo is not None else since.replace(tzinfo=None)
+        return "now" if value >= start else value
+    return value
+
+
+def _text(rows: _Rows, model: type[models.Model], key: object, depth: int) -> str:
+    values = rows.get((model._meta.concrete_model or model, key), {})
+    parts = []
+    for name, value in values.items():
+        shown = repr(value)
+        if isinstance(value, _Reference):
+            shown = _text(rows, value.model, value.key, depth - 1) if depth else "…"
+        parts.append(f"{name}={shown}")
+    return f"{model._meta.label}({', '.join(parts)})"

@@ -1,0 +1,231 @@
+"""The test that the work of a thread or process belongs to: it has started or submitted the work.
+
+Python has no event for either, so the functions that start and submit are wrapped for the length of
+a run. Checked on Python 3.11.
+"""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler
+from multiprocessing.pool import ThreadPool
+from typing import Any, Final
+
+from asgiref.current_thread_executor import CurrentThreadExecutor
+
+from itkit.core import handshake
+from itkit.core.wrapping import wrapped
+from itkit.exceptions import NeverRunError
+from itkit.timeline import callsite, core
+from itkit.timeline.callsite import CallSite
+from itkit.timeline.core import Opened, Strand, Submitted, Timeline
+
+_SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
+"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
+
+_ENVIRONMENT: Final = 10
+"""Where ``Popen`` takes the environment that is not given by its name."""
+
+_SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
+"""The methods of a ``ThreadPool`` that all its others submit their function by."""
+
+
+@contextmanager
+def followed() -> Iterator[None]:
+    """Have each thread, and each piece of work for a pool of threads, belong to its test.
+
+    None of these has a hook in all versions: Python 3.13 raises an audit event for the start of a
+    thread, 3.11 does not. Checked with Python 3.11 and 3.13 and asgiref 3.13.
+    """
+    with ExitStack() as releases:
+        for owner, name, decorated in (
+            (threading.Thread, "start", _starting),
+            (ThreadPoolExecutor, "submit", _submitting),
+            (CurrentThreadExecutor, "submit", _passing),
+            *((ThreadPool, name, _submitting) for name in _SUBMITTING),
+            (BaseHTTPRequestHandler, "parse_request", _requested),
+            (Future, "exception", _asking),
+            (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
+            (warnings, "_warn_unawaited_coroutine", _unawaited),
+            (subprocess.Popen, "__init__", _inviting),
+        ):
+            releases.enter_context(wrapped(owner, name, decorated))
+        depth = sys.get_coroutine_origin_tracking_depth()
+        releases.callback(sys.set_coroutine_origin_tracking_depth, depth)
+        sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # of this thread
+        yield
+
+
+def _starting(start: Callable[..., Any]) -> Callable[..., Any]:
+    def tag_and_start(thread: threading.Thread) -> None:
+        target: Any = getattr(thread, "_target", None)
+        serves = getattr(target, "__module__", None) in _SERVING
+        # Of a server, the thread of one request is started by that request.
+        if not serves or getattr(target, "__name__", "") == "process_request_thread":
+            core.own(thread)
+        core.note_origin(thread, callsite.caller(sys._getframe(1)))
+        start(thread)
+
+    return tag_and_start
+
+
+def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
+    def submit_owned(pool: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        timeline = core.owner()
+        if timeline is not None:
+            caller = callsite.caller(sys._getframe(1))
+            submission = Submitted(globals(), caller.f_globals, caller.f_lineno)
+            submitter = callsite.Submitter(caller)
+            function = _Owned(function, timeline, submission, core.here.blocks, submitter)
+        return submit(pool, function, *args, **kwargs)
+
+    return submit_owned
+
+
+def _passing(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what remembers which coroutine has the thread of the test work for it."""
+
+    def submit_passed(executor: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        submitter = callsite.Submitter(callsite.caller(sys._getframe(1)))
+        return submit(executor, _Passed(function, submitter), *args, **kwargs)
+
+    return submit_passed
+
+
+def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:
+    """Return what has a process find the test that starts it, whatever environment it is given."""
+
+    def start(process: Any, *args: Any, **kwargs: Any) -> None:
+        if len(args) <= _ENVIRONMENT:
+            kwargs["env"] = handshake.completed(kwargs.get("env"))
+        initialize(process, *args, **kwargs)
+
+    return start
+
+
+def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what has a request belong to the running test: a connection may serve several."""
+
+    def parse_request(handler: Any) -> Any:
+        strand = core.here.strand
+        if strand.timeline is not None:
+            strand.timeline = core.running if core.running.test else None
+        return parse(handler)
+
+    return parse_request
+
+
+def _asking(exception: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what notes who asks for an error of a future, which is not raised for that."""
+
+    def ask(future: Any, timeout: float | None = None) -> Any:
+        error = exception(future, timeout)
+        if error is not None:
+            core.note_asked(error, sys._getframe(1).f_code.co_filename)
+        return error
+
+    return ask
+
+
+def _complaining(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what notes that an event loop knows of nobody who asks for an error."""
+
+    def call_exception_handler(loop: Any, context: dict[str, Any]) -> Any:
+        if (error := context.get("exception")) is not None:
+            core.note_unasked(error)
+        return handle(loop, context)
+
+    return call_exception_handler
+
+
+def _unawaited(warn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what hears of a coroutine that was never awaited, for those of faked functions.
+
+    A function keeps its kind, so its code runs, and reports the call, when it is first awaited.
+    """
+
+    def warn_unawaited_coroutine(coroutine: Any) -> Any:
+        variables = coroutine.cr_frame.f_locals if coroutine.cr_frame is not None else {}
+        method = getattr(variables.get("_itkit_perform"), "__self__", None)
+        if method is not None:
+            origin = (coroutine.cr_origin or [None])[0]
+            submission = f"\n  called at {CallSite(*origin)}" if origin is not None else ""
+            core.record_failure_of(
+                core.own_timeline().test,
+                NeverRunError(
+                    f"{method.name}() was called, but its coroutine was never awaited, so the call"
+                    f" has not happened.{submission}\n  Write: await ..."
+                ),
+            )
+        return warn(coroutine)
+
+    return warn_unawaited_coroutine
+
+
+class _Passed:
+    """A function that a coroutine has handed to the thread of the test.
+
+    Args:
+        function: what was handed over.
+        submitter: the coroutine.
+
+    Attributes:
+        submitter: as above; ``sites`` finds it on the stack of the thread.
+    """
+
+    __slots__ = ("_function", "submitter")
+
+    def __init__(self, function: Callable[..., Any], submitter: callsite.Submitter) -> None:
+        self._function = function
+        self.submitter = submitter
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self._function(*args, **kwargs)
+
+
+class _Owned:
+    """A function that was submitted to a pool by a test.
+
+    Args:
+        function: what was submitted.
+        timeline: the timeline of the test.
+        submitted: the place that submitted it.
+        blocks: the transactions that are open where it is submitted, as the pool may work within.
+        submitter: who has submitted it.
+
+    Attributes:
+        submitter: as above; ``sites`` finds it on the stack of the pool's thread.
+    """
+
+    __slots__ = ("_blocks", "_function", "_submitted", "_timeline", "submitter")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        timeline: Timeline,
+        submitted: Submitted,
+        blocks: Sequence[Opened],
+        submitter: callsite.Submitter,
+    ) -> None:
+        self._function = function
+        self._timeline = timeline
+        self._submitted = submitted
+        self._blocks = list(blocks)
+        self.submitter = submitter
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function on behalf of the test."""
+        here = core.here
+        own = Strand(threading.current_thread(), self._timeline, self._submitted)
+        strand, here.strand = here.strand, own
+        blocks, here.blocks = here.blocks, [*here.blocks, *self._blocks]
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            here.strand, here.blocks = strand, blocks
