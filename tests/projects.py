@@ -257,10 +257,31 @@ class Project:
         try:
             output, _ = process.communicate(timeout=180)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)
-            output, _ = process.communicate(timeout=10)
-            output += "\n(timed out)"
+            hanging = self._abort()
+            output, _ = process.communicate(timeout=60)
+            output += f"\n(timed out, with these processes)\n{hanging}"
         return Result(process.returncode, output.strip())
+
+    def _abort(self) -> str:
+        """End all processes of the project, those first that others wait for; describe them.
+
+        Each of them prints where its threads are, as Django and pytest enable ``faulthandler``. One
+        that cannot is killed.
+        """
+        found = sorted(_processes(str(self.path)), key=lambda process: -process.pid)
+        lines = []
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess, OSError):
+                waits_in = Path(f"/proc/{process.pid}/wchan").read_text()
+                opened = Path(f"/proc/{process.pid}/fd").iterdir()
+                files = sorted(str(path.readlink()) for path in opened)
+                lines.append(f"{process.pid} of {process.ppid()}, {waits_in}: {', '.join(files)}")
+                process.send_signal(signal.SIGABRT)
+        for process in psutil.wait_procs(found, timeout=20)[1]:
+            lines.append(f"{process.pid} did not end by SIGABRT")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return "\n".join(lines)
 
     def manage(self, *arguments: str, **env: str) -> Result:
         """Run a management command."""
