@@ -24,8 +24,9 @@ Check = Callable[[Any], str | None]
 _HOST = re.compile(r"[\w*?.-]+(/\d+|:\d+)?|\[[\da-fA-F:.]+\](:\d+)?|[\da-fA-F:.]+(/\d+)?|/[^\0\n]+")
 """A name or a pattern of names with or without a port, an address, a network, a socket's path."""
 
+NAMES_OF_SECRETS: Final = r"CREDENTIAL|KEY|PASS|SECRET|SIGNATURE|TOKEN"
+"""A regular expression that finds a part of the name of each setting that may be a secret."""
 
-_SECRET: Final = re.compile(r"CREDENTIAL|KEY|PASS|SECRET|SIGNATURE|TOKEN", re.IGNORECASE)
 _PREFIX: Final = "ITKIT_"
 _OWN_VARIABLES: Final = frozenset(
     {names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE, names.PGOPTIONS_VARIABLE}
@@ -450,13 +451,14 @@ def _dotted_path(thing: Any) -> str:
 
 
 def shown(name: str, value: str) -> str:
-    """Return what a message says of the value of a setting: nothing of what may be a secret.
+    """Return how a message shows the value of a setting, which may be a secret.
 
     Args:
         name: the name of the setting.
-        value: itself.
+        value: the value of the setting.
     """
-    return "a text that is not shown" if _SECRET.search(name) else repr(value)
+    is_secret = re.search(NAMES_OF_SECRETS, name, re.IGNORECASE)
+    return "a text that is not shown" if is_secret else repr(value)
 
 
 def _forget(*, setting: str, **_: Any) -> None:

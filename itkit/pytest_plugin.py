@@ -68,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Find out which tests make one fail that passes alone, where an option asks for it."""
+    """Run a bisection in place of the tests, where an option asks for it."""
     if not config.getoption("itkit_bisect"):
         return None
     obstacle = _obstacle(config)
@@ -95,7 +95,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 
 class IntegrationPlugin:
-    """Fixtures, marker and scopes of a project that uses itkit."""
+    """The fixtures, the marker and the scopes of a project that uses itkit."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -110,14 +110,14 @@ class IntegrationPlugin:
         self._found: set[str] = set()
         self._run: set[str] = set()
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
-        # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
+        # The variables of pytest-xdist do not decide it: a pytest that a test starts inherits them.
         self._is_worker = hasattr(config, "workerinput")
-        # Each worker imports all tests.
+        # Each worker imports all tests; one of them reports what the imports have swallowed.
         number = getattr(config, "workerinput", {}).get("workerid", "gw0")
-        self._tells_of_imports = number == "gw0"
+        self._reports_imports = number == "gw0"
         self._environment: Environment | None = None
-        self._ended: Timeline | None = None  # of the test that has
-        self._last = ""  # id of the test that was reported last
+        self._ended: Timeline | None = None  # that of the test that has ended
+        self._last = ""  # the id of the test that was reported last
         self._session: pytest.Session | None = None
         config.addinivalue_line(
             "markers",
@@ -125,8 +125,8 @@ class IntegrationPlugin:
             " real",
         )
 
-    # First of all: pytest-xdist starts its workers in the same hook, and they read what is
-    # exported here.
+    # This comes first: pytest-xdist starts its workers in the same hook, and they read the
+    # variables that are exported here.
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
@@ -167,14 +167,14 @@ class IntegrationPlugin:
             reporter.write_line(self._environment.payload.short_summary)
 
     def pytest_report_header(self) -> list[str]:
-        """Say what the tests run on, and what itkit's system checks warn of."""
+        """Return the servers that the tests run on, and the warnings of itkit's system checks."""
         current = self._environment
         return [current.payload.summary, *current.notices] if current is not None else []
 
-    # Before pytest-django's, which sorts by the marker that is added here.
+    # This comes before pytest-django's hook, which sorts by the marker that is added here.
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        """Skip integration tests, or let those that are functions commit for real."""
+        """Skip integration tests, or let the test functions among them commit for real."""
         for item in filter(_is_integration, items):
             if not self._is_on:
                 item.add_marker(pytest.mark.skip(reason=names.SKIP_REASON))
@@ -185,7 +185,7 @@ class IntegrationPlugin:
             self._number(items)
 
     def _number(self, items: list[pytest.Item]) -> None:
-        """Give each test its index, and put tests into the order that the seed may ask for."""
+        """Give each test its index, and sort the tests if the seed asks for an order."""
         from itkit.core.seed import Seed, in_order
 
         seed = Seed.parse(self._seed)
@@ -203,7 +203,7 @@ class IntegrationPlugin:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Keep what a module of tests has swallowed while it was imported, to be reported."""
+        """Keep the failures that a test module has swallowed while it was imported."""
         report = yield
         if self._environment is not None:
             from itkit.exceptions import TestError
@@ -214,7 +214,7 @@ class IntegrationPlugin:
             try:
                 swallowed.check(frozenset({str(path)}), f"the import of {collector.nodeid}")
             except TestError as error:
-                if self._tells_of_imports:
+                if self._reports_imports:
                     core.record_failure_of(collector.nodeid, error)
         return report
 
@@ -222,9 +222,9 @@ class IntegrationPlugin:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
-        """Have what several tests share belong to none.
+        """Let a fixture that several tests share belong to none of them.
 
-        End the session when the databases cannot be set up: no other test would have them.
+        End the session when the databases cannot be set up, as no other test would have them.
         """
         if self._environment is None or fixturedef.scope == "function":
             return (yield)
@@ -232,7 +232,7 @@ class IntegrationPlugin:
         from itkit.timeline import core
 
         added: list[Callable[[], None]] = []
-        # The first to be added is the last to run: after what the fixture itself tidies up.
+        # The finalizer that is added first runs last, after those of the fixture itself.
         fixturedef.addfinalizer(partial(self._end_levels, added))
         failure: object = None
         value: Any = None
@@ -245,25 +245,27 @@ class IntegrationPlugin:
             failure = error
         finally:
             added += self._environment.add_levels()
-            # And the last to be added is the first: the databases are there until then.
+            # The finalizer that is added last runs first, while the databases are still there.
             fixturedef.addfinalizer(self._environment.after_test)
         if not failure and fixturedef.argname == _DATABASES and not self._environment.has_databases:
             failure = _NO_DATABASES.format(_place_of(fixturedef.func))
         if failure:
             request.session.shouldfail = "itkit: the tests have no database, as printed above"
-            pytest.fail(f"itkit: {failure}", pytrace=False)  # out of the block, or both are shown
-        # What it patches belongs to all tests that share it.
+            pytest.fail(
+                f"itkit: {failure}", pytrace=False
+            )  # outside of the block, or pytest shows both
+        # The patches of the fixture belong to all tests that share it.
         self._environment.backends.accept_patches()
         return value
 
     def _end_levels(self, added: list[Callable[[], None]]) -> None:
-        """Take back what a fixture has committed, as the tests that share it are over."""
+        """Take back what a fixture has committed, when the tests that share it are over."""
         if self._environment is not None:
             self._environment.end_levels(added)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
-        """Run a swept test again and again, and report it once."""
+        """Run a swept test once for each of its variations, and report it once."""
         choice = _swept(item)
         if self._environment is None or choice is None:
             return None
@@ -278,7 +280,7 @@ class IntegrationPlugin:
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
-        """Begin the scope of a test before any fixture of its own."""
+        """Begin the scope of a test before its fixtures are set up."""
         if self._environment is not None:
             self._environment.begin_class(item.nodeid.rpartition("::")[0])
             self._environment.begin_test(item.nodeid, self._indexes.get(item.nodeid))
@@ -286,24 +288,24 @@ class IntegrationPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None]:
-        """Fail a test that has passed if the backends were not called as it says."""
+        """Fail a test that has passed if the backends were not called as it expects."""
         self._watch(item)
         yield
-        # A TestCase that has failed, or was skipped, raises nothing here: pytest reports that in
-        # place of what would be raised. What was swallowed is found when the test is over.
+        # A TestCase that has failed, or was skipped, raises nothing here: pytest would report its
+        # result in place of this error. check_test() finds what was swallowed after the test.
         if self._environment is not None and not getattr(item, "_excinfo", None):
             self._check(partial(self._environment.check_calls, _sources(item)))
 
     @pytest.hookimpl(tryfirst=True, wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None]:
-        """End the scope of a test after all fixtures of its own."""
+        """End the scope of a test after its fixtures are torn down."""
         if self._environment is not None and (keeper := self._environment.keeper) is not None:
             keeper.stand(item.nodeid, is_last=item is item.session.items[-1])
         try:
             try:
                 yield
             except (pytest.skip.Exception, pytest.xfail.Exception):
-                self._check_test(item)  # neither is an error, and so may hide none
+                self._check_test(item)  # neither of them is an error, and so must not hide one
                 raise
             self._check_test(item)
         finally:
@@ -315,12 +317,12 @@ class IntegrationPlugin:
                 self._environment.after_test()
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which tests there are to run."""
+        """Note the tests that are to be run."""
         self._found.update(item.nodeid for item in session.items)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Note which tests the workers of pytest-xdist have to run."""
+        """Note the tests that the workers of pytest-xdist are to run."""
         self._found.update(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -328,14 +330,14 @@ class IntegrationPlugin:
         self._run.add(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Report what tests have done that had ended."""
+        """Report what tests have done after their end."""
         self._last = nodeid
         self._report_late(nodeid)
 
-    # After pytest-xdist's, which ends its workers.
+    # This comes after pytest-xdist's hook, which ends its workers.
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Shut the ways out; report what outlives the tests, was written elsewhere, was not run."""
+        """Close all connections for good; report what is wrong with the run as a whole."""
         if self._environment is None:
             return
         has_failed = self._report_escape()
@@ -370,11 +372,11 @@ class IntegrationPlugin:
             self._environment.notes.add_all(getattr(node, "workeroutput", {}).get(_NOTES, ()))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print what is no error, once for each call site."""
+        """Print the notes, which are no errors, once for each call site."""
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
-        if self._environment is not None and (told := self._environment.describe_migrations()):
-            lines.append(told)
-        # pytest prints no header with -q, and the user has to know which server was passed over.
+        if self._environment is not None and (described := self._environment.describe_migrations()):
+            lines.append(described)
+        # pytest prints no header with -q, and the user has to know if a server was passed over.
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
@@ -387,11 +389,11 @@ class IntegrationPlugin:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[Any]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Show what has left the process before a failure, and what there is to do about it.
+        """Add to a failure what had left the process before it, and what to do about it.
 
         End the session when a test fails because a server has died: all others would too.
         """
-        # Of a TestCase, pytest has put it aside; a hook of its own takes it up after this one.
+        # pytest keeps the error of a TestCase in this attribute, for a hook that comes after this.
         aside = getattr(item, "_excinfo", None)
         found = aside[0] if aside else call.excinfo
         error = found.value if found is not None else None
@@ -435,7 +437,7 @@ class IntegrationPlugin:
     def pytest_unconfigure(self) -> None:
         """Detach from the environment and, outside of xdist's workers, end it."""
         if self._environment is None:
-            return  # one that is current all the same belongs to the pytest around this one
+            return  # a current environment belongs to the pytest that has started this one
         from itkit import environment
         from itkit.exceptions import ItkitError
 
@@ -443,7 +445,7 @@ class IntegrationPlugin:
             for late in environment.stop():
                 sys.stderr.write(f"itkit: {late.error}\n")
         except ItkitError as error:
-            sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter has closed by now
+            sys.stderr.write(f"itkit: {error}\n")  # the terminal reporter is closed already
         if self._session is not None:
             environment.leave_with(int(self._session.exitstatus != pytest.ExitCode.OK))
 
@@ -482,7 +484,7 @@ class IntegrationPlugin:
         return current()
 
     def _has_not_run_all(self) -> bool:
-        """Return whether tests were found that were not run, and report that."""
+        """Report that tests were found but not run, and return whether there are any."""
         from itkit.exceptions import NotRunError
         from itkit.observation import swallowed
 
@@ -500,10 +502,10 @@ class IntegrationPlugin:
         return False
 
     def _report_late(self, running: str) -> bool:
-        """Return whether there was anything to report.
+        """Report the late failures, and return whether there were any.
 
         Args:
-            running: id of the test that is running, of which pytest-xdist expects a report.
+            running: the id of the running test, for which pytest-xdist expects a report.
         """
         if self._environment is None:
             return False
@@ -531,7 +533,7 @@ class IntegrationPlugin:
         sys.stderr.flush()
 
     def _watch(self, item: pytest.Item) -> None:
-        """Have a test case of unittest stand still before it is torn down, where an option says."""
+        """Stop before a test case of unittest is torn down, where ``--itkit-keep`` asks for it."""
         keeper = self._environment.keeper if self._environment is not None else None
         case = getattr(item, "instance", None)
         if keeper is None or not isinstance(case, unittest.TestCase):
@@ -546,7 +548,7 @@ class IntegrationPlugin:
 
     @contextmanager
     def _real_terminal(self) -> Iterator[None]:
-        """Let a block write and read, although pytest captures what a test does."""
+        """Let a block use the terminal, although pytest captures input and output of a test."""
         capture: Any = self._config.pluginmanager.getplugin("capturemanager")
         if capture is None:
             yield
@@ -569,7 +571,7 @@ class IntegrationPlugin:
             find_out()
         except (EscapeError, TestError) as error:
             message = str(error)
-        if message:  # not within the block, or both would be shown
+        if message:  # outside of the block, or pytest would show both
             pytest.fail(message, pytrace=False)
 
     def _required(self, fixture: str) -> Environment:
@@ -587,8 +589,8 @@ class _Sweeping:
 
     Args:
         item: the test.
-        nextitem: the one after it, before which what several tests share is torn down.
-        sweep: its variations.
+        nextitem: the test after it; what the two do not share is torn down between them.
+        sweep: the variations of the test.
     """
 
     def __init__(self, item: pytest.Item, nextitem: pytest.Item | None, sweep: Sweep) -> None:
@@ -623,7 +625,7 @@ class _Sweeping:
         from itkit.sweep.variations import Broken
 
         for index, spec in enumerate(specs):
-            # The last has to tear down what several tests share.
+            # The last variation tears down the fixtures that several tests share.
             is_last = self._sweep.is_last(index, len(specs))
             with self._sweep.varied(spec) as fault:
                 reports = self._run_once(is_last=is_last)
@@ -643,7 +645,9 @@ class _Sweeping:
 
     def _phases(self) -> Iterator[pytest.TestReport]:
         item: Any = self._item
-        if hasattr(item, "_request") and not item._request:  # as pytest does when it runs one again
+        if (
+            hasattr(item, "_request") and not item._request
+        ):  # as pytest does when it runs a test again
             item._initrequest()
         report = runner.call_and_report(item, "setup", log=False)
         yield report
@@ -657,7 +661,7 @@ class _Sweeping:
         """
         item: Any = self._item
         session = item.session
-        # What several tests share stays for the next variation, whose parents are the same.
+        # The fixtures that several tests share stay for the next variation of the same test.
         following = self._nextitem if is_last else item.parent
         if is_last and (session.shouldfail or session.shouldstop):
             following = None
@@ -668,7 +672,7 @@ class _Sweeping:
 
 
 def _swept(item: pytest.Item) -> Choice | None:
-    """Return the faults that a test is swept with: by its decorator, or as it asks for one."""
+    """Return the faults that a test is swept with; None for a test that is not swept."""
     from itkit.sweep.choosing import Choice, choice_of
 
     choice = choice_of(getattr(item, "obj", None))
@@ -678,7 +682,7 @@ def _swept(item: pytest.Item) -> Choice | None:
 
 
 def _asks_for_fault(item: pytest.Item) -> bool:
-    """Tell whether a test asks for the fixture ``fault``, and not for one of the project's own."""
+    """Return whether a test asks for itkit's fixture ``fault``, not for one of the project."""
     info: Any = getattr(item, "_fixtureinfo", None)
     if info is None or "fault" not in getattr(item, "fixturenames", ()):
         return False
@@ -687,7 +691,7 @@ def _asks_for_fault(item: pytest.Item) -> bool:
 
 
 def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
-    """Return what has failed in one line, with the last line of the user's, and the whole text."""
+    """Return one line with the error and the project's last line, and the whole text."""
     from itkit.timeline import callsite
 
     text = report.longreprtext
@@ -705,7 +709,7 @@ def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
 
 
 def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:
-    """Return the reports of a test, which has failed if there is a text that says so."""
+    """Return the reports of a test, in which it has failed if there is a text."""
     if text and len(reports) > 1:
         reports[1].outcome = "failed"
         reports[1].longrepr = text
@@ -713,7 +717,7 @@ def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.Te
 
 
 def _trial_of(config: pytest.Config) -> Trial | None:
-    """Return the trial of a bisection that this run is, and have pytest run its tests."""
+    """Return the trial of a bisection, whose tests pytest is to run; None in an ordinary run."""
     if not (file := config.getoption("itkit_trial")):
         return None
     from itkit.environment.bisection import Trial
@@ -722,17 +726,17 @@ def _trial_of(config: pytest.Config) -> Trial | None:
     config.option.itkit_seed = trial.seed
     config.option.maxfail = 0
     if trial.tests is not None:
-        # By files, as pytest runs none at all where it finds one of the tests no more.
+        # pytest gets the files, as it runs no test at all where one that is named is gone.
         paths = dict.fromkeys(test.partition("::")[0] for test in trial.tests)
         config.args = [str(config.rootpath / path) for path in paths]
     return trial
 
 
 def _start_of(config: pytest.Config) -> list[str]:
-    """Return what starts this pytest, without its arguments."""
+    """Return the command that starts this pytest, without its arguments."""
     from django.utils.autoreload import get_child_arguments
 
-    if [*config.invocation_params.args] != sys.argv[1:]:  # another program has called it
+    if [*config.invocation_params.args] != sys.argv[1:]:  # another program has called pytest
         return [sys.executable, "-m", "pytest"]
     start = [os.fspath(argument) for argument in get_child_arguments()]
     return start[: len(start) - len(sys.argv[1:])]
@@ -764,7 +768,7 @@ def _place_of(function: Callable[..., object]) -> str:
 
 
 def _has_no_server(error: BaseException | None) -> bool:
-    """Return whether an error comes of one of Django that says that no database server answers."""
+    """Return whether an error, or its cause, says that no database server answers."""
     while error is not None:
         kind = type(error)
         is_operational = (kind.__module__, kind.__name__) == ("django.db.utils", "OperationalError")
@@ -812,5 +816,5 @@ def _may_be_given_a_database(item: pytest.Item) -> bool:
         return False
     cls: Any = item.cls
     if cls is not None and hasattr(cls, "setUpClass"):
-        return False  # a TestCase says so by its kind
+        return False  # the class of a TestCase decides
     return "db" not in inspect.signature(item.function).parameters

@@ -213,7 +213,7 @@ SINGLE = """
     class Mistakes(IntegrationTestCase):
         def test_of_the_author(self):
             for crossing, kind, told in (
-                ("COMMIT#2", "error", "was never reached"),
+                ("COMMIT#2", "error", "never happened, as no such crossing was reached"),
                 ("COMMIT", "run_twice", "cannot suffer 'run_twice'. Its kinds of faults are: OperationalError"),
                 ("", "error", "names no fault"),
             ):
@@ -475,7 +475,7 @@ def test_the_same_under_pytest(project: Project) -> None:
 def check_reports(output: str) -> None:
     for told in (
         "The fault payments.charge#1:",
-        "was never reached. The crossings within fault.injected() were:",
+        "never happened, as no such crossing was reached. The crossings within the block were:",
         "The test is swept, and nothing in it can fail: put what it does into a block",
         "Nothing within fault.injected() can fail: no write, COMMIT",
         "A fault cannot be injected within a transaction that the test has opened",

@@ -1,6 +1,13 @@
 import pytest
 
-from itkit.core.urls import POSTGRES_SCHEMES, REDIS_SCHEMES, is_local_host, parse, redact
+from itkit.core.urls import (
+    POSTGRES_SCHEMES,
+    REDIS_SCHEMES,
+    is_local_host,
+    parse,
+    passwords_in,
+    redact,
+)
 from itkit.exceptions import ConfigurationError
 
 
@@ -72,6 +79,9 @@ def test_a_redis_url_without_a_host_is_refused() -> None:
         "host=h password=secret dbname=d",
         "host=h password='secret secret' dbname=d",
         "postgresql://h/d?user=u&password=secret",
+        "postgresql://u:12/secret@h/d",
+        "redis://:secret@h:1,redis+socket://u:secret@/run/redis",
+        "https://u:secret@h/d",
     ],
 )
 def test_no_password_survives_redaction(text: str) -> None:
@@ -82,6 +92,23 @@ def test_no_password_survives_redaction(text: str) -> None:
 def test_redaction_keeps_what_helps() -> None:
     assert redact("postgresql://u:x@h:1/d is down") == "postgresql://u:***@h:1/d is down"
     assert redact("redis://localhost/1") == "redis://localhost/1"
+    assert redact("redis://:x@h,redis://:y@i") == "redis://:***@h,redis://:***@i"
+    assert redact("GET http://h:8000/users/a@b") == "GET http://h:8000/users/a@b"
+    assert redact("redis://u:x@h/1", r"\1") == r"redis://u:\1@h/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "passwords"),
+    [
+        ("redis://localhost/1 http://h:8000/a@b", []),
+        ("redis://:x@h:1;redis://u:y@h:1", ["x", "y"]),
+        ("postgresql://u:p%40ss@h/d", ["p%40ss", "p@ss"]),
+        ("postgresql://u:p@ss@h/d", ["p@ss"]),
+        ("postgresql://u:pass@h/d?mail=a@b", ["pass@h/d?mail=a", "pass"]),
+    ],
+)
+def test_passwords_are_found(text: str, passwords: list[str]) -> None:
+    assert list(passwords_in(text)) == passwords
 
 
 @pytest.mark.parametrize(

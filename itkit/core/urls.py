@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -19,9 +19,19 @@ _DEFAULT_PORTS = {
 }
 POSTGRES_SCHEMES = ("postgresql", "postgres")
 REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
-_USERINFO = re.compile(r"(?P<scheme>[a-z]+://)(?P<user>[^/?#@:\s]*):[^\s'\"]*@", re.IGNORECASE)
+_USERINFO = re.compile(
+    r"""
+    (?P<before>
+        \b(?!(?:http|ws)s?://[^@\s]*[/?#])  # what follows the colon there is a port
+        [a-z][\w+.-]*://[^/?#@:\s'"]*:
+    )
+    (?P<password>(?:(?!\w://)[^\s'"])*)  # up to the last @ before the next URL
+    (?=@)
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 _PASSWORD_FIELD = re.compile(
-    r"\b(?P<field>password|sslpassword)=(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE
+    r"\b(?P<before>(?:ssl)?password=)(?:'[^']*'|[^\s&'\"]+)", re.IGNORECASE
 )
 
 
@@ -122,10 +132,28 @@ def is_local_host(host: str) -> bool:
         return False
 
 
-def redact(text: str) -> str:
-    """Return the text with every password in a URL or in a ``password=`` field hidden."""
-    text = _USERINFO.sub(r"\g<scheme>\g<user>:***@", text)
-    return _PASSWORD_FIELD.sub(r"\g<field>=***", text)
+def redact(text: str, hidden: str = "***") -> str:
+    """Return the text with every password in a URL or in a ``password=`` field hidden.
+
+    Args:
+        text: any text, such as the message of a driver.
+        hidden: the text that stands in the place of each password.
+    """
+    for pattern in (_USERINFO, _PASSWORD_FIELD):
+        text = pattern.sub(lambda found: found["before"] + hidden, text)
+    return text
+
+
+def passwords_in(text: str) -> Iterator[str]:
+    """Yield the passwords of the URLs in a text, as they are written there and decoded."""
+    for found in _USERINFO.finditer(text):
+        # Where the special characters of a password are not encoded, all before the last @ is
+        # meant; by the rules a path begins at the first /, and an @ in it is no part of the host.
+        netloc, *path = re.split("[/?#]", found["password"], maxsplit=1)
+        readings = [found["password"], netloc.rpartition("@")[0] if path else ""]
+        yield from dict.fromkeys(
+            password for one in readings if one for password in (one, unquote(one))
+        )
 
 
 def _port(text: str | None) -> int | None:

@@ -1,7 +1,8 @@
-"""The clients of the libraries led past a function, with each command, while a sweep runs.
+"""Calls a function around each command that a client of Redis sends, while a sweep runs.
 
-Not the connections, as their own retries wait for seconds: what is raised here is what a client
-raises when it has given up. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
+The clients are wrapped and not their connections, whose own retries wait for seconds: an error that
+is raised here is one that a client raises when it has given up. Checked with redis-py 5.1, 6.4 and
+8.1 and valkey-py 6.2.
 """
 
 import sys
@@ -19,8 +20,11 @@ from itkit.timeline import callsite, core
 _LIBRARIES: Final = {"redis": "Redis", "valkey": "Valkey"}
 
 Begin = Callable[[Sequence[Sequence[object]], core.Caller, ModuleType], Callable[[], None]]
-"""Is called before commands are sent, and returns what is called when the reply is there. It gets
-the words of each, the caller, and the module with the errors of the library."""
+"""Called before commands are sent, with the words of each, the caller, and the module with the
+errors of the library. It returns a function that is called when the replies have come."""
+
+CommandsOf = Callable[[Any, Sequence[object]], Sequence[Sequence[object]]]
+"""Returns the commands that a call of a method sends, from its object and its arguments."""
 
 
 def command_name(words: Sequence[object]) -> str:
@@ -29,15 +33,18 @@ def command_name(words: Sequence[object]) -> str:
 
 
 def command_writes(words: Sequence[object]) -> bool:
-    """Tell whether a command writes."""
+    """Return whether a command writes."""
     return crossings.writes(words[:2])
 
 
 @contextmanager
 def clients_led(begin: Begin) -> Iterator[None]:
-    """Have a function called around each command of all clients, within a block.
+    """Call a function around each command of all clients, within a block.
 
     The libraries have no hook for that. Checked with the versions above.
+
+    Args:
+        begin: the function; an error that it raises reaches the caller of the client.
     """
     with ExitStack() as releases:
         for name, client in _LIBRARIES.items():
@@ -46,13 +53,13 @@ def clients_led(begin: Begin) -> Iterator[None]:
             errors = import_module(f"{name}.exceptions")
             for module, is_async in ((f"{name}.client", False), (f"{name}.asyncio.client", True)):
                 found = import_module(module)
-                one, many = (_one_async, _many_async) if is_async else (_one, _many)
-                for owner, method, lead in (
-                    (getattr(found, client), "execute_command", one),
-                    (found.Pipeline, "immediate_execute_command", one),
-                    (found.Pipeline, "execute", many),
+                lead = _led_async if is_async else _led
+                for owner, method, commands_of in (
+                    (getattr(found, client), "execute_command", _its_words),
+                    (found.Pipeline, "immediate_execute_command", _its_words),
+                    (found.Pipeline, "execute", _queued),
                 ):
-                    around = _but_for_own(lead(begin, errors))
+                    around = _but_for_own(lead(begin, errors, commands_of))
                     releases.enter_context(wrapped(owner, method, around))
         yield
 
@@ -61,7 +68,7 @@ Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _but_for_own(lead: Wrapper) -> Wrapper:
-    """Leave itkit's own clients as they are: the lease of a run is renewed at any moment."""
+    """Return a wrapper that leaves out itkit's own clients: a lease is renewed at any moment."""
 
     def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
         led = lead(execute)
@@ -75,61 +82,39 @@ def _but_for_own(lead: Wrapper) -> Wrapper:
     return decorated
 
 
-def _one(begin: Begin, errors: ModuleType) -> Wrapper:
+def _led(begin: Begin, errors: ModuleType, commands_of: CommandsOf) -> Wrapper:
     def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
-        def execute_command(self: Any, *args: Any, **options: Any) -> Any:
-            end = begin([args], callsite.caller(sys._getframe(1)), errors)
+        def execute_led(self: Any, *args: Any, **options: Any) -> Any:
+            if not (commands := commands_of(self, args)):  # a pipeline that is empty
+                return execute(self, *args, **options)
+            end = begin(commands, callsite.caller(sys._getframe(1)), errors)
             reply = execute(self, *args, **options)
             end()
             return reply
 
-        return execute_command
+        return execute_led
 
     return decorated
 
 
-def _one_async(begin: Begin, errors: ModuleType) -> Wrapper:
+def _led_async(begin: Begin, errors: ModuleType, commands_of: CommandsOf) -> Wrapper:
     def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
-        async def execute_command(self: Any, *args: Any, **options: Any) -> Any:
-            end = begin([args], callsite.caller(sys._getframe(1)), errors)
+        async def execute_led(self: Any, *args: Any, **options: Any) -> Any:
+            if not (commands := commands_of(self, args)):  # a pipeline that is empty
+                return await execute(self, *args, **options)
+            end = begin(commands, callsite.caller(sys._getframe(1)), errors)
             reply = await execute(self, *args, **options)
             end()
             return reply
 
-        return execute_command
+        return execute_led
 
     return decorated
 
 
-def _many(begin: Begin, errors: ModuleType) -> Wrapper:
-    def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
-        def execute_pipeline(self: Any, *args: Any, **options: Any) -> Any:
-            if not (commands := _commands(self)):
-                return execute(self, *args, **options)
-            end = begin(commands, callsite.caller(sys._getframe(1)), errors)
-            replies = execute(self, *args, **options)
-            end()
-            return replies
-
-        return execute_pipeline
-
-    return decorated
+def _its_words(_: Any, args: Sequence[object]) -> Sequence[Sequence[object]]:
+    return [args]
 
 
-def _many_async(begin: Begin, errors: ModuleType) -> Wrapper:
-    def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
-        async def execute_pipeline(self: Any, *args: Any, **options: Any) -> Any:
-            if not (commands := _commands(self)):
-                return await execute(self, *args, **options)
-            end = begin(commands, callsite.caller(sys._getframe(1)), errors)
-            replies = await execute(self, *args, **options)
-            end()
-            return replies
-
-        return execute_pipeline
-
-    return decorated
-
-
-def _commands(pipeline: Any) -> list[Sequence[object]]:
+def _queued(pipeline: Any, _: Sequence[object]) -> Sequence[Sequence[object]]:
     return [command[0] for command in pipeline.command_stack]

@@ -8,19 +8,19 @@ from typing import Any, Final
 
 from django.conf import settings as django_settings
 
+from itkit.conf import NAMES_OF_SECRETS
+from itkit.core.urls import passwords_in, redact
+
 HIDDEN: Final = "********"
 
 _LONGEST: Final = 2_000  # characters of a value
 _SHORTEST: Final = 6  # characters of a secret that is looked for in all texts
 _DEEPEST: Final = 6
-_IN_SETTINGS: Final = re.compile(
-    r"API|AUTH|CREDENTIAL|KEY|PASS|SECRET|SIGNATURE|TOKEN", re.IGNORECASE
-)
+_IN_SETTINGS: Final = re.compile(rf"API|AUTH|{NAMES_OF_SECRETS}", re.IGNORECASE)
 _NAMES: Final = (
     *("authorization", "card", "cookie", "credential", "cvc", "cvv", "iban", "passphrase"),
     *("passwd", "password", "secret", "session_?key", "signature", "token", "api_?key"),
 )
-_IN_URL: Final = re.compile(r"(?<=://)([^/\s:@'\"]*):([^/\s@'\"]+)(?=@)")
 _COLUMN: Final = re.compile(
     r"""(?:"(?P<quoted>[^"]+)"|(?P<plain>\w+))(?:::\w+)?\s*(?:=|<>|!=|I?LIKE|IN\s*\()\s*%s""",
     re.IGNORECASE,
@@ -60,8 +60,7 @@ class Redactor:
         """Return a text with all secrets hidden that can be recognized."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
-        text = _IN_URL.sub(rf"\1:{HIDDEN}", text)
-        return self._assigned.sub(rf"\1\2{HIDDEN}", text)
+        return self._assigned.sub(rf"\1\2{HIDDEN}", redact(text, HIDDEN))
 
     def value(self, name: str, value: object) -> str:
         """Return what is shown of a value that has a name.
@@ -158,7 +157,7 @@ def _secrets_in(name: str, value: object, depth: int) -> Iterator[str]:
     elif isinstance(value, str):
         if len(value) >= _SHORTEST and _IN_SETTINGS.search(name) and not _is_path(value):
             yield value
-        yield from (found[2] for found in _IN_URL.finditer(value))
+        yield from passwords_in(value)
 
 
 def _is_path(value: str) -> bool:

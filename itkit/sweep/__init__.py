@@ -1,4 +1,4 @@
-"""One test run again and again, each time with another crossing of what it does failed.
+"""Runs one test again and again, and lets another crossing of what it does fail each time.
 
 Read in this order: ``decorating`` (what makes a test a swept one), ``choosing`` (which faults it
 is run with, as its author and the command line say), ``gate`` (numbers the crossings of the act,

@@ -1,4 +1,4 @@
-"""What calls of backends, mail and tasks among them, can suffer."""
+"""Which faults a call of a backend can suffer, and how; mail and tasks are backends too."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,9 +19,9 @@ class CallPoint(Point):
     """A call that is about to be answered.
 
     Args:
-        call: its record.
-        raised: what the backend may raise.
-        is_task: whether it hands a task on, which may be run twice.
+        call: the record of the call.
+        raised: the errors that the backend may raise.
+        is_task: whether the call hands a task to a worker, which may run it twice.
     """
 
     def __init__(self, call: Call, raised: Sequence[RaisableError], *, is_task: bool) -> None:
@@ -36,7 +36,7 @@ class CallPoint(Point):
         raise found.make(f"the call has failed ({SIMULATED})")
 
     def lose(self) -> NoReturn:
-        """Raise the first of the errors: it says the least of what has happened."""
+        """Raise the first of the errors, which is the most general one."""
         raise self._raised[0].make(f"there was no reply ({SIMULATED})")
 
 
@@ -45,14 +45,14 @@ def led(gate: Gate, registry: Registry, reached: set[int]) -> Iterator[None]:
     """Lead the calls of all fakes through a gate, within a block.
 
     Args:
-        gate: lets them pass.
-        registry: of the backends.
-        reached: gets the id of each call that has reached the service.
+        gate: the gate that lets them pass.
+        registry: the registry of the backends.
+        reached: a set, to which the id of each call that reaches the service is added.
     """
     backends = {id(backend.fake): backend for backend in registry.faked()}
 
     def reply(call: Call, point: Point, kind: str | None, result: Any) -> Any:
-        call.result = result  # there is one, though the caller may not see it
+        call.result = result  # recorded although the caller may never receive it
         reached.add(id(call))
         gate.leave(point, kind)
         return result
@@ -81,5 +81,5 @@ def led(gate: Gate, registry: Registry, reached: set[int]) -> Iterator[None]:
 
 
 async def _awaited(result: Any, reply: Callable[[Any], Any]) -> Any:
-    """Return what becomes of the reply that a coroutine returns."""
+    """Return the result of ``reply`` for what a coroutine returns."""
     return reply(await result)

@@ -1,4 +1,4 @@
-"""Which faults a swept test is run with, as its author, a setting or the command line says."""
+"""Which faults a swept test runs with: the choice of its author, and of the command line."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -12,11 +12,11 @@ AFTER: Final = "crash_after"
 TWICE: Final = "run_twice"
 CRASH: Final = "crash"
 ERROR: Final = "error"
-"""Stands for each kind that is the name of an exception; and ``crash`` for that after."""
+"""``error`` stands for all kinds that are names of exceptions, ``crash`` for ``crash_after``."""
 WORDS: Final = (LOST, BEFORE, AFTER, TWICE)
 
 ATTRIBUTE: Final = "_itkit_faults"
-"""Of a test: what it is swept with."""
+"""The attribute of a swept test that holds its ``Choice``."""
 _NO_SPEC: Final = (
     "{!r} names no fault. Write the crossing, its number among those of the same name, and the"
     " kind, such as 'payments.charge#1:lost_reply' or 'COMMIT#2:crash_after'."
@@ -28,7 +28,7 @@ class FaultSpec(NamedTuple):
 
     Attributes:
         target: the name of the crossing, or a pattern such as ``INSERT *``.
-        number: of the crossing among those that have this name, from 1.
+        number: the number of the crossing among those of this name, from 1.
         kind: what happens to it, such as ``lost_reply``, or the name of an exception.
     """
 
@@ -38,10 +38,12 @@ class FaultSpec(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "FaultSpec":
-        """Read ``payments.charge#1:lost_reply``; without a number it is the first crossing.
+        """Return the fault that a text such as ``payments.charge#1:lost_reply`` describes.
+
+        Without a number, the fault happens to the first crossing of that name.
 
         Raises:
-            FaultError: the text is no such thing.
+            FaultError: the text describes no fault.
         """
         place, _, kind = text.rpartition(":")
         target, sign, number = place.rpartition("#")
@@ -59,9 +61,9 @@ class Choice(NamedTuple):
     """The faults that a test is swept with, as its decorator says.
 
     Attributes:
-        at: patterns of the crossings; empty for those that matter.
-        kinds: of faults; empty for those that matter.
-        skip: patterns of crossings that are left out.
+        at: patterns of the crossings that fail; where it is empty, those that write fail.
+        kinds: the kinds of faults; where it is empty, those that differ in their effects.
+        skip: patterns of the crossings that do not fail.
     """
 
     at: tuple[str, ...] = ()
@@ -69,21 +71,21 @@ class Choice(NamedTuple):
     skip: tuple[str, ...] = ()
 
     def names(self, *names: str) -> bool:
-        """Tell whether ``at`` names a crossing."""
+        """Return whether ``at`` names a crossing."""
         return _match(names, self.at)
 
     def leaves_out(self, *names: str) -> bool:
-        """Tell whether a crossing is left out, by ``skip`` or as ``at`` names only others."""
+        """Return whether ``skip`` names a crossing, or ``at`` names only other ones."""
         return _match(names, self.skip) or bool(self.at and not self.names(*names))
 
     def has(self, kind: str) -> bool:
-        """Tell whether ``kinds`` names a kind, by itself or by a word."""
+        """Return whether ``kinds`` has a kind, or the word that stands for it."""
         word = CRASH if kind == AFTER else ERROR if kind not in WORDS else kind
         return kind in self.kinds or word in self.kinds
 
 
 def matches(target: str, *names: str) -> bool:
-    """Tell whether a name, or a pattern, is one of these names."""
+    """Return whether a name, or a pattern, matches one of these names."""
     return _match(names, (target,))
 
 

@@ -1,4 +1,4 @@
-"""What commands of Redis, and pipelines of them, can suffer."""
+"""Which faults a command of Redis, or a pipeline of commands, can suffer, and how."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +14,8 @@ class CommandPoint(Point):
     """A command that is about to be sent, or several in a pipeline.
 
     Args:
-        commands: each with its words.
-        caller: whose place is the site.
+        commands: the words of each command.
+        caller: the frame or line that sends them.
         errors: the module with the errors of the client library.
     """
 
@@ -38,7 +38,7 @@ class CommandPoint(Point):
         raise getattr(self._errors, kind)(f"the command has failed ({SIMULATED})")
 
     def lose(self) -> NoReturn:
-        """Raise what the library does when no reply comes in time."""
+        """Raise the error of the library for a reply that does not come in time."""
         raise self._errors.TimeoutError(f"Timeout reading from socket ({SIMULATED})")
 
 

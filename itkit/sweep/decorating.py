@@ -1,4 +1,4 @@
-"""The decorator of a swept test. Modules of tests import it, so it loads nothing of Django."""
+"""The decorator that makes a test a swept one. Test modules import it, so it imports no Django."""
 
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -26,21 +26,21 @@ def faults(
 ) -> Any:
     """Run a test once without a fault, and then once for each fault of what it does.
 
-    The test receives the argument ``fault``, an ``itkit.sweep.Fault``: a method of a test case by
-    this decorator, a function of pytest by the fixture of that name. Without ``--integration``, and
-    with ``--itkit-sweep=off``, it runs once, without a fault.
+    The test receives the argument ``fault``, an ``itkit.sweep.Fault``. A method of a test case gets
+    it from this decorator, a function of pytest from the fixture of that name. Without
+    ``--integration``, and with ``--itkit-sweep=off``, it runs once, without a fault.
 
     Args:
         test: the method or function, where the decorator is written without arguments.
         at: names or patterns of the crossings that fail, such as ``"payments.*"`` or ``"COMMIT"``.
             Reads and savepoints fail only where they are named here, or with
             ``--itkit-sweep=full``.
-        kinds: of faults: ``"error"``, ``"lost_reply"``, ``"crash"``, ``"run_twice"``, or the name
-            of an exception. By default those of which no other has the same effect.
+        kinds: the kinds of faults: ``"error"``, ``"lost_reply"``, ``"crash"``, ``"run_twice"``, or
+            the name of an exception. By default, no two of them have the same effect.
         skip: names or patterns of crossings that do not fail.
 
     Raises:
-        FaultError: an argument is a text where a list of texts is expected.
+        FaultError: an argument is a string where a list of strings is expected.
     """
     for name, value in (("at", at), ("kinds", kinds), ("skip", skip)):
         if isinstance(value, str):
@@ -50,7 +50,7 @@ def faults(
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         decorated: Any = _given_fault(function)
         setattr(decorated, ATTRIBUTE, choice)
-        return decorated  # type: ignore[no-any-return]  # as it was given
+        return decorated  # type: ignore[no-any-return]  # a function, as the test was
 
     return decorate if test is None else decorate(test)
 

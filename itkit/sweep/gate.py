@@ -25,21 +25,21 @@ from itkit.timeline import callsite, core
 from itkit.timeline.core import Crossing
 
 SIMULATED: Final = "simulated by itkit"
-"""What is in the text of each error that a fault raises."""
-
+"""A part of the text of each error that a fault raises."""
 
 _NOT_REACHED: Final = (
-    "The fault {} was never reached. The crossings within fault.injected() were:\n{}\n"
-    "  Correct the name or the number; where the code under test does not always do the same, skip"
+    "The fault {} never happened, as no such crossing was reached. The crossings within the block"
+    " were:\n{}\n"
+    "  Correct the name or the number. Where the code under test does not always do the same, skip"
     " the crossing: @faults(skip=[{!r}])."
 )
 
 
 class Crash(SystemExit):
-    """The process of the act has died here, as far as all others can see.
+    """Raised where the process of the act dies, as far as all others can see.
 
-    It is no Exception, so that the act does not go on, and a SystemExit, which ends a loop of
-    asyncio as well.
+    It is not an ``Exception``, so that the act does not catch it and go on. It is a ``SystemExit``
+    so that it ends a loop of asyncio as well.
     """
 
 
@@ -47,16 +47,17 @@ class Point(ABC):
     """One crossing of the act, before it happens.
 
     Args:
-        name: what the timeline calls it, such as ``SET cart:5``.
-        caller: whose place is the site.
+        name: its name on the timeline, such as ``SET cart:5``.
+        caller: the frame or line that it comes from.
+        key: the name by which crossings are counted, without what differs from run to run; by
+            default the whole name.
 
     Attributes:
-        key: what it is counted by: the name, without what may be another in each run.
-        is_quiet: whether it fails only on demand, as what reads.
-        lasts: whether a crash right after it leaves something that no earlier crash does.
-        errors: names of the exceptions that it may raise, each with an effect of its own.
-        more_errors: such that are raised on demand.
-        can_be_doubled: whether it hands on what may be done twice, as a task.
+        is_quiet: whether it fails only on demand, as one that reads does.
+        lasts: whether a crash right after it leaves something that no earlier crash leaves.
+        errors: the names of the exceptions that it may raise, each with an effect of its own.
+        more_errors: the names of the exceptions that are raised only on demand.
+        can_be_doubled: whether it hands on work that may be done twice, such as a task.
     """
 
     is_quiet = False
@@ -78,7 +79,7 @@ class Point(ABC):
 
     @property
     def all_kinds(self) -> tuple[str, ...]:
-        """All that can happen here."""
+        """All kinds of faults that can happen here."""
         twice = (TWICE,) if self.can_be_doubled else ()
         return (*self.errors, *self.more_errors, LOST, BEFORE, AFTER, *twice)
 
@@ -88,22 +89,22 @@ class Point(ABC):
 
     @abstractmethod
     def lose(self) -> NoReturn:
-        """Raise what the caller gets when the reply does not come."""
+        """Raise the error that the caller gets when the reply does not come."""
 
-    def cut(self) -> None:  # noqa: B027 - nothing, where no connection is of its own
-        """Break off the connection that it would have used, without a word."""
+    def cut(self) -> None:  # noqa: B027 - most kinds of crossings have no connection of their own
+        """Close the connection that the crossing would have used, without an error."""
 
 
 class Crossed(NamedTuple):
     """A crossing of the act, as a report names it.
 
     Attributes:
-        key: what it is counted by.
-        number: among those of the same key, from 1.
-        name: what the timeline calls it.
-        caller: the place in the source that it came from.
-        kinds: of faults that are tried here.
-        equal: how many kinds are not tried as they have the effect of others.
+        key: the name by which crossings are counted.
+        number: its number among the crossings of the same key, from 1.
+        name: its name on the timeline.
+        caller: the line of the source that it came from.
+        kinds: the kinds of faults that are tried here.
+        equal: the number of kinds that are not tried, as they have the effect of others.
         is_quiet: whether it fails only on demand.
     """
 
@@ -117,7 +118,7 @@ class Crossed(NamedTuple):
 
     @property
     def site(self) -> callsite.CallSite:
-        """The place in the source that it came from."""
+        """The line of the source that it came from."""
         return callsite.site(self.caller.f_globals, self.caller.f_lineno)
 
 
@@ -143,18 +144,18 @@ class Injected(Crossing):
 
 
 class Gate:
-    """All crossings of the act pass here, from whichever thread.
+    """Where all crossings of the act pass, whichever thread they come from.
 
     Args:
         choice: the faults that the test is swept with.
-        mode: ``quick``, or ``full`` for what fails on demand as well.
+        mode: ``quick``, or ``full``, in which crossings that only read fail as well.
         spec: the fault of this variation; None for the first run, which has none.
 
     Attributes:
-        crossed: what has passed.
-        struck: the crossing that the fault has happened to, if it has.
+        crossed: the crossings that have passed.
+        struck: the crossing that the fault has happened to; None until then.
         is_dead: whether the process of the act has died.
-        mistake: why the fault is not possible.
+        mistake: the reason why the fault is impossible; None where it is possible.
         crashed: the threads in which the act has died.
     """
 
@@ -173,16 +174,16 @@ class Gate:
 
     @contextmanager
     def passing(self, point: Point) -> Iterator[int]:
-        """Let a crossing happen within a block, as often as is yielded: once, or twice."""
+        """Let a crossing happen within a block. The block gets the number of times: 1 or 2."""
         kind = self.enter(point)
         yield 2 if kind == TWICE else 1
         self.leave(point, kind)
 
     def check(self) -> None:
-        """Find out whether the fault has happened.
+        """Check that the fault has happened.
 
         Raises:
-            FaultError: it has not; the message has the crossings that there were.
+            FaultError: the fault has not happened; the message lists the crossings that passed.
         """
         if self.mistake is not None:
             raise self.mistake
@@ -214,7 +215,7 @@ class Gate:
 
         Raises:
             Crash: the act has died, here or meanwhile in another thread.
-            Exception: what the caller gets in place of the reply.
+            Exception: the error that the caller gets in place of the reply.
         """
         if kind == LOST:
             point.lose()
@@ -247,7 +248,7 @@ class Gate:
         return self._kind_at(point)
 
     def _kind_at(self, point: Point) -> str | None:
-        assert self._spec is not None  # noqa: S101 - as the caller knows
+        assert self._spec is not None  # noqa: S101 - the caller has made sure
         kind = self._spec.kind
         if kind == ERROR:
             return point.errors[0]
@@ -258,7 +259,7 @@ class Gate:
             self.mistake = FaultError(
                 f"{point.name} cannot suffer {kind!r}. Its kinds of faults are: {known}"
             )
-            return None  # a commit, for one, must not raise what Django does not expect
+            return None  # a commit must not raise an error that Django does not expect
         return kind
 
     def _tried(self, point: Point) -> tuple[str, ...]:
@@ -268,7 +269,7 @@ class Gate:
             return ()
         if choice.kinds:
             return tuple(kind for kind in point.all_kinds if choice.has(kind))
-        if self._is_full:  # a crash before a crossing has the effect of one after what was before
+        if self._is_full:  # a crash before a crossing has the effect of one after the last crossing
             return tuple(kind for kind in point.all_kinds if kind != BEFORE)
         return point.kinds
 

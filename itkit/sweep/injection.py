@@ -1,4 +1,4 @@
-"""What a swept test holds: the argument ``fault``; and one fault in an ordinary test."""
+"""The argument ``fault`` of a swept test, and ``fault()`` for an ordinary test."""
 
 import asyncio
 import shlex
@@ -40,11 +40,11 @@ _NOT_ATOMIC: Final = (
 
 
 class Baseline:
-    """What the run without a fault has left, for the variations to be compared with.
+    """The content that the run without a fault leaves, with which the variations are compared.
 
     Attributes:
-        since: when the sweep has begun.
-        after: the content after the act, where the test has asked for it.
+        since: the moment at which the sweep began.
+        after: the content after the act; None unless the test has asked for it.
     """
 
     def __init__(self) -> None:
@@ -56,10 +56,10 @@ class Fault:
     """The fault of one variation of a swept test, which has none in its first run.
 
     Attributes:
-        error: what the act has raised under the fault, if it has.
-        retry_error: what the retry has raised, if it has.
-        option: of the command that repeats this variation.
-        was_entered: whether the test has a block in which a fault may happen.
+        error: the error that the act has raised under the fault; None where it has raised none.
+        retry_error: the error that the retry has raised; None where it has raised none.
+        option: the option of the command line that repeats this variation.
+        was_entered: whether the test has entered a block in which a fault may happen.
     """
 
     def __init__(
@@ -93,20 +93,20 @@ class Fault:
 
     @contextmanager
     def injected(self) -> Iterator[None]:
-        """Have one crossing within the block suffer the fault of this variation.
+        """Let one crossing within the block suffer the fault of this variation.
 
-        The error that the act raises then, or its death, ends at the end of the block, where it is
-        ``fault.error``. In the first run nothing is changed.
+        An error that the act raises under the fault, or its death, does not leave the block; it is
+        kept as ``fault.error``. In the first run nothing is changed.
 
         Raises:
-            FaultError: the test has a transaction open.
+            FaultError: the test has an open transaction.
         """
         _check_transactions()
         self.was_entered = True
         if not self._is_on:
             yield
             return
-        if self._before is None and self._baseline.after is not None:  # it will be asked for
+        if self._before is None and self._baseline.after is not None:  # it will be compared
             self._before = self._content()
         try:
             with _led(self.gate, self._reached):
@@ -121,25 +121,25 @@ class Fault:
             _excuse_tasks()
 
     def retry(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do again what has failed, as a client, a worker or a cron job would.
+        """Do the act again if it has failed, as a client, a worker or a cron job would.
 
-        Where nothing has failed nothing is done. What the second attempt raises is kept as
-        ``fault.retry_error``, as it may be right to refuse it.
+        An error of the second attempt is kept as ``fault.retry_error``: it may be right that the
+        code under test refuses a second attempt.
 
         Args:
-            act: called with the other arguments; where it is a coroutine function, the call is to
-                be awaited.
-            *args: for it.
-            **kwargs: for it.
+            act: the function to call. Where it is a coroutine function, await the call of
+                ``retry()``.
+            *args: positional arguments for the function.
+            **kwargs: keyword arguments for the function.
 
         Returns:
-            What the act returns; None where nothing was done, or that has failed as well.
+            The result of the function; None where the act has not failed, or its retry has.
         """
         if not self.has_failed:
             return _Nothing() if _is_in_loop() else None
         try:
             result = act(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - what the code under test raises
+        except Exception as error:  # noqa: BLE001 - the code under test may raise anything
             self.retry_error = error
             return None
         return self._awaited(result) if isawaitable(result) else result
@@ -147,21 +147,21 @@ class Fault:
     def done(self, method: Any) -> list[Call]:
         """Return the calls of a backend's method that have reached the service.
 
-        Those whose reply was lost are among them; those that have failed are not.
+        Calls whose reply was lost are among them; calls that have failed are not.
 
         Args:
-            method: such as ``backends.payments.charge``.
+            method: a method of a backend, such as ``backends.payments.charge``.
         """
         return [call for call in method.calls if self._has_reached(call)]
 
     def assert_atomic(self) -> None:
-        """Fail unless what the act has left is all or nothing.
+        """Fail unless the act has had either its whole effect or none.
 
         The rows of all models, and the calls that have reached the backends, must equal those
-        before the act, or those that it leaves without a fault. Keys in Redis are not compared.
+        before the act, or those after an act without a fault. Keys in Redis are not compared.
 
         Raises:
-            AtomicityError: they do not; the message has the rows and calls that differ.
+            AtomicityError: they equal neither; the message lists the rows and calls that differ.
         """
         if not self._is_on:
             return
@@ -179,10 +179,10 @@ class Fault:
         )
 
     def check(self) -> None:
-        """Find out whether the fault of this variation has happened.
+        """Check that the fault of this variation has happened.
 
         Raises:
-            FaultError: it has not.
+            FaultError: the fault has not happened; the message lists the crossings that passed.
         """
         self.gate.check()
 
@@ -204,7 +204,7 @@ class Fault:
 
 
 class _Nothing:
-    """What a retry returns in a coroutine where nothing was done: it may be awaited, or not."""
+    """The result of a retry that did nothing in a coroutine, which may await it or not."""
 
     def __await__(self) -> Generator[None, None, None]:
         return
@@ -212,7 +212,7 @@ class _Nothing:
 
 
 def current() -> Fault:
-    """Return the fault of the running variation; one that never happens where none is running."""
+    """Return the fault of the running variation, or one that never happens without one."""
     found = environment.current()
     variation = found.variation if found is not None else None
     return variation if isinstance(variation, Fault) else Fault()
@@ -220,14 +220,15 @@ def current() -> Fault:
 
 @contextmanager
 def fault(crossing: str, kind: str) -> Iterator[None]:
-    """Have one crossing within the block fail, in a test that is not swept.
+    """Let one crossing within the block fail, in a test that is not swept.
 
-    What the code under test raises then is raised out of the block, as it would be without; only a
+    An error that the code under test raises leaves the block, as it would without a fault; only a
     crash ends with the block.
 
     Args:
-        crossing: its name or a pattern, such as ``"COMMIT"``, ``"INSERT shop_order"`` or
-            ``"payments.charge"``; the second of the same is ``"payments.charge#2"``.
+        crossing: the name of the crossing or a pattern, such as ``"COMMIT"``,
+            ``"INSERT shop_order"`` or ``"payments.charge"``; the second of them is
+            ``"payments.charge#2"``.
         kind: ``"error"`` for the first of its errors, the name of an exception, ``"lost_reply"``,
             ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
 
@@ -252,8 +253,8 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
 def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
     """Lead all that leaves the process through a gate, within a block.
 
-    What the fault has broken is made whole afterwards: connections connect anew. Python prints the
-    error of a thread by ``threading.excepthook``, which passes over a crash here. Checked with
+    Connections that the fault has broken connect anew afterwards. Python prints the error of a
+    thread by ``threading.excepthook``, which is replaced here to leave out a crash. Checked with
     Python 3.11 and 3.13.
     """
     found = environment.current()
@@ -277,7 +278,7 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
 
 
 def _rows(since: datetime) -> Counter[str]:
-    """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
+    """Return the rows of all models; read in a thread if a coroutine asks, as Django demands."""
     if not _is_in_loop():
         return rows.read(since)
     with ThreadPoolExecutor(1) as pool:
@@ -300,17 +301,17 @@ def _is_in_loop() -> bool:
 
 
 def _passing_over(excepthook: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what hears of the errors of threads, and of no crash: pytest would warn of that."""
+    """Return an ``excepthook`` that leaves out a crash, of which pytest would warn."""
 
-    def hear(args: Any) -> None:
+    def leave_out_crashes(args: Any) -> None:
         if not isinstance(args.exc_value, Crash):
             excepthook(args)
 
-    return hear
+    return leave_out_crashes
 
 
 def _join(gate: Gate) -> None:
-    """Wait until the threads that have crashed have ended, but for those of a pool."""
+    """Wait for the end of the threads that have crashed; those of a pool do not end."""
     deadline = time.monotonic() + _JOIN_SECONDS
     for thread in gate.crashed - {threading.current_thread(), threading.main_thread()}:
         thread.join(max(0, deadline - time.monotonic()))
@@ -323,7 +324,7 @@ def _check_transactions() -> None:
 
 
 def _excuse_tasks() -> None:
-    """Let tasks that have crashed under a fault fail no test: a real worker runs them again."""
+    """Mark the tasks that a fault has crashed as seen: a real worker would run them again."""
     for error in core.current().kept:
         if isinstance(error, TaskCrashError):
             error.is_seen = True

@@ -1,4 +1,4 @@
-"""The content of all tables, compared without what is another value in each run."""
+"""The content of all tables, compared without the values that differ from run to run."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,11 +17,11 @@ _Rows = dict[tuple[type[models.Model], object], dict[str, Any]]
 
 
 class Content(NamedTuple):
-    """What is in the tables, and which calls have reached the backends.
+    """The content of the tables, and the calls that have reached the backends.
 
     Attributes:
-        rows: each as a text, with its number.
-        calls: each as a text, with its number.
+        rows: how often there is each row, as a text.
+        calls: how often there was each call, as a text.
     """
 
     rows: Counter[str]
@@ -35,20 +35,20 @@ class Content(NamedTuple):
 
 
 def shown(lines: Iterable[str]) -> str:
-    """Return lines to be printed, the first of many."""
+    """Return the first lines of many, as a message prints them."""
     listed = list(lines)
     more = [f"and {len(listed) - _MOST_SHOWN} more"] if len(listed) > _MOST_SHOWN else []
     return "\n".join(f"    {line}" for line in [*listed[:_MOST_SHOWN], *more])
 
 
 def read(since: datetime) -> Counter[str]:
-    """Return the rows of all models, as texts with their numbers.
+    """Return how often there is each row of all models, as a text.
 
-    A row is its values. Surrogate keys are left out, and what the clock has given is not compared;
-    a foreign key is the row that it refers to.
+    The text of a row is that of its values, without surrogate keys and without the times that the
+    clock has given. The value of a foreign key is the row that it refers to.
 
     Args:
-        since: from when on a time is one that the clock has given.
+        since: the moment from which a time counts as one that the clock has given.
     """
     found: _Rows = {}
     for model in apps.get_models(include_auto_created=True):
@@ -64,7 +64,7 @@ def _rows(model: type[models.Model], alias: str, since: datetime) -> _Rows:
     names = [field.attname for field in fields]
     try:
         rows = list(model._base_manager.using(alias).values_list("pk", *names))
-    except DatabaseOperationForbidden:  # the test may not use this one
+    except DatabaseOperationForbidden:  # the test may not use this database
         return {}
     return {
         (model, key): {
@@ -83,7 +83,7 @@ class _Reference(NamedTuple):
 
 
 def _is_by_chance(field: Any) -> bool:
-    """Tell whether the value of a column is another one in each run."""
+    """Return whether the value of a column differs from run to run."""
     if isinstance(field, models.AutoField) or getattr(field, "auto_now", False):
         return True
     if getattr(field, "auto_now_add", False):

@@ -1,4 +1,4 @@
-"""What statements, and the ends of transactions, can suffer."""
+"""Which faults a statement, or the end of a transaction, can suffer, and how."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _REFUSING: Final = frozenset({"REPEATABLE_READ", "SERIALIZABLE"})
 
 
 class _DatabasePoint(Point):
-    """What is sent by one connection of Django's."""
+    """A statement or the end of a transaction, on one of Django's connections."""
 
     def __init__(self, name: str, caller: core.Caller, connection: Any) -> None:
         super().__init__(name, caller)
@@ -44,13 +44,13 @@ class _DatabasePoint(Point):
         raise self.connection.Database.OperationalError(_GONE)
 
     def lose(self) -> NoReturn:
-        """Break the connection off, and raise what the driver does then."""
+        """Close the connection, and raise the error that the driver raises then."""
         self.fail("OperationalError")
 
     def cut(self) -> None:
-        """Have the server roll back and forget the session, and close the connection.
+        """Make the server roll back and forget the session, and close the connection.
 
-        A server notices only after a while that a client is gone. So it is asked to roll back, and
+        A server notices only after a while that a client has gone. So it is asked to roll back, and
         to release the locks of the session, before the connection closes.
         """
         cut(self.connection)
@@ -99,11 +99,12 @@ class CommitPoint(_DatabasePoint):
 def led(gate: Gate, seen: set[Any]) -> Iterator[None]:
     """Lead the statements of all connections of Django's through a gate, within a block.
 
-    By methods of the classes, as ``itkit.timeline.sql`` says. Checked with Django 5.2 and 6.1.
+    It wraps methods of Django's classes, for the reason that ``itkit.timeline.sql`` gives. Checked
+    with Django 5.2 and 6.1.
 
     Args:
-        gate: lets them pass.
-        seen: gets each connection that has sent one.
+        gate: the gate that lets them pass.
+        seen: a set, to which each connection is added that sends a statement.
     """
 
     def sending(execute: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,8 +121,8 @@ def led(gate: Gate, seen: set[Any]) -> Iterator[None]:
             text = sql.text_of(query, cursor.db)
             point = StatementPoint(text, _caller(), cursor.db)
 
-            # Innermost, where the driver sends it: the project's execute_wrappers, and the record
-            # on the timeline, see the error as they would see a real one.
+            # The innermost function, which calls the driver: the project's execute_wrappers, and
+            # the record on the timeline, see the error as they would see a real one.
             def send(*args: Any) -> Any:
                 with gate.passing(point):
                     return executor(*args)
@@ -148,7 +149,7 @@ def led(gate: Gate, seen: set[Any]) -> Iterator[None]:
 
 
 def cut(connection: Any) -> None:
-    """Have the server forget the session of a connection of Django's, and close that."""
+    """Make the server forget the session of one of Django's connections, and close it."""
     driver = connection.connection
     if driver is None or getattr(driver, "closed", False) or connection.vendor == "sqlite":
         return
@@ -162,9 +163,9 @@ def cut(connection: Any) -> None:
 
 
 def revive(connection: Any) -> None:
-    """Let a connection of Django's connect anew with its next statement, as a new process would.
+    """Let one of Django's connections connect anew with its next statement, as a new process would.
 
-    Unlike Django's own ``close()``, this may be called by any thread: that of the connection has
+    Unlike Django's own ``close()``, any thread may call this, as the thread of the connection has
     died with the act.
     """
     connection.run_on_commit = []
@@ -181,7 +182,7 @@ def revive(connection: Any) -> None:
 
 
 def is_broken(connection: Any) -> bool:
-    """Tell whether the driver's connection was closed, and Django has not noticed."""
+    """Return whether the driver's connection is closed although Django has not noticed."""
     return bool(getattr(connection.connection, "closed", False))
 
 

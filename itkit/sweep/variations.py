@@ -1,4 +1,4 @@
-"""Which variations a swept test has after its first run, and what was found in them."""
+"""The variations of a swept test after its first run, and the report of those that fail."""
 
 import sys
 import time
@@ -32,10 +32,10 @@ class Broken(NamedTuple):
     """One variation in which the test has failed.
 
     Attributes:
-        spec: its fault.
+        spec: the fault of the variation.
         struck: the crossing that the fault has happened to; None where it was not reached.
-        summary: what is wrong, in one line.
-        text: all that there is to say of it.
+        summary: one line that says what is wrong.
+        text: the whole text of the failure.
     """
 
     spec: FaultSpec
@@ -48,14 +48,14 @@ class Sweep:
     """The variations of one test.
 
     Args:
-        environment: that the tests run in.
+        environment: the environment that the tests run in.
         choice: the faults that the test is swept with.
-        test: its id.
-        say: prints a line although what a test prints is captured.
+        test: the id of the test.
+        say: a function that prints a line although the output of tests is captured.
 
     Attributes:
-        findings: what was found.
-        is_repeated: whether one fault only is tried, as the command line says.
+        findings: the variations that have failed.
+        is_repeated: whether only the one fault of the command line is tried.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class Sweep:
         self._quiet = 0
         self._untried = ""
         self._start = time.monotonic()
-        self._told = self._start
+        self._announced = self._start
 
     @property
     def is_repeated(self) -> bool:
-        """Whether one fault only is tried, as the command line says."""
+        """Whether only the one fault of the command line is tried."""
         return bool(self._only)
 
     @contextmanager
     def varied(self, spec: FaultSpec | None = None) -> Iterator[Fault]:
-        """Have the test that runs within a block be the variation with a fault, or the first run.
+        """Make the test that runs within a block the variation of a fault, or the first run.
 
         Args:
-            spec: the fault.
+            spec: the fault; None for the first run, which has none.
         """
         outer = self._environment.variation
         fault = Fault(self._choice, spec, mode=self._mode, baseline=self._baseline)
@@ -105,7 +105,7 @@ class Sweep:
         """Return the faults that are to be tried, after the first run.
 
         Args:
-            first: the fault of that run, which has seen the crossings.
+            first: the ``Fault`` of that run, which has seen the crossings.
         """
         if self._mode == names.SWEEP_OFF:
             return []
@@ -122,20 +122,20 @@ class Sweep:
         return found[:most]
 
     def obstacle(self, first: Fault) -> str:
-        """Return why there is nothing to try, where that is a mistake; else nothing."""
+        """Return why there is nothing to try, where that is a mistake; otherwise an empty text."""
         if self._mode == names.SWEEP_OFF or any(one.kinds for one in first.gate.crossed):
             return ""
         return _NO_CROSSING if first.was_entered else _NO_BLOCK
 
     def is_last(self, index: int, count: int) -> bool:
-        """Tell whether a variation is the last, as all are tried then, or the time is over.
+        """Return whether a variation is the last one of the test, or of the time that is left.
 
         Args:
-            index: of the variation, from 0.
-            count: of the variations.
+            index: the number of the variation, from 0.
+            count: how many variations there are.
         """
         self._tried += 1
-        self._tell_progress(count)
+        self._announce_progress(count)
         seconds = conf.get().sweep.seconds
         if index + 1 < count and time.monotonic() - self._start > seconds:
             self._leave(count - index - 1, f'ITKIT["SWEEP"]["SECONDS"] is {seconds:g}')
@@ -143,7 +143,7 @@ class Sweep:
         return index + 1 == count
 
     def report(self) -> str:
-        """Return what was found, grouped by what is wrong; nothing where nothing was."""
+        """Return the failures, grouped by what is wrong; an empty text where there are none."""
         if self._untried:
             self._environment.notes.add(Note(UNTRIED, self._test, self._untried, self._test))
         if not self.findings:
@@ -166,10 +166,10 @@ class Sweep:
     def _leave(self, count: int, reason: str) -> None:
         self._untried = f"{count} of {self._found} faults were not tried, as {reason}"
 
-    def _tell_progress(self, count: int) -> None:
+    def _announce_progress(self, count: int) -> None:
         now = time.monotonic()
-        if now - self._told > _SLOW_SECONDS:
-            self._told = now
+        if now - self._announced > _SLOW_SECONDS:
+            self._announced = now
             self._say(f"\nitkit: {self._test}: fault {self._tried} of {count}\n")
 
 
@@ -178,7 +178,7 @@ def _summary(finding: Broken) -> str:
 
 
 def _shown(group: list[Broken]) -> Iterator[str]:
-    """Yield the lines of the findings with which the same is wrong."""
+    """Yield the lines of findings that have the same summary."""
     shortest = min(group, key=lambda finding: len(finding.text))
     yield f"{shortest.summary}"
     yield f"  after {'this fault' if len(group) == 1 else f'each of these {len(group)} faults'}:"
