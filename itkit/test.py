@@ -1,5 +1,6 @@
 """Test cases with real commits, fakes at ``self.backends`` and test data at ``self.data``."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 from unittest import SkipTest
 
@@ -8,7 +9,8 @@ from django.test.testcases import TestData  # type: ignore[attr-defined]  # not 
 
 from itkit import environment
 from itkit.backends.registry import Registry
-from itkit.core import names
+from itkit.core import benchmarking, names
+from itkit.core.benchmarking import Benchmark
 from itkit.data import TestDataManager
 from itkit.observation.assertions import TimelineReader
 
@@ -122,6 +124,12 @@ class IntegrationMixin(_TestCase):
     def timeline(self) -> TimelineReader:
         """What has left the process in this test, in order."""
         return TimelineReader()
+
+    def benchmark(
+        self, action: Callable[[], object], *, rounds: int = 50, warmup: int = 5
+    ) -> Benchmark:
+        """Return how long something takes; see ``itkit.benchmark``."""
+        return benchmarking.benchmark(action, rounds=rounds, warmup=warmup)
 
 
 class IntegrationTestCase(IntegrationMixin, TransactionTestCase):

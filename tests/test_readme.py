@@ -113,6 +113,15 @@ class PriceCalculator:
     pass
 
 
+class IUserService:
+    def create_user(self, email: str, password: str): ...
+
+
+class UserService(IUserService):
+    def create_user(self, email, password):
+        return Customer.objects.create(email=email)
+
+
 def pay(**arguments):
     try:
         StripeGateway().charge(**arguments)
