@@ -10,6 +10,7 @@ from itkit.exceptions import (
     AtomicityError,
     BenchmarkError,
     BindingError,
+    BudgetError,
     CallMismatchError,
     ConfigurationError,
     DataError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from itkit.data import TestDataManager, scenario
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
     from itkit.observation.assertions import TimelineReader as Timeline
+    from itkit.observation.budgets import Budget, budget
     from itkit.observation.observe import Observation, observe
 
 __all__ = [
@@ -64,6 +66,8 @@ __all__ = [
     "Benchmark",
     "BenchmarkError",
     "BindingError",
+    "Budget",
+    "BudgetError",
     "Call",
     "CallMismatchError",
     "ConfigurationError",
@@ -111,6 +115,7 @@ __all__ = [
     "WorkerError",
     "benchmark",
     "benchmark_integration_performance",
+    "budget",
     "measure_integration_coverage",
     "observe",
     "scenario",
@@ -120,6 +125,7 @@ __all__ = [
 _LAZY = {
     "Backends": ("itkit.backends.registry", "Registry"),
     "Benchmark": ("itkit.core.benchmarking", "Benchmark"),
+    "Budget": ("itkit.observation.budgets", "Budget"),
     "Call": ("itkit.fakes", "Call"),
     "Handle": ("itkit.fakes", "Handle"),
     "MethodHandle": ("itkit.fakes", "MethodHandle"),
@@ -134,6 +140,7 @@ _LAZY = {
         "itkit.core.benchmarking",
         "benchmark_integration_performance",
     ),
+    "budget": ("itkit.observation.budgets", "budget"),
     "measure_integration_coverage": (
         "itkit.backends.container",
         "measure_integration_coverage",

@@ -24,6 +24,8 @@ _SKIP_REASON = (
 
 # For the type checker, the mixin is what it is mixed into.
 if TYPE_CHECKING:
+    from itkit.observation.budgets import Budget
+
     _TestCase = SimpleTestCase
 else:
     _TestCase = object
@@ -124,6 +126,12 @@ class IntegrationMixin(_TestCase):
     def timeline(self) -> TimelineReader:
         """What has left the process in this test, in order."""
         return TimelineReader()
+
+    def budget(self, name: str) -> "Budget":
+        """Let a block send no more than was kept for it; see ``itkit.budget``."""
+        from itkit.observation.budgets import Budget
+
+        return Budget(name)
 
     def benchmark(
         self, action: Callable[[], object], *, rounds: int = 50, warmup: int = 5

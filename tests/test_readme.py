@@ -183,7 +183,7 @@ def test_every_fragment_runs(fragment: str, shop: Project) -> None:
     body = body.replace("checkout(customer", "checkout(data.create(Customer)")
     body = body.replace("place_order(user)", "place_order(data.create(Customer))")
     shop.write("test_fragment.py", FRAGMENT.format(body=body.replace("\n", "\n    ")))
-    result = shop.pytest("--integration")
+    result = shop.pytest("--integration", "--itkit-budgets=update")
     assert result.counts == {"passed": 1}, result.output
 
 
