@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from itkit.exceptions import (
     AtomicityError,
+    BenchmarkError,
     BindingError,
+    BudgetError,
     CallMismatchError,
     ConfigurationError,
     DataError,
@@ -48,17 +50,24 @@ from itkit.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from itkit.backends.container import TestContainer
+    from itkit.backends.container import TestContainer, measure_integration_coverage
     from itkit.backends.registry import Registry as Backends
+    from itkit.backends.tracking import ServiceCoverage
+    from itkit.core.benchmarking import Benchmark, benchmark, benchmark_integration_performance
     from itkit.data import TestDataManager, scenario
     from itkit.fakes import Call, Handle, MethodHandle, RecordingFake
     from itkit.observation.assertions import TimelineReader as Timeline
+    from itkit.observation.budgets import Budget, budget
     from itkit.observation.observe import Observation, observe
 
 __all__ = [
     "AtomicityError",
     "Backends",
+    "Benchmark",
+    "BenchmarkError",
     "BindingError",
+    "Budget",
+    "BudgetError",
     "Call",
     "CallMismatchError",
     "ConfigurationError",
@@ -88,6 +97,7 @@ __all__ = [
     "RecordingFake",
     "RelayError",
     "ScopeError",
+    "ServiceCoverage",
     "ServiceUnavailableError",
     "SwallowedError",
     "SweepError",
@@ -103,6 +113,10 @@ __all__ = [
     "UnprogrammedReturnError",
     "UnusedAnswerError",
     "WorkerError",
+    "benchmark",
+    "benchmark_integration_performance",
+    "budget",
+    "measure_integration_coverage",
     "observe",
     "scenario",
 ]
@@ -110,14 +124,27 @@ __all__ = [
 # Every pytest of the machine imports this package for its plugin; these would load the ORM.
 _LAZY = {
     "Backends": ("itkit.backends.registry", "Registry"),
+    "Benchmark": ("itkit.core.benchmarking", "Benchmark"),
+    "Budget": ("itkit.observation.budgets", "Budget"),
     "Call": ("itkit.fakes", "Call"),
     "Handle": ("itkit.fakes", "Handle"),
     "MethodHandle": ("itkit.fakes", "MethodHandle"),
     "Observation": ("itkit.observation.observe", "Observation"),
     "RecordingFake": ("itkit.fakes", "RecordingFake"),
+    "ServiceCoverage": ("itkit.backends.tracking", "ServiceCoverage"),
     "TestContainer": ("itkit.backends.container", "TestContainer"),
     "TestDataManager": ("itkit.data", "TestDataManager"),
     "Timeline": ("itkit.observation.assertions", "TimelineReader"),
+    "benchmark": ("itkit.core.benchmarking", "benchmark"),
+    "benchmark_integration_performance": (
+        "itkit.core.benchmarking",
+        "benchmark_integration_performance",
+    ),
+    "budget": ("itkit.observation.budgets", "budget"),
+    "measure_integration_coverage": (
+        "itkit.backends.container",
+        "measure_integration_coverage",
+    ),
     "observe": ("itkit.observation.observe", "observe"),
     "scenario": ("itkit.data", "scenario"),
 }

@@ -60,6 +60,10 @@ def _a_string(value: Any) -> str | None:
     return None if value is None or isinstance(value, str) else "a string"
 
 
+def _a_path(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "the path of a file"
+
+
 def _a_flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "True or False"
 
@@ -275,6 +279,7 @@ class ReportSettings:
     dir: str | None = _setting(None, _a_string, env="ITKIT_REPORT_DIR")
     values: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     secrets: tuple[str, ...] = _setting((), _strings)
+    budgets: str = _setting("budgets.json", _a_path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ ItkitError
     ├── CallMismatchError       a backend was not called as the test says
     ├── OrderError              things did not happen in the order that the test says
     ├── ObservationError        what was observed is not what the test says
+    ├── BudgetError             more has left the process than was kept for a block
+    ├── BenchmarkError          a benchmark was asked for what it cannot do
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
     ├── UnprogrammedReturnError what a fake returned was used, but never programmed
@@ -113,6 +115,14 @@ class OrderError(TestError):
 
 class ObservationError(TestError):
     """What was observed is not what the test says."""
+
+
+class BudgetError(TestError):
+    """More has left the process within a block than was kept for it, or nothing was ever kept."""
+
+
+class BenchmarkError(TestError):
+    """A benchmark was asked for what it cannot do, such as no rounds."""
 
 
 class UnknownMethodError(TestError, AttributeError):

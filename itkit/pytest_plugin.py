@@ -103,6 +103,7 @@ class IntegrationPlugin:
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
         self._report_to: str | None = config.getoption("itkit_report")
+        self._budgets: str = config.getoption("itkit_budgets")
         self._sweep: str = config.getoption("itkit_sweep")
         self._fault: str | None = config.getoption("itkit_fault")
         self._trial = _trial_of(config)
@@ -148,6 +149,7 @@ class IntegrationPlugin:
                     rebuild=self._rebuild,
                     seeded=self._seed,
                     reported=self._report_to if self._trial is None else None,
+                    budgets=self._budgets,
                     arguments=self._config.invocation_params.args,
                     sweep=self._sweep,
                     fault=self._fault,

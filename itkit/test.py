@@ -1,5 +1,6 @@
 """Test cases with real commits, fakes at ``self.backends`` and test data at ``self.data``."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 from unittest import SkipTest
 
@@ -8,7 +9,8 @@ from django.test.testcases import TestData  # type: ignore[attr-defined]  # not 
 
 from itkit import environment
 from itkit.backends.registry import Registry
-from itkit.core import names
+from itkit.core import benchmarking, names
+from itkit.core.benchmarking import Benchmark
 from itkit.data import TestDataManager
 from itkit.observation.assertions import TimelineReader
 
@@ -22,6 +24,8 @@ _SKIP_REASON = (
 
 # For the type checker, the mixin is what it is mixed into.
 if TYPE_CHECKING:
+    from itkit.observation.budgets import Budget
+
     _TestCase = SimpleTestCase
 else:
     _TestCase = object
@@ -122,6 +126,18 @@ class IntegrationMixin(_TestCase):
     def timeline(self) -> TimelineReader:
         """What has left the process in this test, in order."""
         return TimelineReader()
+
+    def budget(self, name: str) -> "Budget":
+        """Let a block send no more than was kept for it; see ``itkit.budget``."""
+        from itkit.observation.budgets import Budget
+
+        return Budget(name)
+
+    def benchmark(
+        self, action: Callable[[], object], *, rounds: int = 50, warmup: int = 5
+    ) -> Benchmark:
+        """Return how long something takes; see ``itkit.benchmark``."""
+        return benchmarking.benchmark(action, rounds=rounds, warmup=warmup)
 
 
 class IntegrationTestCase(IntegrationMixin, TransactionTestCase):

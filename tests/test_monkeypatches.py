@@ -56,6 +56,8 @@ OTHERS = {  # what looks like one
     "backends.patches._set": "puts a setting back by Django's own interface",
     "core.handshake.Invitation.export": "environment of child processes",
     "core.handshake.Payload.exported": "environment of child processes",
+    "core.probes.Probes.add": "the code of a project's functions that a test tracks",
+    "core.probes.Probes.remove": "gives it back",
     "core.wrapping.wrapped": "the tool; whoever calls it is in the list above",
     "data.bulk.builder.Builder.recurse": "our own class",
     "data.bulk.insertion._insert_into": "a field of a new instance",

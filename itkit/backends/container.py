@@ -2,12 +2,14 @@
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
 from itkit.backends import registry
+from itkit.backends.tracking import ServiceCoverage, Tracker
 from itkit.core.text import did_you_mean
 from itkit.exceptions import BindingError
 from itkit.fakes import Handle, MethodHandle, handle_of, is_mock, mock_object
@@ -46,6 +48,8 @@ class TestContainer:
         self._made: dict[type, Any] = {}
         self._making: list[type] = []
         self._closing = ExitStack()
+        self._trackers: dict[Any, Tracker] = {}
+        self._tracking = ExitStack()
 
     def bind(self, interface: Interface[Any], implementation: object) -> None:
         """Let an object stand for an interface, or a class that is made when first asked for.
@@ -55,6 +59,8 @@ class TestContainer:
         """
         self._bindings[interface] = implementation
         self._made.clear()
+        if interface in self._trackers:
+            self.track(interface)
 
     def bind_mock(self, interface: Interface[T]) -> T:
         """Let a recording fake stand for an interface, and return it.
@@ -113,6 +119,40 @@ class TestContainer:
             return _class_handle(interface, backends[interface])
         raise BindingError(self._no_mock(interface))
 
+    def track(self, interface: Interface[Any]) -> None:
+        """Note from now on which methods and branches are used of what stands for an interface.
+
+        The functions of its class, or of the module that is bound, get other code that takes notes,
+        until the container is closed, or nobody holds it any more. ``measure_integration_coverage``
+        returns what was noted. A second call begins anew, and so does another ``bind()``.
+
+        Raises:
+            BindingError: nothing that stands for it is written in Python in the project.
+        """
+        service = self._bindings.get(interface, interface)
+        while isinstance(service, type) and self._bindings.get(service, service) is not service:
+            service = self._bindings[service]
+        if (earlier := self._trackers.pop(interface, None)) is not None:
+            earlier.stop()
+        tracker = Tracker(interface, service)
+        self._trackers[interface] = tracker
+        self._tracking.callback(weakref.finalize(self, tracker.stop))
+
+    def coverage_of(self, interface: Interface[Any]) -> ServiceCoverage:
+        """Return what was used, since ``track()``, of what stands for an interface.
+
+        Raises:
+            BindingError: it is not tracked.
+        """
+        tracker = self._trackers.get(interface)
+        if tracker is None:
+            name = _name(interface)
+            raise BindingError(
+                f"{name} is not tracked, so nobody has noted what was used of it.\n"
+                f"  Add before the first call of it: container.track({name})"
+            )
+        return tracker.coverage()
+
     def install(self, module: Module | type[Module] | Mapping[Any, Any]) -> None:
         """Bind what a module binds, or each interface of a mapping."""
         if isinstance(module, Mapping):
@@ -129,6 +169,7 @@ class TestContainer:
         were bound are left to whoever made them.
         """
         self._made.clear()
+        self._tracking.close()
         self._closing.close()
 
     def __enter__(self) -> Self:
@@ -201,6 +242,21 @@ class TestContainer:
         mocks = [_name(kind) for kind, stands in self._bindings.items() if is_mock(stands)]
         known = [*mocks, *(registry.current() or ())]
         return f"{name} {state}. Mocks: {', '.join(sorted(known)) or 'none'}."
+
+
+def measure_integration_coverage(
+    container: TestContainer, services: Iterable[tuple[Interface[Any], str]]
+) -> dict[str, ServiceCoverage]:
+    """Return which methods and branches of real services the test has used, by category.
+
+    Args:
+        container: which has tracked them: ``container.track(UserService)`` comes before their use.
+        services: pairs of an interface and the name of its category.
+
+    Raises:
+        BindingError: an interface is not tracked.
+    """
+    return {category: container.coverage_of(interface) for interface, category in services}
 
 
 _DEFAULT: Any = object()

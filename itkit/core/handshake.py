@@ -62,6 +62,7 @@ class Payload:
     process: int = 0
     files: str = ""
     report: str = ""
+    budgets: str = ""
 
     @property
     def hosts(self) -> list[str]:

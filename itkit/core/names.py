@@ -53,6 +53,12 @@ FAULT_HELP: Final = (
     " 'payments.charge#1:lost_reply'."
 )
 FAULT_NEEDS_SWEEP: Final = "--itkit-fault is one fault of a sweep: leave out --itkit-sweep=off."
+BUDGETS_CHECK: Final = "check"
+BUDGETS_UPDATE: Final = "update"
+BUDGETS_HELP: Final = (
+    "With --integration: compare what leaves the process within budget() with the file of budgets"
+    " (check), or write into the file what the tests that run have sent (update)."
+)
 OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--integration": {"action": "store_true", "help": OPTION_HELP},
     "--rebuild": {"action": "store_true", "help": REBUILD_HELP},
@@ -63,6 +69,11 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "const": REPORT_DIRECTORY,
         "metavar": "DIR",
         "help": REPORT_HELP,
+    },
+    "--itkit-budgets": {
+        "choices": (BUDGETS_CHECK, BUDGETS_UPDATE),
+        "default": BUDGETS_CHECK,
+        "help": BUDGETS_HELP,
     },
     "--itkit-sweep": {"choices": SWEEPS, "default": SWEEP_QUICK, "help": SWEEP_HELP},
     "--itkit-fault": {"metavar": "FAULT", "help": FAULT_HELP},

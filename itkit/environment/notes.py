@@ -13,6 +13,7 @@ USED: Final = "used"
 ALTERED: Final = "altered"
 UNREPEATABLE: Final = "unrepeatable"
 UNTRIED: Final = "untried"
+SPARED: Final = "spared"
 
 _HEADINGS: Final = {
     EFFECT: (
@@ -32,6 +33,7 @@ _HEADINGS: Final = {
         "itkit: what migrations have read that is another value each time. The rows that they have"
         " made with it stay as they are until the migrations run again, as with --rebuild:"
     ),
+    SPARED: "itkit: budgets of which tests have used less than is kept:",
     UNTRIED: "itkit: swept tests that were not run with all faults:",
 }
 _MOST_SHOWN: Final = 30

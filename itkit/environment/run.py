@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from django.conf import settings as django_settings
@@ -35,6 +36,7 @@ class Run:
         rebuild: whether what earlier runs have migrated is to be made anew.
         seed: what the run's random values come from; by default a new one.
         report: the directory of the report; empty where there is to be none.
+        budgets: what is done with the figures of budgets, ``check`` or ``update``.
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
         fault: the only fault that they are run with; empty for all.
         notes: what the start line reports about what came before.
@@ -47,6 +49,7 @@ class Run:
         rebuild: bool = False,
         seed: Seed | None = None,
         report: str = "",
+        budgets: str = names.BUDGETS_CHECK,
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
         notes: Iterable[str] = (),
@@ -55,6 +58,7 @@ class Run:
         self._rebuild = rebuild
         self._seed = seed or Seed.parse(None)
         self._report = report
+        self._budgets = budgets
         self._sweep = sweep
         self._fault = fault
         self._releases = ExitStack()
@@ -101,6 +105,7 @@ class Run:
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,
+                budgets=self._memory_of_budgets(),
                 summary=self._summary(run, services, milliseconds),
                 short_summary=self._short_summary(services),
             )
@@ -130,6 +135,12 @@ class Run:
         """
         if self._databases is not None:
             self._databases.check_outside()
+
+    def _memory_of_budgets(self) -> str:
+        """Return where the run remembers what it has measured; nothing where it only compares."""
+        if self._budgets != names.BUDGETS_UPDATE:
+            return ""
+        return self._releases.enter_context(TemporaryDirectory(prefix="itkit-budgets-"))
 
     def _summary(self, run: str, services: Services, milliseconds: int) -> str:
         """Return the start line, which names the servers of the tests."""

@@ -368,7 +368,7 @@ class Environment:
         self._invite()
         self.backends.reset()
         self.backends.accept_patches()
-        core.new_timeline(test)
+        core.new_timeline(test).is_disturbed = self._has_fault
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
         """Let random and unique values be those of a test, or of what several tests share."""
@@ -513,6 +513,8 @@ class Environment:
         if patches:
             raise LeakedPatchError(_PATCHED.format(self._test, listed(patches)))
         self._check_effects()
+        for where, text in core.current().spared:
+            self.notes.add(notes.Note(notes.SPARED, where, text, self._test))
         denied = self._redis.denied()
         if denied:
             raise EscapeError(_DENIED.format(listed(denied), self._redis.prefix))
@@ -767,6 +769,7 @@ def start(
     rebuild: bool = False,
     seeded: str | None = None,
     reported: str | None = None,
+    budgets: str = names.BUDGETS_CHECK,
     arguments: Sequence[str] = (),
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
@@ -780,6 +783,7 @@ def start(
         rebuild: whether to migrate anew, although a template exists.
         seeded: what the run's random values come from, as the option ``--itkit-seed`` says.
         reported: the directory of the report, as the option ``--itkit-report`` says.
+        budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
         arguments: of the command line.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
@@ -809,6 +813,7 @@ def start(
         rebuild=rebuild,
         seed=seed.Seed.parse(seeded),
         report=_prepared_report(reported, arguments),
+        budgets=budgets,
         sweep=sweep,
         fault=fault or "",
         notes=[

@@ -58,6 +58,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_trial: str | None = None,
         itkit_keep: bool = False,
         itkit_report: str | None = None,
+        itkit_budgets: str = names.BUDGETS_CHECK,
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
         **kwargs: Any,
@@ -70,6 +71,7 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_trial = itkit_trial
         self.itkit_keep = itkit_keep
         self.itkit_report = itkit_report
+        self.itkit_budgets = itkit_budgets
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
         if integration:
@@ -101,6 +103,7 @@ class IntegrationRunnerMixin(_Runner):
             trial=trial,
             keep=self.itkit_keep,
             reported=None if trial is not None else self.itkit_report,
+            budgets=self.itkit_budgets,
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
         )
@@ -214,6 +217,7 @@ def start(
     trial: bisection.Trial | None = None,
     keep: bool = False,
     reported: str | None = None,
+    budgets: str = names.BUDGETS_CHECK,
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
 ) -> None:
@@ -226,6 +230,7 @@ def start(
         trial: the trial of a bisection that this run is, if it is one.
         keep: whether the run stops at failures, so that somebody can look.
         reported: the directory of the report, as the option gives it.
+        budgets: what is done with the figures of budgets.
         sweep: which faults swept tests are run with.
         fault: the only fault that they are run with.
 
@@ -237,6 +242,7 @@ def start(
             rebuild=rebuild,
             seeded=seeded,
             reported=reported,
+            budgets=budgets,
             arguments=sys.argv,
             sweep=sweep,
             fault=fault,

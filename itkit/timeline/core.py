@@ -209,6 +209,8 @@ class Timeline:
         unasked: errors among them that nobody has asked for.
         made: calls that happen only when what they have returned is awaited or consumed.
         effects: what has left the process while a transaction was open.
+        spared: budgets of which less was used than is kept: pairs of the budget and a text.
+        is_disturbed: whether a fault is to happen, so that numbers of crossings say nothing.
     """
 
     def __init__(self, test: str = "") -> None:
@@ -219,6 +221,8 @@ class Timeline:
         self.unasked: list[BaseException] = []
         self.made: list[Crossing] = []
         self.effects: list[Effect] = []
+        self.spared: list[tuple[str, str]] = []
+        self.is_disturbed = False
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append
 

@@ -4,6 +4,7 @@
 import time
 from contextlib import suppress
 from decimal import Decimal
+from typing import Protocol
 
 from django.core.cache import cache
 from django.db import transaction
@@ -15,12 +16,25 @@ from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import DiscountPolicy, PriceCalculator, TaxCalculator
-from itkit import TestContainer, observe
+from itkit import (
+    TestContainer,
+    benchmark_integration_performance,
+    measure_integration_coverage,
+    observe,
+)
 from itkit.test import IntegrationTestCase
 
 
 class SimulatedError(Exception):
     """Stops a transaction half-way."""
+
+
+class IUserService(Protocol):
+    """What the shop's module ``users`` is to others."""
+
+    def create_user(self, email: str, password: str | None = None) -> User: ...
+    def get_user(self, user_id: int) -> users.Profile | None: ...
+    def delete_user(self, user_id: int) -> None: ...
 
 
 class ServiceTests(IntegrationTestCase):
@@ -254,3 +268,39 @@ class TestDataTests(IntegrationTestCase):
 
         self.assertEqual(User.objects.get(pk=user.id).email, user.email)
         self.assertEqual(orders.get_user_orders(user.id), [order])
+
+
+class MetricsTests(IntegrationTestCase):
+    def test_measure_integration_coverage(self):
+        with TestContainer() as container:
+            container.bind(IUserService, users)
+            container.track(IUserService)
+            container.track(DiscountPolicy)
+            user_service = container.get(IUserService)
+
+            user = user_service.create_user("john@example.com", "password")
+            user_service.get_user(user.id)
+            container.get(PriceCalculator).calculate_total([OrderLine(price=1, quantity=6)])
+
+            coverage = measure_integration_coverage(
+                container, [(IUserService, "user_operations"), (DiscountPolicy, "discounts")]
+            )
+
+        self.assertEqual(coverage["user_operations"]["methods_called"], ["create_user", "get_user"])
+        self.assertEqual(coverage["user_operations"]["methods_missed"], ["delete_user"])
+        [covered] = coverage["discounts"]["branches_covered"]
+        [missed] = coverage["discounts"]["branches_missed"]
+        self.assertIn("in DiscountPolicy.discount: if subtotal >= self.threshold: false", covered)
+        self.assertIn("in DiscountPolicy.discount: if subtotal >= self.threshold: true", missed)
+
+    def test_benchmark_integration_performance(self):
+        def create_user():
+            users.create_user(self.data.unique.email(), "pass")
+
+        figures = benchmark_integration_performance(create_user, "creation", rounds=20)
+        timed = self.benchmark(create_user, rounds=20, warmup=0)
+
+        self.assertEqual(User.objects.count(), 45)  # five of which were not timed
+        self.assertGreaterEqual(figures["max_creation_time"], figures["p95_creation_time"])
+        self.assertGreaterEqual(figures["p95_creation_time"], figures["min_creation_time"])
+        self.assertGreaterEqual(timed.max, timed.avg)

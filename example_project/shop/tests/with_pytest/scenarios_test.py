@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from decimal import Decimal
+from typing import Protocol
 
 import pytest
 from django.core.cache import cache
@@ -12,16 +13,30 @@ from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.gateways.email import EmailGateway
 from example_project.shop.gateways.exceptions import CardDeclinedError, SMTPError
 from example_project.shop.gateways.payment import PaymentGateway
-from example_project.shop.models import Notification, Order, OrderLine
+from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import DiscountPolicy, PriceCalculator, TaxCalculator
-from itkit import TestContainer, observe
+from itkit import (
+    TestContainer,
+    benchmark,
+    benchmark_integration_performance,
+    measure_integration_coverage,
+    observe,
+)
 
 pytestmark = pytest.mark.integration
 
 
 class SimulatedError(Exception):
     """Stops a transaction half-way."""
+
+
+class IUserService(Protocol):
+    """What the shop's module ``users`` is to others."""
+
+    def create_user(self, email: str, password: str | None = None) -> User: ...
+    def get_user(self, user_id: int) -> users.Profile | None: ...
+    def delete_user(self, user_id: int) -> None: ...
 
 
 def test_user_registration_integration(backends):
@@ -251,3 +266,39 @@ def test_data_manager_by_the_pages_names(test_data_manager):
     order = test_data_manager.create_test_order(user.id)
 
     assert orders.get_user_orders(user.id) == [order]
+
+
+def test_measure_integration_coverage():
+    with TestContainer() as container:
+        container.bind(IUserService, users)
+        container.track(IUserService)
+        container.track(DiscountPolicy)
+        user_service = container.get(IUserService)
+
+        user = user_service.create_user("john@example.com", "password")
+        user_service.get_user(user.id)
+        container.get(PriceCalculator).calculate_total([OrderLine(price=1, quantity=6)])
+
+        coverage = measure_integration_coverage(
+            container, [(IUserService, "user_operations"), (DiscountPolicy, "discounts")]
+        )
+
+    assert coverage["user_operations"]["methods_called"] == ["create_user", "get_user"]
+    assert coverage["user_operations"]["methods_missed"] == ["delete_user"]
+    [covered] = coverage["discounts"]["branches_covered"]
+    [missed] = coverage["discounts"]["branches_missed"]
+    assert "in DiscountPolicy.discount: if subtotal >= self.threshold: false" in covered
+    assert "in DiscountPolicy.discount: if subtotal >= self.threshold: true" in missed
+
+
+def test_benchmark_integration_performance(data):
+    def create_user():
+        users.create_user(data.unique.email(), "pass")
+
+    figures = benchmark_integration_performance(create_user, "creation", rounds=20)
+    timed = benchmark(create_user, rounds=20, warmup=0)
+
+    assert User.objects.count() == 45  # five of which were not timed
+    assert figures["max_creation_time"] >= figures["p95_creation_time"]
+    assert figures["p95_creation_time"] >= figures["min_creation_time"]
+    assert timed.max >= timed.avg

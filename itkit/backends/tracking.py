@@ -1,0 +1,116 @@
+"""Which methods of a service were called, and which branches of its code were taken."""
+
+import inspect
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any, TypedDict
+
+from itkit.core.probes import Probed, Probes, functions_in
+from itkit.exceptions import BindingError
+from itkit.fakes import handle_of, is_mock
+from itkit.timeline import callsite
+
+
+class ServiceCoverage(TypedDict):
+    """What tests have used of a service: methods by the alphabet, branches as in the source.
+
+    Attributes:
+        methods_called: public methods of the interface whose code was run.
+        methods_missed: those whose code was not.
+        branches_covered: ways that the code of the service has taken at a condition, a loop, a
+            ``match`` or an ``except``.
+        branches_missed: ways that it has not taken.
+    """
+
+    methods_called: list[str]
+    methods_missed: list[str]
+    branches_covered: list[str]
+    branches_missed: list[str]
+
+
+class Tracker:
+    """Tracks what stands for an interface, from its making to ``stop()``.
+
+    Args:
+        interface: names the methods.
+        service: the object, class or module that stands for it.
+
+    Raises:
+        BindingError: there is no code of the project's to track.
+    """
+
+    def __init__(self, interface: Any, service: Any) -> None:
+        self._probes = Probes()
+        self._mock = service if is_mock(service) else None
+        self._entries: dict[str, str | None] = {}
+        self._branches: dict[str, str] = {}
+        names = list(_public_methods(interface))
+        if self._mock is not None:
+            self._entries = dict.fromkeys(names)
+            return
+        probed: dict[FunctionType, Probed] = {}
+        for function in _functions_of(service):
+            found = self._probes.add(function) if function not in probed else None
+            if found is not None:
+                probed[function] = found
+                self._branches.update(found.branches)
+        for name in names:
+            value = inspect.getattr_static(service, name, None)
+            behind = [probed[found] for found in functions_in([value]) if found in probed]
+            if behind:
+                self._entries[name] = behind[0].entry
+        if not self._entries:
+            raise BindingError(
+                f"{interface!r} cannot be tracked: {service!r} has no public method of it that is"
+                " written in Python in a file of the project."
+            )
+
+    def stop(self) -> None:
+        """Give the service its own code back; what was noted stays."""
+        self._probes.remove()
+
+    def coverage(self) -> ServiceCoverage:
+        """Return what was used until now."""
+        called = {name for name, entry in self._entries.items() if self._is_called(name, entry)}
+        covered = self._branches.keys() & self._probes.hit
+        return ServiceCoverage(
+            methods_called=sorted(called),
+            methods_missed=sorted(self._entries.keys() - called),
+            branches_covered=_in_order(self._branches, covered),
+            branches_missed=_in_order(self._branches, self._branches.keys() - covered),
+        )
+
+    def _is_called(self, name: str, entry: str | None) -> bool:
+        if self._mock is not None:
+            return handle_of(self._mock).call_count(name) > 0
+        return entry in self._probes.hit
+
+
+def _public_methods(interface: Any) -> Iterator[str]:
+    for name in dir(interface):
+        value = inspect.getattr_static(interface, name, None)
+        if not name.startswith("_") and any(True for _ in functions_in([value])):
+            yield name
+
+
+def _functions_of(service: Any) -> Iterator[FunctionType]:
+    """Yield the functions of the project that a class, an object or a module is made of."""
+    if isinstance(service, ModuleType):
+        found = [
+            function
+            for function in functions_in(vars(service).values())
+            if function.__module__ == service.__name__
+        ]
+    else:
+        kind = service if isinstance(service, type) else type(service)
+        places = [service, *kind.__mro__]
+        values = [value for place in places for value in getattr(place, "__dict__", {}).values()]
+        found = list(functions_in(values))
+    for function in found:
+        if callsite.is_own_file(function.__code__.co_filename):
+            yield function
+
+
+def _in_order(branches: dict[str, str], points: set[str]) -> list[str]:
+    """Return the names of branches in the order of the source, in which they were found."""
+    return [label for point, label in branches.items() if point in points]

@@ -1,0 +1,111 @@
+"""How long something takes, in figures that do not lie: without warm-up, by nearest rank."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from itkit.exceptions import BenchmarkError
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The rounds of something that was timed, in seconds.
+
+    Attributes:
+        times: of each round, in the order in which they ran.
+    """
+
+    times: Sequence[float]
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds."""
+        return len(self.times)
+
+    @property
+    def avg(self) -> float:
+        """The mean."""
+        return sum(self.times) / len(self.times)
+
+    @property
+    def min(self) -> float:
+        """The shortest."""
+        return min(self.times)
+
+    @property
+    def max(self) -> float:
+        """The longest."""
+        return max(self.times)
+
+    @property
+    def p95(self) -> float:
+        """The time within which 95 of 100 rounds end, as ``percentile(95)``."""
+        return self.percentile(95)
+
+    def percentile(self, percent: int) -> float:
+        """Return the shortest time within which so many percent of the rounds end: nearest rank.
+
+        Args:
+            percent: from 1 to 100.
+
+        Raises:
+            BenchmarkError: it is not from 1 to 100.
+        """
+        if not 1 <= percent <= 100:
+            raise BenchmarkError(f"percentile({percent}): give a whole number from 1 to 100.")
+        rank = -(-percent * len(self.times) // 100)  # rounded up, without the errors of floats
+        return sorted(self.times)[rank - 1]
+
+    def __str__(self) -> str:
+        named = {"avg": self.avg, "min": self.min, "max": self.max, "p95": self.p95}
+        shown = ", ".join(f"{name} {time * 1000:.3f} ms" for name, time in named.items())
+        return f"{self.rounds} rounds: {shown}"
+
+
+def benchmark(action: Callable[[], object], *, rounds: int = 50, warmup: int = 5) -> Benchmark:
+    """Return how long something takes, called again and again in this thread.
+
+    Args:
+        action: without arguments; what it raises is raised.
+        rounds: how often it is timed.
+        warmup: how often it is called before, untimed: for connections, caches and compilation.
+
+    Raises:
+        BenchmarkError: there would be no round, or a negative warm-up.
+    """
+    if rounds < 1 or warmup < 0:
+        raise BenchmarkError(
+            f"benchmark(rounds={rounds}, warmup={warmup}): rounds begin at 1, and warmup at 0."
+        )
+    for _ in range(warmup):
+        action()
+    times = []
+    for _ in range(rounds):
+        start = perf_counter()
+        action()
+        times.append(perf_counter() - start)
+    return Benchmark(times)
+
+
+def benchmark_integration_performance(
+    action: Callable[[], object], operation: str, *, rounds: int = 50, warmup: int = 5
+) -> dict[str, float]:
+    """Return the seconds that an operation takes, by the names that a dashboard may want.
+
+    Args:
+        action: the operation, without arguments.
+        operation: its name: ``"creation"`` gives ``avg_creation_time``, ``min_creation_time``,
+            ``max_creation_time`` and ``p95_creation_time``.
+        rounds: how often it is timed.
+        warmup: how often it is called before, untimed.
+
+    Raises:
+        BenchmarkError: there would be no round, or a negative warm-up.
+    """
+    timed = benchmark(action, rounds=rounds, warmup=warmup)
+    return {
+        f"avg_{operation}_time": timed.avg,
+        f"min_{operation}_time": timed.min,
+        f"max_{operation}_time": timed.max,
+        f"p95_{operation}_time": timed.p95,
+    }
