@@ -29,7 +29,7 @@ PATCHES = {
     "environment.leaving.Leaving.watched": "os._exit",
     "environment.worker._put_flush_back": "Django's dictionary of commands",
     "observation.effects.followed": "methods of locmem.EmailBackend and of caches",
-    "postgres.migrations.watch.MigrationNames.told": "MigrationExecutor.apply_migration",
+    "postgres.migrations.watch.MigrationNames.followed": "MigrationExecutor.apply_migration",
     "postgres.routing.routed.install": "BaseDatabaseWrapper.creation, client",
     "postgres.routing.routing.Routing.forget_connections": "connections[alias].connection",
     "postgres.server.stand_in._set": "connections.settings",

@@ -169,7 +169,7 @@ class PrefixIsolation(Installed):
         return servers.remove(self._server, self._rewrite.namespace.root)
 
     def _wake(self) -> None:
-        """Let the server answer the clients of this worker that wait for an older generation.
+        """Make the server answer the clients of this worker that wait for an older generation.
 
         They are recognised by their user. A server that has died is for the tests to report.
         """

@@ -15,9 +15,9 @@ class Key(NamedTuple):
     """A key.
 
     Attributes:
-        name: without a prefix.
+        name: the name of the key, without a prefix.
         ttl: milliseconds until it expires, counted from when a test begins; 0 if it does not.
-        value: as the server prints it by DUMP.
+        value: the value, as the server returns it for DUMP.
     """
 
     name: bytes

@@ -19,7 +19,7 @@ from itkit.redis.wire.libraries import Library
 
 @contextlib.contextmanager
 def under(guard: ConnectionGuard) -> Iterator[None]:
-    """Have every connection of the libraries in this process obey a guard for a block."""
+    """Make every connection of the libraries in this process ask a guard, within a block."""
     with contextlib.ExitStack() as restore:
         wire.put_under(guard)
         restore.callback(wire.put_under, None)

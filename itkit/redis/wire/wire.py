@@ -64,7 +64,7 @@ def loop_of(connection: Any) -> AbstractEventLoop | None:
 
 @contextlib.contextmanager
 def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
-    """Have a connection, while it connects, dial the isolated server whatever its address is.
+    """Make a connection dial the isolated server, whatever its address is, while it connects.
 
     There is no hook between the address and the socket, so the object's own method is replaced for
     that while. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
@@ -93,7 +93,7 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
 
 @contextlib.contextmanager
 def logging_in(connection: Any) -> Iterator[None]:
-    """Have a connection, while it shakes hands, use the login of the isolated server."""
+    """Make a connection use the login of the isolated server, while it shakes hands."""
     if not _is_isolated(connection):
         yield
         return
