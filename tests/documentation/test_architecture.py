@@ -30,13 +30,12 @@ def test_each_setting_is_in_one_file_only() -> None:
     assert {section.partition(":")[0] for section in config.sections()} == {"importlinter"}
 
 
-def test_each_room_has_a_contract() -> None:
+def test_each_package_has_a_contract() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     contracts = [config[section] for section in config.sections()]
     ordered = {found["containers"] for found in contracts if found.get("type") == "layers"}
-    rooms = {f"itkit.{path.name}" for path in PACKAGES if path.parent.name == "itkit"}
-    assert ordered == {"itkit", *rooms}
+    assert ordered == {".".join(path.relative_to(ROOT).parts) for path in PACKAGES}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
