@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.zoo import zoo
+from tests.support.zoo import zoo
 
 MODELS_PER_APP = 10
 MIGRATIONS = 320

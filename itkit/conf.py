@@ -40,7 +40,7 @@ class Mistake:
 
     Attributes:
         number: the number of the check.
-        message: what is wrong.
+        message: a sentence that says what is wrong.
         hint: how to mend it.
         level: ``E`` for an error, ``W`` for a warning.
     """

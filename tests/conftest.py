@@ -17,9 +17,9 @@ from itkit import postgres, redis, services
 from itkit.core import urls
 from itkit.data import TestDataManager
 from itkit.exceptions import ServiceUnavailableError
-from tests import sentinel as sentinels
-from tests.projects import Project, directory, environment
-from tests.warm import Server
+from tests.support import sentinel as sentinels
+from tests.support.projects import Project, directory, environment
+from tests.support.warm import Server
 
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
 

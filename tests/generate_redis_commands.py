@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itkit.redis.prefix.command_info import notation_of
-from tests import redis_server
+from tests.support import redis_server
 
 TARGET = Path(__file__).parent.parent / "itkit" / "redis" / "commands.py"
 

@@ -6,8 +6,8 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "itkit",
-    "tests.shopdata",
-    "tests.kinds",
+    "tests.support.shopdata",
+    "tests.support.kinds",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 from django.test import override_settings
 
-GATEWAY = "tests.fakes_app.StripeGateway"
+GATEWAY = "tests.support.fakes_app.StripeGateway"
 
 
 def found(**settings: Any) -> list[tuple[str | None, str, str | None]]:

@@ -5,7 +5,7 @@ from django.test import override_settings
 
 from itkit import conf
 from itkit.exceptions import ConfigurationError
-from tests.projects import Project
+from tests.support.projects import Project
 
 
 def mistakes_of(value: Any) -> list[str]:
@@ -92,7 +92,7 @@ def test_the_getter_is_cached_until_the_setting_changes() -> None:
             {"BACKENDS": {"p": "SECRET_KEY"}},
             'expected a dict. Write {"SETTING": "SECRET_KEY"}.',
         ),
-        ({"BACKENDS": {"p": Project}}, 'Write {"TARGET": "tests.projects.Project"}.'),
+        ({"BACKENDS": {"p": Project}}, 'Write {"TARGET": "tests.support.projects.Project"}.'),
         ({"DATA": {"ALIASES": {"order": "shop.Order"}}}, 'Write {"MODEL": "shop.Order"}.'),
         ({"BACKENDS": {"p": {"TARGETS": "x"}}}, "Did you mean 'TARGET'?"),
         ({"BACKENDS": []}, 'itkit.E002 ITKIT["BACKENDS"] is [], expected a dict of names.'),

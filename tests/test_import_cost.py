@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.doors import SERIAL, enter, write_tests
-from tests.projects import Project
+from tests.support.doors import SERIAL, enter, write_tests
+from tests.support.projects import Project
 
 HEAVY = ["django.test", "psycopg", "redis", "factory", "model_bakery", "django.db.models"]
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import itkit
-from tests.projects import Project
+from tests.support.projects import Project
 
 CODE = """
     from typing import reveal_type

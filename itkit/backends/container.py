@@ -52,7 +52,7 @@ class TestContainer:
         self._tracking = ExitStack()
 
     def bind(self, interface: Interface[Any], implementation: object) -> None:
-        """Let an object stand for an interface, or a class that is made when first asked for.
+        """Bind an object to an interface, or a class, which is instantiated at its first use.
 
         Objects that the container made before are made anew, so that none holds what the
         interface was bound to until now.
@@ -63,7 +63,7 @@ class TestContainer:
             self.track(interface)
 
     def bind_mock(self, interface: Interface[T]) -> T:
-        """Let a recording fake stand for an interface, and return it.
+        """Bind a recording fake to an interface, and return the fake.
 
         Args:
             interface: an ABC, a Protocol or any class; none of its code is run.

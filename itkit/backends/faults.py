@@ -33,7 +33,7 @@ class RaisableError(NamedTuple):
         """Return one.
 
         Args:
-            text: that it has, where its class takes one.
+            text: the text of the error, where its class takes one.
 
         Raises:
             ConfigurationError: the class takes neither a text nor nothing.

@@ -44,7 +44,7 @@ class Patches:
         self._known = {}
 
     def accept(self) -> None:
-        """Let what is patched now belong to more than a test."""
+        """Accept the patches that exist now: they belong to more than one test."""
         is_clear = self._is_clear()
         self._known = {} if is_clear else {patch.name: patch.found for patch in self._all()}
 
@@ -62,7 +62,7 @@ class Patches:
         return [f"{patch.name} is {_shown(patch.found)}\n    write: {patch.line}" for patch in left]
 
     def _is_clear(self) -> bool:
-        """Tell, at the least cost, whether nothing is patched; it is so in nearly all tests."""
+        """Return whether nothing is patched, at the least cost: it is so in nearly all tests."""
         for swap, _ in self._swaps:
             if not swap.is_clear():
                 return False
@@ -106,7 +106,7 @@ class Patches:
             holder = holder.default_settings
         settings._wrapped = known
         for name in sorted(overridden):
-            _tell(name)
+            _send_setting_changed(name)
 
 
 def _set(name: str, value: Any) -> None:
@@ -115,11 +115,11 @@ def _set(name: str, value: Any) -> None:
         delattr(settings, name)
     else:
         setattr(settings, name, value)
-    _tell(name)
+    _send_setting_changed(name)
 
 
-def _tell(name: str) -> None:
-    """Have Django and the project forget what they have made of a setting."""
+def _send_setting_changed(name: str) -> None:
+    """Send Django's signal for a changed setting, so that values made from it are made anew."""
     setting_changed.send_robust(
         sender=settings._wrapped.__class__,
         setting=name,

@@ -37,9 +37,9 @@ class Backend:
     """One backend: the real class or function, its fake and the test's handle.
 
     Args:
-        name: its key in ``ITKIT["BACKENDS"]``.
+        name: the key of the backend in ``ITKIT["BACKENDS"]``.
         real: a class or function for which ``fakes.obstacle`` finds none.
-        settings: its entry.
+        settings: the entry of the backend.
         fake: a class or function, written by hand, that answers what is not programmed.
         builtin: what leads here what is faked, where that is not the class itself.
 
@@ -93,7 +93,7 @@ class Backend:
             self._builtin.reset()
 
     def check(self) -> None:
-        """Find out whether the test has called what it said that it would.
+        """Check that the test has called the methods that it requires to be called.
 
         Raises:
             CallMismatchError: the test has not made a call that it requires.
@@ -219,7 +219,7 @@ class Registry:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Let the real backends answer in here, in all threads; then the fakes again.
+        """Let the real backends answer within a block, in all threads.
 
         What was programmed and called is kept. If the fakes are not in place, as in another
         block like this one, it does nothing.
@@ -242,7 +242,7 @@ class Registry:
         self._patches.start()
 
     def accept_patches(self) -> None:
-        """Let what lies over the fakes now belong to more than the next test."""
+        """Accept the present patches over the fakes: they belong to more than the next test."""
         if self._swapped is not None:
             self._patches.accept()
 
@@ -263,7 +263,7 @@ class Registry:
         return [backend for backend in self._backends.values() if not backend.is_real]
 
     def check(self) -> None:
-        """Find out whether the test has called what it said that it would.
+        """Check that the test has called the methods that it requires to be called.
 
         Raises:
             CallMismatchError: the test has not made a call that it requires.

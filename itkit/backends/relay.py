@@ -70,7 +70,7 @@ class Raised(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> "Raised":
-        """Take an error apart; what of it cannot be sent is shown."""
+        """Return the parts of an error to be sent; those that cannot be sent are shown as text."""
         state = {name: _sendable(value) for name, value in vars(error).items()}
         return cls(type(error), tuple(map(_sendable, error.args)), state)
 
@@ -232,12 +232,12 @@ class Client:
         self._local = threading.local()
 
     def use_for(self, fakes: Mapping[str, Fake]) -> None:
-        """Have the test's process answer the calls of fakes, given by the names of backends."""
+        """Make the test's process answer the calls of the fakes of these backends."""
         for name, fake in fakes.items():
             fake.answer_by(self._answering(name, fake))
 
     def keep(self, error: BaseException) -> None:
-        """Tell the test of an error that fails it."""
+        """Send an error that fails the test to the test's process."""
         with suppress(RelayError):
             self._ask(f"{type(error).__name__}: {error}")
 

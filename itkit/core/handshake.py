@@ -114,7 +114,7 @@ class Invitation:
         generation: the generation of keys in Redis, now.
         generations: path of the memory that has the current one; empty where there is none.
         redis: URL of the worker's own server, where each has one.
-        relay: where the calls of backends are answered, and the secret for it.
+        relay: the address where the calls of backends are answered, and the secret for it.
     """
 
     worker: str
@@ -131,7 +131,7 @@ class Invitation:
 
     @staticmethod
     def withdraw() -> None:
-        """Have processes started from now on find none."""
+        """Remove the invitation from the environment of processes that are started from now on."""
         os.environ.pop(INVITATION_VARIABLE, None)
         _given.clear()
 

@@ -195,7 +195,7 @@ def database(name: str, *owner: str) -> str:
 
     Args:
         name: the name of the project's own database, for people to recognise.
-        owner: what distinguishes the project from others, which may use the same name.
+        owner: a text that distinguishes the project from others, which may use the same name.
     """
     shown = re.sub(r"[^a-z0-9]+", "_", name.lower())[:_LONGEST_PART].strip("_")
     digest = blake2s(repr((name, *owner)).encode(), digest_size=4).hexdigest()

@@ -111,7 +111,7 @@ def sequence_of_shared(name: str) -> int:
 
 
 def start_sequences(number: int) -> None:
-    """Let the sequences of all factories go on from a number.
+    """Let the sequences of all factories continue from a number.
 
     Those stay that a factory finds by a ``_setup_next_sequence()`` of its own, in the database.
     """

@@ -60,7 +60,7 @@ class _Word(NamedTuple):
     """A word, a sign or a name of a statement.
 
     Attributes:
-        text: as it is written; of a quoted name, without the quotes.
+        text: the word as it is written, but without the quotes of a quoted name.
         is_quoted: whether it is a quoted name, and so no word of SQL.
     """
 
@@ -83,7 +83,7 @@ class ParsedStatement:
     """What a statement says.
 
     Attributes:
-        verb: its first word, in capitals; behind WITH that of the statement itself.
+        verb: the first word of the statement, in capitals; after a WITH, the first one behind it.
         target: the table that it writes to; empty where it writes to none.
         tables: all tables that it names, without schemas, in the order of their first mention; the
             names that WITH gives are none.
@@ -238,9 +238,9 @@ class _Level:
     """The statement itself, or what is within one pair of parentheses.
 
     Attributes:
-        first: its first word; empty until it is read.
+        first: the first word of the level; empty until it is read.
         verb: the verb of the statement of this level: its first word, or that behind WITH.
-        expects: what the next word may be.
+        expects: the kind of word that may come next.
         before: the words before the next one, the last of them last.
         is_of_tables: whether the parentheses are around tables that are joined.
     """
@@ -265,7 +265,7 @@ class _StatementReader:
     is_over: bool = False
 
     def take(self, word: _Word) -> None:
-        """Take the next word."""
+        """Read the next word."""
         if self.is_over:
             return
         level = self.levels[-1]

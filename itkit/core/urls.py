@@ -88,7 +88,7 @@ class ServerURL:
 
 @lru_cache(maxsize=64)  # those of a run are asked for in each test
 def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
-    """Take a URL apart. For Postgres, no host means libpq's own default: its local socket.
+    """Return the parts of a URL. For Postgres, no host means libpq's default: the local socket.
 
     Raises:
         ConfigurationError: the scheme is not one of ``schemes``, or Redis has no host or socket.

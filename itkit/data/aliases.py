@@ -33,7 +33,7 @@ class Children:
     Attributes:
         model: the model of these rows.
         field: their foreign key to the other model.
-        relation: what the other model calls them.
+        relation: the name that the other model has for them.
     """
 
     model: Model
@@ -66,7 +66,7 @@ class Alias:
         Args:
             values: the values by name.
             args: positional values.
-            method: what the test called, for messages.
+            method: the name of the method that the test called, for messages.
 
         Raises:
             DataError: there are more positional values than ``args``, or items given twice or
@@ -96,7 +96,7 @@ class Alias:
         )
 
     def _with_items(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Let the relation's own name, such as ``lines``, stand for ``items``.
+        """Accept the name of the relation, such as ``lines``, in place of ``items``.
 
         A factory that declares it makes those rows itself.
         """
@@ -112,7 +112,7 @@ class Alias:
         return rest | {ITEMS: values[relation]}
 
     def _renamed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Let ``user_id`` stand for the owner, whatever the model calls its foreign key."""
+        """Accept ``user_id`` for the owner, whatever the model calls its foreign key."""
         if "user_id" not in values or not self.args or lookup.field_of(self.model, "user_id"):
             return values
         return {self.args[0] if name == "user_id" else name: values[name] for name in values}

@@ -30,12 +30,12 @@ class Verdict:
     """What has come out of one factory in one state.
 
     Attributes:
-        factory: its module and name.
+        factory: the module and the name of the factory.
         state: a trait; empty for the factory as it is.
         rows: the rows that one instance brings along, itself included.
         queries: the queries that one instance takes.
         milliseconds: the milliseconds that one instance takes.
-        problems: what is wrong, in words.
+        problems: sentences that say what is wrong.
     """
 
     factory: str
@@ -102,8 +102,8 @@ class _Trial:
             try:
                 type(made)._base_manager.using(self._using).get(pk=made.pk).full_clean()
             except ValidationError as error:
-                told = error.message_dict.items()
-                return [f"full_clean(): {name}: {' '.join(text)}" for name, text in told]
+                messages = error.message_dict.items()
+                return [f"full_clean(): {name}: {' '.join(text)}" for name, text in messages]
         return []
 
     def equal_in_bulk(self) -> list[str]:

@@ -61,10 +61,10 @@ class TestDataManager:
 
     Args:
         seed: makes the unique values repeat; see ``UniqueValues``.
-        offset: where in the seed's values to begin.
+        offset: the position in the seed's values at which to begin.
         using: alias of ``DATABASES``; by default what the factory or the router says.
         leaks: what is made of rows that are new in this database at clean-up, and that nothing
-            has told the manager of: they are removed, and with ``"report"`` warned of; ``"fail"``
+            has added to the manager: they are removed, and with ``"report"`` warned of; ``"fail"``
             fails the test. Both compare the tables' keys. ``"exact"`` fails it too, and sees raw
             SQL, COPY, threads and processes whatever the keys: by triggers, in itkit's schemas
             only, until the first clean-up.
@@ -114,7 +114,7 @@ class TestDataManager:
                 model_bakery, or an alias (``"order"``).
             states: names of the factory's traits to switch on; of a model without a factory, the
                 name of a recipe.
-            values: what the test cares about; all else is filled in.
+            values: the values that the test cares about; all others are filled in.
 
         Raises:
             DataError: the model, alias, trait or field does not exist, or a row cannot be filled
@@ -140,16 +140,16 @@ class TestDataManager:
         on its own is. ``explain()`` says which and why.
 
         Args:
-            what: as for ``create()``.
+            what: the model or factory, as in ``create()``.
             size: how many.
-            states: as for ``create()``.
+            states: the states, as in ``create()``.
             bulk: ``"auto"`` writes by COPY or INSERT, whatever pays; ``"copy"`` by COPY wherever
                 it can be done; ``"never"`` saves one by one.
-            values: as for ``create()``.
+            values: the values of all of them, as in ``create()``.
 
         Raises:
-            DataError: as for ``create()``, or ``size`` is no whole number of 0 or more, or
-                ``bulk`` is none of these.
+            DataError: for the reasons of ``create()``, or ``size`` is no whole number of 0 or
+                more, or ``bulk`` is none of these.
         """
         _check_batch(size, bulk)
         title = f"Creating {getattr(what, '__name__', what)}"
@@ -176,7 +176,7 @@ class TestDataManager:
         """Make one instance, with what it references, and save none of them.
 
         Raises:
-            DataError: as for ``create()``.
+            DataError: for the reasons of ``create()``.
         """
         if factories.is_factory(what):
             return self._maker.by_factory(what, values, states, save=False)
@@ -204,7 +204,7 @@ class TestDataManager:
         return rows
 
     def scenario(self, what: str | Scenario) -> World:
-        """Have the rows of a scenario, and return those that it names as attributes.
+        """Create the rows of a scenario, and return the objects that it names as attributes.
 
         They are made once, and restored from then on, by this process and by others, as long as
         neither its source nor that of factories and models changes. Where that cannot be done,
@@ -233,12 +233,12 @@ class TestDataManager:
         return TestDataManager(using=self._using, snapshots=self._snapshots, unique=unique)
 
     async def ascenario(self, what: str | Scenario) -> World:
-        """Have the rows of a scenario, as ``scenario()`` does, from asyncio code."""
+        """Create the rows of a scenario, as ``scenario()`` does, from asyncio code."""
         return await sync_to_async(self.scenario)(what)
 
     @contextmanager
     def recycle(self, *instances: models.Model) -> Iterator[None]:
-        """Let these stand in for what would be made of their models on the way, within a block.
+        """Use these instances, within a block, wherever a factory would create one of their models.
 
         ``with data.recycle(customer): data.create_batch(Order, 10)`` makes ten orders of one
         customer. Several of one model take turns. What is made for an instance that is there, as
@@ -295,7 +295,7 @@ class TestDataManager:
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
-            LeakedRowsError: as for ``cleanup()``.
+            LeakedRowsError: for the reasons of ``cleanup()``.
         """
         report = CleanupReport()
         self._clean_up(report, is_end=True)

@@ -35,7 +35,7 @@ class UniqueValues:
 
     Args:
         seed: names the permutation; by default that of the run.
-        offset: where in the permutation to begin, from 0 to 2**32 - 1; needs a seed.
+        offset: the position in the permutation to begin at, from 0 to 2**32 - 1; it needs a seed.
         is_apart: draw from the last eighth of each range of values, where nobody else does: for
             rows that are kept, and meet values of any other seed.
     """
@@ -80,7 +80,7 @@ class UniqueValues:
         )
 
     def release(self) -> None:
-        """Let others give what this has given: its rows are gone."""
+        """Release the values that were given, so that others may give them: their rows are gone."""
         with _all_managers:
             self._given.clear()
 
@@ -108,7 +108,7 @@ class UniqueValues:
 
 
 def follow(seed: str, offset: int) -> None:
-    """Let values come from a place in a seed where none is given: that of the running test."""
+    """Derive values from the seed and the offset of the running test, where no seed is given."""
     _default.seed, _default.counters = seed, _counters_from(offset)
 
 

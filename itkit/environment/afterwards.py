@@ -53,7 +53,7 @@ class Door:
         self._names = {alias: connections.settings[alias]["NAME"] for alias in connections}
         self._tidying: int | None = None
         self._late: dict[tuple[int | None, str], Late] = {}
-        self._is_told = False
+        self._is_reported = False
 
     @contextmanager
     def shut(self, guard: guarding.NetworkGuard) -> Iterator[None]:
@@ -82,10 +82,10 @@ class Door:
         """Raise for something that goes out, unless it is a part of the tidying up.
 
         Args:
-            what: such as "A connection to Redis".
+            what: the thing that is refused, such as "A connection to Redis".
 
         Raises:
-            RunOverError: with the line, and with what has started the thread.
+            RunOverError: always; the message has the line, and the start of its thread.
         """
         if threading.get_ident() != self._tidying:
             self._refuse(what)
@@ -98,7 +98,7 @@ class Door:
         for thread in left:
             if not thread.daemon and not any(key[0] == thread.ident for key in self._late):
                 self._note(thread, "", RunOverError(_still(thread)))
-        self._is_told = True
+        self._is_reported = True
         return list(self._late.values())
 
     def _refuse(self, what: str) -> None:
@@ -124,13 +124,13 @@ class Door:
             return
         origin = core.origin_of(thread)
         self._late[key] = Late((origin.test if origin else "") or NO_TEST, error)
-        if self._is_told:
+        if self._is_reported:
             _print(f"itkit: {error}")
             _end_red()
 
     def _forget(self) -> None:
         self._late.clear()
-        self._is_told = False
+        self._is_reported = False
 
     def _refuse_process(self, _arguments: tuple[Any, ...]) -> None:
         """Refuse a process that a thread of a test starts: psql, redis-cli or manage.py.
@@ -232,7 +232,7 @@ def _left() -> list[threading.Thread]:
 
 
 def _runs_own_code(thread: threading.Thread) -> bool:
-    """Tell whether a thread has work of the project's own to do; an idle one of a pool has none."""
+    """Return whether a thread runs code of the project; an idle thread of a pool does not."""
     given = (getattr(thread, "_target", None), getattr(thread, "function", None), type(thread).run)
     return (
         any(callsite.is_own_code(_unwrapped(function)) for function in given)

@@ -40,7 +40,7 @@ class Command(NamedTuple):
     """The command of a runner, in its parts.
 
     Attributes:
-        start: what starts the runner.
+        start: the command that starts the runner.
         shown: the same as a user types it.
         options: all arguments but the tests.
         argument: returns that of a test by its id.
@@ -81,7 +81,7 @@ class Trial:
 
     Attributes:
         tests: the ids of those that are to run, in their order; None where its command names them.
-        seed: what their random values come from.
+        seed: the seed of the random values of the tests.
     """
 
     def __init__(self, path: str) -> None:
@@ -91,7 +91,7 @@ class Trial:
         self.seed: str = read["seed"]
 
     def end(self, order: Order) -> None:
-        """Tell how the tests have ended."""
+        """Write down how the tests have ended."""
         begun = [begun.test for begun in order.begun]
         self._path.write_text(json.dumps({"begun": begun, "failed": sorted(order.failed)}))
 

@@ -46,7 +46,7 @@ def followed(
 
 
 def _behind_rows(reset: Callable[..., None]) -> Callable[..., None]:
-    """Have ``reset_sequences`` begin behind the rows that are there, which a flush had removed."""
+    """Let ``reset_sequences`` begin behind the rows that a flush would have removed."""
 
     def reset_behind_rows(alias: str) -> None:
         reset(alias)

@@ -102,7 +102,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
 
 
 def _stay_to_the_end(releases: ExitStack) -> None:
-    """Have the interpreter's end release nothing: threads may still call backends in it.
+    """Keep everything until the interpreter has ended, as threads may call backends until then.
 
     Python would release when it collects the stack, by functions whose modules are gone by then.
     """

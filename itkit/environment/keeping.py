@@ -51,12 +51,12 @@ class Keeper:
     def watch(
         self, case: unittest.TestCase, test: str, look: Callable[[], None], *, is_last: bool
     ) -> None:
-        """Have a test case of unittest stand still before it is torn down.
+        """Stop a test case of unittest before it is torn down.
 
         Args:
             case: the test.
-            test: its id.
-            look: is called first; notes its errors, as far as they are not noted.
+            test: the id of the test.
+            look: a function that is called first, and notes the errors that are not noted yet.
             is_last: whether it is the last one of the run.
         """
 

@@ -29,7 +29,7 @@ class Leaving:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Have the run be red, within a block, where something ends this process as a success.
+        """Let the run fail if something ends this process as a success within a block.
 
         A process that this one forks may end as it likes. ``os._exit`` causes no audit event, so
         it is replaced. Checked with Python 3.11 and 3.13.
@@ -52,12 +52,12 @@ class Leaving:
         if status or os.getpid() != self._process:
             return status
         if self.status is None:
-            self.say(f"\nitkit: {_told('os._exit()')}\n")
+            self.say(f"\nitkit: {_message('os._exit()')}\n")
         return 1 if self.status is None else self.status
 
     def _refuse(self, _arguments: tuple[Any, ...]) -> None:
         if self.status is None and os.getpid() == self._process:
-            raise core.record_failure(ProcessLeftError(f"{_told('os.exec()')} It was refused."))
+            raise core.record_failure(ProcessLeftError(f"{_message('os.exec()')} It was refused."))
 
 
 def _print(text: str) -> None:
@@ -66,7 +66,7 @@ def _print(text: str) -> None:
         sys.stderr.flush()
 
 
-def _told(function: str) -> str:
+def _message(function: str) -> str:
     test = core.last_test()
     by = f" in {test}, or in what it has started" if test else ""
     return f"{function}{by} ends the process of the tests: those that are to come would not be run."

@@ -45,8 +45,8 @@ class Note(NamedTuple):
 
     Attributes:
         kind: a key of the headings above, or ``USED``, which takes the notes of its place back.
-        where: in the source, with what is there.
-        text: what there is to say of it.
+        where: the line of the source, with the function that it is in.
+        text: the text of the note.
         test: id of the test, or what else it was.
     """
 

@@ -23,7 +23,7 @@ class Begun(NamedTuple):
     """A test that has begun.
 
     Attributes:
-        test: its id.
+        test: the id of the test.
         number: the number by which its random values come from the seed.
     """
 
@@ -35,7 +35,7 @@ class Order:
     """The tests of one process in the order in which they have begun.
 
     Args:
-        seed: what the run's random values come from.
+        seed: the seed of the run's random values.
         run: id of the run.
         worker: id of the process in it.
 
@@ -90,7 +90,7 @@ def up_to(test: str, seed: str) -> list[Begun]:
     """Return the tests that have run in the process of one that has failed, itself the last.
 
     Args:
-        test: its id.
+        test: the id of the test.
         seed: the seed of its run.
 
     Returns:

@@ -34,12 +34,12 @@ class Run:
     Args:
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
         rebuild: whether what earlier runs have migrated is to be made anew.
-        seed: what the run's random values come from; by default a new one.
+        seed: the seed of the run's random values; by default a new one.
         report: the directory of the report; empty where there is to be none.
         budgets: what is done with the figures of budgets, ``check`` or ``update``.
-        sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
+        sweep: the faults that swept tests run with, one of ``names.SWEEPS``.
         fault: the only fault that they are run with; empty for all.
-        notes: what the start line reports about what came before.
+        notes: the parts of the start line about what came before.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Run:
             self._services.check()
 
     def check_outside(self) -> None:
-        """Find out whether the run has written into data that is not the tests'.
+        """Check that the run has written into no data but that of the tests.
 
         Raises:
             EscapeError: the run has written into a database that is not itkit's own.

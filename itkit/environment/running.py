@@ -29,9 +29,9 @@ class Running(NamedTuple):
     """A process that runs tests of this project.
 
     Attributes:
-        process: its id.
+        process: the id of the process.
         worker: id of the worker that it is.
-        variables: what a process that its test starts finds in its environment.
+        variables: the environment variables that a process finds that its test starts.
     """
 
     process: int
@@ -59,7 +59,7 @@ class Announcement:
             os.write(self._file, json.dumps(found).encode())
 
     def withdraw(self) -> None:
-        """Take it back; a second call does nothing."""
+        """Remove the entry; a second call does nothing."""
         file, self._file = self._file, None
         if file is not None:
             os.close(file)
@@ -116,7 +116,7 @@ class Stop:
 
 @contextmanager
 def standing(test: str) -> Iterator[Stop]:
-    """Let other terminals find that this process stands still at a test, within a block."""
+    """Let other terminals find this process, which waits at a test, within a block."""
     if not hasattr(os, "memfd_create"):
         yield Stop(None)
         return
@@ -132,7 +132,7 @@ class Standing(NamedTuple):
     """A process that stands still at a test.
 
     Attributes:
-        process: its id.
+        process: the id of the process.
         test: the id of the test.
         file: the file by which it goes on.
     """
@@ -142,7 +142,7 @@ class Standing(NamedTuple):
     file: Path
 
     def let_go(self) -> None:
-        """Let it go on; nothing happens where it does by now."""
+        """Let the process continue; nothing happens if it already has."""
         with suppress(OSError), self.file.open("ab") as file:
             file.write(b"\n")
 

@@ -116,7 +116,7 @@ class Varied(Protocol):
     """One run of a swept test, as a scope knows it: ``itkit.sweep.fault`` has it.
 
     Attributes:
-        option: of the command that repeats it.
+        option: the option of the command line that repeats the variation.
     """
 
     option: str
@@ -126,7 +126,7 @@ class Varied(Protocol):
         """Whether a fault is to happen in it, so that what the test asks of backends may not."""
 
     def check(self) -> None:
-        """Find out whether the fault has happened."""
+        """Check that the fault has happened."""
 
 
 class Environment:
@@ -135,12 +135,12 @@ class Environment:
     Attributes:
         backends: the project's external backends, swapped for recording fakes.
         account: keeps which tests were found, and which have begun.
-        notes: what is printed at the end of the run.
+        notes: the notes that are printed at the end of the run.
         worker: id of this worker.
         notices: the warnings of the system checks, in the process that has started the run.
         leaving: how the process that has started the run may end.
         order: the tests that have run in this process.
-        keeper: has the run stand still, where an option asks for that.
+        keeper: stops the run at a test, where an option asks for that; None otherwise.
         variation: the run of a swept test that is under way.
     """
 
@@ -169,7 +169,7 @@ class Environment:
             secret=payload.databases_secret,
             snapshot=payload.snapshot,
         )
-        self._routing.tell_unrepeatable = self._note_unrepeatable
+        self._routing.note_unrepeatable = self._note_unrepeatable
         self._files = files.Files(payload.files, worker)
         shared = conf.get().redis.shared_aliases
         self._cached: list[caches.Contents] = []  # what several tests share
@@ -322,7 +322,7 @@ class Environment:
         return bool(core.current().test) and not self._is_shut
 
     def begin_module(self) -> None:
-        """Let the set-up of a module find no rows and keys of the class before it."""
+        """Remove the rows and keys of the class before, ahead of the set-up of a module."""
         self._routing.begin()  # in a worker of Django's nothing has come before
         self._routing.end_class()
         if conf.get().redis.scope == "test":
@@ -349,7 +349,7 @@ class Environment:
         """Give the next test a Redis without keys, fakes without memory, and values of its own.
 
         Args:
-            test: its name.
+            test: the name of the test.
             index: among the selected tests, in the order of their names, as ``seed`` counts.
         """
         if self._is_shut:
@@ -371,7 +371,7 @@ class Environment:
         core.new_timeline(test).is_disturbed = self._has_fault
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
-        """Let random and unique values be those of a test, or of what several tests share."""
+        """Start the random and unique values of a test, or of what several tests share."""
         if index is None:
             offset, sequence = seed.offset_of_shared(name), seed.sequence_of_shared(name)
         else:
@@ -409,7 +409,7 @@ class Environment:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def add_levels(self) -> list[Callable[[], None]]:
-        """Let rows and keys that were made since the last test be there for those which come now.
+        """Keep the rows and keys that were made since the last test for the tests that follow.
 
         Returns:
             Functions that end the levels. Call them in reverse order when the set-up's scope ends.
@@ -429,7 +429,7 @@ class Environment:
         return added
 
     def end_levels(self, added: list[Callable[[], None]]) -> None:
-        """Take back what was added, as what has made it is over."""
+        """Take back the rows and keys that a fixture, class or module has added, at its end."""
         while added:
             end = added.pop()
             if self.process == os.getpid() and not self._is_shut:
@@ -444,7 +444,7 @@ class Environment:
             caches.forget_rows()
 
     def begin_committing_class(self, aliases: Iterable[str]) -> None:
-        """Let a class of tests that commit find sequences as they are after the migrations.
+        """Reset the sequences to what the migrations left, for a class of tests that commit.
 
         Args:
             aliases: the aliases of the databases that its tests use.
@@ -455,7 +455,7 @@ class Environment:
         self._routing.pass_over_from(aliases)
 
     def check_calls(self, sources: frozenset[str], *, has_passed: bool = True) -> None:
-        """Find out whether the backends were called as the running test says.
+        """Check that the backends were called as the running test requires.
 
         Args:
             sources: paths of the files that the test is written in.
@@ -490,7 +490,7 @@ class Environment:
             self.notes.add(notes.Note(kind, where, unused, test))
 
     def check_test(self, sources: frozenset[str]) -> None:
-        """Find out whether the running test, all clean-up included, has kept to what is its own.
+        """Check that the running test, its clean-up included, has touched only what is its own.
 
         Args:
             sources: paths of the files that the test is written in.
@@ -585,7 +585,7 @@ class Environment:
         run before it is kept.
 
         Args:
-            shown: what is printed already.
+            shown: the text that is printed already.
             command: the command that runs the test, without options.
             story: the timeline of the test.
         """
@@ -609,9 +609,9 @@ class Environment:
         """Write the page of a failure, where a report is asked for; return a line that names it.
 
         Args:
-            test: its id.
-            error: with which it has failed.
-            command: that runs the test, without options.
+            test: the id of the test.
+            error: the error with which the test has failed.
+            command: the command that runs the test, without options.
             story: the timeline of the test.
             sections: further texts for the page: pairs of a heading and a text.
         """
@@ -645,7 +645,7 @@ class Environment:
         return f"{command} {options}"
 
     def check_servers(self) -> None:
-        """Find out whether a failure has a plain reason: a server that does not answer any more.
+        """Check that the servers still answer, as a dead server is a plain reason for a failure.
 
         Raises:
             ServiceUnavailableError: names the server, and how it ended if it was ours.
@@ -665,7 +665,7 @@ class Environment:
                 _probe(kind, url, probe)
 
     def check_outside(self) -> None:
-        """Find out, at the end of a run, whether it has written into data that is not the tests'.
+        """Check, at the end of a run, that it has written into no data but that of the tests.
 
         Raises:
             EscapeError: the run has written into a database that is not itkit's own.
@@ -674,7 +674,7 @@ class Environment:
             self._run.check_outside()
 
     def _invite(self) -> None:
-        """Let processes that are started from now on join the tests of this one."""
+        """Invite the processes that are started from now on to join the tests of this one."""
         Invitation(
             worker=self.worker,
             process=os.getpid(),
@@ -781,11 +781,11 @@ def start(
     Args:
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
         rebuild: whether to migrate anew, although a template exists.
-        seeded: what the run's random values come from, as the option ``--itkit-seed`` says.
+        seeded: the seed of the run's random values, the value of the option ``--itkit-seed``.
         reported: the directory of the report, as the option ``--itkit-report`` says.
         budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
-        arguments: of the command line.
-        sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
+        arguments: the arguments of the command line.
+        sweep: the faults that swept tests run with, the value of the option ``--itkit-sweep``.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
 
     Raises:

@@ -85,7 +85,7 @@ Answer = Callable[..., Any]
 Raisable = BaseException | type[BaseException]
 
 Condition = Callable[[tuple[Any, ...], dict[str, Any]], bool]
-"""Tells of the arguments of a call, as they were passed, whether an answer is for it."""
+"""Returns whether an answer is for a call, given the arguments as they were passed."""
 
 Item = TypeVar("Item")
 
@@ -95,8 +95,8 @@ class Given:
 
     Args:
         text: how the line programs, such as ``raises(Timeout('slow'), times=3)``.
-        answer: what was added by it, an answer or an error in place of a reply.
-        turns: what the answer was added to; None where it is for one call by its number.
+        answer: the answer that was added, or an error in place of a reply.
+        turns: the queue that the answer was added to; None if it is for one call by its number.
         number: the number of that call.
     """
 
@@ -159,10 +159,10 @@ class AnswerProgram:
     need no lock, as each change is one operation on a deque or one assignment.
 
     Args:
-        outer: what is programmed outside of an override.
+        outer: the program outside of an override.
 
     Attributes:
-        constant: what answers every call, where nothing else is programmed.
+        constant: the answer of every call, where nothing else is programmed.
         is_required: whether the test is to call the method.
         given: the lines of the test that have programmed this.
         was_constant: whether there was a ``constant`` at some time.
@@ -205,7 +205,7 @@ class AnswerProgram:
         self._find_constant()
 
     def lose(self, error: Raisable, times: int | None = None) -> None:
-        """Have callers get the error in place of the reply, always or for a number of calls."""
+        """Raise the error in place of the reply, always or for a number of calls."""
         self._losses.add(error, times)
         self.given.append(Given(f"loses_reply({error!r})", error, self._losses))
         self._find_constant()
@@ -219,7 +219,7 @@ class AnswerProgram:
         return self._numbered.get(number) is answer
 
     def wait(self, delay: Delay) -> None:
-        """Have each call take so long before it is answered."""
+        """Delay the answer of each call by a number of seconds."""
         self._delay = delay
         self._find_constant()
 
@@ -231,7 +231,7 @@ class AnswerProgram:
         return self._delay
 
     def next(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer | None:
-        """Take the next answer; None where nothing is programmed."""
+        """Return the next answer and use it up; None where nothing is programmed."""
         if self._numbered and (numbered := self._numbered.pop(next(self._number), None)):
             return numbered
         if self._turns.limited and (limited := self._turns.next_limited()):
@@ -244,13 +244,13 @@ class AnswerProgram:
         return self._turns.next()
 
     def next_loss(self) -> Raisable | None:
-        """Take the next error that is to come in place of a reply."""
+        """Return the next error in place of a reply and use it up; None where there is none."""
         loss = self._losses.next()
         return self._outer.next_loss() if loss is None and self._outer is not None else loss
 
     @contextmanager
     def without_constant(self) -> Iterator[None]:
-        """Have each call within a block take its answer by ``next()``."""
+        """Make each call within a block get its answer from ``next()``."""
         self.constant = None
         try:
             yield
@@ -258,7 +258,7 @@ class AnswerProgram:
             self._find_constant()
 
     def _find_constant(self) -> None:
-        """Find out whether all calls have the same answer: a fake is to be fast then."""
+        """Set ``constant`` if all calls have the same answer, which makes a fake fast."""
         lasting = self._turns.lasting
         is_alone = not (self._turns.limited or self._conditional or self._numbered)
         is_plain = self._delay is None and self._losses.is_empty and self._outer is None
@@ -270,8 +270,8 @@ class Turns(Generic[Item]):
     """Items that come once each, and one that comes when they are used up.
 
     Attributes:
-        limited: what comes once each.
-        lasting: what comes then.
+        limited: the items that are used once each.
+        lasting: the item that is used for all further calls.
         is_used: whether that has come.
     """
 
@@ -288,7 +288,7 @@ class Turns(Generic[Item]):
         return self.lasting is None and not self.limited
 
     def add(self, item: Item, times: int | None) -> None:
-        """Have an item come for a number of times, or ever after."""
+        """Add an item that is used for a number of calls, or for all further ones."""
         if times is None:
             self.lasting = item
             self.is_used = False
@@ -296,7 +296,7 @@ class Turns(Generic[Item]):
             self.limited.extend(repeat(item, checked_times(times)))
 
     def next(self) -> Item | None:
-        """Take the next item; None where there is none."""
+        """Return the next item and use it up; None where there is none."""
         limited = self.next_limited()
         if limited is not None:
             return limited
@@ -304,7 +304,7 @@ class Turns(Generic[Item]):
         return self.lasting
 
     def next_limited(self) -> Item | None:
-        """Take the next of those that come once."""
+        """Return the next of the items that are used once, and use it up."""
         try:
             return self.limited.popleft()
         except IndexError:  # also where another thread has just taken the last
@@ -351,7 +351,7 @@ class OneByOne:
 
     Args:
         name: the name of the method.
-        values: what it gives, in order.
+        values: the values that it returns, in order.
     """
 
     __slots__ = ("_count", "_name", "_values")

@@ -14,7 +14,7 @@ class CalledMethod(Protocol):
     """What a call knows of the method that was called: ``itkit.fakes.methods`` has it.
 
     Attributes:
-        name: what it is called in assertions and reports, such as ``payments.charge``.
+        name: the name in assertions and reports, such as ``payments.charge``.
         member: the real one.
     """
 
@@ -38,9 +38,9 @@ class Call(Crossing):
         method: the method of the fake that was called.
         args: the positional arguments as they were passed.
         kwargs: the keyword arguments as they were passed.
-        result: what the call returned; None while it is under way or when it raised.
+        result: the value that the call returned; None while it runs, or when it raised an error.
 
-        crash: what there is to say of a task that was sent by it, and has crashed.
+        crash: the error with which a task that the call has sent has crashed; None without one.
 
     Arguments that can change are copied when the call happens.
     """

@@ -18,7 +18,7 @@ from itkit.timeline import core
 
 
 class Names(Protocol):
-    """Tells which names a client and its parts have."""
+    """Knows which names a client and its parts have."""
 
     def has(self, part: str, name: str) -> bool:
         """Return whether a part may have a name; of the client itself, if the part is ``""``."""
@@ -31,16 +31,16 @@ class Fake:
     """Records the calls of one backend and answers them.
 
     Args:
-        name: what the backend is called in assertions and reports.
-        members: what of it is faked, by name.
+        name: the name of the backend in assertions and reports.
+        members: the members that are faked, by name.
         advice: the line to add to a test that programs nothing.
         is_function: whether its one member is the backend itself, called by the backend's name.
         called_by_library: whether libraries call it, on behalf of the application.
         is_spy: whether the real methods answer calls for which nothing is programmed.
         stand_in: makes what answers such calls, anew for each test: an object with methods of the
             same names, or a function.
-        unprogrammed: what else such calls return: ``lazy``, a value that fails when it is used;
-            ``lenient``, an empty value by the annotation; ``strict``, nothing, as they fail.
+        unprogrammed: the value that such calls return otherwise: ``lazy``, one that fails if it is
+            used; ``lenient``, an empty value by the annotation; ``strict``, none, as they fail.
 
     Attributes:
         methods: the methods of the fake, by their names; those of parts have dots in theirs.
@@ -116,7 +116,7 @@ class Fake:
 
     @contextmanager
     def answering_one_by_one(self) -> Iterator[None]:
-        """Have each call within a block pass ``Method.reply``, and none its short cut."""
+        """Make each call within a block pass ``Method.reply``, and not its short cut."""
         with ExitStack() as releases:
             for method in list(self.programmed):
                 if method.program is not None:
@@ -141,7 +141,7 @@ class Fake:
         return self._stand_in
 
     def check_required(self) -> None:
-        """Find out whether each method was called that the test requires to be.
+        """Check that each method was called that the test requires to be called.
 
         Raises:
             CallMismatchError: a required method was not called.
@@ -176,12 +176,12 @@ class Fake:
         self.default, self.default_answer = self._way(way)
 
     def spy(self) -> None:
-        """Have the real methods answer calls for which nothing is programmed."""
+        """Let the real methods answer calls for which nothing is programmed."""
         self.default, self.default_answer = self._way("real")
 
     @contextmanager
     def overridden(self) -> Iterator[None]:
-        """Let what is programmed within a block come first, and be forgotten at its end."""
+        """Use answers that are programmed within a block first, and forget them at its end."""
         outer = self.default, self.default_answer
         programs = {item: item.program for item in self.programmed if item.program is not None}
         for method, program in programs.items():

@@ -35,10 +35,10 @@ class MethodHandle(Programming):
         The condition that was made last comes first.
 
         Args:
-            args: what the first arguments are.
-            kwargs: what others are, by name. Each is a value, an object that knows what it
-                equals, such as those of dirty-equals, or a function that checks an argument
-                whether it will do.
+            args: the expected first arguments.
+            kwargs: the expected other arguments, by name. Each is a value, an object that knows
+                what it equals, such as those of dirty-equals, or a function that returns whether
+                an argument fits.
 
         Raises:
             CallMismatchError: the real method does not take these arguments.
@@ -67,7 +67,7 @@ class MethodHandle(Programming):
         return Rule(self._of, add)
 
     def delays(self, seconds: float, *, virtual: bool | Clock = False) -> Self:
-        """Let every call take so many seconds, before it answers as programmed.
+        """Delay every call by a number of seconds; it answers as programmed.
 
         A call that is given a smaller ``timeout`` gets a ``TimeoutError`` after that.
 
@@ -85,8 +85,8 @@ class MethodHandle(Programming):
         That is what a time-out looks like after which the other end has done its work.
 
         Args:
-            error: what to raise, an instance or a class.
-            times: for so many calls only.
+            error: the error to raise, an instance or a class.
+            times: the number of calls that lose their reply; by default all.
         """
         self._of.programmed().lose(checked_raisable(error), times)
         return self
@@ -221,7 +221,7 @@ class Controls(ABC):
         self._itkit_method(method).raises(error, times)
 
     def configure_delay(self, method: str, seconds: float) -> None:
-        """Let every call of the method take so many seconds, really."""
+        """Delay every call of the method by a number of seconds, in real time."""
         self._itkit_method(method).delays(seconds)
 
     def call_count(self, method: str) -> int:
@@ -273,7 +273,7 @@ class Handle(Controls, Generic[Real]):
         return self._fake.stand_in
 
     def spy(self) -> Self:
-        """Have the real methods answer from now on, and record; what is programmed comes first."""
+        """Let the real methods answer, and record the calls; programmed answers come first."""
         self._fake.spy()
         return self
 
@@ -289,7 +289,7 @@ class Handle(Controls, Generic[Real]):
 
     @contextmanager
     def override(self) -> Iterator[Self]:
-        """Let what is programmed within a block come first, and be forgotten at its end."""
+        """Use answers that are programmed within a block first, and forget them at its end."""
         with self._fake.overridden():
             yield self
 

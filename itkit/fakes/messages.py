@@ -31,7 +31,7 @@ _MISSING: Any = type("_Missing", (), {"__repr__": lambda _self: "nothing"})()
 
 
 def no_such_call(name: str, expected: Mapping[str, Any], calls: Sequence[Call]) -> str:
-    """Say that no call had the expected arguments, and show the one that came closest."""
+    """Return a message that no call had the expected arguments, with the closest call."""
     first = f"{name} was not called with {listed(expected)}"
     if not calls:
         return f"{first}\n  it was never called"
@@ -43,7 +43,7 @@ def no_such_call(name: str, expected: Mapping[str, Any], calls: Sequence[Call]) 
 
 
 def wrong_count(name: str, wanted: str, calls: Sequence[Call]) -> str:
-    """Say how often a method was called instead of what was wanted, and where from."""
+    """Return a message with the expected and the real number of calls, and where they came from."""
     if not calls:
         return f"{name} was never called, expected {wanted}"
     lines = [f"{name} was called {_times(len(calls))}, expected {wanted}"]
@@ -114,7 +114,7 @@ def is_habit(attribute: str) -> bool:
 
 
 def unknown_method(name: str, attribute: str, methods: Sequence[str]) -> str:
-    """Say that a backend has no such method, and which one may be meant."""
+    """Return a message that a backend has no such method, with the one that may be meant."""
     if attribute in _OF_MOCK:
         return f"{name} has no {attribute!r}: use {_OF_MOCK[attribute]} of one of its methods"
     return f"{name} has no method {attribute!r}. {did_you_mean(attribute, list(methods))}"
@@ -123,7 +123,7 @@ def unknown_method(name: str, attribute: str, methods: Sequence[str]) -> str:
 def unknown_control(
     name: str, attribute: str, controls: Sequence[str], *, is_function: bool
 ) -> str:
-    """Say that the handle of a method or function has no such control, and what to use."""
+    """Return a message that a handle has no such control, with the one to use."""
     if is_function and attribute in _OF_BACKEND:
         return f"{name} is a function: use backends.{name}.{_OF_BACKEND[attribute]}"
     instead = (_OF_MOCK | _OF_BACKEND).get(attribute)

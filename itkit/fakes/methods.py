@@ -35,7 +35,7 @@ class Method:
     The calls themselves lie on the timeline of the test.
 
     Args:
-        name: what it is called in assertions and reports, such as ``payments.charge``.
+        name: the name in assertions and reports, such as ``payments.charge``.
         member: the real one.
         fake: the fake that it belongs to.
         called_by_library: whether libraries call it, so that the site is farther up than the

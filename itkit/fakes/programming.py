@@ -31,7 +31,7 @@ class Programming(ABC):
         A call beyond the last value fails with an ``UnprogrammedReturnError``.
 
         Raises:
-            ImpossibleReturnError: as with ``returns``.
+            ImpossibleReturnError: for the reasons of ``returns``.
         """
         for value in values:
             if not is_raisable(value):
@@ -44,7 +44,7 @@ class Programming(ABC):
         """Raise the exception, given as an instance or a class, from every call from now on.
 
         Args:
-            error: what to raise.
+            error: the error to raise.
             times: raise from so many calls only, ahead of everything programmed otherwise.
         """
         limit = f", times={times}" if times is not None else ""

@@ -25,8 +25,8 @@ class Line:
     """What has become of one thing.
 
     Attributes:
-        what: it is, and its name.
-        where: it is, with the preposition.
+        what: the kind of thing, and its name.
+        where: the place that it is in, with the preposition.
         size: the size, in bytes.
         outcome: the outcome, in words.
     """
@@ -65,7 +65,7 @@ def server() -> services.Service | None:
 
 
 def let_go(*, dry_run: bool) -> Iterator[str]:
-    """Let runs go on that stand still by ``--itkit-keep``, and yield what has become of each.
+    """Let runs continue that wait because of ``--itkit-keep``, and yield the outcome of each.
 
     Args:
         dry_run: whether to let none.

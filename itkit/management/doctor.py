@@ -69,8 +69,8 @@ class Finding:
         path: the path of the file, relative to the working directory where it is below that; or the
             name of a database.
         line: the line in it, from 1; 0 for a database.
-        what: is there.
-        why: it is not isolated.
+        what: the thing that was found.
+        why: the reason why it is not isolated.
         is_of_server: whether a database for each worker does not isolate it either.
         is_hint: whether it may be in order, so that somebody has to look.
     """
@@ -97,7 +97,7 @@ def findings_in_databases(known: Iterable[Finding]) -> list[Finding]:
     """Return what the databases have that Django is connected to now, and the text does not show.
 
     Args:
-        known: what the text shows. What is of the same kind is not reported again.
+        known: the findings in the text; those of the same kind are not reported again.
     """
     kinds = {finding.what for finding in known}
     return sorted(
@@ -120,7 +120,7 @@ def verdict(found: Sequence[Finding], isolation: str) -> str:
     """Return what to do about the findings that are relevant.
 
     Args:
-        found: of ``relevant``, without hints.
+        found: the findings of ``relevant``, without hints.
         isolation: the setting.
     """
     of_server = sum(finding.is_of_server for finding in found)
@@ -247,7 +247,7 @@ class _Literals(ast.NodeVisitor):
     """Collects the string literals of a module, but for docstrings.
 
     Args:
-        names: what names in the module stand for.
+        names: the values that names in the module stand for.
         reverse: names of what only the way back of an operation runs.
         with_operations: whether to collect those in a ``RunSQL`` as well.
     """
@@ -267,7 +267,7 @@ class _Literals(ast.NodeVisitor):
         return collector.found
 
     def visit(self, node: ast.AST) -> None:
-        """Take a node that is a text, or go into it."""
+        """Collect the text of a node, or visit its children."""
         text = _text(node, self._names) if isinstance(node, ast.expr) else None
         if isinstance(node, ast.expr) and text is not None:
             last = node.end_lineno or node.lineno
@@ -289,7 +289,7 @@ class _Literals(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> None:
-        """Take the name that an expression of Django's calls a function by."""
+        """Collect the name by which an expression of Django's calls a function."""
         if node.arg == "function":
             self._take_function(node.value)
         else:

@@ -100,7 +100,7 @@ def plant(name: str, using: str, *, scale: int, seed_text: str | None, force: bo
         name: the name of the scenario.
         using: alias of ``DATABASES``.
         scale: how many times.
-        seed_text: what random and unique values come from; by default they are new ones.
+        seed_text: the seed of random and unique values; by default a new one.
         force: whether to do it where it may be production.
 
     Raises:

@@ -30,7 +30,7 @@ def shut(is_allowed: Callable[[str, int], bool]) -> list[str]:
         is_allowed: returns whether the tests may connect to a host and port of another machine.
 
     Returns:
-        Where they led to. What Django has opened is closed, and not told.
+        Where they led to. Connections that Django has opened are closed, and not among them.
     """
     for of_django in connections.all(initialized_only=True):
         if of_django.vendor == "postgresql":

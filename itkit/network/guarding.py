@@ -122,7 +122,7 @@ class NetworkGuard:
         servers: the servers that the run knows.
 
     Attributes:
-        refuse: when the tests are over: raises for all that is not allowed, given what it is.
+        refuse: raises an error for each connection that is not allowed, after the tests.
     """
 
     refuse: Callable[[str], None] | None = None
@@ -230,7 +230,7 @@ class NetworkGuard:
         return any(_names(entry, destination) for entry in self._allowed)
 
     def _remember(self, name: _Destination) -> None:
-        """Let the addresses of an allowed name through: a connection has the address only."""
+        """Allow the addresses of an allowed name, as a connection shows only its address."""
         entries = [
             entry for entry in self._allowed if fnmatch.fnmatch(name.host.lower(), entry.host)
         ]

@@ -15,10 +15,10 @@ VARIABLE: Final = "PGOPTIONS"
 
 
 def lead_to(options: str) -> None:
-    """Have libpq add options to those that the variable has had before the run.
+    """Let libpq add options to those that the variable had before the run.
 
     Args:
-        options: as the server takes them, such as ``-c search_path=public``.
+        options: the options as the server takes them, such as ``-c search_path=public``.
     """
     original = os.environ.setdefault(PGOPTIONS_VARIABLE, os.environ.get(VARIABLE, ""))
     os.environ[VARIABLE] = f"{original} {options}".strip()  # the last -c wins

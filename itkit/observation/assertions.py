@@ -37,8 +37,8 @@ class TimelineReader:
         """Fail unless these happened one after another, whatever else did between.
 
         Args:
-            names: such as ``"payments.charge"``, ``"COMMIT"``, ``"INSERT shop_order"`` or only
-                ``"INSERT"``, ``"SET key"``, ``"on_commit"``.
+            names: the names of crossings, such as ``"payments.charge"``, ``"COMMIT"``,
+                ``"INSERT shop_order"`` or only ``"INSERT"``, ``"SET key"``, ``"on_commit"``.
 
         Raises:
             OrderError: the timeline does not have them in this order.

@@ -52,10 +52,10 @@ def found(timeline: Timeline) -> Iterator[tuple[str, str]]:
         crossing = effect.crossing
         if isinstance(crossing, Call) and crossing.name.partition(".")[0] in allowed:
             continue
-        yield f"{effect.name} at {effect.site}", _told(effect)
+        yield f"{effect.name} at {effect.site}", _described(effect)
 
 
-def _told(effect: Effect) -> str:
+def _described(effect: Effect) -> str:
     block = effect.blocks[0]
     is_rolled_back = any(block.is_rolled_back for block in effect.blocks)
     ended = ", which was rolled back" if is_rolled_back else ""

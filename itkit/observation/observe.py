@@ -72,7 +72,7 @@ class Observation:
 
         Args:
             count: exactly how many.
-            table: its name in the database; statements that read or join it count too.
+            table: the name of a table in the database; statements that read or join it count too.
 
         Raises:
             ObservationError: another number was sent, or the table does not exist.
@@ -92,7 +92,7 @@ class Observation:
 
         Args:
             count: exactly how many.
-            name: such as ``"GET"``.
+            name: the name of a command, such as ``"GET"``.
 
         Raises:
             ObservationError: another number was sent, or the command does not exist.
@@ -122,9 +122,9 @@ class Observation:
         if found and all(hit is was_there for hit in found):
             return
         wanted = "a hit" if was_there else "a miss"
-        told = ", ".join("hit" if hit else "miss" for hit in found) or "never asked for"
+        outcome = ", ".join("hit" if hit else "miss" for hit in found) or "never asked for"
         asked = [f"  {'hit ' if hit else 'miss'}  {name}" for name, hit in self._look_ups()]
-        lines = [f"{key!r} in the cache: {told}; expected {wanted}", *asked]
+        lines = [f"{key!r} in the cache: {outcome}; expected {wanted}", *asked]
         raise ObservationError("\n".join(lines if asked else [*lines, "  no key was asked for"]))
 
     def _look_ups(self) -> Iterator[tuple[str, bool]]:
@@ -160,7 +160,7 @@ def observe() -> Iterator[Observation]:
 
 
 def _check_table(table: str) -> None:
-    """Find out whether a table of which no statement was seen is one."""
+    """Check that a table exists of which no statement was seen."""
     known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     if table in known:
         return
@@ -169,14 +169,14 @@ def _check_table(table: str) -> None:
             try:
                 with connection.cursor() as cursor:
                     known.update(connection.introspection.table_names(cursor, include_views=True))
-            except Exception:  # noqa: BLE001 - a test that may not ask the database is not told
+            except Exception:  # noqa: BLE001 - a test that may not ask the database is not outcome
                 return
     if table not in known:
         raise ObservationError(f"There is no table {table!r}. {did_you_mean(table, sorted(known))}")
 
 
 def _check_command(name: str) -> None:
-    """Find out whether a command of Redis of which none was seen is one; of modules, all are."""
+    """Check that a command of Redis exists of which none was seen; modules may have more."""
     known = command_names()
     if name not in known and "." not in name:
         raise ObservationError(

@@ -51,7 +51,7 @@ _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = False) -> None:
-    """Find out whether the application has swallowed what fails the running test.
+    """Check that the application has swallowed no failure of the running test.
 
     What was found is found once.
 
@@ -93,7 +93,7 @@ def late() -> Iterator[tuple[str, TestError]]:
 
 
 def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
-    """Find out whether all tests that were found were run, or skipped.
+    """Check that all tests that were found were run or skipped.
 
     Args:
         found: their ids.
@@ -170,7 +170,7 @@ class Account:
         self._not_set_up.update(classes)
 
     def check(self) -> None:
-        """Find out, once, whether all tests that were found were run.
+        """Check once that all tests that were found were run.
 
         Raises:
             NotRunError: some were not; the message names them.
@@ -273,8 +273,8 @@ def _message(swallowed: Iterable[BaseException], what: str) -> str:
 
 def _described(error: BaseException) -> str:
     where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
-    told = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
-    text = "\n".join(f"  {line}" for line in told.splitlines())
+    said = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
+    text = "\n".join(f"  {line}" for line in said.splitlines())
     frames = [
         frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)
     ]

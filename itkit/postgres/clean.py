@@ -28,7 +28,7 @@ class Leftover:
     Attributes:
         kind: ``schema`` or ``database``.
         database: the database that it is in, or that it was found from.
-        name: its own.
+        name: the name of the thing.
         size: the size, in bytes.
         is_used: whether a run that is alive uses it, so that it has to stay.
     """

@@ -53,9 +53,9 @@ class Isolation(ABC):
     Attributes:
         secret: as above; a run knows it only when it has seen the server.
         beside: the schemas of extensions that come on the search_path behind ``itkit_ext``.
-        reach: what the role of a worker may use.
-        wider: what a project sets whose tests need more than that; empty where nothing helps.
-        without_roles: what keeps the tests apart where no worker has a role of its own.
+        reach: the schemas or databases that the role of a worker may use, in words.
+        wider: the setting for a project whose tests need more than that; empty where nothing helps.
+        without_roles: the words for what keeps tests apart where no worker has its own role.
     """
 
     reach: ClassVar[str]
@@ -124,7 +124,7 @@ class Isolation(ABC):
         """Provide what migrations need beside their place."""
 
     def look(self, connection: Connection) -> None:
-        """Find out what a home has on its search_path; does nothing where a place has its own.
+        """Look up the search_path of a home; nothing to do where each place has its own.
 
         Args:
             connection: a connection to the home.
@@ -167,7 +167,7 @@ class Isolation(ABC):
             name: the name of the place.
             template: the place that it is a clone of, or that holds its initial rows.
             application: name of the connections of the worker's tests.
-            sessions: who has opened these.
+            sessions: the lines that have opened the sessions of the tests.
             renew: makes the place anew, as ``Reset`` says.
             note: gets what a test has changed in the structure, as ``Reset`` says.
             store: returns a schema for rows, as ``Reset`` says.
@@ -382,7 +382,7 @@ class SchemaIsolation(Isolation):
         return f"-c search_path={','.join(path)}"
 
     def look(self, connection: Connection) -> None:
-        """Find out which extensions are not in ``itkit_ext``."""
+        """Look up which extensions are not in ``itkit_ext``."""
         self.beside = list(dict.fromkeys([*self.beside, *extensions.schemas_beside(connection)]))
 
     def prepare(self, connection: Connection) -> None:

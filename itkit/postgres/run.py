@@ -42,12 +42,12 @@ class RunDatabases:
         owned: whether the server is ours to throw away, so that nothing needs to be cleared.
 
     Attributes:
-        secret: what the passwords of the workers' roles are made of; empty until ``start``, and
+        secret: the source of the passwords of the workers' roles; empty until ``start``, and
             where the tests log in by the project's own role.
-        notes: what the start line says of it.
+        notes: the parts of the start line about the databases.
         place: the database that the schemas of the first alias are in, or the server's own.
         to_migrate: the aliases whose migrations are to run, as no earlier run has left the result.
-        changed: what the migrations of these have read for an earlier run, and is not the same now.
+        changed: the values that migrations have read for an earlier run, and that are others now.
     """
 
     def __init__(self, server: str, run: str, *, owned: bool) -> None:
@@ -140,7 +140,7 @@ class RunDatabases:
         return str(replace(self._server, name=database))
 
     def check_outside(self) -> None:
-        """Find out whether the run has written outside of itkit's schemas, where that is foreign.
+        """Check that the run has not written outside of itkit's schemas, where that is foreign.
 
         Raises:
             EscapeError: the run has written outside; the test is known if one has failed for it.
@@ -212,7 +212,7 @@ class RunDatabases:
         self._keepers[database] = keeper
 
     def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
-        """Find out before any test whether the database has what the migrations will ask for."""
+        """Check before any test that the database has what the migrations will ask for."""
         template = self._isolation.template_of(keeper, alias, self._run, migrate=migrate)
         if rebuild:
             template.rebuild()

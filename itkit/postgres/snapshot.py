@@ -58,7 +58,7 @@ class Snapshots:
 
         Args:
             connection: a superuser's.
-            reads: what the migrations have read whose result it has, to lie beside it.
+            reads: the values that the migrations have read, which are kept beside the copy.
 
         Raises:
             OSError: there is no room, or the cluster cannot be read.
@@ -80,7 +80,7 @@ class Snapshots:
 
 @contextmanager
 def _backed_up(connection: Connection, target: Path) -> Iterator[str]:
-    """Have the server know that it is copied, and leave its label in the copy.
+    """Put the server into backup mode while it is copied, and leave its label in the copy.
 
     Yields the name of the segment of the log that the copy needs first.
     """

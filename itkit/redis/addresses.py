@@ -70,7 +70,7 @@ def of_text(text: str) -> Address | None:
 
 
 def parse(url: str) -> urls.ServerURL:
-    """Take a URL apart, Celery's ``redis+socket://`` and ``sentinel://`` too.
+    """Return the parts of a URL; ``redis+socket://`` and ``sentinel://`` of Celery are known too.
 
     Raises:
         ConfigurationError: the text is not the URL of a Redis server.

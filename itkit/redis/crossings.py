@@ -37,7 +37,7 @@ class RedisCommand(Crossing):
 
     Attributes:
         words: the command and its key; of a look-up all keys.
-        found: for each key of a look-up, whether it was there; empty until the reply is read.
+        found: whether each key of a look-up existed; empty until the reply is read.
     """
 
     __slots__ = ("found", "words")
@@ -107,7 +107,7 @@ class Observed(RedisCommand):
 
 @contextmanager
 def observing() -> Iterator[None]:
-    """Have all commands on the timeline within a block, with what they have found."""
+    """Record all commands on the timeline within a block, with the keys that they have found."""
     global recorded  # noqa: PLW0603 - as global as the timeline
     outer, recorded = recorded, _All()
     try:

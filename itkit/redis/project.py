@@ -79,7 +79,7 @@ def mistakes() -> list[conf.Mistake]:
 
 @contextlib.contextmanager
 def pointed_at(server: str) -> Iterator[None]:
-    """Have the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names point at a server for a block.
+    """Point the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names at a server within a block.
 
     Environment variables of the same names do as well, for subprocesses. Django's
     ``setting_changed`` is sent, because libraries such as channels drop on it what they made of

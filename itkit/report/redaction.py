@@ -53,7 +53,7 @@ class Redactor:
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
 
     def is_secret(self, name: str) -> bool:
-        """Tell whether a name is that of a secret."""
+        """Return whether a name is that of a secret."""
         return self._name.search(name) is not None
 
     def text(self, text: str) -> str:

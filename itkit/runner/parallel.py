@@ -19,13 +19,13 @@ from itkit.core import names
 from itkit.exceptions import RunOverError, WorkerError
 from itkit.observation import swallowed
 from itkit.runner import scopes
-from itkit.runner.workers import Died, Done, Failed, Happened, Tell, Told, Workers
+from itkit.runner.workers import Died, Done, Failed, Happened, Send, Sent, Workers
 from itkit.timeline import core
 
 _END: Final = "itkit_end"  # an event of a worker, beside those of Django's result
 _FIRST: Final = 100  # of what multiprocessing does at the end of a process
 _LONGEST: Final = 800  # characters of a message
-_MOST_TOLD: Final = 4  # of one worker
+_MOST_SENT: Final = 4  # of one worker
 
 
 def scoped(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
@@ -143,8 +143,8 @@ class _Report:
         self._last: dict[int, str] = {}
 
     def add(self, happened: Happened) -> None:
-        """Tell of one thing."""
-        if isinstance(happened, Told):
+        """Report one event of a worker."""
+        if isinstance(happened, Sent):
             test, events = happened.value
             self._take(happened.job, events)
             self._running[happened.job] = test
@@ -230,14 +230,14 @@ def _begin(project: Callable[..., None], initargs: tuple[Any, ...], number: int)
     project(counter, *initargs)
 
 
-def _work(project: Callable[[Any], Any], tell: Tell, args: tuple[Any, ...]) -> Any:
+def _work(project: Callable[[Any], Any], send: Send, args: tuple[Any, ...]) -> Any:
     """Run one class of tests in a worker by the function that Django's pool calls."""
     current = environment.current()
     if current is None:
         return project(args)
     # What a function of the project's own makes of the results is known at its end only.
     is_djangos = getattr(project, "args", ()) == (django_runner._run_subsuite,)  # type: ignore[attr-defined]
-    stream = _Stream(tell, has_results=is_djangos)
+    stream = _Stream(send, has_results=is_djangos)
     current.account.follower = stream.follow
     index, events = project(args)
     return index, events[stream.sent :]
@@ -249,21 +249,21 @@ class _Stream:
     Otherwise the results of a class would be lost with a worker that dies before the class ends.
 
     Args:
-        tell: sends something to the main process.
+        send: sends something to the main process.
         has_results: whether to send the results as well.
 
     Attributes:
         sent: how many events have been.
     """
 
-    def __init__(self, tell: Tell, *, has_results: bool) -> None:
+    def __init__(self, send: Send, *, has_results: bool) -> None:
         self.sent = 0
-        self._tell = tell
+        self._send = send
         self._has_results = has_results
 
     def follow(self, test: str, result: Any) -> None:
         events = result.events[self.sent :] if self._has_results and result is not None else []
-        self._tell((test, events))
+        self._send((test, events))
         self.sent += len(events)
 
 
@@ -283,7 +283,7 @@ def _init_worker(project: Callable[..., None], late: Any, *args: Any, **kwargs: 
         multiprocessing.util.Finalize(None, _end_worker, args=(late,), exitpriority=_FIRST)
 
 
-def _end_worker(told: Any) -> None:
+def _end_worker(outbox: Any) -> None:
     """Shut the ways out of a worker that has no more tests, and report what outlives them."""
     current = environment.current()
     if current is None or current.process != os.getpid():
@@ -292,7 +292,7 @@ def _end_worker(told: Any) -> None:
     found += [(test, str(error)) for test, error in swallowed.late()]
     if found:
         # Nobody reads before all workers have ended, so all that they write has to fit into a pipe.
-        told.put([(test, text[:_LONGEST]) for test, text in found[:_MOST_TOLD]])
+        outbox.put([(test, text[:_LONGEST]) for test, text in found[:_MOST_SENT]])
 
 
 def _set_up_spawned(

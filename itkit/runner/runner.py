@@ -141,8 +141,8 @@ class IntegrationRunnerMixin(_Runner):
             current.finish_databases()
         except ItkitError as error:
             sys.exit(f"itkit: {error}")
-        if told := current.describe_migrations():
-            self.log(told)
+        if described := current.describe_migrations():
+            self.log(described)
         return created
 
     def build_suite(self, test_labels: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -175,7 +175,7 @@ class IntegrationRunnerMixin(_Runner):
             raise SystemExit(message) from error
 
     def _bisect(self, labels: Sequence[str]) -> int:
-        """Find out which tests make one fail that passes alone."""
+        """Find the tests that make one fail that passes alone."""
         if not self.integration or len(labels) != 1 or "--itkit-bisect" not in sys.argv:
             sys.exit(_ONE_TEST)
         start = [os.fspath(argument) for argument in get_child_arguments()]
@@ -231,7 +231,7 @@ def start(
         keep: whether the run stops at failures, so that somebody can look.
         reported: the directory of the report, as the option gives it.
         budgets: what is done with the figures of budgets.
-        sweep: which faults swept tests are run with.
+        sweep: the faults that swept tests run with.
         fault: the only fault that they are run with.
 
     Raises:

@@ -61,7 +61,7 @@ class Ended(unittest.TestCase):
 
 
 def install() -> ExitStack:
-    """Have unittest begin the scope of each test, class and module.
+    """Make unittest begin the scope of each test, class and module.
 
     There is no hook for this: the hooks of results are called by the class of results that a
     runner has, if it likes. Checked with Python 3.11 and 3.13, and with Django 5.2, 6.0 and 6.1.
@@ -94,7 +94,7 @@ def required(message: str) -> Iterator[None]:
     3.13.
 
     Args:
-        message: what the process prints.
+        message: the text that the process prints.
     """
 
     def run(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +111,7 @@ def required(message: str) -> Iterator[None]:
 
 
 def prepare(result: Any) -> None:
-    """Have a result report errors with what itkit knows of them.
+    """Make a result report errors with what itkit knows of them.
 
     An error then shows the timeline of its test, can be sent from a worker to the main process, and
     ends the run where its reason is a server that has died. The class of results is the runner's,
@@ -353,7 +353,7 @@ def _tear_down_module(original: Callable[..., Any], suite: unittest.TestSuite, r
 
 
 def _add_levels(result: Any, name: str, levels: _Levels, *, has_failed: bool) -> None:
-    """Let what a set-up has made be there for its tests, unless it has failed."""
+    """Keep what a set-up has made for its tests, unless it has failed."""
     current = environment.current()
     if current is None or current.is_in_test:
         return
@@ -438,8 +438,8 @@ def _telling(
             _note_timeline(err, test)
         # Nothing was tested yet: it is as little a failure as a wrong name in a fixture is.
         is_error = name == "addFailure" and _is_mistake_in_set_up(err)
-        tell = add_error if is_error else original
-        tell(test, _sendable(err) if is_sent else err, *args)
+        report = add_error if is_error else original
+        report(test, _sendable(err) if is_sent else err, *args)
         if name != "addExpectedFailure":
             _account(test)
             _watch(result, test, add_error)
@@ -481,7 +481,7 @@ def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
 
 
 def _note_timeline(err: Any, test: Any) -> None:
-    """Have an error print what has left the process before it, and how to repeat its test."""
+    """Add a note to an error: what has left the process before it, and how to repeat its test."""
     error, current = err[1], environment.current()
     if error is None or current is None or core.current().test != test.id():
         return
@@ -496,7 +496,7 @@ def _note_timeline(err: Any, test: Any) -> None:
 
 
 def _shorten(err: Any) -> None:
-    """Have an error of a test's author show his line last, and not what is inside of itkit."""
+    """End the traceback of an author's mistake at the author's line, not inside of itkit."""
     if isinstance(err[1], TestError):
         callsite.end_in_own_code(err[1])
 

@@ -92,8 +92,8 @@ def run(
     """Run a test with each of its faults, and report it once.
 
     Args:
-        test: itself.
-        result: of the tests.
+        test: the test.
+        result: the result object of the tests.
         current: the environment.
         choice: the faults.
         once: runs one variation.

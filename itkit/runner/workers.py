@@ -26,13 +26,13 @@ from typing import Any, Final, NamedTuple
 _PATIENCE: Final = 10.0  # seconds for a process to end by itself, and then by SIGTERM
 _CHUNK: Final = 1 << 16
 _HEADER: Final = struct.Struct("!cQ")  # what a message is, and how long
-_READY, _TOLD, _DONE, _REFUSED, _FAILED = b"r", b"t", b"d", b"u", b"f"
+_READY, _SENT, _DONE, _REFUSED, _FAILED = b"r", b"t", b"d", b"u", b"f"
 _JOB, _END = b"j", b"e"
 
-Tell = Callable[[Any], None]
+Send = Callable[[Any], None]
 
 
-class Told(NamedTuple):
+class Sent(NamedTuple):
     """A value that a worker reports while it works on a job."""
 
     job: int
@@ -50,7 +50,7 @@ class Failed(NamedTuple):
     """A job, or the start of a worker, has ended by an error; the worker, too, if it was its own.
 
     Attributes:
-        worker: its number, from 1; 0 where the job never got to a worker.
+        worker: the number of the worker, from 1; 0 where the job never got to a worker.
         job: None where it was the worker's start.
         text: the traceback.
     """
@@ -64,7 +64,7 @@ class Died(NamedTuple):
     """A worker has ended, although nobody has asked it to.
 
     Attributes:
-        worker: its number, from 1.
+        worker: the number of the worker, from 1.
         job: the job that it was working on, if it was.
         code: the exit code; negative for a signal, as ``multiprocessing`` has it.
     """
@@ -79,7 +79,7 @@ class Died(NamedTuple):
         return f"worker {self.worker} has ended itself with the exit code {self.code}"
 
 
-Happened = Told | Done | Failed | Died
+Happened = Sent | Done | Failed | Died
 
 
 class _Worker:
@@ -123,7 +123,7 @@ class Workers:
     """
 
     def __init__(
-        self, count: int, *, begin: Callable[[int], None], work: Callable[[Tell, Any], Any]
+        self, count: int, *, begin: Callable[[int], None], work: Callable[[Send, Any], Any]
     ) -> None:
         self._count = count
         self._begin = begin
@@ -219,21 +219,21 @@ class Workers:
                 break
             worker.received += chunk
         for kind, content in worker.take_messages():
-            yield from self._told(worker, kind, content)
+            yield from self._received(worker, kind, content)
 
-    def _told(self, worker: _Worker, kind: bytes, content: bytes) -> Iterator[Happened]:
+    def _received(self, worker: _Worker, kind: bytes, content: bytes) -> Iterator[Happened]:
         job = worker.job
         if kind in (_REFUSED, _FAILED):
             worker.has_failed = kind == _FAILED
             yield Failed(worker.number, job, content.decode(errors="replace"))
-        elif kind in (_TOLD, _DONE) and job is not None:
+        elif kind in (_SENT, _DONE) and job is not None:
             try:
                 value = pickle.loads(content)  # noqa: S301 - from a process of ours
             except Exception:  # noqa: BLE001 - a class of the project's may raise anything there
                 yield Failed(worker.number, job, traceback.format_exc())
             else:
-                yield Told(job, value) if kind == _TOLD else Done(job, value)
-        if kind != _TOLD:
+                yield Sent(job, value) if kind == _SENT else Done(job, value)
+        if kind != _SENT:
             worker.job = None
             if not (worker.has_ended or worker.has_failed):
                 yield from self._give(worker)
@@ -325,8 +325,8 @@ class _Main:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
 
-    def tell(self, value: Any) -> None:
-        self.send(_TOLD, bytes(ForkingPickler.dumps(value)))
+    def send_value(self, value: Any) -> None:
+        self.send(_SENT, bytes(ForkingPickler.dumps(value)))
 
     def send(self, kind: bytes, content: bytes = b"") -> None:
         self._channel.sendall(_HEADER.pack(kind, len(content)) + content)
@@ -353,7 +353,7 @@ def _serve(
     channel: socket.socket,
     number: int,
     begin: Callable[[int], None],
-    work: Callable[[Tell, Any], Any],
+    work: Callable[[Send, Any], Any],
 ) -> None:
     """Work, in a process of its own."""
     main = _Main(channel)
@@ -376,7 +376,7 @@ def _serve(
             main.send(_REFUSED, traceback.format_exc().encode())
             continue
         try:
-            done = bytes(ForkingPickler.dumps(work(main.tell, loaded)))
+            done = bytes(ForkingPickler.dumps(work(main.send_value, loaded)))
         except BaseException:  # noqa: BLE001 - as above
             # It was left in the middle: what it has set up would meet the next job.
             main.send(_FAILED, traceback.format_exc().encode())

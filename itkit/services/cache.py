@@ -31,7 +31,7 @@ class Entry:
     """What is cached of one thing.
 
     Attributes:
-        path: its directory.
+        path: the directory of the entry.
         size: the size of its files, in bytes.
         is_used: whether a run builds it now, or runs a program of it.
     """

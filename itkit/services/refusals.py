@@ -16,7 +16,7 @@ class Refusal:
     Attributes:
         pattern: found in what the client says.
         reason: the reason, in our words; braces name parts of the URL and groups of the pattern.
-        remedies: what helps, any one of these; with the same names in braces.
+        remedies: the remedies, any one of which helps; with the same names in braces.
     """
 
     pattern: re.Pattern[str]
@@ -104,7 +104,7 @@ def refusal(kind: Kind, said: str, server: ServerURL) -> tuple[str, ...]:
 
     Args:
         kind: the kind of the server.
-        said: what the client says.
+        said: the message of the client.
         server: the server that was asked.
 
     Returns:

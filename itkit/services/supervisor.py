@@ -178,7 +178,7 @@ class Supervisor:
         time.sleep(_PAUSE)
 
     def add_scratch(self, path: Path) -> None:
-        """Have a directory outside of the run directory removed at the end, if it still exists."""
+        """Remove a directory outside of the run directory at the end, if it still exists."""
         self._ask({"do": "scratch", "path": str(path)})
 
     def stop(self) -> None:
@@ -249,7 +249,7 @@ def outcome(code: int) -> str:
 
 
 def failure(program: ServerProgram, code: int) -> str:
-    """Say how a program failed, with the end of its log, which the run directory takes with it."""
+    """Return how a program failed, with the end of its log, which goes with the run directory."""
     return f"{program.name} ended with {outcome(code)}; its log ends with:\n{program.last_lines}"
 
 

@@ -42,7 +42,7 @@ def listening(listeners: Mapping[str, Listener]) -> Iterator[None]:
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """Let through, within a block, what itkit itself connects to in this thread or task."""
+    """Allow, within a block, the connections that itkit itself opens in this thread or task."""
     token = _is_trusted.set(True)
     try:
         yield
@@ -63,10 +63,10 @@ def _add_hook() -> None:
 
 
 def refuse_at_the_end(error: type[Exception]) -> None:
-    """Have connections fail while the interpreter forgets its modules, after all ``atexit`` hooks.
+    """Make connections fail while the interpreter clears its modules, after all ``atexit`` hooks.
 
     Args:
-        error: what is raised then.
+        error: the error that is raised then.
     """
     _at_the_end[:] = [error]
 

@@ -34,7 +34,7 @@ class CallSite(NamedTuple):
 
     Attributes:
         path: the path of the file.
-        line: from 1.
+        line: the number of the line, from 1.
         function: the function that it is in; empty where it is in none, or the source is not at
             hand.
     """

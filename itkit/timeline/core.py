@@ -35,7 +35,7 @@ class CallingLine(NamedTuple):
 
     Attributes:
         f_globals: the globals of its module.
-        f_lineno: its line.
+        f_lineno: the number of the line.
     """
 
     f_globals: dict[str, Any]
@@ -49,7 +49,7 @@ class Crossing:
         caller: the caller whose place is the site, such as a frame.
 
     Attributes:
-        at: its start, in seconds on the clock of ``time.perf_counter``.
+        at: the start, in seconds on the clock of ``time.perf_counter``.
         duration: how long it took, in seconds; None while it is under way.
         error: the exception that it ended with, if any.
         strand: the thread that it was in.
@@ -77,7 +77,7 @@ class Crossing:
 
         Args:
             strand: the thread that it was in.
-            at: its start, in seconds on the clock of ``time.perf_counter``.
+            at: the start, in seconds on the clock of ``time.perf_counter``.
             duration: how long it took, in seconds; None where that was not recorded.
             namespace: the globals of the caller's module; empty where that was not recorded.
             line: the line of the caller, from 1; 0 where that was not recorded.
@@ -208,7 +208,7 @@ class Timeline:
         asked: errors among them that were asked for, and the paths of the files that did.
         unasked: errors among them that nobody has asked for.
         made: calls that happen only when what they have returned is awaited or consumed.
-        effects: what has left the process while a transaction was open.
+        effects: the crossings that have left the process while a transaction was open.
         spared: budgets of which less was used than is kept: pairs of the budget and a text.
         is_disturbed: whether a fault is to happen, so that numbers of crossings say nothing.
     """
@@ -300,7 +300,7 @@ class Strand:
 
         Args:
             namespace: the globals of the caller's module.
-            line: from 1, or what it is found by.
+            line: the number of the line, from 1, or the frame that it is found by.
         """
         if self._submitted is not None and namespace is self._submitted.through:
             _, namespace, line = self._submitted
@@ -431,7 +431,7 @@ def set_failure_source(source: Callable[[], None] | None) -> None:
 
 
 def is_quiet() -> bool:
-    """Tell whether nothing was kept, neither for the running test nor for those that have ended."""
+    """Return whether no failure was kept, for the running test or for those that have ended."""
     if _failure_source is not None:
         _failure_source()
     return not (running.kept or running.made or _late)
@@ -449,7 +449,7 @@ def late(done: str, strand: Strand, site: CallSite | None) -> LateCallError:
     """Return the error, kept for its test, of what was done after the end of that test.
 
     Args:
-        done: such as "payments.charge was called".
+        done: a sentence without a full stop, such as "payments.charge was called".
         strand: the strand that has done it.
         site: the place in the source that it came from, where that is known.
     """
@@ -516,7 +516,7 @@ def origin_of(thread: threading.Thread) -> Origin | None:
 
 @contextmanager
 def over(refuse: Callable[[Any], None]) -> Iterator[None]:
-    """Have each crossing within a block refused, whichever thread makes it: the tests are over.
+    """Refuse each crossing within a block, whichever thread makes it, as the tests are over.
 
     Args:
         refuse: gets what would be recorded, and raises.
@@ -537,7 +537,7 @@ def over(refuse: Callable[[Any], None]) -> Iterator[None]:
 
 @contextmanager
 def unowned_threads() -> Iterator[None]:
-    """Have the threads that are started within a block belong to no test: they outlast it."""
+    """Let the threads that are started within a block belong to no test, as they outlast it."""
     global _are_tagged  # noqa: PLW0603 - as global as the timeline
     outer, _are_tagged = _are_tagged, False
     try:
@@ -548,7 +548,7 @@ def unowned_threads() -> Iterator[None]:
 
 @contextmanager
 def between_tests() -> Iterator[None]:
-    """Have what happens within a block be nobody's: it sets up what several tests share.
+    """Let crossings within a block belong to no test, as it sets up what several tests share.
 
     Errors are kept for the running test all the same, as it would not run without the rest.
     """
@@ -571,7 +571,7 @@ def owner() -> Timeline | None:
 
 
 def own(thread: threading.Thread) -> None:
-    """Have a thread, which is about to be started, belong to the test that starts it."""
+    """Let a thread that is about to be started belong to the test that starts it."""
     timeline = owner()
     if timeline is not None:
         setattr(thread, _TAG, timeline)

@@ -36,7 +36,7 @@ class Channel:
             core.set_failure_source(self._receive)
 
     def close(self) -> None:
-        """Hear of no process any more."""
+        """Stop listening to forked processes."""
         core.set_failure_source(None)
         core.set_parent_sink(None)
         for end in (self._here, self._there):
@@ -45,7 +45,7 @@ class Channel:
         self._here = self._there = None
 
     def use_in_child(self) -> None:
-        """Tell the parent from now on, as this process was just forked."""
+        """Send failures to the parent from now on, as this process was just forked."""
         core.set_failure_source(None)
         core.set_parent_sink(self._send)
 

@@ -23,8 +23,8 @@ class Statement(Crossing):
     """One statement that was sent to a database.
 
     Attributes:
-        sql: as it was sent, with placeholders.
-        params: of the placeholders, as they were passed.
+        sql: the text as it was sent, with placeholders.
+        params: the values of the placeholders, as they were passed.
         alias: the alias of the database.
     """
 

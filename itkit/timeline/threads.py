@@ -37,7 +37,7 @@ _SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
 
 @contextmanager
 def followed() -> Iterator[None]:
-    """Have each thread, and each piece of work for a pool of threads, belong to its test.
+    """Let each thread, and each job of a pool of threads, belong to the test that starts it.
 
     None of these has a hook in all versions: Python 3.13 raises an audit event for the start of a
     thread, 3.11 does not. Checked with Python 3.11 and 3.13 and asgiref 3.13.
@@ -171,7 +171,7 @@ class _Passed:
     """A function that a coroutine has handed to the thread of the test.
 
     Args:
-        function: what was handed over.
+        function: the function that was handed over.
         submitter: the coroutine.
 
     Attributes:
@@ -193,11 +193,11 @@ class _Owned:
     """A function that was submitted to a pool by a test.
 
     Args:
-        function: what was submitted.
+        function: the function that was submitted.
         timeline: the timeline of the test.
         submitted: the place that submitted it.
         blocks: the transactions that are open where it is submitted, as the pool may work within.
-        submitter: who has submitted it.
+        submitter: the line that has submitted it.
 
     Attributes:
         submitter: as above; ``sites`` finds it on the stack of the pool's thread.

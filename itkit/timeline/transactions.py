@@ -38,7 +38,7 @@ class Block:
 
     Args:
         connection: Django's.
-        what: has opened it, such as ``atomic()``.
+        what: the code that has opened it, such as ``atomic()``.
         frame: the caller's.
 
     Attributes:
@@ -110,12 +110,12 @@ def check_left_open(test: str) -> None:
     """Note for a test which transactions it has left open on the connections of this thread.
 
     Args:
-        test: its id, as it may have ended by now.
+        test: the id of the test, which may have ended by now.
     """
     for connection in connections.all(initialized_only=True):
         blocks, vars(connection)[_BLOCKS] = blocks_of(connection), []
         if _is_left_open(connection):
-            _tell(connection.alias, blocks, test)
+            _keep_failure(connection.alias, blocks, test)
             connection.needs_rollback = False  # of the connection that takes its place
         for block in blocks:
             _close(block, is_rolled_back=True)
@@ -129,7 +129,7 @@ def forget(connection: BaseDatabaseWrapper) -> None:
 
 
 def _is_left_open(connection: Any) -> bool:
-    """Tell whether a connection is in a transaction, or would begin one with the next statement."""
+    """Return whether a connection is in a transaction, or begins one with its next statement."""
     if connection.connection is None or not connection.settings_dict.get("AUTOCOMMIT", True):
         return False
     info = getattr(connection.connection, "info", None)
@@ -138,7 +138,7 @@ def _is_left_open(connection: Any) -> bool:
     return bool(connection.in_atomic_block or not connection.autocommit or is_in_one)
 
 
-def _tell(alias: str, blocks: list[Block], test: str) -> None:
+def _keep_failure(alias: str, blocks: list[Block], test: str) -> None:
     opened = "\n".join(map(str, blocks)) or "  opened by no code that itkit has seen"
     core.record_failure_of(test, OpenTransactionError(_LEFT_OPEN.format(alias, opened)))
 
@@ -219,7 +219,7 @@ def _ending_test(roll_back: Callable[..., Any]) -> Callable[..., Any]:
             connection: Any = connections[alias]
             if not connection.atomic_blocks or connection.atomic_blocks[-1]._from_testcase:
                 continue
-            _tell(alias, blocks_of(connection).copy(), core.last_test())
+            _keep_failure(alias, blocks_of(connection).copy(), core.last_test())
             while connection.atomic_blocks and not connection.atomic_blocks[-1]._from_testcase:
                 connection.needs_rollback = True
                 connection.atomic_blocks[-1].__exit__(None, None, None)

@@ -26,10 +26,10 @@ def make(name: str, options: Mapping[str, Any]) -> Preset:
 
     Args:
         name: one of ``KNOWN``.
-        options: its ``OPTIONS``.
+        options: the ``OPTIONS`` of the entry.
 
     Raises:
-        ConfigurationError: what it stands for is not installed, or an option is wrong.
+        ConfigurationError: the package of the preset is not installed, or an option is wrong.
     """
     module, _, kind = KNOWN[name].rpartition(".")
     made: Preset = getattr(import_module(module), kind)(options)

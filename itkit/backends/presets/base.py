@@ -40,13 +40,13 @@ class Preset(ABC):
     """A backend that itkit knows.
 
     Attributes:
-        takes: its options, and the values that each may have; the first is the default. Empty for
-            any text.
+        takes: the options of the preset, and the values that each may have, the default first. They
+            are empty for an option that may have any text.
         is_shared: whether any object of ``real`` may answer a call that another one got, in another
             process.
         calls: the methods of ``real`` that are recorded.
         raises: the errors that a sweep has it raise.
-        handle: what a test holds of it.
+        handle: the object by which a test uses the preset.
         real: the class whose calls are recorded, and answered by itself where a test programs
             nothing.
     """
@@ -114,14 +114,14 @@ class TaskRunner(Preset):
             crash.is_seen = True
 
     def note_crash(
-        self, named: "Named", result: Any, told: str, error: BaseException | None
+        self, named: "Named", result: Any, text: str, error: BaseException | None
     ) -> None:
-        """Have a task that has crashed fail its test, unless the test looks at it.
+        """Make a task that has crashed fail its test, unless the test looks at the result.
 
         Args:
             named: the task, as it was sent.
             result: the result of the task; the test looks at the crash by asking it.
-            told: a text about the error that it ended with.
+            text: a text about the error that it ended with.
             error: the same, where it is at hand.
         """
         story = core.own_timeline()
@@ -130,7 +130,7 @@ class TaskRunner(Preset):
         )
         sent_at = f"\n  sent at {sent.site}" if sent is not None else ""
         crash = TaskCrashError(
-            f"The task {str(named)!r} has crashed, and the test did not look at that: {told}"
+            f"The task {str(named)!r} has crashed, and the test did not look at that: {text}"
             f"{sent_at}\n"
             "  Catch the error, read what run() returns, or the error of the call that has sent it."
         )

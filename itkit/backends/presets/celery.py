@@ -26,7 +26,7 @@ class Sending:
     def apply_async(
         self, task: Named, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any
     ) -> Any:
-        """Take a task, by its name, with its arguments and options of sending."""
+        """Send a task, given by its name, with its arguments and options."""
         return task.take(task, args, kwargs, options)
 
 

@@ -32,7 +32,7 @@ class Queue:
     """What tasks go through."""
 
     def enqueue(self, task: Named, /, *_args: Any, **_kwargs: Any) -> Result:
-        """Take a task, by its name, with its arguments; return its result."""
+        """Enqueue a task, given by its name, with its arguments, and return its result."""
         return task.take(task)
 
 
@@ -115,9 +115,9 @@ class Tasks(TaskRunner):
         finally:
             task_finished.disconnect(hear)
         if result.status is TaskResultStatus.FAILED and result.id in self._named:
-            told = result.errors[-1].traceback.strip().splitlines()[-1]
+            text = result.errors[-1].traceback.strip().splitlines()[-1]
             error = raised[-1] if raised else None
-            self.note_crash(self._named.pop(result.id), result, told, error)
+            self.note_crash(self._named.pop(result.id), result, text, error)
 
     def run(self) -> Iterator[Result]:
         """Run the tasks that were not yet, those among them that they enqueue."""
@@ -135,7 +135,7 @@ class RecordingBackend(ImmediateBackend):
     supports_get_result = True
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Result:
-        """Take a task, as a backend does."""
+        """Enqueue a task, as a backend of Django's tasks does."""
         self.validate_task(task)
         result: Result = TaskResult(
             task=task,

@@ -11,9 +11,9 @@ class Way(NamedTuple):
     """One way in which rows of a model were written.
 
     Attributes:
-        model: its label.
+        model: the label of the model.
         maker: the factory that made the instances, or ``model_bakery``.
-        how: in one statement for many, ``"by COPY"`` or ``"by INSERT"``, or each on its own.
+        how: ``"by COPY"`` or ``"by INSERT"`` for many rows in one statement, or each on its own.
         reason: why not in the best way; empty if it was.
     """
 

@@ -37,7 +37,7 @@ def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> Non
 
 
 def _complete_references(model: Model, instances: Sequence[Any]) -> None:
-    """Take over the keys that objects have got since they were assigned, as ``save()`` does.
+    """Copy the keys that objects have received since they were assigned, as ``save()`` does.
 
     Raises:
         ValueError: one of the objects has not been saved.

@@ -130,7 +130,7 @@ class BatchPlan:
         return self._routes[factory]
 
     def add(self, instance: models.Model, using: str, maker: str) -> str | None:
-        """Let an instance wait, with its key; return the obstacle if it cannot, or None."""
+        """Add an instance, with its key, to the batch; return the obstacle, or None."""
         reason = obstacles.of_instance(instance)
         if reason is None:
             instance._state.db = using  # or what refers to it would be taken for another database's
@@ -185,7 +185,7 @@ class BatchPlan:
             self.write()
 
     def _find_missing(self) -> None:
-        """Let those wait again that have gone with a savepoint of somebody else."""
+        """Add those instances again whose rows were rolled back with somebody else's savepoint."""
         unsure, self._unsure = self._unsure, []
         self._is_writing = True
         try:
@@ -307,7 +307,7 @@ def _referred_by(model: Model) -> Iterator[Model]:
 
 
 def _tell_guilty(error: DatabaseError, model: Model, waiting: list[Waiting], using: str) -> None:
-    """Say in a note whose row it was, which the database does not know: it has got many at once."""
+    """Add a note with the row that caused an error: the database has received many at once."""
     with transaction.atomic(using=using):
         for number, item in enumerate(waiting, 1):
             if not _can_be_written(item, model, using):

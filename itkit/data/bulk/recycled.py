@@ -28,7 +28,7 @@ class Recycled:
 
     @contextmanager
     def including(self, instances: tuple[Any, ...]) -> Iterator[None]:
-        """Let these stand in as well, before those of an outer block.
+        """Use more instances within a block, before those of an outer block.
 
         Raises:
             DataError: one of the values is not an instance of a model.

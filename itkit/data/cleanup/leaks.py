@@ -28,7 +28,7 @@ class Leak:
     """A row that the manager did not know.
 
     Attributes:
-        row: which.
+        row: the row that has leaked.
         site: the line that saved it; None if that was not by ``save()`` in this process.
         references: a row of the manager's that it refers to, or None.
         references_site: the line that saved that.

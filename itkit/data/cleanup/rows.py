@@ -96,7 +96,7 @@ class TrackedRows:
         self._steps.append(callback)
 
     def pop(self) -> Iterator[Step]:
-        """Take the steps off, the last one first; rows next to each other come as one step."""
+        """Remove and yield the steps, the last one first; adjacent rows come as one step."""
         while self._steps:
             yield self._steps.pop()
         self._known.clear()

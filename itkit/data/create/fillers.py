@@ -16,7 +16,7 @@ class Fillers:
     """Draws the values of unique columns.
 
     Args:
-        unique: where they come from.
+        unique: the source of the values.
         using: alias of ``DATABASES``; by default what the router says.
     """
 

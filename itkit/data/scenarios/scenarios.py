@@ -51,7 +51,7 @@ def scenario(*, sources: Iterable[str] = ()) -> Callable[[Callable[..., Any]], S
 def scenario(
     function: Callable[..., Any] | None = None, /, *, sources: Iterable[str] = ()
 ) -> Scenario | Callable[[Callable[..., Any]], Scenario]:
-    """Let a function of ``<app>/scenarios.py`` be played by ``data.scenario("its_name")``.
+    """Mark a function of ``<app>/scenarios.py`` as a scenario for ``data.scenario("its_name")``.
 
     It takes a data manager, makes rows, and returns a dict of those that a test wants to have by
     name. What else it does, such as sending mail, it does only when it is not restored.

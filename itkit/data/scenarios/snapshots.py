@@ -59,7 +59,7 @@ class RowSnapshot:
     """Rows, and what they are called.
 
     Attributes:
-        tables: what is known of each.
+        tables: the rows of each table.
         world: names, and references to the rows or plain values.
         rows: the copy of each table, by the model's label.
     """
@@ -85,7 +85,7 @@ class RowSnapshot:
         """Copy the rows back, and let the sequences go on behind them.
 
         Raises:
-            ConflictError: what they refer to is not there.
+            ConflictError: a row refers to one that does not exist.
             DatabaseError: the database refuses the rows, such as rows that are there already.
         """
         for table in self.tables:
@@ -189,5 +189,5 @@ def _put_back(using: str, table: TableRows, rows: bytes) -> None:
 def _check_there(using: str, label: str, needed: list[str], by: str) -> None:
     found = lookup.all_rows(apps.get_model(label), using).filter(pk__in=needed).count()
     if found != len(needed):
-        told = ", ".join(needed[:5])
-        raise ConflictError(f"{by} refers to {label} {told}, and not all are there")
+        keys = ", ".join(needed[:5])
+        raise ConflictError(f"{by} refers to {label} {keys}, and not all are there")

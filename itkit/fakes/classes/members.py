@@ -64,11 +64,11 @@ class Member:
     """One public method or property of a real class, or a real function.
 
     Attributes:
-        name: as in the class.
-        kind: what a call gives back.
+        name: the name that the class has for it.
+        kind: the kind of value that a call returns.
         function: the real one, for its signature; a property's getter.
         has_owner: whether it takes ``self`` or ``cls``.
-        raw: as it lies in the class's ``__dict__``.
+        raw: the object in the class's ``__dict__``.
         otherwise: answers calls that are not programmed; None where only the test can know.
         is_own: whether the class itself defines it, and has not inherited it.
         is_object: whether the object that is called, and no class, is what answers in reality.
@@ -274,7 +274,7 @@ def called_member(name: str, value: Callable[..., Any]) -> Member:
     """Return the member that an object is which is called itself, such as a partial.
 
     Args:
-        name: what its calls are recorded as.
+        name: the name by which its calls are recorded.
         value: the object.
     """
     return replace(_method(name, value, value, has_owner=False), is_object=True)

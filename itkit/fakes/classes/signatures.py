@@ -30,7 +30,7 @@ def compile_binder(qualified_name: str, signature: Signature, *, has_owner: bool
     """Compile a function with the given signature that returns its arguments by name.
 
     Args:
-        qualified_name: what the TypeError of wrong arguments calls the function.
+        qualified_name: the name of the function in the TypeError for wrong arguments.
         signature: the signature of the real function.
         has_owner: whether the first argument is ``self`` or ``cls``, which is left out.
     """
@@ -47,7 +47,7 @@ def compile_checker(
     would have used, at a twentieth of the cost of ``Signature.bind``.
 
     Args:
-        qualified_name: as in the messages.
+        qualified_name: the name of the function in messages.
         signature: the signature of the real function.
         has_owner: whether the first parameter is ``self`` or ``cls``, which does not count.
     """

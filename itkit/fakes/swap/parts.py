@@ -158,12 +158,12 @@ def _root(module: str | None) -> str:
 
 
 def add_swapped(real: type) -> None:
-    """Say that a class is swapped itself: its objects are no parts of another client."""
+    """Note that a class is swapped itself, so that its objects are no parts of another client."""
     _swapped.append(real)
 
 
 def remove_swapped(real: type) -> None:
-    """Say that a class is swapped no more."""
+    """Note that a class is not swapped any more."""
     if real in _swapped:
         _swapped.remove(real)
 
@@ -175,7 +175,7 @@ def is_swapped(kind: type) -> bool:
 
 @contextmanager
 def under_construction(owner: object) -> Iterator[None]:
-    """Let an object read its own parts as they are, within a block in this thread."""
+    """Let an object read its own real parts, within a block in this thread."""
     building: list[int] = _building.__dict__.setdefault("objects", [])
     building.append(id(owner))
     try:
@@ -210,7 +210,7 @@ class Parts:
         self.seen: dict[str, type] = {}
 
     def connect(self) -> None:
-        """Have the fake replace the parts that its properties give."""
+        """Make the fake replace the parts that its properties return."""
         self._fake.wrap = self.wrap
 
     def wrap(self, name: str, value: Any) -> Any:
@@ -218,7 +218,7 @@ class Parts:
 
         Args:
             name: the name of the part, below that of the backend.
-            value: what was read.
+            value: the value that was read.
         """
         if not is_part(value) or is_swapped(type(value)):
             return value
@@ -233,7 +233,7 @@ class Parts:
 
         Args:
             name: the name of the part.
-            kind: its class.
+            kind: the class of the object.
         """
         found = self._standing.get((name, kind))
         if found is None:
@@ -267,10 +267,10 @@ class Parts:
         return self.wrap(name, owner) if given is owner else given
 
     def check_names(self, above: str, value: Any) -> None:
-        """Find out whether what the test programs exists, now that an object shows its names.
+        """Check that the methods that the test programs exist, now that an object shows its names.
 
         Args:
-            above: what the names of its methods begin with, below that of the backend.
+            above: the beginning of the names of its methods, below that of the backend.
             value: the object.
 
         Raises:

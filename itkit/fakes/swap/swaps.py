@@ -33,9 +33,9 @@ class Patch(NamedTuple):
 
     Attributes:
         name: the name of what is patched.
-        found: what lies there.
-        fake: what is to lie there.
-        line: what a test writes to have it undone.
+        found: the object that lies there.
+        fake: the object that is to lie there.
+        line: the line that a test writes so that the patch is undone.
         put: puts something there.
     """
 

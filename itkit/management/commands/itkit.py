@@ -139,7 +139,7 @@ class Command(BaseCommand):
         call_command("dbshell", "--", *parameters, database=options["database"])
 
     def _join(self, worker: str | None) -> None:
-        """Have this process join the test that runs in another terminal."""
+        """Let this process join the test that runs in another terminal."""
         found = [one for one in running.found() if worker in {None, one.worker}]
         if len(found) != 1:
             listed = "".join(f"\n  --worker {one.worker}: process {one.process}" for one in found)

@@ -399,7 +399,7 @@ KNOWN = tuple(catalogue.name for catalogue in _CATALOGUES)
 
 @contextmanager
 def printed(connection: Connection, schema: str) -> Iterator[None]:
-    """Have names printed relative to a schema, and constants in one form, for a block."""
+    """Print names relative to a schema, and constants in one form, within a block."""
     path = sql.SQL("{}, {}").format(sql.Identifier(schema), sql.Identifier(EXTENSION_SCHEMA))
     settings = {**PRINTING, "search_path": path.as_string()}
     with connection.transaction():

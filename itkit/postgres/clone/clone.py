@@ -351,8 +351,8 @@ def _existence(ours: Set[tuple[str, str]], theirs: Set[tuple[str, str]]) -> Iter
 def _changed(template: catalogue.Description, clone: catalogue.Description) -> Iterator[Difference]:
     for kind, name in sorted(template.keys() & clone.keys()):
         theirs, ours = template[kind, name], clone[kind, name]
-        for told in sorted(theirs.keys() | ours.keys()):
-            before, after = theirs.get(told), ours.get(told)
+        for key in sorted(theirs.keys() | ours.keys()):
+            before, after = theirs.get(key), ours.get(key)
             if before != after:
                 values = f"is {after!r} in the clone, {before!r} in the template"
-                yield Difference(kind, name, told, values)
+                yield Difference(kind, name, key, values)

@@ -127,7 +127,7 @@ class CloneStep:
     """One object that others may use, and what makes it.
 
     Attributes:
-        rank: its place among objects that do not need each other.
+        rank: the position among objects that do not need each other.
         statements: the statements that make it.
     """
 
@@ -149,7 +149,7 @@ class Dependencies:
         ]
 
     def separate(self, functions: set[Address]) -> set[Address]:
-        """Take the defaults and constraints that use functions as objects of their own.
+        """Make objects of their own of the defaults and constraints that use functions.
 
         A function may use the table in turn, so these can only be made when both are there.
         """

@@ -50,13 +50,14 @@ class Option(NamedTuple):
         column: number of the column; 0 for an option of the relation itself.
         relkind: kind of the relation, as in ``pg_class``.
         kind: the kind of the relation or column, in words.
-        object: its name.
+        object: the name of the object.
         name: the name of the option; one of the TOAST table begins with ``toast.``.
         value: the value of the option.
         table: the relation, as a statement names it.
-        part: what names the column in an ``ALTER TABLE``.
-        form: what sets it: ``WITH`` of the table's definition, or an ``ALTER``. Empty where the
-            relation's definition has it, as that of an index does, and where nothing sets it.
+        part: the words that name the column in an ``ALTER TABLE``.
+        form: the words that set it: ``WITH`` of the table's definition, or an ``ALTER``. Empty
+            where the relation's definition has it, as that of an index does, and where nothing sets
+            it.
     """
 
     relation: int

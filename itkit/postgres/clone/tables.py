@@ -119,7 +119,7 @@ class Tables:
         late: ids of defaults and of constraints that use the schema's functions. A function may
             use the table in turn, so these follow when all tables and functions are there.
         sequences: the options of each sequence, by its id.
-        options: what each table's definition ends with, by the table's id.
+        options: the end of each table's definition, by the table's id.
     """
 
     def __init__(

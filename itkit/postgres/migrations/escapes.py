@@ -48,7 +48,7 @@ class Escape:
 
     Attributes:
         what: the statement, for people.
-        why: it is not isolated.
+        why: the reason why it is not isolated.
         is_of_server: whether a database of its own does not keep it in either.
     """
 
@@ -62,7 +62,7 @@ class Match:
     """Where such a statement is in a text.
 
     Attributes:
-        escape: its kind.
+        escape: the kind of escape.
         text: the words that show it.
         offset: the offset of these in the text that was searched.
     """

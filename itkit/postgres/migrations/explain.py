@@ -37,9 +37,9 @@ def denied(shown: str, reach: str, wider: str) -> str:
     """Return what to do about what Postgres has denied a test, whose role may use its place only.
 
     Args:
-        shown: what is printed of the test's failure.
-        reach: what that role may use.
-        wider: what a project sets whose tests need more places than one; empty where nothing helps.
+        shown: the text that is printed of the test's failure.
+        reach: the schemas or databases that the role may use, in words.
+        wider: the setting for a project whose tests need more than that; empty where nothing helps.
     """
     if not _DENIED.search(shown):
         return ""
@@ -54,7 +54,7 @@ def unmigrated(shown: str) -> str:
     """Return what to do where a failure says that the database lacks what the models have.
 
     Args:
-        shown: what is printed of the test's failure.
+        shown: the text that is printed of the test's failure.
     """
     labels = _without_migration() if _MISSING.search(shown) else ()
     if not labels:
@@ -83,7 +83,7 @@ def denial(error: BaseException) -> str:
     return ""
 
 
-def project_role_told(alias: str, needs: str, kept_by: str) -> str:
+def project_role_notice(alias: str, needs: str, kept_by: str) -> str:
     """Return the line that says why the tests do not log in by a role of the worker."""
     return (
         f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs};"
@@ -101,7 +101,7 @@ def role_too_weak(needs: str) -> str:
 
 @contextmanager
 def failures_named(names: MigrationNames) -> Iterator[None]:
-    """Say of whatever goes wrong in a block that migrates which migration, and which line, it was.
+    """Add the migration, and its line, to each error of a block that migrates.
 
     Args:
         names: knows which migration is running.

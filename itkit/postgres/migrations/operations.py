@@ -25,7 +25,7 @@ class MigrationStep(NamedTuple):
 
     Attributes:
         migration: the migration that it is of.
-        operation: itself, or one of those within a ``SeparateDatabaseAndState``.
+        operation: the operation, which may be one of those within a ``SeparateDatabaseAndState``.
     """
 
     migration: Migration

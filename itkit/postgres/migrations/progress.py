@@ -1,4 +1,4 @@
-"""Tells which migration is running, once migrating has taken long enough to wonder about."""
+"""Prints which migration is running, once migrating has taken some time."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ _CLEARED = "\r\x1b[K"
 
 @contextmanager
 def shown(alias: str, names: MigrationNames, stderr: int | None) -> Iterator[None]:
-    """Tell, within a block that migrates, which migration runs and since when.
+    """Print, within a block that migrates, which migration runs and for how long.
 
     A terminal sees one line that is written anew each second, and is cleared at the end. Anything
     else gets a single line.
@@ -30,8 +30,8 @@ def shown(alias: str, names: MigrationNames, stderr: int | None) -> Iterator[Non
         return
     over, begin = threading.Event(), time.monotonic()
 
-    def tell() -> None:
-        is_terminal, has_told = os.isatty(stderr), False
+    def print_progress() -> None:
+        is_terminal, has_printed = os.isatty(stderr), False
         wait = WAIT_SECONDS
         while not over.wait(wait):
             wait = _POLL_SECONDS
@@ -41,11 +41,11 @@ def shown(alias: str, names: MigrationNames, stderr: int | None) -> Iterator[Non
                 _write(stderr, f"\n{line}\n")
                 return
             _write(stderr, f"{_CLEARED}{line}")
-            has_told = True
-        if has_told:
+            has_printed = True
+        if has_printed:
             _write(stderr, _CLEARED)
 
-    thread = threading.Thread(target=tell, name="itkit-progress", daemon=True)
+    thread = threading.Thread(target=print_progress, name="itkit-progress", daemon=True)
     thread.start()
     try:
         yield

@@ -48,7 +48,7 @@ class Requirement(NamedTuple):
         kind: ``extension``, ``collation``, or ``provider``: that of a collation which is created.
         name: the name of the extension, the collation or the provider.
         step: the step that asks.
-        shown: what to look for in the migration's file.
+        shown: the text to look for in the migration's file.
     """
 
     kind: str

@@ -42,7 +42,7 @@ def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """
     connection.ensure_connection()
     watch = _Watch(connection)
-    with watch.names.told(), connection.execute_wrapper(watch.execute):
+    with watch.names.followed(), connection.execute_wrapper(watch.execute):
         yield
         connection.ensure_connection()
         watch.names.running = AFTER  # also where nothing was migrated
@@ -96,7 +96,7 @@ class _Watch:
         return result
 
     def look(self) -> None:
-        """Find out whether anything was written outside so far.
+        """Check that nothing was written outside so far.
 
         Raises:
             IsolationError: something was written outside.
@@ -104,7 +104,7 @@ class _Watch:
         self._require_nothing(outside.written_in_transaction(self._raw))
 
     def look_at_all(self) -> None:
-        """Find out the same, rows that were committed included.
+        """Check the same, committed rows included.
 
         Raises:
             IsolationError: something was written outside.
@@ -128,7 +128,7 @@ class _Watch:
             )
 
     def _require_extensions(self) -> None:
-        """Find out whether the extensions in ``itkit_ext``, which all runs use, are as they were.
+        """Check that the extensions in ``itkit_ext``, which all runs use, are unchanged.
 
         Those in other schemas are among what lies outside.
 
@@ -167,14 +167,14 @@ class MigrationNames:
     """Knows which migration is running.
 
     Attributes:
-        running: its name, in words.
+        running: the name of the migration that runs, in words.
     """
 
     def __init__(self) -> None:
         self.running = "what comes before the migrations"
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def followed(self) -> Iterator[None]:
         """Follow the migrations of a block.
 
         Django reports which one is applied to the command ``migrate`` alone, which prints it, so

@@ -63,13 +63,13 @@ class ResetTable:
     Attributes:
         oid: the oid, in the catalogue.
         name: the name of the table.
-        rows: it, in a FROM clause without the rows of tables that inherit from it.
-        initial: where its rows come back from, in the same way.
+        rows: the table in a FROM clause, without the rows of tables that inherit from it.
+        initial: the table that its rows come back from, in a FROM clause.
         seed_count: how many these are.
         hides_rows: whether a policy hides rows from their owner.
         columns: the columns that are copied, in parentheses if there are any.
-        copied: what they are copied from.
-        noise: what must be kept silent.
+        copied: the relation or query that these are copied from.
+        noise: the triggers and rules that must be kept silent.
         unproven: constraints that must not be checked.
         referring: oids of other tables with a foreign key to it.
         first_writers: the transactions, by the lower half of their ids, that had written the

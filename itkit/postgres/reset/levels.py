@@ -78,8 +78,8 @@ def without(
     """Return the changed items without those that only the passed-over transactions changed.
 
     Args:
-        passed_over: what is left out, also from the values of the sequences that its tables own.
-        changed: as ``ResetPlan.detect`` returns it.
+        passed_over: the tables that are left out, with the sequences that they own.
+        changed: the result of ``ResetPlan.detect``.
         plan: the plan of the level below.
         detector: our connection that the plan uses.
     """
@@ -183,11 +183,11 @@ def above(
 def rebased(
     level: RowLevel, bottom: ResetPlan, copies: set[str], *, number: int, is_replica: bool
 ) -> None:
-    """Have a level restore its rows into tables that a test has altered or made anew.
+    """Make a level restore its rows into tables that a test has altered or made anew.
 
     Args:
         level: the level that was above another state of the schemas.
-        bottom: what is restored without a level, as the schemas are now.
+        bottom: the plan that restores without a level, made of the schemas as they are now.
         copies: the names of the tables that have the rows of this level and of those below.
         number: the number of the level's plan.
         is_replica: whether the session that restores is in the role ``replica``.

@@ -144,7 +144,7 @@ class ResetPlan:
         Args:
             numbers: the numbers of the items to look at.
             transactions: the lower halves of their ids.
-            initial_left: what ``initial_left`` has returned when these were done.
+            initial_left: the result of ``initial_left`` when these were done.
         """
         found = self._rows_by_writer(numbers, transactions)
         return {
@@ -161,7 +161,7 @@ class ResetPlan:
         """Take back what has changed, in one transaction, and return its id.
 
         Args:
-            changed: as ``detect`` returns it.
+            changed: the result of ``detect``.
             connection: a connection of our own, another one than that of ``detect``.
         """
         kept = {number for number, has_initial in changed.items() if has_initial}

@@ -45,7 +45,7 @@ class TransactionSnapshot:
 
     Attributes:
         end: all from this id on are not.
-        running: of those before it, these are not either.
+        running: the transactions before it that are not visible either.
     """
 
     end: int

@@ -74,7 +74,7 @@ class _Opened:
 
     Args:
         detector: the first, which is open.
-        probe: what was prepared on it.
+        probe: the probe that was prepared on it.
         is_replica: whether the second has the role ``replica``.
         restorer: the second, where it is open already.
         connect: opens it when it is first used.
@@ -137,7 +137,7 @@ class Reset:
             names: the template that the worker's is a clone of, or what ``initial_rows.keep`` has
                 made.
         application: name of the sessions of the worker's tests.
-        sessions: who has opened these.
+        sessions: the lines that have opened the sessions of the tests.
         patience: seconds to wait for a lock.
         is_whole: whether the whole database is the worker's: all of its schemas are reset, by what
             ``initial_rows.keep_database`` has made, and those that tests have made are dropped.
@@ -250,7 +250,7 @@ class Reset:
             reason = error.diag.message_primary or str(error)
             raise IsolationError(_FAILED.format(self._schema, reason)) from error
         finally:
-            self._tell(left_open)
+            self._report_left_open(left_open)
 
     def renew_sequences(self) -> None:
         """Take back what tests that were rolled back have done to sequences.
@@ -297,7 +297,7 @@ class Reset:
         return self._open().probe.sessions()
 
     def end_class(self) -> None:
-        """Take back what could not be, as a class of tests had locks on it."""
+        """Take back changes that could not be taken back while a class of tests held locks."""
         if self._is_blocked:
             self._is_blocked = False
             opened = self._open()
@@ -384,7 +384,7 @@ class Reset:
             opened.close()
 
     def forget(self) -> None:
-        """Have the next reset take back all, as if nothing were known of the schema.
+        """Make the next reset take back everything, as if nothing were known of the schema.
 
         The connections stay open, unless they have rows of levels.
         """
@@ -678,7 +678,7 @@ class Reset:
         return self._opened
 
     def _close_detector(self) -> None:
-        """Have another session find out what has changed; the restorer has the rows of levels."""
+        """Close the session that detects changes; keep the restorer's, which has levels' rows."""
         opened, self._opened = self._opened, None
         if opened is None:
             return
@@ -691,7 +691,7 @@ class Reset:
         options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
         return connect(self._url, application=_APPLICATION, search_path=self._path, options=options)
 
-    def _tell(self, left_open: list[LeftOpen]) -> None:
+    def _report_left_open(self, left_open: list[LeftOpen]) -> None:
         if left_open:
             found = "\n".join(f"  {self._sessions.describe(*session)}" for session in left_open)
             error = OpenTransactionError(f"{_LEFT_OPEN}\n{found}")

@@ -115,7 +115,7 @@ class Structure:
         schemas: the condition on a row of ``pg_namespace`` that a schema is one of them.
         fingerprint: the expression for the fingerprint.
         names: the names of the schemas.
-        objects: what is in the schemas, each as the oids of its catalogue and of itself.
+        objects: the objects in the schemas, each as the oids of its catalogue and of itself.
         now: the fingerprint of what the schemas are meant to be.
     """
 
@@ -160,7 +160,7 @@ class Structure:
         return oid in self._oids
 
     def accept(self, connection: Connection) -> None:
-        """Take what the schemas are now for what they are meant to be."""
+        """Accept the present structure of the schemas as the one to be restored."""
         self.now = self._read(connection)
 
     def changes(self, connection: Connection) -> list[str]:

@@ -23,7 +23,7 @@ from itkit.postgres.migrations.explain import (
     denial,
     failures_named,
     lacking_explained,
-    project_role_told,
+    project_role_notice,
     role_too_weak,
 )
 from itkit.postgres.migrations.watch import MigrationNames
@@ -181,15 +181,15 @@ class _SchemaCreation(BaseDatabaseCreation):
         self.routing.note_role(self.connection.alias, has_role=has_role)
         if state is not None and state.needs:
             kept_by = self.routing.isolation.without_roles
-            self.log(project_role_told(self.connection.alias, state.needs, kept_by))
+            self.log(project_role_notice(self.connection.alias, state.needs, kept_by))
 
     def _make_template(self, place: str, worker: str, verbosity: int) -> Migrated:
         """Migrate, and return what is known then."""
         with recording.recording() as recorder:
             needs = self._migrate_by_any_role(place, worker, verbosity)
         self.routing.isolation.after_migrating(self.url, place)
-        for told in recorder.told():
-            self.routing.tell_unrepeatable(*told)
+        for read in recorder.unrepeatable_reads():
+            self.routing.note_unrepeatable(*read)
         return Migrated(needs, recorder.values)
 
     def _migrate_by_any_role(self, place: str, worker: str, verbosity: int) -> str:
@@ -217,7 +217,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         ):
             needs = ""
             try:
-                with migrations.told():
+                with migrations.followed():
                     self._migrate(place, verbosity, role=role)
             except Exception as error:
                 needs = denial(error)
@@ -233,7 +233,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         """Let Django migrate, in a place that is there and empty.
 
         Args:
-            place: its name.
+            place: the name of the place.
             verbosity: Django's.
             role: the role by which to log in; by default that of the project.
         """
@@ -242,7 +242,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         alias, migrations, begin = self.connection.alias, MigrationNames(), time.monotonic()
         with (
             self._routed_to(place, role=role),
-            migrations.told(),
+            migrations.followed(),
             progress.shown(alias, migrations, self.routing.stderr),
             failures_named(migrations),
             lacking_explained(),

@@ -72,7 +72,7 @@ def install(
 
 
 def uninstall() -> None:
-    """Have all connections what Django has made for them."""
+    """Give all connections back what Django has made for them."""
     for name in _NAMES:
         if name in vars(BaseDatabaseWrapper):
             delattr(BaseDatabaseWrapper, name)

@@ -71,17 +71,17 @@ class Routing:
         worker: id of the worker whose schema is used.
         owned: whether the server is thrown away, so that no schema needs to be dropped.
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
-        secret: what the passwords of the workers' roles are made of; empty where the tests log in
+        secret: the source of the passwords of the workers' roles; empty where the tests log in
             by the project's own role.
         snapshot: the server's data directory, and where a copy of it is to be put that has the
             templates and nothing of any test; None where none is wanted.
 
     Attributes:
-        lacking: by alias, what a clone of its template would lack.
+        lacking: the objects that a clone of the template would lack, by alias.
         is_clone: whether this is a worker of Django's, whose places another process has made.
-        migrated: by alias, how many seconds its migrations took, where they were run.
+        migrated: the seconds that the migrations took where they were run, by alias.
         stderr: a file descriptor that no runner captures; None where there is none.
-        tell_unrepeatable: gets what migrations read that is another value each time: the place,
+        note_unrepeatable: gets what migrations read that is another value each time: the place,
             what it is, and by whom it is read.
     """
 
@@ -115,7 +115,7 @@ class Routing:
         self._held: set[str] = set()
         self._reset: set[str] = set()  # the aliases that were, since the test has begun
         self._moved: set[str] = set()  # those whose sequences a rolled-back test may have moved
-        self.tell_unrepeatable: Callable[[str, str, str], object] = lambda *_told: None
+        self.note_unrepeatable: Callable[[str, str, str], object] = lambda *_read: None
         self.is_clone = False
         self._set_up: set[str] | None = None  # the aliases that a spawned worker has found
         self._altered: list[tuple[str, str]] = []
@@ -130,9 +130,9 @@ class Routing:
 
         Args:
             creation: makes what takes the place of a connection's ``creation``.
-            first: what has prepared the databases, in the process that has just started the run:
-                nobody has made a place before, so that none has a role. In another process the
-                databases are asked.
+            first: the object that has prepared the databases, in the process that has just started
+                the run: nobody has made a place before, so that none has a role. In another
+                process the databases are asked.
         """
         self._first = first
         with suppress(OSError):
@@ -260,7 +260,7 @@ class Routing:
         return bool(self._held) or not self._databases
 
     def is_held(self, alias: str) -> bool | None:
-        """Tell whether a runner has yet to destroy the test database; None if it is not of ours."""
+        """Return whether a runner has yet to destroy the test database; None if it is not ours."""
         return alias in self._held if alias in self._databases else None
 
     @property
@@ -281,7 +281,7 @@ class Routing:
         """Return what to do about what the server has denied a test, or does not have.
 
         Args:
-            shown: what is printed of the test's failure.
+            shown: the text that is printed of the test's failure.
         """
         if not self._databases:
             return ""
@@ -306,7 +306,7 @@ class Routing:
 
         Args:
             alias: an alias of ``DATABASES``.
-            place: its name.
+            place: the name of the place.
             role: the role by which to log in; by default that of the project.
         """
         server = parse(self._databases[alias], POSTGRES_SCHEMES)
@@ -394,7 +394,7 @@ class Routing:
         return [(reset, level) for reset, level in added if level is not None]
 
     def end_class(self) -> None:
-        """Take back what could not be, as a class of tests had locks on it."""
+        """Take back changes that could not be taken back while a class of tests held locks."""
         for reset in self._resets.values():
             try:
                 reset.end_class()
@@ -438,7 +438,7 @@ class Routing:
         self._moved |= self._databases.keys() - self._reset
 
     def _look_outside(self, home: str) -> None:
-        """Find out whether a test has written outside of itkit's schemas, where that is foreign.
+        """Check that a test has not written outside of itkit's schemas, where that is foreign.
 
         Raises:
             EscapeError: the test has written outside.
@@ -451,18 +451,18 @@ class Routing:
             raise EscapeError(outside.explained(_WRITER, sight.connection, found))
 
     def _flush_counters(self, alias: str) -> None:
-        """Have the session of the test hand on how many rows it has written, and where."""
+        """Make the session of the test report how many rows it has written, and where."""
         raw = connections[alias].connection
         if raw is not None and self._databases[alias] in self._sights:
             with suppress(driver.Error):  # a session that has ended has handed it on
                 outside.flush_counters(Connection(raw))
 
     def restore(self, alias: str, worker: str, own: Connection) -> None:
-        """Take all of the place of a worker, in which nobody is any more, back to that as well.
+        """Reset the whole place of a worker that is not in use any more.
 
         Args:
             alias: an alias of ``DATABASES``.
-            worker: its id.
+            worker: the id of the worker.
             own: one of our own connections to the database of the alias.
         """
         reset = self._reset_of(alias, worker, own)

@@ -19,7 +19,7 @@ class Databases(Places):
 
     Args:
         connection: a connection of our own, in autocommit, to another database of the server.
-        server: its URL.
+        server: the URL of the server.
         secret: the secret of the run, if the places of its workers are to have roles of their own.
         suffix: what ``CREATE DATABASE`` says of an empty one, as Django does: its encoding, and the
             database that it is a copy of where that is not ``template1``.
@@ -157,7 +157,7 @@ class Databases(Places):
                 self.connection.execute(statement.format(database, identifier))
 
     def _shut(self, name: str) -> None:
-        """Let nobody into a database but who has the rights of its owner."""
+        """Refuse everybody without the rights of its owner access to a database."""
         self.connection.execute(
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
         )
@@ -192,7 +192,7 @@ def exists(connection: Connection, name: str) -> bool:
 
 
 def shut_others(connection: Connection) -> None:
-    """Let no role of a worker into the databases of a server that are not its own.
+    """Refuse the roles of workers access to the databases of a server that are not their own.
 
     Args:
         connection: a connection to a server that itkit has started, which nobody else uses.

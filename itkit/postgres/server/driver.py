@@ -144,7 +144,7 @@ class Connection:
 
         Args:
             query: one statement, or without parameters several.
-            parameters: for each ``%s`` or ``%(name)s``; without any, a ``%`` is what it is.
+            parameters: the values for each ``%s`` or ``%(name)s``; without any, a ``%`` stays.
 
         Raises:
             Error: the server refuses.

@@ -76,7 +76,7 @@ class Picture:
     """What lies outside at one moment.
 
     Attributes:
-        stamp: of the catalog.
+        stamp: the stamp of the catalogue.
         objects: the objects of the catalog, each with what changes when it is altered.
     """
 
@@ -127,7 +127,7 @@ def catalog_changes(connection: Connection, before: Picture) -> list[str]:
 
 
 def flush_counters(connection: Connection) -> None:
-    """Have the session of a connection write down its counters, if the server can do so.
+    """Make the session of a connection write down its counters, if the server can do so.
 
     A session does so once in a second, and when it ends.
     """
@@ -160,9 +160,9 @@ def explained(who: str, connection: Connection, found: list[str]) -> str:
     """Return the message that somebody has written outside, in a database that is not itkit's.
 
     Args:
-        who: has; the beginning of a sentence.
+        who: who has written, as the beginning of a sentence, such as "The test".
         connection: a connection to the database.
-        found: what was written.
+        found: the tables that were written to.
     """
     return (
         f"{who} has written outside of the tests' schema, in the database"

@@ -32,7 +32,7 @@ class Registered:
         name: the name of the place.
         run: id of the run that it belongs to.
         template: the template that it is a clone of.
-        stamp: its catalogue when it was made.
+        stamp: the stamp of its catalogue when the place was made.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Places(ABC):
 
         Args:
             name: the name of the place, which is there and empty.
-            role: its name.
+            role: the name of the role.
         """
 
     @abstractmethod

@@ -185,7 +185,7 @@ def lend(
 
     Args:
         connection: a connection of our own.
-        place: as ``ALTER`` names it, such as ``SCHEMA "itkit_…"``.
+        place: the place in the words of ``ALTER``, such as ``SCHEMA "itkit_…"``.
         name: the name of the role; one of an attempt that has failed is dropped.
         secret: the secret of the run.
         comment: the comment that registers the role.
@@ -242,7 +242,7 @@ def drop_lost(connection: Connection) -> None:
 
 
 def shut_public(connection: Connection, *, is_on_path: bool) -> None:
-    """Take what everybody may do in ``public`` from everybody, in a database of itkit's own.
+    """Revoke all rights of ``PUBLIC`` in the schema ``public`` of a database of itkit's own.
 
     Nothing happens where our login may not do so, as in a database of Postgres 14 that is not a
     superuser's.

@@ -80,11 +80,11 @@ class Sessions:
         )
 
     def describe(self, pid: int, query: str = "") -> str:
-        """Say who has opened a session, or else how its last query began.
+        """Return who has opened a session, or else how its last query begins.
 
         Args:
             pid: the id of its server process.
-            query: its last query; only the first words are shown, as values may be secret.
+            query: its last query, of which the first words are shown: values may be secret.
         """
         if opener := self._openers.get(pid):
             return f"session {pid}, {opener}"

@@ -16,7 +16,7 @@ _replaced: dict[str, dict[str, Any]] = {}
 
 
 def replace_sqlite() -> None:
-    """Have the aliases of SQLite be ones of Postgres, where the settings say so.
+    """Replace the aliases of SQLite by ones of Postgres, where the settings say so.
 
     Connections of Django's that are open are closed. A second call does nothing.
     """
@@ -30,7 +30,7 @@ def replace_sqlite() -> None:
 
 
 def put_sqlite_back() -> None:
-    """Have the aliases be what they were; a second call does nothing."""
+    """Put the aliases of SQLite back; a second call does nothing."""
     while _replaced:
         alias, settings = _replaced.popitem()
         _set(alias, settings)

@@ -92,7 +92,7 @@ def of_state(project: str, connection: Connection, *, salt: str, role: str = "pr
     """Return the fingerprint of what migrations make on a server: twelve hex digits.
 
     Args:
-        project: what ``of_project`` has returned.
+        project: the result of ``of_project``.
         connection: a connection to the database of the tests. Role and database are in the
             fingerprint, as a template belongs to the one and lies in the other.
         salt: the id of a run that shares its template with no other, or nothing.

@@ -109,8 +109,8 @@ def choose(base: str, known: Mapping[str, Reads]) -> tuple[str, list[str]]:
     """Return the fingerprint of the template that fits, or of one that is to be made.
 
     Args:
-        base: what decides each template, as ``fingerprint.of_state`` says it.
-        known: by fingerprint, what the templates that exist were made of.
+        base: the digest of what decides each template, the result of ``fingerprint.of_state``.
+        known: the reads of the templates that exist, by fingerprint.
 
     Returns:
         The fingerprint, and what has changed since the nearest template was made if none fits.
@@ -132,7 +132,7 @@ def choose(base: str, known: Mapping[str, Reads]) -> tuple[str, list[str]]:
 
 
 def shown(changed: Iterable[str]) -> str:
-    """Say in words what has changed: ``the file data/rates.csv has changed``."""
+    """Return in words what has changed: ``the file data/rates.csv has changed``."""
     found = [_shown(name) for name in changed]
     more = len(found) - _MOST_SHOWN
     parts = [*found[:_MOST_SHOWN], *([f"{more} more"] if more > 0 else [])]

@@ -84,8 +84,8 @@ class Recorder:
     """Collects the names of what is read, with the values of the moment.
 
     Attributes:
-        unrepeatable: by the module of a migration or a receiver, what it reads that has another
-            value each time; known at the end of the recording.
+        unrepeatable: the values that differ each time they are read, by the module of a migration
+            or of a receiver that reads them; known at the end of the recording.
     """
 
     def __init__(self) -> None:
@@ -101,7 +101,7 @@ class Recorder:
         """What was read, as ``reads.Reads`` has it."""
         return dict(self._values)
 
-    def told(self) -> Iterator[tuple[str, str, str]]:
+    def unrepeatable_reads(self) -> Iterator[tuple[str, str, str]]:
         """Yield what is another value each time it is read: the place, what, and by whom."""
         for module, found in sorted(self.unrepeatable.items()):
             for what in dict.fromkeys(one.what for one in found):
@@ -190,7 +190,7 @@ class Recorder:
             self._values[name] = reads.recorded(name)
 
     def _quiet(self, listener: audit.Listener) -> audit.Listener:
-        """Have a listener neither hear what it causes itself nor fail what it listens to."""
+        """Return a listener that neither hears itself nor raises for a path that is none."""
 
         @wraps(listener)
         def hear(arguments: tuple[Any, ...]) -> None:
@@ -304,7 +304,7 @@ def recording() -> Iterator[Recorder]:
 
 
 def _empty_caches() -> None:
-    """Have catalogues and templates that the process has read before be read again."""
+    """Forget the catalogues and templates that were read, so that they are read again."""
     if "django.utils.translation.trans_real" in sys.modules:
         sys.modules["django.utils.translation.trans_real"]._translations.clear()
         sys.modules["gettext"]._translations.clear()  # as Django's tests do
@@ -317,7 +317,7 @@ def _empty_caches() -> None:
 
 @contextmanager
 def _imported_again() -> Iterator[None]:
-    """Have the project's modules of migrations be imported again, as they may read something then.
+    """Import the project's modules of migrations again, as they may read something at their import.
 
     What looks at the operations before they run has imported them. Afterwards the first ones are
     back, which tests may have imported too.
@@ -339,7 +339,7 @@ def _imported_again() -> Iterator[None]:
 
 @contextmanager
 def _settings_seen(recorder: Recorder) -> Iterator[None]:
-    """Have the recorder note each access to a setting within a block.
+    """Let the recorder note each access to a setting within a block.
 
     ``settings`` keeps each value that was read once, and calls no method of its own afterwards, so
     ``__getattribute__`` of its class is replaced. Checked with Django 5.2, 6.0 and 6.1.

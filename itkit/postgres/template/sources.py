@@ -78,12 +78,13 @@ class Used(NamedTuple):
     """What the code of a project uses.
 
     Attributes:
-        parts: by the path of a module, the names of its definitions that are used.
+        parts: the names of the definitions that are used of a module, by its path.
         variables: the environment variables that are named in what a module does when it is
             imported.
         settings: the settings that are named there.
         files: the files that are named there, from the module's directory.
-        unrepeatable: by the module that the search began at, what it and what it uses reads.
+        unrepeatable: the values that differ each time they are read, by the module that the search
+            began at.
     """
 
     parts: dict[Path, set[str]]
@@ -148,10 +149,10 @@ def _follow(begin: str, name: str, found: Used) -> None:
             continue
         found.parts.setdefault(look.path, set()).add(part[1])
         is_begin = part[0] == begin
-        told = found.unrepeatable.setdefault(begin, [])
+        known = found.unrepeatable.setdefault(begin, [])
         for one, is_in_class in look.unrepeatable:
-            if one not in told and (is_begin or not is_in_class):
-                told.append(one)
+            if one not in known and (is_begin or not is_in_class):
+                known.append(one)
         if not is_begin:
             # What it has done at its import was done before, and is not seen any more.
             found.variables.update(look.variables)

@@ -32,14 +32,14 @@ class TemplateState:
     """What is known of a template that was made.
 
     Attributes:
-        stamp: of its catalogue, to find out whether somebody has changed it since.
+        stamp: the stamp of its catalogue, which shows whether somebody has changed it since.
         needs: why the tests have to log in by the project's own role; empty where each worker has
             one of its own.
-        differences: what a clone of it would lack; where there are any it is of no use.
+        differences: the objects that a clone of it would lack; where there are any it is of no use.
         digest: the digest of the description of its catalogue, which faithful clones share; empty
             where the server writes something of its own into each clone.
         script: the script that clones it.
-        reads: what its migrations have read, as ``Reads`` has it as a text.
+        reads: the values that its migrations have read, as the text of a ``Reads``.
     """
 
     stamp: str
@@ -56,7 +56,7 @@ class Migrated(NamedTuple):
     Attributes:
         needs: why that was not possible by the role of a worker, if roles are wanted and it was
             not.
-        values: what the migrations have read, as ``Reads`` has it.
+        values: the values that the migrations have read, as a ``Reads`` has them.
     """
 
     needs: str = ""
@@ -67,14 +67,14 @@ class Template(ABC):
     """The template of one fingerprint.
 
     Args:
-        place: where its kind of places are, by a connection of our own.
+        place: the registry of places of its kind, on a connection of our own.
         fingerprint: the fingerprint, as ``fingerprint.of_state`` returns it.
         run: id of the run that uses it.
         is_private: whether the template ends with the run, as nothing is to be kept.
 
     Attributes:
-        base: what decides each template, whatever its migrations read; part of the fingerprint.
-        changed: what was read for the template that is nearest, and has changed since.
+        base: the digest of what decides each template beside what its migrations read.
+        changed: the values that were read for the nearest template, and have changed since.
         is_settled: whether this process has found out before that it is the one.
     """
 
@@ -173,7 +173,7 @@ class Template(ABC):
         return True
 
     def rebuild(self) -> None:
-        """Have the template made anew by whoever needs it next."""
+        """Remove the template, so that whoever needs it next makes it anew."""
         with self._locked(shared=False):
             self.drop()
 

@@ -7,7 +7,7 @@ from typing import Any
 from itkit.exceptions import ServiceUnavailableError
 from itkit.redis.isolation import levels
 from itkit.redis.isolation.installed import Installed, RedisRoute
-from itkit.redis.isolation.levels import KeyLevel
+from itkit.redis.isolation.levels import KeyLevel, KeyLevels
 from itkit.redis.prefix.rewrite import PassingRewriter
 from itkit.redis.server import server as servers
 from itkit.redis.server.redis_py import redis
@@ -35,7 +35,7 @@ class OwnServer(Installed):
         self._passing = PassingRewriter()
         self._kept = {number for _, number in shared_databases(project)}
         self._configuration: dict[Any, Any] = {}
-        self._levels: list[KeyLevel] = []
+        self._levels = KeyLevels()
 
     @property
     def own_url(self) -> str:
@@ -52,7 +52,7 @@ class OwnServer(Installed):
             self._empty(client)
             if self._passing.take_configured():
                 self._configure(client)
-            levels.write(self._server, self._levels, b"")
+            self._levels.write(self._server, b"")
 
     def add_level(self) -> KeyLevel | None:
         """Let each test from now on begin with the keys that exist, as ``PrefixIsolation`` does.
@@ -61,16 +61,13 @@ class OwnServer(Installed):
             ServiceUnavailableError: the server does not answer.
         """
         names = servers.names_under(self._server, "")
-        level = levels.read(self._server, names, b"", self._kept.__contains__) if names else None
-        if level is None or not level.keys:
+        if not names:
             return None
-        self._levels.append(level)
-        return level
+        return self._levels.add(levels.read(self._server, names, b"", self._kept.__contains__))
 
     def end_level(self, level: KeyLevel) -> None:
         """Let no test from now on begin with the keys of a level."""
-        if level in self._levels:
-            self._levels.remove(level)
+        self._levels.end(level)
 
     def left(self) -> list[str]:
         """Return a line for each key that there is.
@@ -80,7 +77,7 @@ class OwnServer(Installed):
         """
         names = servers.names_under(self._server, "")
         found = servers.left(self._server, names) if names else ()
-        shared = {name for level in self._levels for name in level.names}
+        shared = self._levels.names
         return [
             key.describe()
             for key in found

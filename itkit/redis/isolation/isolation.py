@@ -10,7 +10,7 @@ from itkit.exceptions import ServiceUnavailableError
 from itkit.redis import policy
 from itkit.redis.isolation import levels
 from itkit.redis.isolation.installed import Installed, RedisRoute
-from itkit.redis.isolation.levels import KeyLevel
+from itkit.redis.isolation.levels import KeyLevel, KeyLevels
 from itkit.redis.prefix import command_info
 from itkit.redis.prefix.counter import Counter
 from itkit.redis.prefix.namespace import Namespace
@@ -57,7 +57,7 @@ class PrefixIsolation(Installed):
         self._counter: Counter  # since install()
         self._denials: Denials | None = None
         self._tracking = self._new_tracking()
-        self._levels: list[KeyLevel] = []
+        self._levels = KeyLevels()
 
     @property
     def generation(self) -> int:
@@ -87,8 +87,8 @@ class PrefixIsolation(Installed):
             written = self._tracking.written()
             past = [name for name in written if not any(one.holds(name) for one in kept)]
             self._tracking.remove(past)
-        if self._server is not None and self._levels:
-            levels.write(self._server, self._levels, self.prefix.encode())
+        if self._server is not None:
+            self._levels.write(self._server, self.prefix.encode())
 
     def add_level(self) -> KeyLevel | None:
         """Let each generation from now on begin with the keys that the current one has.
@@ -104,15 +104,11 @@ class PrefixIsolation(Installed):
         if not (names := self._names()):
             return None
         level = levels.read(self._server, names, self.prefix.encode(), lambda _number: False)
-        if not level.keys:
-            return None
-        self._levels.append(level)
-        return level
+        return self._levels.add(level)
 
     def end_level(self, level: KeyLevel) -> None:
         """Let no generation from now on begin with the keys of a level."""
-        if level in self._levels:
-            self._levels.remove(level)
+        self._levels.end(level)
 
     def left(self) -> list[str]:
         """Return a line for each key that the current generation has, but for those of levels.
@@ -123,7 +119,7 @@ class PrefixIsolation(Installed):
         if self._server is None or self._tracking is None:
             return []
         prefix = self.prefix
-        shared = {prefix.encode() + name for level in self._levels for name in level.names}
+        shared = {prefix.encode() + name for name in self._levels.names}
         names = self._names() - shared
         found = servers.left(self._server, sorted(names)) if names else ()
         return [key.describe(len(prefix)) for key in found]
@@ -169,7 +165,7 @@ class PrefixIsolation(Installed):
         return servers.remove(self._server, self._rewrite.namespace.root)
 
     def _wake(self) -> None:
-        """Let the server answer the clients of this worker that wait for an older generation.
+        """Make the server answer the clients of this worker that wait for an older generation.
 
         They are recognised by their user. A server that has died is for the tests to report.
         """

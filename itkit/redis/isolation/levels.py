@@ -15,9 +15,9 @@ class Key(NamedTuple):
     """A key.
 
     Attributes:
-        name: without a prefix.
+        name: the name of the key, without a prefix.
         ttl: milliseconds until it expires, counted from when a test begins; 0 if it does not.
-        value: as the server prints it by DUMP.
+        value: the value, as the server returns it for DUMP.
     """
 
     name: bytes
@@ -30,11 +30,6 @@ class KeyLevel:
     """Keys by the number of their database."""
 
     keys: dict[int, list[Key]]
-
-    @property
-    def names(self) -> set[bytes]:
-        """The names of all keys, without a prefix."""
-        return {key.name for keys in self.keys.values() for key in keys}
 
 
 def read(
@@ -71,23 +66,45 @@ def read(
     return KeyLevel(found)
 
 
-def write(url: str, levels: Iterable[KeyLevel], prefix: bytes) -> None:
-    """Write the keys of levels, those of a later one over those of an earlier one.
+class KeyLevels:
+    """The levels of one worker, in the order in which they were added."""
 
-    Args:
-        url: the URL of the server, with a login that may write them.
-        levels: the levels, in their order.
-        prefix: the prefix that their names are to begin with.
+    def __init__(self) -> None:
+        self._levels: list[KeyLevel] = []
 
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
-    merged: dict[int, dict[bytes, Key]] = {}
-    for level in levels:
-        for number, keys in level.keys.items():
-            merged.setdefault(number, {}).update((key.name, key) for key in keys)
-    for number, named in merged.items():
-        with servers.raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
-            for name, key in named.items():
-                pipeline.restore(prefix + name, key.ttl, key.value, replace=True)
-            pipeline.execute()
+    @property
+    def names(self) -> set[bytes]:
+        """The names of the keys of all levels, without a prefix."""
+        return {key.name for level in self._levels for keys in level.keys.values() for key in keys}
+
+    def add(self, level: KeyLevel) -> KeyLevel | None:
+        """Add a level and return it; None where it has no keys."""
+        if not level.keys:
+            return None
+        self._levels.append(level)
+        return level
+
+    def end(self, level: KeyLevel) -> None:
+        """Remove a level; does nothing the second time."""
+        if level in self._levels:
+            self._levels.remove(level)
+
+    def write(self, url: str, prefix: bytes) -> None:
+        """Write the keys of all levels, those of a later one over those of an earlier one.
+
+        Args:
+            url: the URL of the server, with a login that may write them.
+            prefix: the prefix that their names are to begin with.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        merged: dict[int, dict[bytes, Key]] = {}
+        for level in self._levels:
+            for number, keys in level.keys.items():
+                merged.setdefault(number, {}).update((key.name, key) for key in keys)
+        for number, named in merged.items():
+            with servers.raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
+                for name, key in named.items():
+                    pipeline.restore(prefix + name, key.ttl, key.value, replace=True)
+                pipeline.execute()

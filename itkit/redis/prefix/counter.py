@@ -15,8 +15,8 @@ class Counter:
     """Counts the generations of one worker.
 
     Attributes:
-        path: where the processes of the worker's tests find the memory. It is that of no file, so
-            that nothing has to be removed; empty where the system has none of that kind.
+        path: the path by which the processes of the worker's tests find the memory. It is no file
+            on a disk, so that nothing has to be removed; empty where the system has no such memory.
     """
 
     def __init__(self) -> None:

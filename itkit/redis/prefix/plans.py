@@ -131,7 +131,7 @@ def names_at(notation: str, reader: replies.Reader | None = None) -> Plan:
     """Return the plan of a command whose names are where a notation says.
 
     Args:
-        notation: where the names are, in the notation of ``itkit.redis.commands``.
+        notation: the positions of the names, in the notation of ``itkit.redis.commands``.
         reader: takes the prefix off a reply that has names.
     """
     if notation == "1" and reader is None:

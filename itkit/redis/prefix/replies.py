@@ -1,4 +1,4 @@
-"""Take the prefix off the names in replies, by the shapes that commands answer in."""
+"""Removes the prefix from the names in replies, by the shapes that the replies of commands have."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

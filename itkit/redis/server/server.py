@@ -22,7 +22,7 @@ class Left(NamedTuple):
 
     Attributes:
         name: the name, with its prefix.
-        database: its number.
+        database: the number of the database.
         kind: the kind, in the server's words.
         ttl: seconds until it expires, None if it does not.
     """

@@ -25,7 +25,7 @@ class Tracking:
 
     Args:
         server: URL with a login that may track.
-        root: what the names of the keys begin with.
+        root: the beginning of the names of the keys.
 
     Attributes:
         is_on: whether no name was missed. The server may refuse to track, or have closed a
@@ -40,23 +40,23 @@ class Tracking:
         self._pid = os.getpid()
         self._asking: Any = None
         self._asking_id = 0
-        self._told: Any = None
+        self._listener: Any = None
         self.is_on = False
 
     def start(self) -> None:
         """Begin to track, if the server lets us."""
         with self._lost_if_it_fails():
-            told: Any = self._opened(servers.client(self._server, **_RAW))
-            self._told = told.pubsub()
-            self._told.execute_command("CLIENT", "ID")
-            told_id = self._told.parse_response()
-            self._told.subscribe(_CHANNEL)
-            self._told.get_message(timeout=_PATIENCE)
+            client: Any = self._opened(servers.client(self._server, **_RAW))
+            self._listener = client.pubsub()
+            self._listener.execute_command("CLIENT", "ID")
+            listener_id = self._listener.parse_response()
+            self._listener.subscribe(_CHANNEL)
+            self._listener.get_message(timeout=_PATIENCE)
             # Its pool has one connection, as nothing is done at once.
             self._asking = self._opened(servers.client(self._server, **_RAW))
             self._asking_id = self._asking.client_id()
             # Not what this connection itself writes: it removes keys.
-            options = ("REDIRECT", told_id, "BCAST", "PREFIX", self._root, "NOLOOP")
+            options = ("REDIRECT", listener_id, "BCAST", "PREFIX", self._root, "NOLOOP")
             self._asking.execute_command("CLIENT", "TRACKING", "ON", *options)
             self.is_on = True
 
@@ -101,10 +101,10 @@ class Tracking:
             return
         if self._asking.client_id() != self._asking_id:
             raise redis.ConnectionError("redis-py has connected anew, which it reports to nobody")
-        self._told.ping()
+        self._listener.ping()
         kind = ""
         while kind != "pong":
-            message = self._told.get_message(timeout=_PATIENCE)
+            message = self._listener.get_message(timeout=_PATIENCE)
             kind = message["type"] if message else ""
             if kind not in {"message", "pong"}:  # nothing, or subscribed anew by redis-py
                 raise redis.ConnectionError("the server has stopped telling what is written")

@@ -1,6 +1,6 @@
 """The connections of client libraries, on whose wire the prefix is put.
 
-Read in this order: ``libraries`` and ``patch`` (which classes), ``guard`` (where they may connect),
-``wire``, ``sync_connection``, ``async_connection``, ``pending_replies`` (the replies that a socket
-owes), ``sentinels``.
+Read in this order: ``libraries`` and ``patch`` (which classes, those of Sentinel among them),
+``guard`` (where they may connect), ``wire``, ``sync_connection``, ``async_connection``,
+``pending_replies`` (the replies that a socket owes).
 """

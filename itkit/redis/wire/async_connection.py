@@ -17,16 +17,15 @@ def methods(library: Library) -> dict[str, Method]:
     original = vars(library.asynchronous)
     own = original["pack_command"]
     pack_command, pack_commands = wire.packing(own, functools.partial(_pack_together, own))
-    replaced: dict[str, Callable[[Method], Method]] = {
-        "connect": _connecting,
-        "connect_check_health": _connecting,
-        "on_connect": _shaking_hands,
-        "on_connect_check_health": _shaking_hands,
-        "send_packed_command": _sending,
-        "read_response": functools.partial(_reading, library.response_error),
-    }
+    wrapped = wire.wrapped_methods(
+        original,
+        connect=_connecting,
+        on_connect=_shaking_hands,
+        send=_sending,
+        read=functools.partial(_reading, library.response_error),
+    )
     return {
-        **{name: wrap(original[name]) for name, wrap in replaced.items() if name in original},
+        **wrapped,
         "pack_command": pack_command,
         "pack_commands": pack_commands,
     }

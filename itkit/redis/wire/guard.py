@@ -38,7 +38,7 @@ class ConnectionGuard:
             in a process which was forked; raises ``IsolationError`` in its own process.
 
     Attributes:
-        refuse: when the tests are over: raises for all connections, given what it is.
+        refuse: raises an error for each connection, after the tests.
     """
 
     refuse: Callable[[str], None] | None = None

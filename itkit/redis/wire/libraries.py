@@ -24,8 +24,8 @@ class Library(NamedTuple):
         sync: the class that all its connections inherit.
         asynchronous: the same of those for asyncio.
         sentinels: the classes that ask Sentinels for a server, and the same for asyncio.
-        response_error: what is raised where the server answers with an error.
-        connection_error: what is raised where it does not answer.
+        response_error: the class of the error that the server answers with.
+        connection_error: the class of the error for a server that does not answer.
         handshake: the attribute of a connection with the function that takes the place of its
             ``on_connect``.
     """
@@ -40,7 +40,7 @@ class Library(NamedTuple):
 
 @contextmanager
 def each(found: Callable[[Library], None]) -> Iterator[None]:
-    """Tell of each library that is imported, and within a block of each that is imported later.
+    """Call a function for each library that is imported, now or later within a block.
 
     Args:
         found: gets the library, at the latest before the import that was asked for returns.
@@ -87,12 +87,12 @@ class _Finder(MetaPathFinder):
             loader: Any = spec.loader
             execute = loader.exec_module
 
-            def execute_and_tell(module: ModuleType) -> None:
+            def execute_and_add(module: ModuleType) -> None:
                 execute(module)
                 if self in sys.meta_path:  # whoever has asked for a spec may use it later
                     self._imported(name)
 
-            loader.exec_module = execute_and_tell
+            loader.exec_module = execute_and_add
         return spec
 
 

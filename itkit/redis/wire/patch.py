@@ -9,17 +9,17 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
-from itkit.redis.wire import async_connection, libraries, sentinels, sync_connection, wire
+from itkit.redis.wire import async_connection, libraries, sync_connection, wire
 from itkit.redis.wire.guard import ConnectionGuard
 from itkit.redis.wire.libraries import Library
 
 
 @contextlib.contextmanager
 def under(guard: ConnectionGuard) -> Iterator[None]:
-    """Have every connection of the libraries in this process obey a guard for a block."""
+    """Make every connection of the libraries in this process ask a guard, within a block."""
     with contextlib.ExitStack() as restore:
         wire.put_under(guard)
         restore.callback(wire.put_under, None)
@@ -35,8 +35,8 @@ def _replace_in(restore: contextlib.ExitStack, library: Library) -> None:
     _replace(library.sync, sync_connection.methods(library), restore)
     _replace(library.asynchronous, async_connection.methods(library), restore)
     asking, asking_in_loop = library.sentinels
-    _replace(asking, sentinels.methods(asking), restore)
-    _replace(asking_in_loop, sentinels.async_methods(asking_in_loop), restore)
+    _replace(asking, _sentinel_methods(asking), restore)
+    _replace(asking_in_loop, _async_sentinel_methods(asking_in_loop), restore)
 
 
 def _replace(
@@ -68,3 +68,49 @@ def _close_in(loop: asyncio.AbstractEventLoop, connection: Any) -> None:
         return
     with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
         loop.call_soon_threadsafe(connection._close)
+
+
+def _sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
+    """Return what takes the place of the methods of a library's ``Sentinel``, by their names.
+
+    No Sentinel is asked where a server of the project is. The Sentinel's own address is the answer,
+    as a connection to it goes to the tests' server like those to all addresses of the project.
+    """
+    master, replicas = kind.discover_master, kind.discover_slaves
+
+    @wraps(master)
+    def discover_master(self: Any, service_name: str) -> Any:
+        return _address_of(self) or master(self, service_name)
+
+    @wraps(replicas)
+    def discover_slaves(self: Any, service_name: str) -> Any:
+        address = _address_of(self)
+        return [address] if address is not None else replicas(self, service_name)
+
+    return {"discover_master": discover_master, "discover_slaves": discover_slaves}
+
+
+def _async_sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
+    """Return the same for asyncio."""
+    master, replicas = kind.discover_master, kind.discover_slaves
+
+    @wraps(master)
+    async def discover_master(self: Any, service_name: str) -> Any:
+        return _address_of(self) or await master(self, service_name)
+
+    @wraps(replicas)
+    async def discover_slaves(self: Any, service_name: str) -> Any:
+        address = _address_of(self)
+        return [address] if address is not None else await replicas(self, service_name)
+
+    return {"discover_master": discover_master, "discover_slaves": discover_slaves}
+
+
+def _address_of(asking: Any) -> tuple[str, int] | None:
+    """Return the address of a Sentinel for which the tests' server stands, if there is one."""
+    for sentinel in asking.sentinels:
+        given = sentinel.connection_pool.connection_kwargs
+        host, port = given.get("host", "localhost"), int(given.get("port", 0))
+        if wire.current().stands_for(host, port):
+            return host, port
+    return None

@@ -11,23 +11,18 @@ Method = Callable[..., Any]
 
 
 def methods(library: Library) -> dict[str, Method]:
-    """Return what takes the place of the methods of ``AbstractConnection``, by their names.
-
-    redis-py 5 and valkey-py have no ``…_check_health``; from redis-py 6 on, the methods without it
-    call those with it.
-    """
+    """Return what takes the place of the methods of ``AbstractConnection``, by their names."""
     original = vars(library.sync)
     pack_command, pack_commands = wire.packing(original["pack_command"], original["pack_commands"])
-    replaced: dict[str, Callable[[Method], Method]] = {
-        "connect": _connecting,
-        "connect_check_health": _connecting,
-        "on_connect": _shaking_hands,
-        "on_connect_check_health": _shaking_hands,
-        "send_packed_command": _sending,
-        "read_response": functools.partial(_reading, library.response_error),
-    }
+    wrapped = wire.wrapped_methods(
+        original,
+        connect=_connecting,
+        on_connect=_shaking_hands,
+        send=_sending,
+        read=functools.partial(_reading, library.response_error),
+    )
     return {
-        **{name: wrap(original[name]) for name, wrap in replaced.items() if name in original},
+        **wrapped,
         "pack_command": pack_command,
         "pack_commands": pack_commands,
         "send_command": _send_command,

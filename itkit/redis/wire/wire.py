@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from itkit.exceptions import EscapeError
@@ -16,6 +16,7 @@ from itkit.redis.wire.pending_replies import ATTRIBUTE, Link, Packed
 from itkit.timeline import audit, core
 
 Method = Callable[..., Any]
+Wrap = Callable[[Method], Method]
 
 _LOGIN: Final = ("username", "password", "credential_provider")
 _TIMEOUTS: Final = ("socket_timeout", "socket_connect_timeout")
@@ -62,9 +63,35 @@ def loop_of(connection: Any) -> AbstractEventLoop | None:
     return link.loop
 
 
+def wrapped_methods(
+    own: Mapping[str, Any], *, connect: Wrap, on_connect: Wrap, send: Wrap, read: Wrap
+) -> dict[str, Method]:
+    """Return wrappers of the methods of a class of connections, by their names.
+
+    redis-py 5 and valkey-py have no ``…_check_health``; from redis-py 6 on, the methods without it
+    call those with it.
+
+    Args:
+        own: the methods of the class.
+        connect: wraps the methods that connect.
+        on_connect: wraps the methods that shake hands.
+        send: wraps the method that sends packed commands.
+        read: wraps the method that reads a reply.
+    """
+    wrappers = {
+        "connect": connect,
+        "connect_check_health": connect,
+        "on_connect": on_connect,
+        "on_connect_check_health": on_connect,
+        "send_packed_command": send,
+        "read_response": read,
+    }
+    return {name: wrap(own[name]) for name, wrap in wrappers.items() if name in own}
+
+
 @contextlib.contextmanager
 def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
-    """Have a connection, while it connects, dial the isolated server whatever its address is.
+    """Make a connection dial the isolated server, whatever its address is, while it connects.
 
     There is no hook between the address and the socket, so the object's own method is replaced for
     that while. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
@@ -93,7 +120,7 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
 
 @contextlib.contextmanager
 def logging_in(connection: Any) -> Iterator[None]:
-    """Have a connection, while it shakes hands, use the login of the isolated server."""
+    """Make a connection use the login of the isolated server, while it shakes hands."""
     if not _is_isolated(connection):
         yield
         return

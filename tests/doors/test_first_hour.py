@@ -1,0 +1,186 @@
+"""What somebody meets who has just begun: short tracebacks, hints, readable objects."""
+
+import pytest
+
+from tests.support.doors import SERIAL, enter, write_tests
+from tests.support.projects import Project
+
+TESTS = """
+    from django.test import TestCase, TransactionTestCase
+
+    from itkit import Backends, TestDataManager, Timeline, observe
+    from itkit.test import IntegrationTestCase
+    from shop import gateways, services
+    from shop.models import Customer
+
+
+    class Mistakes(IntegrationTestCase):
+        def test_in_the_test(self):
+            self.backends.payments.charge.assert_called_once()
+
+        def test_in_a_block(self):
+            with observe() as seen:
+                pass
+            seen.assert_queries(1)
+
+        def test_in_the_application(self):
+            services.pay()
+
+        def test_in_a_factory(self):
+            self.data.create("shop.Customer", emial="x")
+
+        def test_none_of_ours(self):
+            services.fail()
+
+        def test_the_objects_say_what_they_are(self):
+            self.data.create(Customer)
+            self.assertIsInstance(self.backends, Backends)
+            self.assertIsInstance(self.data, TestDataManager)
+            self.assertIsInstance(self.timeline, Timeline)
+            self.assertEqual(repr(self.backends), "<Backends: payments, sms>")
+            self.assertEqual(repr(self.data), "<TestDataManager: 1 of shop.Customer>")
+"""
+SERVICES = """
+    from shop import gateways
+
+
+    def pay():
+        return gateways.Stripe().charge(1, token="t").upper()
+
+
+    def fail():
+        raise KeyError("of the application")
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_traceback_ends_with_the_users_own_line(door: str, project: Project) -> None:
+    project.write("shop/services.py", SERVICES)
+    write_tests(project, TESTS)
+    result = enter(door, project)
+    assert result.counts["passed"] == 1, result.output
+    for line in (
+        "self.backends.payments.charge.assert_called_once()",
+        "seen.assert_queries(1)",
+        'return gateways.Stripe().charge(1, token="t").upper()',
+        'self.data.create("shop.Customer", emial="x")',
+        'raise KeyError("of the application")',
+    ):
+        assert line in result.output
+    frames = [line for line in result.output.splitlines() if "itkit/" in line and "line " in line]
+    assert frames == [], result.output
+    assert "factory/base.py" not in result.output
+
+
+WITHOUT = """
+    import pytest
+    from django.test import TestCase
+
+
+    class Plain(TestCase):
+        def test_needs_a_database(self):
+            pass
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_without_integration_a_refused_connection_says_what_brings_a_server(
+    door: str, project: Project
+) -> None:
+    write_tests(project, WITHOUT)
+    result = project.test() if door == "django" else project.pytest()
+    assert result.code != 0
+    command = "manage.py test" if door == "django" else "pytest"
+    assert f"this brings one, for the tests only: {command} --integration" in result.output
+    assert f"this brings one, for the tests only: {command} --integration" not in (
+        enter(door, project).output
+    )
+
+
+FORGOTTEN = """
+    from django.test import TestCase
+
+    from shop.models import Customer
+
+
+    class Forgotten(TestCase):
+        def test_uses_the_new_field(self):
+            Customer.objects.create(email="a@example.com", nick="a")
+
+        def test_fails_otherwise(self):
+            self.fail("on purpose")
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_forgotten_migrations_are_named_in_each_run(door: str, project: Project) -> None:
+    models = project.path / "shop/models.py"
+    text = models.read_text()
+    field = "    nick = models.CharField(max_length=9)\n"
+    models.write_text(text.replace("(unique=True)\n", f"(unique=True)\n{field}", 1))
+    write_tests(project, FORGOTTEN)
+    for _ in range(2):
+        result = enter(door, project)
+        assert result.counts == {"failed": 2}, result.output
+        assert result.output.count("manage.py makemigrations shop") == 1, result.output
+
+
+BLOCKED = """
+    import socket
+
+    import pytest
+
+    class SocketBlockedError(RuntimeError):
+        pass
+
+    @pytest.fixture(autouse=True)
+    def no_sockets(request, monkeypatch):
+        class Refused(socket.socket):
+            def __init__(self, *args, **kwargs):
+                raise SocketBlockedError("A test tried to use socket.socket.")
+
+        if "refused" in request.node.name:
+            monkeypatch.setattr(socket, "socket", Refused)
+"""
+SOCKETS = """
+    import socket
+
+    import pytest
+    from django.core.cache import cache
+
+    def test_refused_by_the_cache():
+        cache.client.get_client().connection_pool.disconnect()
+        cache.set("k", "v")
+
+    @pytest.mark.integration
+    def test_the_others_are_run(data):
+        cache.set("k", "v")
+        data.create("shop.Customer")
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+def test_refused_sockets_do_not_end_the_run(project: Project) -> None:
+    """As pytest-socket refuses them."""
+    project.write("conftest.py", BLOCKED)
+    project.write("test_sockets.py", SOCKETS)
+    project.settings("""
+        ITKIT["BACKENDS"]["tasks"] = {"BUILTIN": "celery"}
+    """)
+    project.write(
+        "shop/__init__.py",
+        """
+        from celery import Celery
+
+        app = Celery("shop")
+        app.conf.task_always_eager = True
+        app.set_default()
+        """,
+    )
+    result = project.pytest("--integration", "test_sockets.py")
+    assert result.counts == {"failed": 1, "passed": 1}, result.output
+    assert "does not answer any more" not in result.output
+    assert "--allow-unix-socket" in result.output
+    assert "task_always_eager of Celery has no effect" in result.output

@@ -1,0 +1,212 @@
+"""Extensions: each in the schema where a project has it, whatever that is, and shared by no accident."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from itkit.postgres.migrations.escapes import escapes
+from tests.support.doors import enter, repeated, slow, write_tests
+from tests.support.projects import Project, directory
+
+TOYS = {
+    # Its control file fixes the schema.
+    "zoo.control": "default_version = '1'\nrelocatable = false\nschema = zoo\n",
+    "zoo--1.sql": "CREATE FUNCTION zoo_name() RETURNS text LANGUAGE sql AS $$ SELECT 'lion' $$;",
+    # It cannot be moved; it has a table.
+    "pen.control": "default_version = '1'\nrelocatable = false\n",
+    "pen--1.sql": "CREATE FUNCTION @extschema@.pen_name() RETURNS text LANGUAGE sql AS $$ SELECT 'pig' $$;"
+    " CREATE TABLE @extschema@.pen_config (n int); CREATE TYPE @extschema@.pen AS (n int);",
+    # It can be moved, and has a second version.
+    "pool.control": "default_version = '1'\nrelocatable = true\n",
+    "pool--1.sql": "CREATE FUNCTION pool_name() RETURNS text LANGUAGE sql AS $$ SELECT 'frog' $$;",
+    "pool--1--2.sql": "CREATE FUNCTION pool_size() RETURNS int LANGUAGE sql AS $$ SELECT 2 $$;",
+}
+MIGRATION = """
+    from django.db import migrations
+
+    def python(apps, schema_editor):
+        with schema_editor.connection.cursor() as cursor:
+            for name in {python}:
+                cursor.execute("CREATE EXTENSION %s" % name)
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [migrations.RunSQL({sql!r}), migrations.RunPython(python)]
+"""
+ASKS = """
+    from django.db import connection
+    from django.test import TestCase
+
+    from itkit.test import IntegrationTestCase
+
+
+    def ask(sql):
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0]
+
+
+    class Asks:
+        def test_all(self):
+            for sql, answer in {asks!r}:
+                with self.subTest(sql):
+                    self.assertEqual(ask(sql), answer)
+
+
+    class RolledBack(Asks, TestCase):
+        pass
+
+
+    class Committed(Asks, IntegrationTestCase):
+        def test_again(self):
+            self.test_all()
+"""
+ISOLATIONS = ["schema", "database"]
+
+
+@pytest.fixture(scope="module")
+def server(postgres_url: str) -> Iterator[str]:
+    """A server that has the toys, and a template with two extensions and a function in ``public``."""
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        if admin.info.server_version < 180000:
+            pytest.skip("only Postgres 18 finds extensions outside of its own directory")
+        with directory() as place:
+            files = place / "extension"
+            files.mkdir()
+            for name, text in TOYS.items():
+                (files / name).write_text(text)
+            _open_to_all(place)
+            admin.execute(f"ALTER SYSTEM SET extension_control_path = '$system:{place}'")
+            admin.execute("SELECT pg_reload_conf()")
+            admin.execute("CREATE DATABASE farm_template")
+            with psycopg.connect(postgres_url, dbname="farm_template", autocommit=True) as template:
+                template.execute("SET extension_control_path = '$system:" + str(place) + "'")
+                template.execute("CREATE EXTENSION pen; CREATE EXTENSION hstore")
+                template.execute(
+                    "CREATE FUNCTION of_template() RETURNS int LANGUAGE sql AS 'SELECT 7'"
+                )
+            yield postgres_url
+            admin.execute("DROP DATABASE farm_template")
+            admin.execute("ALTER SYSTEM RESET extension_control_path")
+            admin.execute("SELECT pg_reload_conf()")
+
+
+def _open_to_all(place: Path) -> None:
+    for path in [place, *place.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.fixture
+def farm(project: Project, server: str, redis_url: str) -> Project:
+    """A project on that server."""
+    project.env.update(ITKIT_POSTGRES_URL=server, ITKIT_REDIS_URL=redis_url)
+    return project
+
+
+def prepare(
+    project: Project, sql: str, asks: dict[str, object], *, python: tuple[str, ...] = ()
+) -> None:
+    project.write("shop/migrations/0002_extensions.py", MIGRATION.format(sql=sql, python=python))
+    write_tests(project, ASKS.format(asks=list(asks.items())))
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize(
+    "door", repeated(["django", "django, two forked workers", "pytest, two xdist workers"])
+)
+def test_each_is_where_the_migrations_want_it(farm: Project, door: str, isolation: str) -> None:
+    prepare(
+        farm,
+        """
+        CREATE EXTENSION IF NOT EXISTS zoo;
+        CREATE SCHEMA IF NOT EXISTS partman;
+        CREATE EXTENSION IF NOT EXISTS pen WITH SCHEMA partman;
+        CREATE EXTENSION "pool";
+        CREATE EXTENSION IF NOT EXISTS hstore WITH SCHEMA public;
+        CREATE SCHEMA hosted;
+        create extension citext schema hosted cascade;
+        CREATE TABLE tagged (t public.hstore, c hosted.citext, p partman.pen);
+        INSERT INTO tagged VALUES ('a=>1', 'A', ROW(3));
+        DROP EXTENSION IF EXISTS no_such;
+        """,
+        {
+            "SELECT zoo.zoo_name()": "lion",
+            "SELECT partman.pen_name()": "pig",
+            "SELECT count(*) FROM partman.pen_config": 0,
+            "SELECT pool_name()": "frog",
+            "SELECT t -> 'a' FROM tagged WHERE (p).n = 3": "1",
+            "SELECT ('b=>2'::hstore) -> 'b'": "2",
+        },
+    )
+    result = enter(door, farm, ITKIT_POSTGRES_ISOLATION=isolation)
+    assert result.counts == {"passed": 3}, result.output
+    # In a database of its own, only a superuser may create what is not trusted.
+    assert isolation == "database" or "by the project's own role" not in result.output
+    assert "each worker migrates anew" not in result.output
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+@pytest.mark.parametrize("door", repeated(["django", "pytest, two xdist workers"]))
+def test_what_the_template_has_is_there(farm: Project, door: str, isolation: str) -> None:
+    farm.settings('DATABASES["default"]["TEST"] = {"TEMPLATE": "farm_template"}')
+    prepare(
+        farm,
+        "CREATE EXTENSION IF NOT EXISTS pen; CREATE TABLE tagged (t hstore, p pen);"
+        " INSERT INTO tagged VALUES ('a=>1', ROW(3))",
+        {
+            "SELECT pen_name()": "pig",
+            "SELECT of_template()": 7,
+            "SELECT t -> 'a' FROM tagged WHERE (p).n = 3": "1",
+        },
+    )
+    result = enter(door, farm, ITKIT_POSTGRES_ISOLATION=isolation)
+    assert result.counts == {"passed": 3}, result.output
+
+
+@pytest.mark.parametrize(
+    ("sql", "done"),
+    [
+        ("DROP EXTENSION IF EXISTS pool CASCADE", "dropped the extension 'pool'"),
+        slow("ALTER EXTENSION pool UPDATE TO '2'", "updated to 2 the extension 'pool'"),
+        slow(
+            "ALTER EXTENSION pool SET SCHEMA public",
+            "moved to the schema 'public' the extension 'pool'",
+        ),
+    ],
+)
+def test_what_other_runs_use_is_not_changed(farm: Project, sql: str, done: str) -> None:
+    prepare(farm, f"CREATE EXTENSION IF NOT EXISTS pool; {sql}", {"SELECT 1": 1})
+    result = farm.test("--integration")
+    assert result.code != 0
+    assert f"The migration shop.0002_extensions has {done}" in result.output
+    assert "ITKIT_POSTGRES_ISOLATION=database" in result.output
+    alone = farm.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
+    assert alone.counts == {"passed": 3}, alone.output
+
+
+def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
+    prepare(farm, "SELECT 1", {"SELECT pool_name()": "frog"}, python=("pool",))
+    result = farm.test("--integration")
+    assert (
+        "has created the extension 'pool' in a way that itkit did not see before" in result.output
+    )
+    assert 'ITKIT = {"POSTGRES": {"EXTENSIONS": ["pool"]}}' in result.output
+    farm.settings('ITKIT["POSTGRES"] = {"EXTENSIONS": ["pool"]}')
+    assert farm.test("--integration").counts == {"passed": 3}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP EXTENSION IF EXISTS pool",
+        "alter extension \"uuid-ossp\" update to '2'",
+        "ALTER EXTENSION pool SET SCHEMA x",
+    ],
+)
+def test_doctor_knows_what_is_refused(statement: str) -> None:
+    assert [found.escape.why for found in escapes(statement)] == [
+        "the extension is that of all runs in the database, so such a migration is refused"
+    ]
+    assert list(escapes(f"-- {statement}")) == list(escapes("DROP TABLE extension")) == []

@@ -1,6 +1,0 @@
-from django.apps import AppConfig
-
-
-class ShopDataConfig(AppConfig):
-    name = "tests.shopdata"
-    default_auto_field = "django.db.models.BigAutoField"
