@@ -104,6 +104,9 @@ class IntegrationPlugin:
         self._seed: str | None = config.getoption("itkit_seed")
         self._report_to: str | None = config.getoption("itkit_report")
         self._budgets: str = config.getoption("itkit_budgets")
+        self._coverage_min: float | None = config.getoption("itkit_coverage_min")
+        self._is_covered = config.getoption("itkit_coverage") or self._coverage_min is not None
+        self._covered: list[str] = []  # what is said of the boundary coverage
         self._sweep: str = config.getoption("itkit_sweep")
         self._fault: str | None = config.getoption("itkit_fault")
         self._trial = _trial_of(config)
@@ -150,6 +153,7 @@ class IntegrationPlugin:
                     seeded=self._seed,
                     reported=self._report_to if self._trial is None else None,
                     budgets=self._budgets,
+                    covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
                     sweep=self._sweep,
                     fault=self._fault,
@@ -343,6 +347,9 @@ class IntegrationPlugin:
         has_failed = self._report_escape()
         shut = self._environment.shut() if self._environment.process == os.getpid() else []
         has_failed |= self._report_late(self._last) or bool(shut)
+        if not self._is_worker and not self._config.option.collectonly:
+            self._covered, is_short = self._environment.boundary_coverage(self._coverage_min)
+            has_failed |= is_short
         self._report(shut, self._last)
         if self._trial is not None:
             self._trial.end(self._environment.order)
@@ -376,6 +383,7 @@ class IntegrationPlugin:
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
         if self._environment is not None and (told := self._environment.describe_migrations()):
             lines.append(told)
+        lines += self._covered
         # pytest prints no header with -q, and the user has to know which server was passed over.
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary

@@ -63,6 +63,7 @@ class Payload:
     files: str = ""
     report: str = ""
     budgets: str = ""
+    coverage: str = ""
 
     @property
     def hosts(self) -> list[str]:

@@ -53,6 +53,14 @@ FAULT_HELP: Final = (
     " 'payments.charge#1:lost_reply'."
 )
 FAULT_NEEDS_SWEEP: Final = "--itkit-fault is one fault of a sweep: leave out --itkit-sweep=off."
+COVERAGE_HELP: Final = (
+    "With --integration: find out which outcomes of the backends the tests have seen, print those"
+    " that none has, and write a page to itkit-coverage/."
+)
+COVERAGE_MIN_HELP: Final = (
+    "With --integration: the same, and fail the run where the tests have seen less than this"
+    " percentage."
+)
 BUDGETS_CHECK: Final = "check"
 BUDGETS_UPDATE: Final = "update"
 BUDGETS_HELP: Final = (
@@ -70,6 +78,8 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "metavar": "DIR",
         "help": REPORT_HELP,
     },
+    "--itkit-coverage": {"action": "store_true", "help": COVERAGE_HELP},
+    "--itkit-coverage-min": {"type": float, "metavar": "PERCENT", "help": COVERAGE_MIN_HELP},
     "--itkit-budgets": {
         "choices": (BUDGETS_CHECK, BUDGETS_UPDATE),
         "default": BUDGETS_CHECK,

@@ -37,6 +37,7 @@ class Run:
         seed: what the run's random values come from; by default a new one.
         report: the directory of the report; empty where there is to be none.
         budgets: what is done with the figures of budgets, ``check`` or ``update``.
+        coverage: the directory of the boundary coverage; empty where nobody asks for it.
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
         fault: the only fault that they are run with; empty for all.
         notes: what the start line reports about what came before.
@@ -50,6 +51,7 @@ class Run:
         seed: Seed | None = None,
         report: str = "",
         budgets: str = names.BUDGETS_CHECK,
+        coverage: str = "",
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
         notes: Iterable[str] = (),
@@ -59,6 +61,7 @@ class Run:
         self._seed = seed or Seed.parse(None)
         self._report = report
         self._budgets = budgets
+        self._coverage = coverage
         self._sweep = sweep
         self._fault = fault
         self._releases = ExitStack()
@@ -106,6 +109,7 @@ class Run:
                 files=_directory_of_files(services),
                 report=self._report,
                 budgets=self._memory_of_budgets(),
+                coverage=self._coverage,
                 summary=self._summary(run, services, milliseconds),
                 short_summary=self._short_summary(services),
             )

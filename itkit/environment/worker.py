@@ -56,6 +56,7 @@ from itkit.timeline.forked import Channel
 
 if TYPE_CHECKING:
     from itkit import redis
+    from itkit.backends import outcomes
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
     from itkit.postgres.reset.reset import Reset
@@ -182,6 +183,7 @@ class Environment:
         self._announcement = running.Announcement(worker)
         self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
+        self._collector: outcomes.Collector | None = None  # where the coverage is measured
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
@@ -219,6 +221,7 @@ class Environment:
             self._releases.callback(self._release_files)
             self._originals.enter_context(self._files.installed())
             self._releases.callback(Invitation.withdraw)
+            self._collect()
             self._originals.callback(self.backends.restore)
             self.backends.swap()
             self.backends.watch_patches()
@@ -383,6 +386,9 @@ class Environment:
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
+        if self._collector is not None:
+            self._collector.add(core.current())
+            self._collector.write(self.worker)
         self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
         self.backends.reset()
         core.new_timeline()
@@ -673,6 +679,35 @@ class Environment:
         if self._run is not None:
             self._run.check_outside()
 
+    def _collect(self) -> None:
+        """Begin to collect what tests see of the boundaries, where the run asks for that."""
+        if self.payload.coverage:
+            from itkit.backends import outcomes
+
+            self._collector = outcomes.Collector(self.backends, Path(self.payload.coverage))
+            self._collector.write(self.worker)
+
+    def boundary_coverage(self, minimum: float | None) -> tuple[list[str], bool]:
+        """Return, at the end of a run, what its tests have seen of the boundaries.
+
+        Args:
+            minimum: the percentage that is required, if any.
+
+        Returns:
+            The lines to be printed, and whether it is less than required.
+        """
+        if self._collector is None or self._run is None or self.process != os.getpid():
+            return [], False
+        from itkit.report import coverage
+
+        directory = Path(self.payload.coverage)
+        found = coverage.collect(directory)
+        lines = [*found.lines(), f"  the page: {(directory / coverage.PAGE).as_uri()}"]
+        is_short = minimum is not None and found.percent < minimum
+        if is_short:
+            lines.append(f"itkit: boundary coverage of {found.percent} % is less than {minimum} %")
+        return lines, is_short
+
     def _invite(self) -> None:
         """Let processes that are started from now on join the tests of this one."""
         Invitation(
@@ -770,6 +805,7 @@ def start(
     seeded: str | None = None,
     reported: str | None = None,
     budgets: str = names.BUDGETS_CHECK,
+    covered: bool = False,
     arguments: Sequence[str] = (),
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
@@ -784,6 +820,7 @@ def start(
         seeded: what the run's random values come from, as the option ``--itkit-seed`` says.
         reported: the directory of the report, as the option ``--itkit-report`` says.
         budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
+        covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         arguments: of the command line.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
@@ -814,6 +851,7 @@ def start(
         seed=seed.Seed.parse(seeded),
         report=_prepared_report(reported, arguments),
         budgets=budgets,
+        coverage=_prepared_coverage() if covered else "",
         sweep=sweep,
         fault=fault or "",
         notes=[
@@ -847,6 +885,15 @@ def _prepared_report(option: str | None, arguments: Sequence[str]) -> str:
     if path is None:
         return ""
     report.Folder(path).prepare()
+    return str(path)
+
+
+def _prepared_coverage() -> str:
+    """Return the directory of the boundary coverage, emptied."""
+    from itkit.report import coverage
+
+    path = Path(conf.get().report.coverage).absolute()
+    coverage.prepare(path)
     return str(path)
 
 

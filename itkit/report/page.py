@@ -35,6 +35,15 @@ def index_page(entries: Sequence[dict[str, Any]]) -> str:
     return _rendered("index.html", {"entries": entries})
 
 
+def coverage_page(values: dict[str, Any]) -> str:
+    """Return the page of the boundary coverage.
+
+    Args:
+        values: what its template shows.
+    """
+    return _rendered("coverage.html", values)
+
+
 def _rendered(template: str, values: dict[str, Any]) -> str:
     return str(_engine().get_template(template).render(Context(values)))
 

@@ -59,6 +59,8 @@ class IntegrationRunnerMixin(_Runner):
         itkit_keep: bool = False,
         itkit_report: str | None = None,
         itkit_budgets: str = names.BUDGETS_CHECK,
+        itkit_coverage: bool = False,
+        itkit_coverage_min: float | None = None,
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
         **kwargs: Any,
@@ -72,6 +74,8 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_keep = itkit_keep
         self.itkit_report = itkit_report
         self.itkit_budgets = itkit_budgets
+        self.itkit_coverage = itkit_coverage or itkit_coverage_min is not None
+        self.itkit_coverage_min = itkit_coverage_min
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
         if integration:
@@ -104,6 +108,7 @@ class IntegrationRunnerMixin(_Runner):
             keep=self.itkit_keep,
             reported=None if trial is not None else self.itkit_report,
             budgets=self.itkit_budgets,
+            covered=self.itkit_coverage and trial is None,
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
         )
@@ -116,6 +121,7 @@ class IntegrationRunnerMixin(_Runner):
                 if not (failures and self.failfast):
                     failures += _unreported()
                 failures += _escaped(self.log)
+            failures += self._is_uncovered()
         finally:
             if (current := environment.current()) is not None:
                 if trial is not None:
@@ -125,6 +131,16 @@ class IntegrationRunnerMixin(_Runner):
             late = stop(self.log)
             environment.leave_with(int(failures + late > 0))
         return failures + late
+
+    def _is_uncovered(self) -> bool:
+        """Print the boundary coverage, where it is measured; return whether it is too low."""
+        current = environment.current()
+        if current is None:
+            return False
+        lines, is_short = current.boundary_coverage(self.itkit_coverage_min)
+        for line in lines:
+            self.log(line)
+        return is_short
 
     def setup_databases(self, **kwargs: Any) -> Any:
         """Create the test databases, the workers' side by side."""
@@ -218,6 +234,7 @@ def start(
     keep: bool = False,
     reported: str | None = None,
     budgets: str = names.BUDGETS_CHECK,
+    covered: bool = False,
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
 ) -> None:
@@ -231,6 +248,7 @@ def start(
         keep: whether the run stops at failures, so that somebody can look.
         reported: the directory of the report, as the option gives it.
         budgets: what is done with the figures of budgets.
+        covered: whether the boundary coverage is measured.
         sweep: which faults swept tests are run with.
         fault: the only fault that they are run with.
 
@@ -243,6 +261,7 @@ def start(
             seeded=seeded,
             reported=reported,
             budgets=budgets,
+            covered=covered,
             arguments=sys.argv,
             sweep=sweep,
             fault=fault,
