@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
 
 import pytest
-from _pytest import runner
+from _pytest import junitxml, runner
 
 from itkit.core import names
 
@@ -103,6 +104,8 @@ class IntegrationPlugin:
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
         self._report_to: str | None = config.getoption("itkit_report")
+        self._reports_all: bool = config.getoption("itkit_report_all")
+        self._is_annotated = config.getoption("itkit_report_format") == names.REPORT_GITHUB
         self._budgets: str = config.getoption("itkit_budgets")
         self._coverage_min: float | None = config.getoption("itkit_coverage_min")
         self._is_covered = config.getoption("itkit_coverage") or self._coverage_min is not None
@@ -152,6 +155,7 @@ class IntegrationPlugin:
                     rebuild=self._rebuild,
                     seeded=self._seed,
                     reported=self._report_to if self._trial is None else None,
+                    reports_all=self._reports_all and self._trial is None,
                     budgets=self._budgets,
                     covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
@@ -329,9 +333,17 @@ class IntegrationPlugin:
         """Note which tests the workers of pytest-xdist have to run."""
         self._found.update(ids)
 
+    # Before pytest's own, which completes the element of a test at its end.
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that a test was run, or skipped."""
+        """Note that a test was run, or skipped; tell JUnit what is known of a failure."""
         self._run.add(report.nodeid)
+        xml = self._config.stash.get(junitxml.xml_key, None)
+        told = [text for title, text in report.sections if title == "itkit"]
+        if xml is not None and told:
+            element = ElementTree.Element("system-out")
+            element.text = junitxml.bin_xml_escape("\n".join(told))
+            xml.node_reporter(report).append(element)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done that had ended."""
@@ -388,6 +400,8 @@ class IntegrationPlugin:
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
+        if self._is_annotated and self._is_on:
+            lines += _annotations(terminalreporter)
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -416,6 +430,8 @@ class IntegrationPlugin:
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
+        if report.passed and report.when == "teardown" and self._environment is not None:
+            self._report_passed(report, self._environment)
         if report.failed and not self._is_on and _has_no_server(error):
             report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
         if report.failed and self._environment is not None:
@@ -441,6 +457,12 @@ class IntegrationPlugin:
                 report.sections.append(("itkit", str(error)))
                 item.session.shouldstop = f"itkit: {error}"
         return report
+
+    def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
+        """Write the page of a test that has passed, where a report of all tests is asked for."""
+        if self._ended is not None and report.nodeid not in current.order.failed:
+            command = f"pytest '{_named(self._config, report.nodeid)}'"
+            current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
     def pytest_unconfigure(self) -> None:
         """Detach from the environment and, outside of xdist's workers, end it."""
@@ -712,6 +734,25 @@ def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
         last = own[-1] if own else crash
         summary = f"{crash.message.splitlines()[0]} at {os.path.relpath(last.path)}:{last.lineno}"
     return summary, "\n".join([text, *sections])
+
+
+def _annotations(terminalreporter: Any) -> Iterator[str]:
+    """Yield each failure as GitHub shows it."""
+    from itkit.report import annotation, redactor
+
+    redact = redactor()
+    for report in [
+        *terminalreporter.stats.get("failed", ()),
+        *terminalreporter.stats.get("error", ()),
+    ]:
+        summary, text = _summary_of(report) if hasattr(report, "sections") else (str(report), "")
+        crash = getattr(report.longrepr, "reprcrash", None)
+        told = [content for title, content in report.sections if title == "itkit"]
+        message = crash.message if crash is not None else text
+        path, _, line = (
+            summary.rpartition(" at ")[2].rpartition(":") if crash is not None else ("", "", "0")
+        )
+        yield annotation(report.nodeid, redact.text("\n".join([message, *told])), path, int(line))
 
 
 def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:

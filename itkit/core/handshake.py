@@ -62,6 +62,7 @@ class Payload:
     process: int = 0
     files: str = ""
     report: str = ""
+    report_all: bool = False
     budgets: str = ""
     coverage: str = ""
 

@@ -36,6 +36,13 @@ REPORT_HELP: Final = (
     " process before, and an index of them; by default to itkit-report/. --itkit-report=off writes"
     " none."
 )
+REPORT_ALL_HELP: Final = "With --integration: write a page for each test, also for those that pass."
+REPORT_TEXT: Final = "text"
+REPORT_GITHUB: Final = "github"
+REPORT_FORMAT_HELP: Final = (
+    "With --integration: print failures at the end once more, as annotations that GitHub shows"
+    " beside the code (github)."
+)
 KEEP_ALONE: Final = (
     "--itkit-keep has one process stand still, with --integration: leave out --parallel, or with"
     " pytest-xdist add -n0."
@@ -77,6 +84,12 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "const": REPORT_DIRECTORY,
         "metavar": "DIR",
         "help": REPORT_HELP,
+    },
+    "--itkit-report-all": {"action": "store_true", "help": REPORT_ALL_HELP},
+    "--itkit-report-format": {
+        "choices": (REPORT_TEXT, REPORT_GITHUB),
+        "default": REPORT_TEXT,
+        "help": REPORT_FORMAT_HELP,
     },
     "--itkit-coverage": {"action": "store_true", "help": COVERAGE_HELP},
     "--itkit-coverage-min": {"type": float, "metavar": "PERCENT", "help": COVERAGE_MIN_HELP},

@@ -36,6 +36,7 @@ class Run:
         rebuild: whether what earlier runs have migrated is to be made anew.
         seed: what the run's random values come from; by default a new one.
         report: the directory of the report; empty where there is to be none.
+        report_all: whether tests that pass have a page as well.
         budgets: what is done with the figures of budgets, ``check`` or ``update``.
         coverage: the directory of the boundary coverage; empty where nobody asks for it.
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
@@ -50,6 +51,7 @@ class Run:
         rebuild: bool = False,
         seed: Seed | None = None,
         report: str = "",
+        report_all: bool = False,
         budgets: str = names.BUDGETS_CHECK,
         coverage: str = "",
         sweep: str = names.SWEEP_QUICK,
@@ -60,6 +62,7 @@ class Run:
         self._rebuild = rebuild
         self._seed = seed or Seed.parse(None)
         self._report = report
+        self._report_all = report_all
         self._budgets = budgets
         self._coverage = coverage
         self._sweep = sweep
@@ -108,6 +111,7 @@ class Run:
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,
+                report_all=self._report_all,
                 budgets=self._memory_of_budgets(),
                 coverage=self._coverage,
                 summary=self._summary(run, services, milliseconds),

@@ -264,6 +264,7 @@ class Environment:
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
+                releases.callback(self._finish_report)
             releases.callback(self._releases.close)
 
     def give_back(self) -> None:
@@ -607,30 +608,28 @@ class Environment:
     def reported(
         self,
         test: str,
-        error: BaseException,
+        error: BaseException | None,
         command: str,
         story: core.Timeline,
         sections: Sequence[tuple[str, str]] = (),
     ) -> str:
-        """Write the page of a failure, where a report is asked for; return a line that names it.
+        """Write the page of a test, where a report is asked for; return a line that names it.
 
         Args:
             test: its id.
-            error: with which it has failed.
+            error: with which it has failed; None where it has passed.
             command: that runs the test, without options.
             story: the timeline of the test.
             sections: further texts for the page: pairs of a heading and a text.
         """
-        if not self.payload.report:
+        if not self.payload.report or (error is None and not self.payload.report_all):
             return ""
         from itkit import report
 
-        settings = conf.get().report
-        redact = report.Redactor(settings.secrets, shows_values=settings.values)
         trace = report.trace_of(
             story,
             error,
-            redact,
+            report.redactor(),
             test=test,
             worker=self.worker,
             repeat=self._repeating(command),
@@ -641,6 +640,13 @@ class Environment:
         except OSError as failure:
             return f"its page could not be written: {failure}"
         return f"its page: {page.as_uri()}"
+
+    def _finish_report(self) -> None:
+        """Complete the index of the report, which is not written anew with each page of many."""
+        if self.payload.report:
+            from itkit import report
+
+            report.Folder(Path(self.payload.report)).write_index()
 
     def _repeating(self, command: str) -> str:
         """Return the command that repeats the running test."""
@@ -804,6 +810,7 @@ def start(
     rebuild: bool = False,
     seeded: str | None = None,
     reported: str | None = None,
+    reports_all: bool = False,
     budgets: str = names.BUDGETS_CHECK,
     covered: bool = False,
     arguments: Sequence[str] = (),
@@ -819,6 +826,7 @@ def start(
         rebuild: whether to migrate anew, although a template exists.
         seeded: what the run's random values come from, as the option ``--itkit-seed`` says.
         reported: the directory of the report, as the option ``--itkit-report`` says.
+        reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
         budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         arguments: of the command line.
@@ -849,7 +857,8 @@ def start(
         migrate=migrate,
         rebuild=rebuild,
         seed=seed.Seed.parse(seeded),
-        report=_prepared_report(reported, arguments),
+        report=_prepared_report(reported, arguments, is_asked=reports_all),
+        report_all=reports_all,
         budgets=budgets,
         coverage=_prepared_coverage() if covered else "",
         sweep=sweep,
@@ -874,9 +883,9 @@ def start(
     return environment
 
 
-def _prepared_report(option: str | None, arguments: Sequence[str]) -> str:
+def _prepared_report(option: str | None, arguments: Sequence[str], *, is_asked: bool) -> str:
     """Return the directory of the report, emptied; an empty text where there is to be none."""
-    setting = conf.get().report.dir
+    setting = conf.get().report.dir or (names.REPORT_DIRECTORY if is_asked else None)
     if option is None and setting is None:
         return ""
     from itkit import report

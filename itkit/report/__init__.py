@@ -2,12 +2,22 @@
 
 A reader of the timeline, which records nothing for it. Read in this order: ``redaction`` (which
 values are never shown), ``trace`` (what a page shows, as plain values), ``page`` (its HTML),
-``folder`` (the pages of a run, and their index), ``handlers`` (what has caught an error),
-``coverage`` (boundary coverage).
+``folder`` (the pages of a run, and their index), ``annotations`` (failures as GitHub shows them),
+``handlers`` (what has caught an error), ``coverage`` (boundary coverage).
 """
 
+from itkit.report.annotations import annotation, annotation_of
 from itkit.report.folder import Folder, chosen
-from itkit.report.redaction import Redactor
+from itkit.report.redaction import Redactor, redactor
 from itkit.report.trace import Trace, trace_of
 
-__all__ = ["Folder", "Redactor", "Trace", "chosen", "trace_of"]
+__all__ = [
+    "Folder",
+    "Redactor",
+    "Trace",
+    "annotation",
+    "annotation_of",
+    "chosen",
+    "redactor",
+    "trace_of",
+]

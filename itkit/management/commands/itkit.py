@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from itkit import conf, postgres
+from itkit import conf, postgres, report
+from itkit.core import names
 from itkit.environment import child, running
 from itkit.exceptions import ItkitError
 from itkit.management import clean, doctor
@@ -52,6 +53,7 @@ class Command(BaseCommand):
         clean_parser.set_defaults(run=self._clean)
         self._add_shells(commands)
         self._add_coverage(commands)
+        self._add_report(commands)
         self._add_data_commands(commands)
 
     def _add_shells(self, commands: Any) -> None:
@@ -90,6 +92,30 @@ class Command(BaseCommand):
         diff_parser.add_argument("old", help="A file or directory.")
         diff_parser.add_argument("new", nargs="?", default=usual, help=f"By default {usual}/.")
         diff_parser.set_defaults(run=self._diff_coverage)
+
+    def _add_report(self, commands: Any) -> None:
+        report_parser = commands.add_parser(
+            "report", help="Put reports of several shards together."
+        )
+        looks = report_parser.add_subparsers(dest="look", required=True)
+        merge_parser = looks.add_parser("merge", help="Make one of those of several shards.")
+        merge_parser.add_argument("directories", nargs="+", help="Those of the shards.")
+        merge_parser.add_argument(
+            "--to",
+            default=names.REPORT_DIRECTORY,
+            help=f"Another directory, which is emptied; by default {names.REPORT_DIRECTORY}/.",
+        )
+        merge_parser.set_defaults(run=self._merge_reports)
+
+    def _merge_reports(self, options: dict[str, Any]) -> None:
+        to = Path(options["to"])
+        shards = [Path(directory) for directory in options["directories"]]
+        if to.absolute() in [shard.absolute() for shard in shards]:
+            raise CommandError(f"{to} is one of the reports: name another directory, --to=DIR.")
+        folder = report.Folder(to)
+        folder.prepare()
+        pages = sum(folder.merge(shard) for shard in shards)
+        self.stdout.write(f"{pages} pages in {(to / 'index.html').absolute().as_uri()}")
 
     def _show_coverage(self, options: dict[str, Any]) -> None:
         for line in coverage.Coverage.read(Path(options["file"])).lines(most=None):
