@@ -280,6 +280,7 @@ class ReportSettings:
     values: bool = _setting(True, _a_flag)  # noqa: FBT003 - a default, not a call's argument
     secrets: tuple[str, ...] = _setting((), _strings)
     budgets: str = _setting("budgets.json", _a_path)
+    coverage: str = _setting("itkit-coverage", _a_path, env="ITKIT_REPORT_COVERAGE")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from xml.etree import ElementTree
 
 import pytest
-from _pytest import runner
+from _pytest import junitxml, runner
 
 from itkit.core import names
 
@@ -103,7 +104,12 @@ class IntegrationPlugin:
         self._rebuild: bool = config.getoption("rebuild")
         self._seed: str | None = config.getoption("itkit_seed")
         self._report_to: str | None = config.getoption("itkit_report")
+        self._reports_all: bool = config.getoption("itkit_report_all")
+        self._is_annotated = config.getoption("itkit_report_format") == names.REPORT_GITHUB
         self._budgets: str = config.getoption("itkit_budgets")
+        self._coverage_min: float | None = config.getoption("itkit_coverage_min")
+        self._is_covered = config.getoption("itkit_coverage") or self._coverage_min is not None
+        self._covered: list[str] = []  # what is said of the boundary coverage
         self._sweep: str = config.getoption("itkit_sweep")
         self._fault: str | None = config.getoption("itkit_fault")
         self._trial = _trial_of(config)
@@ -149,7 +155,9 @@ class IntegrationPlugin:
                     rebuild=self._rebuild,
                     seeded=self._seed,
                     reported=self._report_to if self._trial is None else None,
+                    reports_all=self._reports_all and self._trial is None,
                     budgets=self._budgets,
+                    covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
                     sweep=self._sweep,
                     fault=self._fault,
@@ -327,9 +335,17 @@ class IntegrationPlugin:
         """Note the tests that the workers of pytest-xdist are to run."""
         self._found.update(ids)
 
+    # Before pytest's own, which completes the element of a test at its end.
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that a test was run, or skipped."""
+        """Note that a test was run, or skipped; tell JUnit what is known of a failure."""
         self._run.add(report.nodeid)
+        xml = self._config.stash.get(junitxml.xml_key, None)
+        told = [text for title, text in report.sections if title == "itkit"]
+        if xml is not None and told:
+            element = ElementTree.Element("system-out")
+            element.text = junitxml.bin_xml_escape("\n".join(told))
+            xml.node_reporter(report).append(element)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Report what tests have done after their end."""
@@ -345,6 +361,9 @@ class IntegrationPlugin:
         has_failed = self._report_escape()
         shut = self._environment.shut() if self._environment.process == os.getpid() else []
         has_failed |= self._report_late(self._last) or bool(shut)
+        if not self._is_worker and not self._config.option.collectonly:
+            self._covered, is_short = self._environment.boundary_coverage(self._coverage_min)
+            has_failed |= is_short
         self._report(shut, self._last)
         if self._trial is not None:
             self._trial.end(self._environment.order)
@@ -378,10 +397,13 @@ class IntegrationPlugin:
         lines = list(self._environment.notes.lines()) if self._environment is not None else []
         if self._environment is not None and (described := self._environment.describe_migrations()):
             lines.append(described)
+        lines += self._covered
         # pytest prints no header with -q, and the user has to know if a server was passed over.
         if self._environment is not None and self._config.option.verbose < 0:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
+        if self._is_annotated and self._is_on:
+            lines += _annotations(terminalreporter)
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -410,6 +432,8 @@ class IntegrationPlugin:
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
+        if report.passed and report.when == "teardown" and self._environment is not None:
+            self._report_passed(report, self._environment)
         if report.failed and not self._is_on and _has_no_server(error):
             report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
         if report.failed and self._environment is not None:
@@ -435,6 +459,12 @@ class IntegrationPlugin:
                 report.sections.append(("itkit", str(error)))
                 item.session.shouldstop = f"itkit: {error}"
         return report
+
+    def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
+        """Write the page of a test that has passed, where a report of all tests is asked for."""
+        if self._ended is not None and report.nodeid not in current.order.failed:
+            command = f"pytest '{_named(self._config, report.nodeid)}'"
+            current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
     def pytest_unconfigure(self) -> None:
         """Detach from the environment and, outside of xdist's workers, end it."""
@@ -694,20 +724,45 @@ def _asks_for_fault(item: pytest.Item) -> bool:
 
 def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
     """Return one line with the error and the project's last line, and the whole text."""
-    from itkit.timeline import callsite
-
     text = report.longreprtext
     sections = [content for title, content in report.sections if title == "itkit"]
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is None:
+    line = _line_of(report)
+    if line is None:
         summary = (text.strip().splitlines() or [""])[0]
     else:
-        trace: Any = getattr(report.longrepr, "reprtraceback", None)
-        lines = [found for entry in trace.reprentries if (found := entry.reprfileloc) is not None]
-        own = [line for line in lines if callsite.is_own_file(os.path.abspath(line.path))]  # noqa: PTH100 - no Path
-        last = own[-1] if own else crash
-        summary = f"{crash.message.splitlines()[0]} at {os.path.relpath(last.path)}:{last.lineno}"
+        message = report.longrepr.reprcrash.message  # type: ignore[union-attr]  # it has one
+        summary = f"{message.splitlines()[0]} at {os.path.relpath(line.path)}:{line.lineno}"
     return summary, "\n".join([text, *sections])
+
+
+def _line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
+    """Return the project's last line in a traceback, with ``path`` and ``lineno``, if it has one.
+
+    Where no line is the project's, it is that of the error.
+    """
+    from itkit.timeline import callsite
+
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is None:
+        return None
+    trace: Any = getattr(report.longrepr, "reprtraceback", None)
+    lines = [found for entry in trace.reprentries if (found := entry.reprfileloc) is not None]
+    own = [line for line in lines if callsite.is_own_file(os.path.abspath(line.path))]  # noqa: PTH100 - no Path
+    return own[-1] if own else crash
+
+
+def _annotations(terminalreporter: Any) -> Iterator[str]:
+    """Yield each failure as GitHub shows it."""
+    from itkit.report import annotation, redactor
+
+    redact = redactor()
+    stats = terminalreporter.stats
+    for report in [*stats.get("failed", ()), *stats.get("error", ())]:
+        line = _line_of(report)
+        message = report.longreprtext if line is None else report.longrepr.reprcrash.message
+        sections = [content for title, content in report.sections if title == "itkit"]
+        path, number = ("", 0) if line is None else (os.path.relpath(line.path), line.lineno)
+        yield annotation(report.nodeid, redact.text("\n".join([message, *sections])), path, number)
 
 
 def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:

@@ -79,17 +79,19 @@ def found(real: Any) -> tuple[RaisableError, ...]:
         if obstacle(value) is None
         and value.__module__.partition(".")[0] not in ("builtins", "itkit")
     }
-    mentioned = set(_WORD.findall(_source(real)))
+    mentioned = words_of(real)
     bases = tuple(kind for kind in kinds if kind.__name__ in mentioned)
     kinds = {kind for kind in kinds if issubclass(kind, bases)} or kinds
     return tuple(map(RaisableError, _most_general_first(kinds) or NETWORK))
 
 
-def _source(real: Any) -> str:
+def words_of(real: Any) -> set[str]:
+    """Return the words in the source of a class or function, or in its docstring."""
     try:
-        return inspect.getsource(real)
+        source = inspect.getsource(real)
     except (OSError, TypeError):  # there is none
-        return inspect.getdoc(real) or ""
+        source = inspect.getdoc(real) or ""
+    return set(_WORD.findall(source))
 
 
 def _most_general_first(kinds: Iterable[type[Exception]]) -> Sequence[type[Exception]]:

@@ -62,7 +62,9 @@ class Payload:
     process: int = 0
     files: str = ""
     report: str = ""
+    report_all: bool = False
     budgets: str = ""
+    coverage: str = ""
 
     @property
     def hosts(self) -> list[str]:

@@ -36,6 +36,13 @@ REPORT_HELP: Final = (
     " process before, and an index of them; by default to itkit-report/. --itkit-report=off writes"
     " none."
 )
+REPORT_ALL_HELP: Final = "With --integration: write a page for each test, also for those that pass."
+REPORT_TEXT: Final = "text"
+REPORT_GITHUB: Final = "github"
+REPORT_FORMAT_HELP: Final = (
+    "With --integration: print failures at the end once more, as annotations that GitHub shows"
+    " beside the code (github)."
+)
 KEEP_ALONE: Final = (
     "--itkit-keep has one process stand still, with --integration: leave out --parallel, or with"
     " pytest-xdist add -n0."
@@ -53,6 +60,14 @@ FAULT_HELP: Final = (
     " 'payments.charge#1:lost_reply'."
 )
 FAULT_NEEDS_SWEEP: Final = "--itkit-fault is one fault of a sweep: leave out --itkit-sweep=off."
+COVERAGE_HELP: Final = (
+    "With --integration: find out which outcomes of the backends the tests have seen, print those"
+    " that none has, and write a page to itkit-coverage/."
+)
+COVERAGE_MIN_HELP: Final = (
+    "With --integration: the same, and fail the run where the tests have seen less than this"
+    " percentage."
+)
 BUDGETS_CHECK: Final = "check"
 BUDGETS_UPDATE: Final = "update"
 BUDGETS_HELP: Final = (
@@ -70,6 +85,14 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
         "metavar": "DIR",
         "help": REPORT_HELP,
     },
+    "--itkit-report-all": {"action": "store_true", "help": REPORT_ALL_HELP},
+    "--itkit-report-format": {
+        "choices": (REPORT_TEXT, REPORT_GITHUB),
+        "default": REPORT_TEXT,
+        "help": REPORT_FORMAT_HELP,
+    },
+    "--itkit-coverage": {"action": "store_true", "help": COVERAGE_HELP},
+    "--itkit-coverage-min": {"type": float, "metavar": "PERCENT", "help": COVERAGE_MIN_HELP},
     "--itkit-budgets": {
         "choices": (BUDGETS_CHECK, BUDGETS_UPDATE),
         "default": BUDGETS_CHECK,

@@ -36,8 +36,10 @@ class Run:
         rebuild: whether what earlier runs have migrated is to be made anew.
         seed: the seed of the run's random values; by default a new one.
         report: the directory of the report; empty where there is to be none.
+        report_all: whether tests that pass have a page as well.
         budgets: what is done with the figures of budgets, ``check`` or ``update``.
-        sweep: the faults that swept tests run with, one of ``names.SWEEPS``.
+        sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
+        coverage: the directory of the boundary coverage; empty where nobody asks for it.
         fault: the only fault that they are run with; empty for all.
         notes: the parts of the start line about what came before.
     """
@@ -49,7 +51,9 @@ class Run:
         rebuild: bool = False,
         seed: Seed | None = None,
         report: str = "",
+        report_all: bool = False,
         budgets: str = names.BUDGETS_CHECK,
+        coverage: str = "",
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
         notes: Iterable[str] = (),
@@ -58,7 +62,9 @@ class Run:
         self._rebuild = rebuild
         self._seed = seed or Seed.parse(None)
         self._report = report
+        self._report_all = report_all
         self._budgets = budgets
+        self._coverage = coverage
         self._sweep = sweep
         self._fault = fault
         self._releases = ExitStack()
@@ -105,7 +111,9 @@ class Run:
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,
+                report_all=self._report_all,
                 budgets=self._memory_of_budgets(),
+                coverage=self._coverage,
                 summary=self._summary(run, services, milliseconds),
                 short_summary=self._short_summary(services),
             )

@@ -56,6 +56,7 @@ from itkit.timeline.forked import Channel
 
 if TYPE_CHECKING:
     from itkit import redis
+    from itkit.backends import outcomes
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
     from itkit.postgres.reset.reset import Reset
@@ -182,6 +183,7 @@ class Environment:
         self._announcement = running.Announcement(worker)
         self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
+        self._collector: outcomes.Collector | None = None  # where the coverage is measured
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
@@ -219,6 +221,7 @@ class Environment:
             self._releases.callback(self._release_files)
             self._originals.enter_context(self._files.installed())
             self._releases.callback(Invitation.withdraw)
+            self._collect()
             self._originals.callback(self.backends.restore)
             self.backends.swap()
             self.backends.watch_patches()
@@ -261,6 +264,7 @@ class Environment:
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
+                releases.callback(self._finish_report)
             releases.callback(self._releases.close)
 
     def give_back(self) -> None:
@@ -383,6 +387,9 @@ class Environment:
 
     def end_test(self) -> None:
         """End the running test: what it programmed answers nobody after it."""
+        if self._collector is not None:
+            self._collector.add(core.current())
+            self._collector.write(self.worker)
         self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
         self.backends.reset()
         core.new_timeline()
@@ -601,30 +608,28 @@ class Environment:
     def reported(
         self,
         test: str,
-        error: BaseException,
+        error: BaseException | None,
         command: str,
         story: core.Timeline,
         sections: Sequence[tuple[str, str]] = (),
     ) -> str:
-        """Write the page of a failure, where a report is asked for; return a line that names it.
+        """Write the page of a test, where a report is asked for; return a line that names it.
 
         Args:
-            test: the id of the test.
-            error: the error with which the test has failed.
-            command: the command that runs the test, without options.
+            test: its id.
+            error: with which it has failed; None where it has passed.
+            command: that runs the test, without options.
             story: the timeline of the test.
             sections: further texts for the page: pairs of a heading and a text.
         """
-        if not self.payload.report:
+        if not self.payload.report or (error is None and not self.payload.report_all):
             return ""
         from itkit import report
 
-        settings = conf.get().report
-        redact = report.Redactor(settings.secrets, shows_values=settings.values)
         trace = report.trace_of(
             story,
             error,
-            redact,
+            report.redactor(),
             test=test,
             worker=self.worker,
             repeat=self._repeating(command),
@@ -635,6 +640,13 @@ class Environment:
         except OSError as failure:
             return f"its page could not be written: {failure}"
         return f"its page: {page.as_uri()}"
+
+    def _finish_report(self) -> None:
+        """Complete the index of the report, which is not written anew with each page of many."""
+        if self.payload.report:
+            from itkit import report
+
+            report.Folder(Path(self.payload.report)).write_index()
 
     def _repeating(self, command: str) -> str:
         """Return the command that repeats the running test."""
@@ -672,6 +684,35 @@ class Environment:
         """
         if self._run is not None:
             self._run.check_outside()
+
+    def _collect(self) -> None:
+        """Begin to collect what tests see of the boundaries, where the run asks for that."""
+        if self.payload.coverage:
+            from itkit.backends import outcomes
+
+            self._collector = outcomes.Collector(self.backends, Path(self.payload.coverage))
+            self._collector.write(self.worker)
+
+    def boundary_coverage(self, minimum: float | None) -> tuple[list[str], bool]:
+        """Return, at the end of a run, what its tests have seen of the boundaries.
+
+        Args:
+            minimum: the percentage that is required, if any.
+
+        Returns:
+            The lines to be printed, and whether it is less than required.
+        """
+        if self._collector is None or self._run is None or self.process != os.getpid():
+            return [], False
+        from itkit.report import coverage
+
+        directory = Path(self.payload.coverage)
+        found = coverage.collect(directory)
+        lines = [*found.lines(), f"  the page: {(directory / coverage.PAGE).as_uri()}"]
+        is_short = minimum is not None and found.percent < minimum
+        if is_short:
+            lines.append(f"itkit: boundary coverage of {found.percent} % is less than {minimum} %")
+        return lines, is_short
 
     def _invite(self) -> None:
         """Invite the processes that are started from now on to join the tests of this one."""
@@ -769,7 +810,9 @@ def start(
     rebuild: bool = False,
     seeded: str | None = None,
     reported: str | None = None,
+    reports_all: bool = False,
     budgets: str = names.BUDGETS_CHECK,
+    covered: bool = False,
     arguments: Sequence[str] = (),
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
@@ -783,9 +826,11 @@ def start(
         rebuild: whether to migrate anew, although a template exists.
         seeded: the seed of the run's random values, the value of the option ``--itkit-seed``.
         reported: the directory of the report, as the option ``--itkit-report`` says.
+        reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
         budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
-        arguments: the arguments of the command line.
-        sweep: the faults that swept tests run with, the value of the option ``--itkit-sweep``.
+        arguments: of the command line.
+        sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
+        covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
 
     Raises:
@@ -812,8 +857,10 @@ def start(
         migrate=migrate,
         rebuild=rebuild,
         seed=seed.Seed.parse(seeded),
-        report=_prepared_report(reported, arguments),
+        report=_prepared_report(reported, arguments, is_asked=reports_all),
+        report_all=reports_all,
         budgets=budgets,
+        coverage=_prepared_coverage() if covered else "",
         sweep=sweep,
         fault=fault or "",
         notes=[
@@ -836,9 +883,9 @@ def start(
     return environment
 
 
-def _prepared_report(option: str | None, arguments: Sequence[str]) -> str:
+def _prepared_report(option: str | None, arguments: Sequence[str], *, is_asked: bool) -> str:
     """Return the directory of the report, emptied; an empty text where there is to be none."""
-    setting = conf.get().report.dir
+    setting = conf.get().report.dir or (names.REPORT_DIRECTORY if is_asked else None)
     if option is None and setting is None:
         return ""
     from itkit import report
@@ -847,6 +894,15 @@ def _prepared_report(option: str | None, arguments: Sequence[str]) -> str:
     if path is None:
         return ""
     report.Folder(path).prepare()
+    return str(path)
+
+
+def _prepared_coverage() -> str:
+    """Return the directory of the boundary coverage, emptied."""
+    from itkit.report import coverage
+
+    path = Path(conf.get().report.coverage).absolute()
+    coverage.prepare(path)
     return str(path)
 
 

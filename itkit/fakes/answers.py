@@ -83,6 +83,7 @@ Answer = Callable[..., Any]
 """Called with the arguments as the application passed them; returns or raises."""
 
 Raisable = BaseException | type[BaseException]
+_LOST = "_itkit_is_lost"
 
 Condition = Callable[[tuple[Any, ...], dict[str, Any]], bool]
 """Returns whether an answer is for a call, given the arguments as they were passed."""
@@ -336,6 +337,19 @@ def raising(error: Any) -> Answer:
         raise fresh(error)
 
     return answer
+
+
+def lost(error: Raisable) -> BaseException:
+    """Return an exception to be raised in the place of a reply, which ``is_lost`` recognizes."""
+    found = fresh(error)
+    raised = found() if isinstance(found, type) else found
+    setattr(raised, _LOST, True)
+    return raised
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether an error takes the place of a reply which the service has given."""
+    return getattr(error, _LOST, False)
 
 
 def fresh(error: Raisable) -> Raisable:

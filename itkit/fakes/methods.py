@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from itkit.exceptions import LateCallError, NeverRunError
-from itkit.fakes.answers import Answer, AnswerProgram, fresh
+from itkit.fakes.answers import Answer, AnswerProgram, lost
 from itkit.fakes.calls import Call, Record
 from itkit.fakes.classes.members import Member
 from itkit.fakes.snapshots import snapshot
@@ -326,4 +326,4 @@ def _lose(program: AnswerProgram | None) -> None:
     """Raise what the caller gets in place of the reply, if anything."""
     loss = program.next_loss() if program is not None else None
     if loss is not None:
-        raise fresh(loss)
+        raise lost(loss)

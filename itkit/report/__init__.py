@@ -1,12 +1,23 @@
-"""The report: a page for each test that has failed, with what has left the process before.
+"""The report: a page for each test that has failed, and which outcomes of backends tests have seen.
 
 A reader of the timeline, which records nothing for it. Read in this order: ``redaction`` (which
 values are never shown), ``trace`` (what a page shows, as plain values), ``page`` (its HTML),
-``folder`` (the pages of a run, and their index).
+``folder`` (the pages of a run, and their index), ``annotations`` (failures as GitHub shows them),
+``handlers`` (what has caught an error), ``coverage`` (boundary coverage).
 """
 
+from itkit.report.annotations import annotation, annotation_of
 from itkit.report.folder import Folder, chosen
-from itkit.report.redaction import Redactor
+from itkit.report.redaction import Redactor, redactor
 from itkit.report.trace import Trace, trace_of
 
-__all__ = ["Folder", "Redactor", "Trace", "chosen", "trace_of"]
+__all__ = [
+    "Folder",
+    "Redactor",
+    "Trace",
+    "annotation",
+    "annotation_of",
+    "chosen",
+    "redactor",
+    "trace_of",
+]

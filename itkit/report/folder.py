@@ -33,7 +33,6 @@ def chosen(value: str | None, setting: str | None, arguments: Sequence[str]) -> 
         ConfigurationError: the option has taken what follows it, such as the name of a test.
     """
     usual = names.REPORT_DIRECTORY
-    usual = names.REPORT_DIRECTORY
     if value not in (None, usual) and f"--itkit-report={value}" not in arguments:
         raise ConfigurationError(
             f"--itkit-report has taken {value!r}, which follows it, for the directory of the"
@@ -79,23 +78,16 @@ class Folder:
             ) from error
 
     def add(self, trace: Trace) -> Path:
-        """Write the page of a failure, and the index; return the path of the page.
+        """Write the page of a test, and the index; return the path of the page.
 
-        A test that fails more than once, as in its tear-down, has a page for each time.
+        A test that fails more than once, as in its tear-down, has a page for each time. The index
+        comes with each failure; with tests that pass, ``write_index`` completes it.
 
         Raises:
             OSError: the directory cannot be written to.
         """
         name = _file_name(trace.test)
-        number = 1
-        while True:
-            page = self.path / (f"{name}.html" if number == 1 else f"{name}-{number}.html")
-            try:
-                page.touch(exist_ok=False)
-            except FileExistsError:
-                number += 1
-            else:
-                break
+        page = self._new_page(name)
         _write(page, trace_page(trace))
         entry = {
             "file": page.name,
@@ -106,9 +98,44 @@ class Folder:
             "seconds": round(trace.seconds, 3),
         }
         _write(page.with_suffix(".json"), json.dumps(entry))
+        if trace.error:
+            self.write_index()
+        return page
+
+    def write_index(self) -> None:
+        """Write the index of all pages that there are."""
         with FileLock(self.path / f"{_MARK}.lock"):
             _write(self.path / "index.html", index_page(self._entries()))
-        return page
+
+    def merge(self, other: Path) -> int:
+        """Copy the pages of another report, such as one of another shard; return their number.
+
+        Raises:
+            ConfigurationError: there is no report.
+        """
+        if not (other / _MARK).exists():
+            raise ConfigurationError(
+                f"{other} is no report: a run with --itkit-report={other} would have made it."
+            )
+        entries = Folder(other)._entries()
+        for entry in entries:
+            page = self._new_page(Path(entry["file"]).stem)
+            _write(page, (other / entry["file"]).read_text(encoding="utf-8"))
+            _write(page.with_suffix(".json"), json.dumps({**entry, "file": page.name}))
+        self.write_index()
+        return len(entries)
+
+    def _new_page(self, name: str) -> Path:
+        """Return the path of a page, which is made, and which no other process has."""
+        number = 1
+        while True:
+            page = self.path / (f"{name}.html" if number == 1 else f"{name}-{number}.html")
+            try:
+                page.touch(exist_ok=False)
+            except FileExistsError:
+                number += 1
+            else:
+                return page
 
     def _entries(self) -> list[dict[str, Any]]:
         return [json.loads(file.read_text()) for file in sorted(self.path.glob("*.json"))]

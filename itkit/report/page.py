@@ -32,7 +32,18 @@ def index_page(entries: Sequence[dict[str, Any]]) -> str:
         entries: for each page its ``file``, ``test``, ``worker``, ``error``, and the numbers of its
             ``crossings`` and ``seconds``.
     """
-    return _rendered("index.html", {"entries": entries})
+    failed = [entry for entry in entries if entry["error"]]
+    passed = [entry for entry in entries if not entry["error"]]
+    return _rendered("index.html", {"entries": [*failed, *passed], "failed": len(failed)})
+
+
+def coverage_page(values: dict[str, Any]) -> str:
+    """Return the page of the boundary coverage.
+
+    Args:
+        values: what its template shows.
+    """
+    return _rendered("coverage.html", values)
 
 
 def _rendered(template: str, values: dict[str, Any]) -> str:

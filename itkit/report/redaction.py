@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from django.conf import settings as django_settings
 
+from itkit import conf
 from itkit.conf import NAMES_OF_SECRETS
 from itkit.core.urls import passwords_in, redact
 
@@ -103,6 +104,12 @@ class Redactor:
         if type(value) in (list, tuple):
             return type(value)(self._without(item, depth - 1) for item in value)  # type: ignore[call-arg,attr-defined]  # a list or a tuple
         return value
+
+
+def redactor() -> Redactor:
+    """Return what hides secrets as ``ITKIT["REPORT"]`` says."""
+    settings = conf.get().report
+    return Redactor(settings.secrets, shows_values=settings.values)
 
 
 def _printed(value: object) -> str:

@@ -107,7 +107,7 @@ class Trace:
     Attributes:
         test: id of the test.
         worker: id of the worker that ran it.
-        error: the type and the text of the error.
+        error: the type and the text of the error; empty where the test has passed.
         repeat: the command that repeats the test.
         frames: of the traceback, the outermost first.
         events: the crossings, in the order in which they began.
@@ -133,7 +133,7 @@ class Trace:
 
 def trace_of(
     timeline: Timeline,
-    error: BaseException,
+    error: BaseException | None,
     redact: Redactor,
     *,
     test: str,
@@ -141,11 +141,11 @@ def trace_of(
     repeat: str,
     sections: Sequence[tuple[str, str]] = (),
 ) -> Trace:
-    """Return what is shown of a failure.
+    """Return what is shown of a test.
 
     Args:
         timeline: of the test.
-        error: with which it has failed.
+        error: with which it has failed; None where it has passed.
         redact: hides what is secret.
         test: its id.
         worker: id of the worker that ran it.
@@ -159,9 +159,9 @@ def trace_of(
     return Trace(
         test=test,
         worker=worker,
-        error=redact.text("".join(traceback.format_exception_only(error)).strip()[:_LONGEST]),
+        error=redact.text(_shown(error)[:_LONGEST]) if error is not None else "",
         repeat=repeat,
-        frames=list(_frames(error.__traceback__, redact)),
+        frames=list(_frames(error.__traceback__, redact)) if error is not None else [],
         events=events,
         omitted=len(crossings) - len(events),
         repeated=_repeated(crossings, redact),
@@ -169,6 +169,10 @@ def trace_of(
         sections=[(heading, redact.text(text[-_LONGEST:])) for heading, text in sections if text],
         seconds=max(ends, default=first) - first,
     )
+
+
+def _shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _newest(crossings: Sequence[Crossing], first: float, redact: Redactor) -> list[Event]:

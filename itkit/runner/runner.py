@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 import unittest
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db.utils import OperationalError
@@ -58,7 +58,11 @@ class IntegrationRunnerMixin(_Runner):
         itkit_trial: str | None = None,
         itkit_keep: bool = False,
         itkit_report: str | None = None,
+        itkit_report_all: bool = False,
+        itkit_report_format: str = names.REPORT_TEXT,
         itkit_budgets: str = names.BUDGETS_CHECK,
+        itkit_coverage: bool = False,
+        itkit_coverage_min: float | None = None,
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
         **kwargs: Any,
@@ -71,7 +75,11 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_trial = itkit_trial
         self.itkit_keep = itkit_keep
         self.itkit_report = itkit_report
+        self.itkit_report_all = itkit_report_all
+        self.itkit_report_format = itkit_report_format
         self.itkit_budgets = itkit_budgets
+        self.itkit_coverage = itkit_coverage or itkit_coverage_min is not None
+        self.itkit_coverage_min = itkit_coverage_min
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
         if integration:
@@ -103,7 +111,9 @@ class IntegrationRunnerMixin(_Runner):
             trial=trial,
             keep=self.itkit_keep,
             reported=None if trial is not None else self.itkit_report,
+            reports_all=self.itkit_report_all and trial is None,
             budgets=self.itkit_budgets,
+            covered=self.itkit_coverage and trial is None,
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
         )
@@ -116,6 +126,7 @@ class IntegrationRunnerMixin(_Runner):
                 if not (failures and self.failfast):
                     failures += _unreported()
                 failures += _escaped(self.log)
+            failures += self._is_uncovered()
         finally:
             if (current := environment.current()) is not None:
                 if trial is not None:
@@ -125,6 +136,16 @@ class IntegrationRunnerMixin(_Runner):
             late = stop(self.log)
             environment.leave_with(int(failures + late > 0))
         return failures + late
+
+    def _is_uncovered(self) -> bool:
+        """Print the boundary coverage, where it is measured; return whether it is too low."""
+        current = environment.current()
+        if current is None:
+            return False
+        lines, is_short = current.boundary_coverage(self.itkit_coverage_min)
+        for line in lines:
+            self.log(line)
+        return is_short
 
     def setup_databases(self, **kwargs: Any) -> Any:
         """Create the test databases, the workers' side by side."""
@@ -162,7 +183,11 @@ class IntegrationRunnerMixin(_Runner):
     def run_suite(self, suite: Any, **kwargs: Any) -> Any:
         """Run the suite, to its end."""
         try:
-            return super().run_suite(suite, **kwargs)
+            result = super().run_suite(suite, **kwargs)
+            if self.integration and self.itkit_report_format == names.REPORT_GITHUB:
+                for line in _annotations(result):
+                    self.log(line)
+            return result  # noqa: TRY300 - what is printed must not run without a result
         except SystemExit as error:
             current = environment.current()
             if current is None:
@@ -217,7 +242,9 @@ def start(
     trial: bisection.Trial | None = None,
     keep: bool = False,
     reported: str | None = None,
+    reports_all: bool = False,
     budgets: str = names.BUDGETS_CHECK,
+    covered: bool = False,
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
 ) -> None:
@@ -230,8 +257,10 @@ def start(
         trial: the trial of a bisection that this run is, if it is one.
         keep: whether the run stops at failures, so that somebody can look.
         reported: the directory of the report, as the option gives it.
+        reports_all: whether tests that pass have a page as well.
         budgets: what is done with the figures of budgets.
-        sweep: the faults that swept tests run with.
+        sweep: which faults swept tests are run with.
+        covered: whether the boundary coverage is measured.
         fault: the only fault that they are run with.
 
     Raises:
@@ -242,7 +271,9 @@ def start(
             rebuild=rebuild,
             seeded=seeded,
             reported=reported,
+            reports_all=reports_all,
             budgets=budgets,
+            covered=covered,
             arguments=sys.argv,
             sweep=sweep,
             fault=fault,
@@ -252,6 +283,16 @@ def start(
         log(started.payload.summary)
     except ItkitError as error:
         sys.exit(f"itkit: {error}")
+
+
+def _annotations(result: Any) -> Iterator[str]:
+    """Yield each failure as GitHub shows it."""
+    from itkit.report import annotation_of, redactor
+
+    redact = redactor()
+    for test, text in [*result.failures, *result.errors]:
+        title = getattr(test, "test_id", None) or test.id()  # of unittest-xml-reporting, or Django
+        yield annotation_of(title, redact.text(str(text)))
 
 
 def _unreported() -> int:

@@ -237,6 +237,8 @@ def _scope(
         if environment.current() is current:
             if result is not None:
                 _check_again(test, result, sources)
+            if current.payload.report_all and test.id() not in current.order.failed:
+                current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
             current.end_test()
             if result is not None:
                 _report_late(result)
@@ -435,7 +437,7 @@ def _telling(
     def add(test: Any, err: Any, *args: Any) -> None:
         _shorten(err)
         if name != "addExpectedFailure":
-            _note_timeline(err, test)
+            _tell_xml(result, _note_timeline(err, test))
         # Nothing was tested yet: it is as little a failure as a wrong name in a fixture is.
         is_error = name == "addFailure" and _is_mistake_in_set_up(err)
         report = add_error if is_error else original
@@ -447,7 +449,7 @@ def _telling(
     def add_subtest(test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
             _shorten(err)
-            _note_timeline(err, test)
+            _tell_xml(result, _note_timeline(err, test))
             _account(test)
         if err is None or not is_sent:
             original(test, subtest, err)
@@ -480,19 +482,34 @@ def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
         add_error(test, sys.exc_info())
 
 
-def _note_timeline(err: Any, test: Any) -> None:
-    """Add a note to an error: what has left the process before it, and how to repeat its test."""
+def _tell_xml(result: Any, told: str) -> None:
+    """Add to what unittest-xml-reporting writes as the output of a test.
+
+    It has no method for that. Checked with unittest-xml-reporting 4.0.
+    """
+    capture = getattr(result, "_stdout_capture", None)
+    if capture is not None and told:
+        capture.write(f"{told}\n")
+
+
+def _note_timeline(err: Any, test: Any) -> str:
+    """Add a note to an error: what has left the process before it, and how to repeat its test.
+
+    Returns:
+        The text of the note; empty where there is none.
+    """
     error, current = err[1], environment.current()
     if error is None or current is None or core.current().test != test.id():
-        return
+        return ""
     if current.keeper is not None:
         current.keeper.note(test.id(), error)
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
     command, story = f"manage.py test {test.id()}", core.current()
-    if note := current.explained(shown, command, story):
+    explained = current.explained(shown, command, story)
+    notes = [explained, current.reported(test.id(), error, command, story)]
+    for note in filter(None, notes):
         error.add_note(note)
-    if note := current.reported(test.id(), error, command, story):
-        error.add_note(note)
+    return "\n".join(filter(None, notes))
 
 
 def _shorten(err: Any) -> None:

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.gateways.email import EmailGateway
-from example_project.shop.gateways.exceptions import CardDeclinedError, SMTPError
+from example_project.shop.gateways.exceptions import CardDeclinedError, ShippingError, SMTPError
 from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
@@ -217,6 +217,18 @@ class ExternalServiceTests(IntegrationTestCase):
 
         self.assertEqual(orders.get_order(order.id).status, "payment_failed")
         self.assertEqual(self.backends.email.call_count("send_order_confirmation"), 0)
+
+    def test_a_carrier_that_refuses_can_be_asked_again(self):
+        self.backends.shipping.create_shipment.raises(ShippingError("no van"), times=1)
+        self.backends.shipping.create_shipment.returns("ship_123")
+        order = self.data.create("shop.Order", status="paid")
+
+        with self.assertRaisesMessage(ShippingError, "no van"):
+            shipping.create_shipment(order.id)
+        self.assertEqual(orders.get_order(order.id).status, "paid")
+
+        self.assertEqual(shipping.create_shipment(order.id).tracking_number, "ship_123")
+        self.assertEqual(orders.get_order(order.id).status, "shipped")
 
     def test_partial_failure_handling(self):
         self.backends.email.send_email.raises(SMTPError("Temporary failure"), times=1)

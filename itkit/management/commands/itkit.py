@@ -4,15 +4,18 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from itkit import conf, postgres
+from itkit import conf, postgres, report
+from itkit.core import names
 from itkit.environment import child, running
 from itkit.exceptions import ItkitError
 from itkit.management import clean, doctor
+from itkit.report import coverage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +52,8 @@ class Command(BaseCommand):
         )
         clean_parser.set_defaults(run=self._clean)
         self._add_shells(commands)
+        self._add_coverage(commands)
+        self._add_report(commands)
         self._add_data_commands(commands)
 
     def _add_shells(self, commands: Any) -> None:
@@ -68,6 +73,76 @@ class Command(BaseCommand):
             "parameters", nargs=argparse.REMAINDER, help="Those of psql, after all others."
         )
         dbshell_parser.set_defaults(run=self._dbshell)
+
+    def _add_coverage(self, commands: Any) -> None:
+        coverage_parser = commands.add_parser(
+            "coverage", help="Look at what runs with --itkit-coverage have seen."
+        )
+        looks = coverage_parser.add_subparsers(dest="look", required=True)
+        usual = conf.get().report.coverage
+        show_parser = looks.add_parser("show", help="Print what no test has seen.")
+        show_parser.add_argument("file", nargs="?", default=usual, help=f"By default {usual}/.")
+        show_parser.set_defaults(run=self._show_coverage)
+        merge_parser = looks.add_parser("merge", help="Make one of those of several shards.")
+        merge_parser.add_argument("files", nargs="+", help="Files or directories of shards.")
+        merge_parser.add_argument("--to", default=usual, help=f"A directory; by default {usual}/.")
+        merge_parser.add_argument("--min", type=float, help="Fail below this percentage.")
+        merge_parser.set_defaults(run=self._merge_coverage)
+        diff_parser = looks.add_parser("diff", help="Compare two; fail where the new one is worse.")
+        diff_parser.add_argument("old", help="A file or directory.")
+        diff_parser.add_argument("new", nargs="?", default=usual, help=f"By default {usual}/.")
+        diff_parser.set_defaults(run=self._diff_coverage)
+
+    def _add_report(self, commands: Any) -> None:
+        report_parser = commands.add_parser(
+            "report", help="Put reports of several shards together."
+        )
+        looks = report_parser.add_subparsers(dest="look", required=True)
+        merge_parser = looks.add_parser("merge", help="Make one of those of several shards.")
+        merge_parser.add_argument("directories", nargs="+", help="Those of the shards.")
+        merge_parser.add_argument(
+            "--to",
+            default=names.REPORT_DIRECTORY,
+            help=f"Another directory, which is emptied; by default {names.REPORT_DIRECTORY}/.",
+        )
+        merge_parser.set_defaults(run=self._merge_reports)
+
+    def _merge_reports(self, options: dict[str, Any]) -> None:
+        to = Path(options["to"])
+        shards = [Path(directory) for directory in options["directories"]]
+        if to.absolute() in [shard.absolute() for shard in shards]:
+            raise CommandError(f"{to} is one of the reports: name another directory, --to=DIR.")
+        folder = report.Folder(to)
+        folder.prepare()
+        pages = sum(folder.merge(shard) for shard in shards)
+        self.stdout.write(f"{pages} pages in {(to / 'index.html').absolute().as_uri()}")
+
+    def _show_coverage(self, options: dict[str, Any]) -> None:
+        for line in coverage.Coverage.read(Path(options["file"])).lines(most=None):
+            self.stdout.write(line)
+
+    def _merge_coverage(self, options: dict[str, Any]) -> None:
+        merged = coverage.Coverage()
+        for file in options["files"]:
+            merged.merge(coverage.Coverage.read(Path(file)))
+        directory = Path(options["to"])
+        coverage.prepare(directory)
+        merged.write(directory)
+        for line in merged.lines():
+            self.stdout.write(line)
+        if options["min"] is not None and merged.percent < options["min"]:
+            raise CommandError(
+                f"boundary coverage of {merged.percent} % is less than {options['min']} %"
+            )
+
+    def _diff_coverage(self, options: dict[str, Any]) -> None:
+        old, new = (coverage.Coverage.read(Path(options[name])) for name in ("old", "new"))
+        worse, otherwise = coverage.differences(old, new)
+        self.stdout.write(f"itkit: boundary coverage {old.percent} % before, {new.percent} % now")
+        for line in [*worse, *otherwise]:
+            self.stdout.write(line)
+        if worse:
+            raise CommandError(f"{len(worse)} worse than in {options['old']}")
 
     def _add_data_commands(self, commands: Any) -> None:
         seed_parser = commands.add_parser(

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.gateways.email import EmailGateway
-from example_project.shop.gateways.exceptions import CardDeclinedError, SMTPError
+from example_project.shop.gateways.exceptions import CardDeclinedError, ShippingError, SMTPError
 from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
@@ -213,6 +213,19 @@ def test_integration_failure_handling(data, backends):
 
     assert orders.get_order(order.id).status == "payment_failed"
     assert backends.email.call_count("send_order_confirmation") == 0
+
+
+def test_a_carrier_that_refuses_can_be_asked_again(data, backends):
+    backends.shipping.create_shipment.raises(ShippingError("no van"), times=1)
+    backends.shipping.create_shipment.returns("ship_123")
+    order = data.create("shop.Order", status="paid")
+
+    with pytest.raises(ShippingError, match="no van"):
+        shipping.create_shipment(order.id)
+    assert orders.get_order(order.id).status == "paid"
+
+    assert shipping.create_shipment(order.id).tracking_number == "ship_123"
+    assert orders.get_order(order.id).status == "shipped"
 
 
 def test_partial_failure_handling(data, backends):
