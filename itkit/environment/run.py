@@ -37,6 +37,7 @@ class Run:
         report: the directory of the report; empty where there is to be none.
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
         fault: the only fault that they are run with; empty for all.
+        schedule: the only schedule that they are run with; empty for all.
         notes: what the start line reports about what came before.
     """
 
@@ -49,6 +50,7 @@ class Run:
         report: str = "",
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
+        schedule: str = "",
         notes: Iterable[str] = (),
     ) -> None:
         self._migrate = migrate
@@ -57,6 +59,7 @@ class Run:
         self._report = report
         self._sweep = sweep
         self._fault = fault
+        self._schedule = schedule
         self._releases = ExitStack()
         self._services: Services | None = None
         self._databases: postgres.RunDatabases | None = None
@@ -98,6 +101,7 @@ class Run:
                 seed=self._seed.text,
                 sweep=self._sweep,
                 fault=self._fault,
+                schedule=self._schedule,
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,

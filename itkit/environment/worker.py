@@ -113,7 +113,7 @@ _EARLIER = "a connection that was open before the tests was shut: {}"
 
 
 class Varied(Protocol):
-    """One run of a swept test, as a scope knows it: ``itkit.sweep.fault`` has it.
+    """One run of a swept test, as a scope knows it: ``itkit.sweep`` has its kinds.
 
     Attributes:
         option: of the command that repeats it.
@@ -122,11 +122,15 @@ class Varied(Protocol):
     option: str
 
     @property
+    def shown(self) -> str:
+        """What explains its failure, beside the timeline; nothing where there is no more."""
+
+    @property
     def has_fault(self) -> bool:
-        """Whether a fault is to happen in it, so that what the test asks of backends may not."""
+        """Whether it is another run than the first, so that what the test asks may not happen."""
 
     def check(self) -> None:
-        """Find out whether the fault has happened."""
+        """Find out whether what makes it a variation has happened, and has left what it may."""
 
 
 class Environment:
@@ -540,6 +544,10 @@ class Environment:
     def _has_fault(self) -> bool:
         return self.variation is not None and self.variation.has_fault
 
+    def contents_of_redis(self) -> list[tuple[str, str]]:
+        """Return the name and the value of each key that the test has in Redis."""
+        return self._redis.contents()
+
     def drop_connections(self) -> None:
         """Close all connections to Redis, as the process that had them is said to have died."""
         self._redis.drop_connections()
@@ -593,7 +601,8 @@ class Environment:
         table = "" if assertions.is_shown(shown) else assertions.report(story)
         denied = self._routing.explained(shown)
         sockets = _SOCKETS if _NO_SOCKET.search(shown) else ""
-        parts = (denied, sockets, table, repeat)
+        varied = self.variation.shown if self.variation is not None else ""
+        parts = (denied, sockets, varied, table, repeat)
         return "\n".join(part for part in parts if part and part not in shown)
 
     def reported(
@@ -770,6 +779,7 @@ def start(
     arguments: Sequence[str] = (),
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
+    schedule: str | None = None,
 ) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
@@ -783,6 +793,7 @@ def start(
         arguments: of the command line.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
+        schedule: the only schedule that they are run with, as ``--itkit-schedule`` says.
 
     Raises:
         ConfigurationError: the seed is none, the report cannot be written, the fault is for no
@@ -798,6 +809,8 @@ def start(
         )
     if fault and sweep == names.SWEEP_OFF:
         raise ConfigurationError(names.FAULT_NEEDS_SWEEP)
+    if schedule and (fault or sweep == names.SWEEP_OFF):
+        raise ConfigurationError(names.SCHEDULE_NEEDS_SWEEP)
     reopen()
     notices = _check_settings()
     from itkit import postgres
@@ -811,6 +824,7 @@ def start(
         report=_prepared_report(reported, arguments),
         sweep=sweep,
         fault=fault or "",
+        schedule=schedule or "",
         notes=[
             *(
                 _EARLIER.format(where)

@@ -24,6 +24,7 @@ from itkit.environment import bisection, child
 from itkit.environment.keeping import Keeper
 from itkit.exceptions import EscapeError, ItkitError, NotRunError
 from itkit.runner import parallel, scopes
+from itkit.sweep.choosing import check_options
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_report: str | None = None,
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
+        itkit_schedule: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -72,6 +74,7 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_report = itkit_report
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
+        self.itkit_schedule = itkit_schedule
         if integration:
             self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
 
@@ -103,6 +106,7 @@ class IntegrationRunnerMixin(_Runner):
             reported=None if trial is not None else self.itkit_report,
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
+            schedule=self.itkit_schedule,
         )
         if Seed.parse(self.itkit_seed).has_order:
             self.parallel = 1
@@ -216,6 +220,7 @@ def start(
     reported: str | None = None,
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
+    schedule: str | None = None,
 ) -> None:
     """Start the environment and say what the tests run on.
 
@@ -228,11 +233,13 @@ def start(
         reported: the directory of the report, as the option gives it.
         sweep: which faults swept tests are run with.
         fault: the only fault that they are run with.
+        schedule: the only schedule that they are run with.
 
     Raises:
         SystemExit: the environment could not be started; the message was printed.
     """
     try:
+        check_options(fault, schedule)
         started = environment.start(
             rebuild=rebuild,
             seeded=seeded,
@@ -240,6 +247,7 @@ def start(
             arguments=sys.argv,
             sweep=sweep,
             fault=fault,
+            schedule=schedule,
         )
         started.order.is_kept = trial is None
         started.keeper = Keeper() if keep else None

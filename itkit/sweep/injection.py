@@ -87,6 +87,17 @@ class Fault:
         return self._spec is not None
 
     @property
+    def shown(self) -> str:
+        """Nothing: the fault is on the timeline."""
+        return ""
+
+    @property
+    def place(self) -> str:
+        """The crossing that the fault has happened to, with its line."""
+        struck = self.gate.struck
+        return f"{struck.name} at {struck.site}" if struck is not None else ""
+
+    @property
     def has_failed(self) -> bool:
         """Whether the act has raised an error under the fault, or has died."""
         return self.error is not None
@@ -101,7 +112,7 @@ class Fault:
         Raises:
             FaultError: the test has a transaction open.
         """
-        _check_transactions()
+        check_transactions()
         self.was_entered = True
         if not self._is_on:
             yield
@@ -136,7 +147,7 @@ class Fault:
             What the act returns; None where nothing was done, or that has failed as well.
         """
         if not self.has_failed:
-            return _Nothing() if _is_in_loop() else None
+            return _Nothing() if is_in_loop() else None
         try:
             result = act(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - what the code under test raises
@@ -234,7 +245,7 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
     """
-    _check_transactions()
+    check_transactions()
     spec = FaultSpec.parse(f"{crossing}:{kind}")
     gate = Gate(Choice(), names.SWEEP_QUICK, spec)
     try:
@@ -278,7 +289,7 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
 
 def _rows(since: datetime) -> Counter[str]:
     """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
-    if not _is_in_loop():
+    if not is_in_loop():
         return rows.read(since)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_rows_of_thread, since).result()
@@ -291,7 +302,8 @@ def _rows_of_thread(since: datetime) -> Counter[str]:
         connections.close_all()
 
 
-def _is_in_loop() -> bool:
+def is_in_loop() -> bool:
+    """Tell whether a coroutine asks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -316,7 +328,12 @@ def _join(gate: Gate) -> None:
         thread.join(max(0, deadline - time.monotonic()))
 
 
-def _check_transactions() -> None:
+def check_transactions() -> None:
+    """Make sure that the test has no transaction open.
+
+    Raises:
+        FaultError: it has one.
+    """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
             raise FaultError(_IN_TRANSACTION.format(connection.alias))
