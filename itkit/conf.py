@@ -289,6 +289,7 @@ class SweepSettings:
 
     variations: int = _setting(500, _a_count)
     seconds: float = _setting(120.0, _seconds)
+    act_seconds: float = _setting(10.0, _seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

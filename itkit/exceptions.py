@@ -35,7 +35,8 @@ ItkitError
     ├── EffectError              something has left the process while a transaction was open
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── FaultError              a fault that a test, or an option, asks for is not possible
-    ├── SweepError              a test does not survive faults of what it does
+    ├── SweepError              a test does not survive faults of what it does, or a race
+    ├── RaceError               acts at once have left what no order of them leaves
     ├── AtomicityError          what an act has left under a fault is neither nothing nor all
     ├── LateCallError           a backend was called by a test that had ended
     ├── SwallowedError          the application has swallowed an error that fails the test
@@ -162,7 +163,14 @@ class FaultError(TestError):
 
 
 class SweepError(TestError):
-    """A test does not survive faults of what it does; the message has each, and its crossing."""
+    """A test does not survive faults of what it does, or does not hold in a race of it.
+
+    The message has each fault, or schedule, and its crossing.
+    """
+
+
+class RaceError(TestError):
+    """Acts at once have left what no order of them leaves, or do not come to their end."""
 
 
 class AtomicityError(TestError):

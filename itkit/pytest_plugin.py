@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from itkit.environment import Environment
     from itkit.environment.bisection import Trial
     from itkit.observation.assertions import TimelineReader
-    from itkit.sweep.choosing import Choice, FaultSpec
+    from itkit.sweep.choosing import Choice, RaceChoice
     from itkit.sweep.injection import Fault
+    from itkit.sweep.racing import Race
     from itkit.sweep.variations import Sweep
     from itkit.timeline.core import Timeline
 
@@ -112,6 +113,7 @@ class IntegrationPlugin:
         self._covered: list[str] = []  # what is said of the boundary coverage
         self._sweep: str = config.getoption("itkit_sweep")
         self._fault: str | None = config.getoption("itkit_fault")
+        self._schedule: str | None = config.getoption("itkit_schedule")
         self._trial = _trial_of(config)
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
@@ -145,8 +147,10 @@ class IntegrationPlugin:
             return
         from itkit import environment
         from itkit.exceptions import ItkitError
+        from itkit.sweep.choosing import check_options
 
         try:
+            check_options(self._fault, self._schedule)
             if self._is_worker:
                 self._environment = environment.attach(os.environ["PYTEST_XDIST_WORKER"])
             else:
@@ -161,6 +165,7 @@ class IntegrationPlugin:
                     arguments=self._config.invocation_params.args,
                     sweep=self._sweep,
                     fault=self._fault,
+                    schedule=self._schedule,
                 )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error
@@ -279,10 +284,10 @@ class IntegrationPlugin:
         choice = _swept(item)
         if self._environment is None or choice is None:
             return None
-        from itkit.sweep.variations import Sweep
+        from itkit.sweep.sweeps import sweep_of
 
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        sweep = Sweep(self._environment, choice, item.nodeid, self._say)
+        sweep = sweep_of(self._environment, choice, item.nodeid, self._say)
         for report in _Sweeping(item, nextitem, sweep).run():
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -515,6 +520,14 @@ class IntegrationPlugin:
 
         return current()
 
+    @pytest.fixture
+    def race(self) -> Race:
+        """The race of this variation of a test, which is run once for each schedule of its acts."""
+        self._required("race")
+        from itkit.sweep.racing import current
+
+        return current()
+
     def _has_not_run_all(self) -> bool:
         """Report that tests were found but not run, and return whether there are any."""
         from itkit.exceptions import NotRunError
@@ -632,45 +645,54 @@ class _Sweeping:
 
     def run(self) -> list[pytest.TestReport]:
         """Run them all, and return the reports of the one test."""
+        try:
+            return self._run()
+        finally:
+            self._sweep.close()
+
+    def _run(self) -> list[pytest.TestReport]:
         from itkit.exceptions import FaultError
 
+        text, has_more = "", False
         with self._sweep.varied() as first:
             phases = self._phases()
             reports = [next(phases)]
             reports += [report for report in (next(phases, None),) if report is not None]
-            text = ""
-            specs: list[FaultSpec] = []
             if len(reports) > 1 and reports[-1].passed and not hasattr(reports[-1], "wasxfail"):
                 try:
-                    specs = self._sweep.specs(first)
-                    text = "" if self._sweep.is_repeated else self._sweep.obstacle(first)
+                    has_more = self._sweep.begin(first)
                 except FaultError as error:
                     text = str(error)
-            specs = [] if text else specs
-            reports += self._tear_down(is_last=not specs)
-        if self._sweep.is_repeated and specs:
-            return self._once(specs[0], is_last=True) if reports[-1].passed else reports
-        self._try(specs)
-        return _with_failure(reports, text or self._sweep.report())
+            reports += self._tear_down(is_last=not has_more)
+        if not has_more:
+            return _with_failure(reports, text)
+        for variation in self._sweep.variations():
+            # The last has to tear down what several tests share.
+            with self._sweep.varied(variation.spec) as varying:
+                varied = self._run_once(is_last=variation.is_last)
+            if variation.is_shown:
+                return varied if reports[-1].passed else reports
+            if failed := [report for report in varied if report.failed]:
+                self._sweep.find(variation.spec, varying, *_summary_of(failed[0]))
+        if not variation.is_last:  # it was not known that there would be no other
+            reports += self._tear_down_shared()
+        return _with_failure(reports, self._sweep.report())
 
-    def _try(self, specs: Sequence[FaultSpec]) -> None:
-        from itkit.sweep.variations import Broken
+    def _tear_down_shared(self) -> Iterator[pytest.TestReport]:
+        """Tear down what several tests share, and no more; yield the report where that fails."""
+        item = self._item
+        state: Any = item.session._setupstate
+        call: Any = pytest.CallInfo.from_call(
+            partial(state.teardown_exact, self._following), when="teardown"
+        )
+        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        if report.failed:
+            yield report
 
-        for index, spec in enumerate(specs):
-            # The last variation tears down the fixtures that several tests share.
-            is_last = self._sweep.is_last(index, len(specs))
-            with self._sweep.varied(spec) as fault:
-                reports = self._run_once(is_last=is_last)
-            failed = [report for report in reports if report.failed]
-            if failed:
-                summary, text = _summary_of(failed[0])
-                self._sweep.findings.append(Broken(spec, fault.gate.struck, summary, text))
-            if is_last:
-                break
-
-    def _once(self, spec: FaultSpec, *, is_last: bool) -> list[pytest.TestReport]:
-        with self._sweep.varied(spec):
-            return self._run_once(is_last=is_last)
+    @property
+    def _following(self) -> pytest.Item | None:
+        session = self._item.session
+        return None if session.shouldfail or session.shouldstop else self._nextitem
 
     def _run_once(self, *, is_last: bool) -> list[pytest.TestReport]:
         return [*self._phases(), *self._tear_down(is_last=is_last)]
@@ -692,33 +714,32 @@ class _Sweeping:
         Checked with pytest 9.2.
         """
         item: Any = self._item
-        session = item.session
         # The fixtures that several tests share stay for the next variation of the same test.
-        following = self._nextitem if is_last else item.parent
-        if is_last and (session.shouldfail or session.shouldstop):
-            following = None
+        following = self._following if is_last else item.parent
         yield runner.call_and_report(item, "teardown", log=False, nextitem=following)
         if hasattr(item, "_request"):
             item._request = False
             item.funcargs = None
 
 
-def _swept(item: pytest.Item) -> Choice | None:
-    """Return the faults that a test is swept with; None for a test that is not swept."""
-    from itkit.sweep.choosing import Choice, choice_of
+def _swept(item: pytest.Item) -> Choice | RaceChoice | None:
+    """Return what a test is swept with; None for a test that is not swept."""
+    from itkit.sweep.choosing import Choice, RaceChoice, choice_of
 
     choice = choice_of(getattr(item, "obj", None))
-    if choice is None and _asks_for_fault(item):
+    if choice is None and _asks_for("fault", item):
         return Choice()
+    if choice is None and _asks_for("race", item):
+        return RaceChoice()
     return choice
 
 
-def _asks_for_fault(item: pytest.Item) -> bool:
-    """Return whether a test asks for itkit's fixture ``fault``, not for one of the project."""
+def _asks_for(name: str, item: pytest.Item) -> bool:
+    """Return whether a test asks for a fixture of this plugin, not for one of the project."""
     info: Any = getattr(item, "_fixtureinfo", None)
-    if info is None or "fault" not in getattr(item, "fixturenames", ()):
+    if info is None or name not in getattr(item, "fixturenames", ()):
         return False
-    definitions = info.name2fixturedefs.get("fault", ())
+    definitions = info.name2fixturedefs.get(name, ())
     return bool(definitions) and definitions[-1].func.__module__ == __name__
 
 

@@ -57,6 +57,7 @@ class Payload:
     seed: str = ""
     sweep: str = names.SWEEP_QUICK
     fault: str = ""
+    schedule: str = ""
     summary: str = ""
     short_summary: str = ""
     process: int = 0

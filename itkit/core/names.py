@@ -59,6 +59,13 @@ FAULT_HELP: Final = (
     "With --integration: run swept tests with this fault only, as a finding prints it, such as"
     " 'payments.charge#1:lost_reply'."
 )
+SCHEDULE_HELP: Final = (
+    "With --integration: run raced tests with this schedule only, as a finding prints it, such as"
+    " '0x3,1x2,0'."
+)
+SCHEDULE_NEEDS_SWEEP: Final = (
+    "--itkit-schedule is one variation of a sweep: leave out --itkit-sweep=off, and --itkit-fault."
+)
 FAULT_NEEDS_SWEEP: Final = "--itkit-fault is one fault of a sweep: leave out --itkit-sweep=off."
 COVERAGE_HELP: Final = (
     "With --integration: find out which outcomes of the backends the tests have seen, print those"
@@ -100,6 +107,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     },
     "--itkit-sweep": {"choices": SWEEPS, "default": SWEEP_QUICK, "help": SWEEP_HELP},
     "--itkit-fault": {"metavar": "FAULT", "help": FAULT_HELP},
+    "--itkit-schedule": {"metavar": "SCHEDULE", "help": SCHEDULE_HELP},
     "--itkit-trial": {"metavar": "FILE", "help": argparse.SUPPRESS},
     "--itkit-seed": {"metavar": "SEED", "help": SEED_HELP},
 }

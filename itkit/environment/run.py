@@ -41,6 +41,7 @@ class Run:
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
         coverage: the directory of the boundary coverage; empty where nobody asks for it.
         fault: the only fault that they are run with; empty for all.
+        schedule: the only schedule that they are run with; empty for all.
         notes: the parts of the start line about what came before.
     """
 
@@ -56,6 +57,7 @@ class Run:
         coverage: str = "",
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
+        schedule: str = "",
         notes: Iterable[str] = (),
     ) -> None:
         self._migrate = migrate
@@ -67,6 +69,7 @@ class Run:
         self._coverage = coverage
         self._sweep = sweep
         self._fault = fault
+        self._schedule = schedule
         self._releases = ExitStack()
         self._services: Services | None = None
         self._databases: postgres.RunDatabases | None = None
@@ -108,6 +111,7 @@ class Run:
                 seed=self._seed.text,
                 sweep=self._sweep,
                 fault=self._fault,
+                schedule=self._schedule,
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,

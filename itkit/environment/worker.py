@@ -114,7 +114,7 @@ _EARLIER = "a connection that was open before the tests was shut: {}"
 
 
 class Varied(Protocol):
-    """One run of a swept test, as a scope knows it: ``itkit.sweep.fault`` has it.
+    """One run of a swept test, as a scope knows it: ``itkit.sweep`` has its kinds.
 
     Attributes:
         option: the option of the command line that repeats the variation.
@@ -123,11 +123,15 @@ class Varied(Protocol):
     option: str
 
     @property
+    def shown(self) -> str:
+        """What explains its failure, beside the timeline; nothing where there is no more."""
+
+    @property
     def has_fault(self) -> bool:
-        """Whether a fault is to happen in it, so that what the test asks of backends may not."""
+        """Whether it is another run than the first, so that what the test asks may not happen."""
 
     def check(self) -> None:
-        """Check that the fault has happened."""
+        """Check that the fault or schedule has happened, and has left what it may."""
 
 
 class Environment:
@@ -549,6 +553,10 @@ class Environment:
     def _has_fault(self) -> bool:
         return self.variation is not None and self.variation.has_fault
 
+    def contents_of_redis(self) -> list[tuple[str, str]]:
+        """Return the name and the value of each key that the test has in Redis."""
+        return self._redis.contents()
+
     def drop_connections(self) -> None:
         """Close all connections to Redis, as the process that had them is said to have died."""
         self._redis.drop_connections()
@@ -602,7 +610,8 @@ class Environment:
         table = "" if assertions.is_shown(shown) else assertions.report(story)
         denied = self._routing.explained(shown)
         sockets = _SOCKETS if _NO_SOCKET.search(shown) else ""
-        parts = (denied, sockets, table, repeat)
+        varied = self.variation.shown if self.variation is not None else ""
+        parts = (denied, sockets, varied, table, repeat)
         return "\n".join(part for part in parts if part and part not in shown)
 
     def reported(
@@ -816,6 +825,7 @@ def start(
     arguments: Sequence[str] = (),
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
+    schedule: str | None = None,
 ) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
@@ -832,6 +842,7 @@ def start(
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
+        schedule: the only schedule that they are run with, as ``--itkit-schedule`` says.
 
     Raises:
         ConfigurationError: the seed is none, the report cannot be written, the fault is for no
@@ -847,6 +858,8 @@ def start(
         )
     if fault and sweep == names.SWEEP_OFF:
         raise ConfigurationError(names.FAULT_NEEDS_SWEEP)
+    if schedule and (fault or sweep == names.SWEEP_OFF):
+        raise ConfigurationError(names.SCHEDULE_NEEDS_SWEEP)
     reopen()
     notices = _check_settings()
     from itkit import postgres
@@ -863,6 +876,7 @@ def start(
         coverage=_prepared_coverage() if covered else "",
         sweep=sweep,
         fault=fault or "",
+        schedule=schedule or "",
         notes=[
             *(
                 _EARLIER.format(where)

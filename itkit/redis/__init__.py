@@ -4,10 +4,10 @@ The only package that knows redis-py and django-redis. Read in this order: ``add
 ``project`` (the servers that the settings name), ``commands`` and ``keyspecs`` (where the keys of
 a command are), ``policy`` (which commands may pass), ``server``, ``prefix``, ``wire``,
 ``isolation``, ``shared`` (caches that outlast tests), ``crossings`` (commands on the timeline),
-``clients`` (commands that a sweep has fail).
+``clients`` (commands that a sweep has fail, or wait for another).
 """
 
-from itkit.redis.clients import clients_led, command_name, command_writes
+from itkit.redis.clients import clients_led, command_keys, command_name, command_writes, is_blocking
 from itkit.redis.isolation.dedicated import OwnServer
 from itkit.redis.isolation.interface import WorkerRedis
 from itkit.redis.isolation.isolation import PrefixIsolation
@@ -27,9 +27,11 @@ __all__ = [
     "WorkerRedis",
     "can_read_acl_log",
     "clients_led",
+    "command_keys",
     "command_name",
     "command_writes",
     "grant",
+    "is_blocking",
     "is_redis",
     "is_registered",
     "mistakes",

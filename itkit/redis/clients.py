@@ -8,16 +8,26 @@ is raised here is one that a client raises when it has given up. Checked with re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
 from itkit.core.wrapping import wrapped
 from itkit.redis import crossings
+from itkit.redis.commands import KEYS, REDIS_KEYS
+from itkit.redis.keyspecs import Positions, parse, word
 from itkit.redis.server.server import OwnConnection
 from itkit.timeline import callsite, core
 
 _LIBRARIES: Final = {"redis": "Redis", "valkey": "Valkey"}
+
+_BLOCKING: Final = frozenset(
+    {
+        *("BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BZPOPMIN", "BZPOPMAX", "BLMPOP", "BZMPOP"),
+        *("XREAD", "XREADGROUP", "WAIT", "WAITAOF"),
+    }
+)
 
 Begin = Callable[[Sequence[Sequence[object]], core.Caller, ModuleType], Callable[[], None]]
 """Called before commands are sent, with the words of each, the caller, and the module with the
@@ -35,6 +45,28 @@ def command_name(words: Sequence[object]) -> str:
 def command_writes(words: Sequence[object]) -> bool:
     """Return whether a command writes."""
     return crossings.writes(words[:2])
+
+
+def is_blocking(words: Sequence[object]) -> bool:
+    """Tell whether the reply to a command may come only when somebody else has done something."""
+    return word(words[0]) in _BLOCKING
+
+
+def command_keys(words: Sequence[object]) -> list[str] | None:
+    """Return the keys that a command names; None where it is not known which words are keys."""
+    found = word(words[0]).replace(" ", "|")
+    positions = _positions()
+    find = positions.get(found) or positions.get(f"{found}|{word(words[1]) if words[1:] else ''}")
+    if find is None:
+        return None
+    return [crossings.named([words[position]]) for position in find(words)]
+
+
+@cache
+def _positions() -> dict[str, Positions]:
+    """Return where the keys of each command are, by its name."""
+    tables = (*KEYS.items(), *REDIS_KEYS.items())
+    return {name: parse(notation) for notation, names in tables for name in names.split()}
 
 
 @contextmanager

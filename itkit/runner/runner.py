@@ -24,6 +24,7 @@ from itkit.environment import bisection, child
 from itkit.environment.keeping import Keeper
 from itkit.exceptions import EscapeError, ItkitError, NotRunError
 from itkit.runner import parallel, scopes
+from itkit.sweep.choosing import check_options
 
 # For the type checker, the mixins are what they are mixed into.
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_coverage_min: float | None = None,
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
+        itkit_schedule: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -82,6 +84,7 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_coverage_min = itkit_coverage_min
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
+        self.itkit_schedule = itkit_schedule
         if integration:
             self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
 
@@ -116,6 +119,7 @@ class IntegrationRunnerMixin(_Runner):
             covered=self.itkit_coverage and trial is None,
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
+            schedule=self.itkit_schedule,
         )
         if Seed.parse(self.itkit_seed).has_order:
             self.parallel = 1
@@ -247,6 +251,7 @@ def start(
     covered: bool = False,
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
+    schedule: str | None = None,
 ) -> None:
     """Start the environment and say what the tests run on.
 
@@ -262,11 +267,13 @@ def start(
         sweep: which faults swept tests are run with.
         covered: whether the boundary coverage is measured.
         fault: the only fault that they are run with.
+        schedule: the only schedule that they are run with.
 
     Raises:
         SystemExit: the environment could not be started; the message was printed.
     """
     try:
+        check_options(fault, schedule)
         started = environment.start(
             rebuild=rebuild,
             seeded=seeded,
@@ -277,6 +284,7 @@ def start(
             arguments=sys.argv,
             sweep=sweep,
             fault=fault,
+            schedule=schedule,
         )
         started.order.is_kept = trial is None
         started.keeper = Keeper() if keep else None

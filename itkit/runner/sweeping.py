@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from itkit.environment import Environment
 from itkit.exceptions import FaultError, SweepError
-from itkit.sweep.choosing import Choice, choice_of
-from itkit.sweep.injection import Fault
-from itkit.sweep.variations import Broken, Sweep
+from itkit.sweep.choosing import Choice, RaceChoice, choice_of
+from itkit.sweep.sweeps import sweep_of
+from itkit.sweep.variations import Sweep
 from itkit.timeline import callsite
 from itkit.timeline.callsite import CallSite
 
@@ -81,28 +81,36 @@ class Collected(unittest.TestResult):
         self.events.append((name, args))
 
 
-def choice_for(test: unittest.TestCase) -> Choice | None:
-    """Return the faults that a test is swept with; None where it is not."""
+def choice_for(test: unittest.TestCase) -> Choice | RaceChoice | None:
+    """Return what a test is swept with; None where it is not."""
     return choice_of(getattr(test, getattr(test, "_testMethodName", ""), None))
 
 
 def run(
-    test: unittest.TestCase, result: Any, current: Environment, choice: Choice, once: Run
+    test: unittest.TestCase,
+    result: Any,
+    current: Environment,
+    choice: Choice | RaceChoice,
+    once: Run,
 ) -> None:
-    """Run a test with each of its faults, and report it once.
+    """Run a test with each of its variations, and report it once.
 
     Args:
         test: the test.
         result: the result object of the tests.
         current: the environment.
-        choice: the faults.
+        choice: what it is swept with.
         once: runs one variation.
     """
     follower, current.account.follower = current.account.follower, None
     try:
         if follower is not None:
             follower(test.id(), result)
-        _sweep(test, result, Sweep(current, choice, test.id()), once)
+        sweep = sweep_of(current, choice, test.id())
+        try:
+            _sweep(test, result, sweep, once)
+        finally:
+            sweep.close()
         if follower is not None:
             follower("", result)
     finally:
@@ -115,27 +123,21 @@ def _sweep(test: unittest.TestCase, result: Any, sweep: Sweep, once: Run) -> Non
         collected.hand_on(test, result)
         return
     try:
-        specs = sweep.specs(first)
+        has_more = sweep.begin(first)
     except FaultError as error:
         _report(test, result, error)
         return
-    if sweep.is_repeated:
-        with sweep.varied(specs[0]):  # as any other test, so that a debugger finds it as it is
-            once(_again(test), result)
-        return
-    if obstacle := sweep.obstacle(first):
-        _report(test, result, FaultError(obstacle))
-        return
-    for index, spec in enumerate(specs):
-        is_last = sweep.is_last(index, len(specs))
-        with sweep.varied(spec) as fault:
-            varied = Collected()
+    for variation in sweep.variations() if has_more else ():
+        varied = Collected()
+        with sweep.varied(variation.spec) as varying:
+            if variation.is_shown:  # as any other test, so that a debugger finds it as it is
+                once(_again(test), result)
+                return
             once(_again(test), varied)
         if errors := varied.errors_found:
-            sweep.findings.append(_finding(fault, spec, errors))
+            sweep.find(variation.spec, varying, *_described(errors))
         if varied.shouldStop:
             result.stop()
-        if is_last or varied.shouldStop:
             break
     text = sweep.report()
     if text:
@@ -144,7 +146,7 @@ def _sweep(test: unittest.TestCase, result: Any, sweep: Sweep, once: Run) -> Non
         collected.hand_on(test, result)
 
 
-def _varied(test: unittest.TestCase, sweep: Sweep, once: Run) -> tuple[Collected, Fault]:
+def _varied(test: unittest.TestCase, sweep: Sweep, once: Run) -> tuple[Collected, Any]:
     collected = Collected()
     with sweep.varied() as first:
         once(_again(test), collected)
@@ -158,9 +160,13 @@ def _again(test: unittest.TestCase) -> unittest.TestCase:
     return again  # type: ignore[no-any-return]  # a copy
 
 
-def _finding(fault: Fault, spec: Any, errors: list[Any]) -> Broken:
+def _described(errors: list[Any]) -> tuple[str, str]:
+    """Return what has failed in one line, with the last line of the user's, and the whole text."""
     kind, error, trace = errors[0]
-    text = "".join(traceback.format_exception(kind, error, _own(trace)))
+    # What itkit raises after the act is said by its text alone.
+    own = _own(trace)
+    lines = traceback.format_exception(kind, error, own) if own is not None else []
+    text = "".join(lines or traceback.format_exception_only(kind, error))
     frames = [
         frame for frame in traceback.extract_tb(trace) if callsite.is_own_file(frame.filename)
     ]
@@ -168,15 +174,15 @@ def _finding(fault: Fault, spec: Any, errors: list[Any]) -> Broken:
     if frames:
         where = f" at {CallSite(frames[-1].filename, frames[-1].lineno or 0, '')}"
     line = (str(error).strip().splitlines() or [""])[0]
-    return Broken(spec, fault.gate.struck, f"{kind.__name__}: {line}{where}", text)
+    return f"{kind.__name__}: {line}{where}", text
 
 
 def _own(trace: Any) -> Any:
-    """Return a traceback from the first frame that is in a user's own code."""
+    """Return a traceback from the first frame that is in a user's own code; None without one."""
     found = trace
     while found is not None and not callsite.is_own_file(found.tb_frame.f_code.co_filename):
         found = found.tb_next
-    return found or trace
+    return found
 
 
 def _report(test: unittest.TestCase, result: Any, error: Exception) -> None:

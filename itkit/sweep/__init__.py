@@ -1,26 +1,32 @@
-"""Runs one test again and again, and lets another crossing of what it does fail each time.
+"""One test run again and again, each time with another crossing failed, or in another schedule.
 
-Read in this order: ``decorating`` (what makes a test a swept one), ``choosing`` (which faults it
-is run with, as its author and the command line say), ``gate`` (numbers the crossings of the act,
+Read in this order: ``decorating`` (what makes a test a swept one), ``choosing`` (which variations
+it has, as its author and the command line say), ``gate`` (numbers the crossings of the act,
 and lets one of them fail), ``statements``, ``calls`` and ``commands`` (what each kind of crossing
 can suffer, and how), ``rows`` (the content of all tables, to be compared), ``injection`` (what a
-test holds), ``variations`` (which faults there are after the first run, and what was found).
+test holds), ``variations`` (what all sweeps have in common, and what was found), ``fault_sweep``
+(which faults there are after the first run).
+
+Of races: ``actors`` (several acts, of which one at a time is let on), ``outcomes`` (what they have
+left, compared with what their orders leave), ``racing`` (what a test holds), ``race_sweep`` (which
+schedules there are); ``sweeps`` finds the sweep of a test.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from itkit.sweep.decorating import faults
+from itkit.sweep.decorating import faults, races
 
 if TYPE_CHECKING:
     from itkit.sweep.injection import Fault, fault
+    from itkit.sweep.racing import Race
 
-__all__ = ["Fault", "fault", "faults"]
+__all__ = ["Fault", "Race", "fault", "faults", "races"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs Django on its first use: modules of tests import this one."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from itkit.sweep import injection
+    from itkit.sweep import injection, racing
 
-    return getattr(injection, name)
+    return getattr(racing if name == "Race" else injection, name)

@@ -12,7 +12,7 @@ from itkit.core.wrapping import wrapped
 from itkit.fakes import Call
 from itkit.fakes.methods import Method
 from itkit.sweep.choosing import TWICE
-from itkit.sweep.gate import SIMULATED, Gate, Point
+from itkit.sweep.gate import SIMULATED, Passage, Point, Touched
 
 
 class CallPoint(Point):
@@ -28,6 +28,8 @@ class CallPoint(Point):
         super().__init__(call.name, call.caller)
         self.errors = tuple(one.name for one in raised)
         self.can_be_doubled = is_task
+        backend = call.name.partition(".")[0]
+        self.touched = Touched(changes=frozenset({f"backend {backend}"}))
         self._raised = raised
 
     def fail(self, kind: str) -> NoReturn:
@@ -41,7 +43,7 @@ class CallPoint(Point):
 
 
 @contextmanager
-def led(gate: Gate, registry: Registry, reached: set[int]) -> Iterator[None]:
+def led(gate: Passage, registry: Registry, reached: set[int]) -> Iterator[None]:
     """Lead the calls of all fakes through a gate, within a block.
 
     Args:

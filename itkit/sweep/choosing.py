@@ -1,10 +1,11 @@
-"""Which faults a swept test runs with: the choice of its author, and of the command line."""
+"""Which variations a swept test has, as its author, a setting or the command line says."""
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any, Final, NamedTuple
 
-from itkit.exceptions import FaultError
+from itkit.exceptions import ConfigurationError, FaultError
 
 LOST: Final = "lost_reply"
 BEFORE: Final = "crash_before"
@@ -15,12 +16,19 @@ ERROR: Final = "error"
 """``error`` stands for all kinds that are names of exceptions, ``crash`` for ``crash_after``."""
 WORDS: Final = (LOST, BEFORE, AFTER, TWICE)
 
-ATTRIBUTE: Final = "_itkit_faults"
-"""The attribute of a swept test that holds its ``Choice``."""
+ATTRIBUTE: Final = "_itkit_sweep"
+"""Of a test: what it is swept with."""
 _NO_SPEC: Final = (
     "{!r} names no fault. Write the crossing, its number among those of the same name, and the"
     " kind, such as 'payments.charge#1:lost_reply' or 'COMMIT#2:crash_after'."
 )
+
+_NO_SCHEDULE: Final = (
+    "{!r} is no schedule. Write who is let on, and for how many crossings, such as '0x3,1x2,0': the"
+    " first act passes three crossings, then the second one two, then the first one goes on to its"
+    " end."
+)
+_PART: Final = re.compile(r"(\d+)(?:x([1-9]\d*))?")
 
 
 class FaultSpec(NamedTuple):
@@ -57,6 +65,74 @@ class FaultSpec(NamedTuple):
         return f"{self.target}#{self.number}:{self.kind}"
 
 
+class SchedulePart(NamedTuple):
+    """One part of a schedule.
+
+    Attributes:
+        actor: who is let on, from 0.
+        steps: for how many crossings; None for all that it has.
+    """
+
+    actor: int
+    steps: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.actor}" if self.steps is None else f"{self.actor}x{self.steps}"
+
+
+class ScheduleSpec(NamedTuple):
+    """Who is let on when, as a report prints it and ``--itkit-schedule`` takes it.
+
+    Attributes:
+        parts: in their order; then go on those that are not done.
+        is_alone: whether the actors that are not named do nothing.
+        is_second: whether the same is run a second time, to see what is another one then.
+    """
+
+    parts: tuple[SchedulePart, ...]
+    is_alone: bool = False
+    is_second: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "ScheduleSpec":
+        """Read ``0x3,1x2,0``.
+
+        Raises:
+            FaultError: the text is no such thing.
+        """
+        found = [_PART.fullmatch(part.strip()) for part in text.split(",")]
+        parts = [
+            SchedulePart(int(part[1]), int(part[2]) if part[2] else None)
+            for part in found
+            if part is not None
+        ]
+        if len(parts) < len(found):
+            raise FaultError(_NO_SCHEDULE.format(text))
+        return cls(tuple(parts))
+
+    @classmethod
+    def serial(cls, order: Iterable[int], *, is_alone: bool = False) -> "ScheduleSpec":
+        """Return the schedule of acts one after another."""
+        return cls(tuple(SchedulePart(actor) for actor in order), is_alone)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The actors, as they are named."""
+        return tuple(part.actor for part in self.parts)
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether each act is done before the next one begins."""
+        return all(part.steps is None for part in self.parts)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.parts))
+
+
+class RaceChoice(NamedTuple):
+    """A test is swept with schedules, as its decorator, or its fixture, says."""
+
+
 class Choice(NamedTuple):
     """The faults that a test is swept with, as its decorator says.
 
@@ -84,14 +160,35 @@ class Choice(NamedTuple):
         return kind in self.kinds or word in self.kinds
 
 
+def check_options(fault: str | None, schedule: str | None) -> None:
+    """Make sure that the options of the command line that ask for one variation can be read.
+
+    Args:
+        fault: the value of ``--itkit-fault``.
+        schedule: the value of ``--itkit-schedule``.
+
+    Raises:
+        ConfigurationError: one cannot be.
+    """
+    for option, value, parse in (
+        ("--itkit-fault", fault, FaultSpec.parse),
+        ("--itkit-schedule", schedule, ScheduleSpec.parse),
+    ):
+        try:
+            if value:
+                parse(value)
+        except FaultError as error:
+            raise ConfigurationError(f"{option}: {error}") from error
+
+
 def matches(target: str, *names: str) -> bool:
     """Return whether a name, or a pattern, matches one of these names."""
     return _match(names, (target,))
 
 
-def choice_of(function: Any) -> Choice | None:
-    """Return the faults that a test method or function is swept with; None where it is not."""
-    found: Choice | None = getattr(function, ATTRIBUTE, None)
+def choice_of(function: Any) -> "Choice | RaceChoice | None":
+    """Return what a test method or function is swept with; None where it is not."""
+    found: Choice | RaceChoice | None = getattr(function, ATTRIBUTE, None)
     return found
 
 

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from itkit import redis
-from itkit.sweep.gate import SIMULATED, Gate, Point
+from itkit.sweep.gate import EVERYTHING, SIMULATED, Passage, Point, Touched
 from itkit.timeline import core
 
 
@@ -17,6 +17,9 @@ class CommandPoint(Point):
         commands: the words of each command.
         caller: the frame or line that sends them.
         errors: the module with the errors of the client library.
+
+    Attributes:
+        is_blocking: whether the reply may come only when somebody else has done something.
     """
 
     errors = ("ConnectionError",)
@@ -32,6 +35,8 @@ class CommandPoint(Point):
         self.is_quiet = not any(redis.command_writes(words) for words in commands)
         self.lasts = not self.is_quiet
         self._errors = errors
+        self.touched = _touched(commands)
+        self.is_blocking = any(map(redis.is_blocking, commands))
 
     def fail(self, kind: str) -> NoReturn:
         """Raise the library's error of this name."""
@@ -42,8 +47,21 @@ class CommandPoint(Point):
         raise self._errors.TimeoutError(f"Timeout reading from socket ({SIMULATED})")
 
 
+def _touched(commands: Sequence[Sequence[object]]) -> Touched:
+    """Return the keys that commands read and write; everything where they are not known."""
+    reads: set[str] = set()
+    changes: set[str] = set()
+    for words in commands:
+        keys = redis.command_keys(words)
+        if keys is None:
+            return Touched(changes=frozenset({EVERYTHING}))
+        found = changes if redis.command_writes(words) else reads
+        found.update(f"key {key}" for key in keys)
+    return Touched(reads=frozenset(reads), changes=frozenset(changes))
+
+
 @contextmanager
-def led(gate: Gate) -> Iterator[None]:
+def led(gate: Passage) -> Iterator[None]:
     """Lead the commands of all clients through a gate, within a block."""
 
     def begin(commands: Sequence[Sequence[object]], caller: core.Caller, errors: ModuleType) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, overload
 from unittest import TestCase
 
 from itkit.exceptions import FaultError
-from itkit.sweep.choosing import ATTRIBUTE, Choice
+from itkit.sweep.choosing import ATTRIBUTE, Choice, RaceChoice
 
 
 @overload
@@ -48,22 +48,42 @@ def faults(
     choice = Choice(tuple(at), tuple(kinds), tuple(skip))
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        decorated: Any = _given_fault(function)
+        decorated: Any = _given(function, _fault)
         setattr(decorated, ATTRIBUTE, choice)
         return decorated  # type: ignore[no-any-return]  # a function, as the test was
 
     return decorate if test is None else decorate(test)
 
 
-def _given_fault(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a test that receives its fault, where it is a method of a test case."""
+def races(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a test once for each order of the acts of its race, and once for each schedule of them.
+
+    The test receives the argument ``race``, an ``itkit.sweep.Race``: a method of a test case by
+    this decorator, a function of pytest by the fixture of that name. Without ``--integration``, and
+    with ``--itkit-sweep=off``, the acts are done one after another.
+    """
+    decorated: Any = _given(test, _race)
+    setattr(decorated, ATTRIBUTE, RaceChoice())
+    return decorated  # type: ignore[no-any-return]  # as it was given
+
+
+def _fault() -> Any:
+    from itkit.sweep.injection import current
+
+    return current()
+
+
+def _race() -> Any:
+    from itkit.sweep.racing import current
+
+    return current()
+
+
+def _given(function: Callable[..., Any], current: Callable[[], Any]) -> Callable[..., Any]:
+    """Return a test that receives what varies it, where it is a method of a test case."""
 
     def given(args: tuple[Any, ...]) -> tuple[Any, ...]:
-        if args and isinstance(args[0], TestCase):
-            from itkit.sweep.injection import current
-
-            return (*args, current())
-        return args
+        return (*args, current()) if args and isinstance(args[0], TestCase) else args
 
     if iscoroutinefunction(function):
 

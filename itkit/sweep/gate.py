@@ -4,8 +4,8 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, NamedTuple, NoReturn
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 from itkit.core.names import SWEEP_FULL
 from itkit.exceptions import FaultError
@@ -26,6 +26,10 @@ from itkit.timeline.core import Crossing
 
 SIMULATED: Final = "simulated by itkit"
 """A part of the text of each error that a fault raises."""
+"""What is in the text of each error that a fault raises."""
+EVERYTHING: Final = "*"
+ROW: Final = "#"
+
 
 _NOT_REACHED: Final = (
     "The fault {} never happened, as no such crossing was reached. The crossings within the block"
@@ -33,6 +37,58 @@ _NOT_REACHED: Final = (
     "  Correct the name or the number. Where the code under test does not always do the same, skip"
     " the crossing: @faults(skip=[{!r}])."
 )
+
+
+class Touched(NamedTuple):
+    """What a crossing has to do with: names of tables, keys and backends; ``*`` is everything.
+
+    One row of a table is its name and a key, such as ``table default.shop_order#5``.
+
+    Attributes:
+        reads: what it only looks at, as others have left it.
+        shares: what it keeps others from locking.
+        locks: what it keeps for itself; nobody sees a change of it yet.
+        changes: what is another one for everybody from then on.
+        adds: what has more for everybody from then on; it does not matter who adds first.
+    """
+
+    reads: frozenset[str] = frozenset()
+    shares: frozenset[str] = frozenset()
+    locks: frozenset[str] = frozenset()
+    changes: frozenset[str] = frozenset()
+    adds: frozenset[str] = frozenset()
+
+    def conflicts(self, other: "Touched") -> bool:
+        """Return whether it matters which of two crossings comes first."""
+        return self._is_in_the_way_of(other) or other._is_in_the_way_of(self)
+
+    def __or__(self, other: "Touched") -> "Touched":
+        return Touched(*(own | theirs for own, theirs in zip(self, other, strict=True)))
+
+    def _is_in_the_way_of(self, other: "Touched") -> bool:
+        if EVERYTHING in self.changes:
+            return any(other)
+        if EVERYTHING in other.reads and (self.changes or self.adds):
+            return True
+        met = other.shares | other.locks
+        seen = met | other.reads | other.changes
+        return (
+            _meet(self.locks, met)
+            or _meet(self.changes, seen | other.adds)
+            or _meet(self.adds, seen)
+        )
+
+
+def _meet(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Return whether a name is in both, or a row in one and its table in the other."""
+    if not one or not other:
+        return False
+    return bool(one & other or _tables_of(one) & other or one & _tables_of(other))
+
+
+def _tables_of(names: frozenset[str]) -> set[str]:
+    """Return the tables of the rows among names."""
+    return {name.partition(ROW)[0] for name in names if ROW in name}
 
 
 class Crash(SystemExit):
@@ -53,13 +109,16 @@ class Point(ABC):
             default the whole name.
 
     Attributes:
-        is_quiet: whether it fails only on demand, as one that reads does.
-        lasts: whether a crash right after it leaves something that no earlier crash leaves.
-        errors: the names of the exceptions that it may raise, each with an effect of its own.
-        more_errors: the names of the exceptions that are raised only on demand.
-        can_be_doubled: whether it hands on work that may be done twice, such as a task.
+        is_quiet: whether it fails only on demand, as what reads.
+        lasts: whether a crash right after it leaves something that no earlier crash does.
+        errors: names of the exceptions that it may raise, each with an effect of its own.
+        more_errors: such that are raised on demand.
+        can_be_doubled: whether it hands on what may be done twice, as a task.
+        key: what it is counted by: the name, without what may be another in each run.
+        touched: what it has to do with.
     """
 
+    touched = Touched()
     is_quiet = False
     lasts = True
     errors: tuple[str, ...] = ()
@@ -141,6 +200,19 @@ class Injected(Crossing):
     def name(self) -> str:
         """What happens, and to which crossing."""
         return f"FAULT {self.what}"
+
+
+class Passage(Protocol):
+    """Where the crossings of an act pass, before they happen and after it."""
+
+    def passing(self, point: Point) -> AbstractContextManager[int]:
+        """Let a crossing happen within a block, as often as is yielded."""
+
+    def enter(self, point: Point) -> str | None:
+        """Let a crossing happen, and return the fault that it suffers, if any."""
+
+    def leave(self, point: Point, kind: str | None) -> None:
+        """Let a crossing that has happened suffer the rest of its fault."""
 
 
 class Gate:

@@ -87,6 +87,17 @@ class Fault:
         return self._spec is not None
 
     @property
+    def shown(self) -> str:
+        """Nothing: the fault is on the timeline."""
+        return ""
+
+    @property
+    def place(self) -> str:
+        """The crossing that the fault has happened to, with its line."""
+        struck = self.gate.struck
+        return f"{struck.name} at {struck.site}" if struck is not None else ""
+
+    @property
     def has_failed(self) -> bool:
         """Whether the act has raised an error under the fault, or has died."""
         return self.error is not None
@@ -101,7 +112,7 @@ class Fault:
         Raises:
             FaultError: the test has an open transaction.
         """
-        _check_transactions()
+        check_transactions()
         self.was_entered = True
         if not self._is_on:
             yield
@@ -136,7 +147,7 @@ class Fault:
             The result of the function; None where the act has not failed, or its retry has.
         """
         if not self.has_failed:
-            return _Nothing() if _is_in_loop() else None
+            return _Nothing() if is_in_loop() else None
         try:
             result = act(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the code under test may raise anything
@@ -235,7 +246,7 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
     """
-    _check_transactions()
+    check_transactions()
     spec = FaultSpec.parse(f"{crossing}:{kind}")
     gate = Gate(Choice(), names.SWEEP_QUICK, spec)
     try:
@@ -278,8 +289,8 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
 
 
 def _rows(since: datetime) -> Counter[str]:
-    """Return the rows of all models; read in a thread if a coroutine asks, as Django demands."""
-    if not _is_in_loop():
+    """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
+    if not is_in_loop():
         return rows.read(since)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_rows_of_thread, since).result()
@@ -292,7 +303,8 @@ def _rows_of_thread(since: datetime) -> Counter[str]:
         connections.close_all()
 
 
-def _is_in_loop() -> bool:
+def is_in_loop() -> bool:
+    """Return whether a coroutine asks."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -317,7 +329,12 @@ def _join(gate: Gate) -> None:
         thread.join(max(0, deadline - time.monotonic()))
 
 
-def _check_transactions() -> None:
+def check_transactions() -> None:
+    """Make sure that the test has no transaction open.
+
+    Raises:
+        FaultError: it has one.
+    """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
             raise FaultError(_IN_TRANSACTION.format(connection.alias))

@@ -1,7 +1,8 @@
 """The content of all tables, compared without the values that differ from run to run."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +14,12 @@ from django.test.testcases import (  # type: ignore[attr-defined]  # not in the 
 
 _DEPTH: Final = 2
 _MOST_SHOWN: Final = 12
-_Rows = dict[tuple[type[models.Model], object], dict[str, Any]]
+Rows = dict[tuple[type[models.Model], object], dict[str, Any]]
+"""The values of each row, by its model and its key."""
+Column = tuple[type[models.Model], str]
+_DIGITS: Final = re.compile(r"\d+")
+LOOSE: Final = "\0"
+"""Stands before a number that may be the key of a row, which is another one in each run."""
 
 
 class Content(NamedTuple):
@@ -38,7 +44,7 @@ def shown(lines: Iterable[str]) -> str:
     """Return the first lines of many, as a message prints them."""
     listed = list(lines)
     more = [f"and {len(listed) - _MOST_SHOWN} more"] if len(listed) > _MOST_SHOWN else []
-    return "\n".join(f"    {line}" for line in [*listed[:_MOST_SHOWN], *more])
+    return "\n".join(f"    {line}" for line in [*listed[:_MOST_SHOWN], *more]).replace(LOOSE, "")
 
 
 def read(since: datetime) -> Counter[str]:
@@ -50,16 +56,62 @@ def read(since: datetime) -> Counter[str]:
     Args:
         since: the moment from which a time counts as one that the clock has given.
     """
-    found: _Rows = {}
+    return texts(load(since))
+
+
+def load(since: datetime) -> Rows:
+    """Return the rows of all models.
+
+    Args:
+        since: from when on a time is one that the clock has given.
+    """
+    found: Rows = {}
     for model in apps.get_models(include_auto_created=True):
         if model._meta.managed and not model._meta.proxy and not model._meta.swapped:
             for alias in connections:
                 if router.allow_migrate_model(alias, model):
                     found |= _rows(model, alias, since)
-    return Counter(_text(found, model, key, _DEPTH) for model, key in found)
+    return found
 
 
-def _rows(model: type[models.Model], alias: str, since: datetime) -> _Rows:
+def texts(found: Rows, without: Container[Column] = ()) -> Counter[str]:
+    """Return rows as texts, with their numbers.
+
+    Args:
+        found: the rows.
+        without: columns that are left out.
+    """
+    return Counter(text_of(found, model, key, without) for model, key in found)
+
+
+def text_of(found: Rows, model: Any, key: object, without: Container[Column] = ()) -> str:
+    """Return a row as a text."""
+    return _text(found, model, key, _DEPTH, without)
+
+
+def loose(text: str) -> str:
+    """Return a text with a mark before each number, as it may be the key of a row."""
+    return _DIGITS.sub(lambda digits: f"{LOOSE}{digits[0]}", text)
+
+
+def differing(one: Rows, other: Rows) -> set[Column]:
+    """Return the columns whose values are others in two runs that do the same."""
+    seen = [_by_column(rows) for rows in (one, other)]
+    return {
+        column for column in seen[0].keys() | seen[1].keys() if seen[0][column] != seen[1][column]
+    }
+
+
+def _by_column(found: Rows) -> defaultdict[Column, Counter[str]]:
+    columns: defaultdict[Column, Counter[str]] = defaultdict(Counter)
+    for (model, _), values in found.items():
+        for name, value in values.items():
+            if not isinstance(value, _Reference):
+                columns[model, name][repr(value)] += 1
+    return columns
+
+
+def _rows(model: type[models.Model], alias: str, since: datetime) -> Rows:
     fields = [field for field in model._meta.concrete_fields if not _is_by_chance(field)]
     names = [field.attname for field in fields]
     try:
@@ -70,7 +122,7 @@ def _rows(model: type[models.Model], alias: str, since: datetime) -> _Rows:
         (model, key): {
             field.name: _Reference(field.related_model, value)
             if field.is_relation and value is not None
-            else _plain(value, since)
+            else plain(value, since)
             for field, value in zip(fields, values, strict=True)
         }
         for key, *values in rows
@@ -92,19 +144,24 @@ def _is_by_chance(field: Any) -> bool:
     return isinstance(field, kinds) and callable(field.default)
 
 
-def _plain(value: Any, since: datetime) -> Any:
+def plain(value: Any, since: datetime) -> Any:
+    """Return a value, or ``now`` for a time that the clock has given."""
     if isinstance(value, datetime):
         start = since if value.tzinfo is not None else since.replace(tzinfo=None)
         return "now" if value >= start else value
     return value
 
 
-def _text(rows: _Rows, model: type[models.Model], key: object, depth: int) -> str:
+def _text(
+    rows: Rows, model: type[models.Model], key: object, depth: int, without: Container[Column]
+) -> str:
     values = rows.get((model._meta.concrete_model or model, key), {})
     parts = []
     for name, value in values.items():
-        shown = repr(value)
+        if (model, name) in without:
+            continue
+        shown = loose(repr(value)) if isinstance(value, str) else repr(value)
         if isinstance(value, _Reference):
-            shown = _text(rows, value.model, value.key, depth - 1) if depth else "…"
+            shown = _text(rows, value.model, value.key, depth - 1, without) if depth else "…"
         parts.append(f"{name}={shown}")
     return f"{model._meta.label}({', '.join(parts)})"

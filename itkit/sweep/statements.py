@@ -1,16 +1,20 @@
 """Which faults a statement, or the end of a transaction, can suffer, and how."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any, Final, NoReturn
 
+from django.apps import apps
+from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
 from itkit.core import sqltext
 from itkit.core.wrapping import wrapped
-from itkit.sweep.gate import SIMULATED, Gate, Point
+from itkit.sweep.gate import EVERYTHING, ROW, SIMULATED, Passage, Point, Touched
 from itkit.timeline import callsite, core, sql, transactions
 
 _POSTGRES: Final = "postgresql"
@@ -18,6 +22,15 @@ _GONE: Final = f"server closed the connection unexpectedly ({SIMULATED})"
 _STATES: Final = {"DeadlockDetected": "40P01", "SerializationFailure": "40001"}
 """Errors that the server itself raises, as it is asked to, by their SQLSTATE."""
 _RAISE: Final = "DO $$BEGIN RAISE EXCEPTION '{}' USING ERRCODE = '{}'; END$$"
+_ADVISORY: Final = "advisory"
+"""Is in the names of the functions that take locks of the application's own."""
+_ONE_ROW: Final = re.compile(
+    r' WHERE \(?"\w+"\."(?P<column>\w+)" = %s\)?(?: LIMIT \d+)?(?: FOR (?:NO KEY )?UPDATE[ A-Z]*)?$'
+)
+"""The end of a statement about the row with one key, which is its last parameter."""
+_UNKNOWN: Final[tuple[str, frozenset[tuple[str, str]], bool]] = ("", frozenset(), True)
+"""What is known of a table that no model has."""
+_OF_TRANSACTIONS: Final = frozenset({"SAVEPOINT", "RELEASE", "ROLLBACK", "BEGIN", "COMMIT"})
 _REFUSING: Final = frozenset({"REPEATABLE_READ", "SERIALIZABLE"})
 """Isolation levels in which the server refuses transactions that meet others."""
 
@@ -57,24 +70,33 @@ class _DatabasePoint(Point):
 
 
 class StatementPoint(_DatabasePoint):
-    """A statement that is about to be sent."""
+    """A statement that is about to be sent.
 
-    def __init__(self, text: str, caller: core.Caller, connection: Any) -> None:
+    Attributes:
+        is_open: whether it is within a transaction, so that nobody sees yet what it changes.
+        published: what others see when it is committed.
+        is_strict: whether the transaction sees from now on only what was there at its begin.
+    """
+
+    def __init__(self, text: str, caller: core.Caller, connection: Any, params: Any = None) -> None:
         super().__init__(sql.named(text, connection.alias), caller, connection)
         found = sqltext.read(text)
         locks = found.verb == "SELECT" and " FOR " in text and "UPDATE" in text
         is_open = connection.in_atomic_block or not connection.autocommit
         self.is_quiet = not (found.writes or locks or found.verb in sqltext.DEFINING)
         self.lasts = not is_open and not self.is_quiet and not locks
+        self.is_open = is_open
+        self.is_strict = "ISOLATION LEVEL" in text.upper() or refuses(connection)
+        row = _row_of(found, text, params)
+        self.touched, self.published = _touched(found, text, connection, row, locks=locks)
+        if not is_open:
+            self.touched |= self.published
         self.errors = ("OperationalError",)
         if connection.vendor == _POSTGRES:
             self._add_errors_of_postgres()
 
     def _add_errors_of_postgres(self) -> None:
-        from django.db.backends.postgresql.psycopg_any import IsolationLevel
-
-        level = getattr(self.connection, "isolation_level", None)
-        can_be_refused = level is not None and IsolationLevel(level).name in _REFUSING
+        can_be_refused = refuses(self.connection)
         if not self.is_quiet:
             self.errors += ("DeadlockDetected",)
             self.errors += ("SerializationFailure",) * can_be_refused
@@ -95,8 +117,107 @@ class CommitPoint(_DatabasePoint):
         super().fail_in_driver(kind)
 
 
+def _touched(
+    found: sqltext.ParsedStatement, text: str, connection: Any, row: str, *, locks: bool
+) -> tuple[Touched, Touched]:
+    """Return the tables of a statement, and of these what others see when it is committed.
+
+    It may have to do with everything where it defines something, or names no table: a function may
+    do all.
+    """
+    now, later = Touched(changes=frozenset({EVERYTHING})), Touched()
+    tables = frozenset(f"{named(connection, table)}{row}" for table in found.tables)
+    if found.verb in _OF_TRANSACTIONS:
+        now = Touched()
+    elif found.verb in sqltext.DEFINING or not found.tables:
+        if _ADVISORY in text:
+            now = Touched(changes=frozenset({_ADVISORY}))
+        elif found.verb == "SELECT" and "(" not in text:
+            now = Touched()
+    elif locks:
+        now = Touched(locks=tables)
+    elif not found.writes:
+        now = Touched(reads=tables)
+    else:
+        written = frozenset({f"{named(connection, found.target)}{row}"} if found.target else tables)
+        _, referred, is_unique = _models().get(found.target, _UNKNOWN)
+        is_new = found.verb != "UPDATE"
+        shared = frozenset(
+            named(connection, table)
+            for column, table in referred
+            if is_new or f'"{column}" = ' in text.partition(" WHERE ")[0]
+        )
+        if found.verb == "INSERT" and not is_unique:
+            now, later = Touched(tables - written, shared), Touched(adds=written)
+        else:
+            now, later = Touched(tables - written, shared, written), Touched(changes=written)
+    return now, later
+
+
+def _row_of(found: sqltext.ParsedStatement, text: str, params: Any) -> str:
+    """Return which row a statement is about, where it names one by its key; else nothing."""
+    match = _ONE_ROW.search(text)
+    if match is None or len(found.tables) != 1 or not isinstance(params, list | tuple):
+        return ""
+    key, _, _ = _models().get(found.tables[0], _UNKNOWN)
+    is_changed = found.verb == "UPDATE" and f'"{key}" = %s' in text[: match.start()]
+    return f"{ROW}{params[-1]}" if match["column"] == key and params and not is_changed else ""
+
+
+def named(connection: Any, table: str) -> str:
+    """Return the name of a table among all that may be touched."""
+    return f"table {connection.alias}.{table}"
+
+
+@cache
+def _models() -> dict[str, tuple[str, frozenset[tuple[str, str]], bool]]:
+    """Return the key of each table, those that it refers to, and if a new row may exclude another.
+
+    Postgres locks the rows that a new one refers to, and has one of two wait that are to be unique.
+    """
+    found = {}
+    for model in apps.get_models(include_auto_created=True):
+        fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+        key = model._meta.pk
+        is_unique = bool(
+            model._meta.unique_together
+            or any(not isinstance(one, models.CheckConstraint) for one in model._meta.constraints)
+            or any(field.unique for field in fields)
+            or not isinstance(key, models.AutoField | models.UUIDField)
+        )
+        referred = frozenset(
+            (str(field.column), field.related_model._meta.db_table)
+            for field in fields
+            if field.is_relation and isinstance(field.related_model, type)
+        )
+        found[model._meta.db_table] = (str(key.column), referred, is_unique)
+    return found
+
+
+def refuses(connection: Any) -> bool:
+    """Return whether the server refuses transactions of a connection that meet others."""
+    if connection.vendor != _POSTGRES:
+        return False
+    from django.db.backends.postgresql.psycopg_any import IsolationLevel
+
+    level = getattr(connection, "isolation_level", None)
+    return level is not None and IsolationLevel(level).name in _REFUSING
+
+
+def session_of(connection: Any) -> int | None:
+    """Return the number of the session that a connection of Django's has; None where it has none.
+
+    The number is that of the process of Postgres, as ``pg_blocking_pids()`` takes it.
+    """
+    driver = connection.connection
+    if driver is None or connection.vendor != _POSTGRES or getattr(driver, "closed", False):
+        return None
+    info: Any = driver.info
+    return int(info.backend_pid)
+
+
 @contextmanager
-def led(gate: Gate, seen: set[Any]) -> Iterator[None]:
+def led(gate: Passage, seen: set[Any]) -> Iterator[None]:
     """Lead the statements of all connections of Django's through a gate, within a block.
 
     It wraps methods of Django's classes, for the reason that ``itkit.timeline.sql`` gives. Checked
@@ -119,7 +240,7 @@ def led(gate: Gate, seen: set[Any]) -> Iterator[None]:
                 return execute(cursor, query, params, many, executor)
             seen.add(cursor.db)
             text = sql.text_of(query, cursor.db)
-            point = StatementPoint(text, _caller(), cursor.db)
+            point = StatementPoint(text, _caller(), cursor.db, None if many else params)
 
             # The innermost function, which calls the driver: the project's execute_wrappers, and
             # the record on the timeline, see the error as they would see a real one.

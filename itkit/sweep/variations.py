@@ -1,192 +1,236 @@
-"""The variations of a swept test after its first run, and the report of those that fail."""
+"""One test run again and again: what all sweeps have in common, and what was found in them."""
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from itkit import conf
-from itkit.core import names
 from itkit.environment import Environment
 from itkit.environment.notes import UNTRIED, Note
-from itkit.sweep.choosing import Choice, FaultSpec
-from itkit.sweep.gate import Crossed
-from itkit.sweep.injection import Baseline, Fault
 
 _SLOW_SECONDS: Final = 2.0
 _MOST_SHOWN: Final = 20
-_NO_BLOCK: Final = (
-    "The test is swept, and nothing in it can fail: put what it does into a block,"
-    " with fault.injected(): ..."
-)
-_NO_CROSSING: Final = (
-    "Nothing within fault.injected() can fail: no write, COMMIT, call of a backend, mail or task"
-    " was seen there. Put what the test does into the block, or name what is to fail:"
-    ' @faults(at=["SELECT *"]).'
-)
+
+
+class Varying(Protocol):
+    """What a test holds in one of its runs: a ``Fault`` or a ``Race``.
+
+    Attributes:
+        option: of the command that repeats it.
+    """
+
+    option: str
+
+    @property
+    def shown(self) -> str:
+        """What explains its failure, beside the timeline."""
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether it is another run than the first."""
+
+    @property
+    def place(self) -> str:
+        """The crossing that was another than in the first run, with its line."""
+
+    def check(self) -> None:
+        """Find out whether what makes it a variation has happened, and has left what it may."""
+
+
+class Variation(NamedTuple):
+    """One run of the test that is to be made.
+
+    Attributes:
+        spec: what makes it another than the first.
+        is_last: whether there is none after it.
+        is_shown: whether it is reported as any other test, as the command line asks for it alone.
+    """
+
+    spec: Any
+    is_last: bool
+    is_shown: bool = False
 
 
 class Broken(NamedTuple):
     """One variation in which the test has failed.
 
     Attributes:
-        spec: the fault of the variation.
-        struck: the crossing that the fault has happened to; None where it was not reached.
-        summary: one line that says what is wrong.
-        text: the whole text of the failure.
+        spec: what makes it another than the first.
+        place: the crossing that was another, with its line.
+        summary: what is wrong, in one line.
+        text: all that there is to say of it.
     """
 
-    spec: FaultSpec
-    struck: Crossed | None
+    spec: Any
+    place: str
     summary: str
     text: str
 
 
-class Sweep:
+class Sweep(ABC):
     """The variations of one test.
 
     Args:
-        environment: the environment that the tests run in.
-        choice: the faults that the test is swept with.
-        test: the id of the test.
-        say: a function that prints a line although the output of tests is captured.
+        environment: that the tests run in.
+        test: its id.
+        say: prints a line although what a test prints is captured.
 
     Attributes:
-        findings: the variations that have failed.
-        is_repeated: whether only the one fault of the command line is tried.
+        findings: what was found.
     """
+
+    word: ClassVar[str]
+    """What a variation is."""
+    failing: ClassVar[str]
+    """How a report begins."""
+    when: ClassVar[str]
+    """Stands before a variation in which something is wrong."""
 
     def __init__(
         self,
         environment: Environment,
-        choice: Choice,
         test: str,
         say: Callable[[str], object] = sys.stderr.write,
     ) -> None:
         self.findings: list[Broken] = []
-        self._environment = environment
-        self._choice = choice
+        self.environment = environment
+        self.tried = 0
         self._test = test
         self._say = say
-        self._mode = environment.payload.sweep
-        self._only = environment.payload.fault
-        self._baseline = Baseline()
-        self._tried = 0
-        self._found = 0
-        self._equal = 0
-        self._quiet = 0
         self._untried = ""
         self._start = time.monotonic()
-        self._announced = self._start
+        self._told = self._start
 
-    @property
-    def is_repeated(self) -> bool:
-        """Whether only the one fault of the command line is tried."""
-        return bool(self._only)
+    @abstractmethod
+    def new(self, spec: Any = None) -> Varying:
+        """Return what the test holds in a run; without what makes it another, in the first."""
+
+    @abstractmethod
+    def begin(self, first: Any) -> bool:
+        """Look at the first run, which has passed, and return whether there are more.
+
+        Args:
+            first: what the test has held in it.
+
+        Raises:
+            FaultError: the test, or an option, cannot be meant so.
+        """
+
+    @abstractmethod
+    def variations(self) -> Iterator[Variation]:
+        """Yield what is to be run; each must have been run when the next one is asked for."""
+
+    @abstractmethod
+    def not_tried(self) -> Iterator[str]:
+        """Yield what was not tried, and why, beside what bounds have left out."""
+
+    def mistake(self) -> str:
+        """Return what is wrong with the test itself, as its runs have shown; or nothing."""
+        return ""
 
     @contextmanager
-    def varied(self, spec: FaultSpec | None = None) -> Iterator[Fault]:
-        """Make the test that runs within a block the variation of a fault, or the first run.
+    def varied(self, spec: Any = None) -> Iterator[Any]:
+        """Have the test that runs within a block be a variation, or the first run.
 
         Args:
-            spec: the fault; None for the first run, which has none.
+            spec: what makes it another than the first.
         """
-        outer = self._environment.variation
-        fault = Fault(self._choice, spec, mode=self._mode, baseline=self._baseline)
-        self._environment.variation = fault
+        outer = self.environment.variation
+        varying = self.new(spec)
+        self.environment.variation = varying
         try:
-            yield fault
+            yield varying
         finally:
-            self._environment.variation = outer
+            self.environment.variation = outer
 
-    def specs(self, first: Fault) -> list[FaultSpec]:
-        """Return the faults that are to be tried, after the first run.
-
-        Args:
-            first: the ``Fault`` of that run, which has seen the crossings.
-        """
-        if self._mode == names.SWEEP_OFF:
-            return []
-        if self._only:
-            return [FaultSpec.parse(self._only)]
-        crossed = first.gate.crossed
-        self._equal = sum(one.equal for one in crossed)
-        self._quiet = sum(one.is_quiet for one in crossed)
-        found = [FaultSpec(one.key, one.number, kind) for one in crossed for kind in one.kinds]
-        self._found = len(found)
-        most = conf.get().sweep.variations
-        if len(found) > most:
-            self._leave(len(found) - most, f'ITKIT["SWEEP"]["VARIATIONS"] is {most}')
-        return found[:most]
-
-    def obstacle(self, first: Fault) -> str:
-        """Return why there is nothing to try, where that is a mistake; otherwise an empty text."""
-        if self._mode == names.SWEEP_OFF or any(one.kinds for one in first.gate.crossed):
-            return ""
-        return _NO_CROSSING if first.was_entered else _NO_BLOCK
-
-    def is_last(self, index: int, count: int) -> bool:
-        """Return whether a variation is the last one of the test, or of the time that is left.
+    def find(self, spec: Any, varying: Varying, summary: str, text: str) -> None:
+        """Note that the test has failed in a variation.
 
         Args:
-            index: the number of the variation, from 0.
-            count: how many variations there are.
+            spec: what makes it another than the first.
+            varying: what the test has held in it.
+            summary: what is wrong, in one line.
+            text: all that there is to say of it.
         """
-        self._tried += 1
-        self._announce_progress(count)
-        seconds = conf.get().sweep.seconds
-        if index + 1 < count and time.monotonic() - self._start > seconds:
-            self._leave(count - index - 1, f'ITKIT["SWEEP"]["SECONDS"] is {seconds:g}')
-            return True
-        return index + 1 == count
+        self.findings.append(Broken(spec, varying.place, summary, text))
+
+    def close(self) -> None:  # noqa: B027 - nothing, where they share nothing
+        """Release what the variations share."""
 
     def report(self) -> str:
-        """Return the failures, grouped by what is wrong; an empty text where there are none."""
+        """Return what was found, grouped by what is wrong; nothing where nothing was."""
+        self.close()
+        if mistake := self.mistake():
+            return mistake
         if self._untried:
-            self._environment.notes.add(Note(UNTRIED, self._test, self._untried, self._test))
+            self.environment.notes.add(Note(UNTRIED, self._test, self._untried, self._test))
         if not self.findings:
             return ""
         broken = len(self.findings)
-        lines = [f"The test does not survive {broken} of the {self._tried} faults that were tried."]
+        lines = [f"{self.failing} {broken} of the {self.tried} {self.word}s that were tried."]
         ordered = sorted(self.findings, key=_summary)
         groups = [list(group) for _, group in groupby(ordered, key=_summary)]
         for group in sorted(groups, key=lambda group: self.findings.index(group[0])):
-            lines += ["", *_shown(group)]
-        lines += ["", f"Not tried: {'; '.join(self._not_tried())}."]
+            lines += ["", *self._shown(group)]
+        untried = [self._untried] if self._untried else []
+        lines += ["", f"Not tried: {'; '.join([*untried, *self.not_tried()])}."]
         return "\n".join(lines)
 
-    def _not_tried(self) -> Iterator[str]:
-        if self._untried:
-            yield self._untried
-        yield f"{self._equal} faults that have the effect of another"
-        yield f"{self._quiet} crossings that only read, or were left out (--itkit-sweep=full)"
+    def leave(self, count: int, total: int, reason: str) -> None:
+        """Note that some variations are not tried.
 
-    def _leave(self, count: int, reason: str) -> None:
-        self._untried = f"{count} of {self._found} faults were not tried, as {reason}"
+        Args:
+            count: how many.
+            total: of how many.
+            reason: why.
+        """
+        if not count:
+            return
+        self._untried = f"{count} of {total} {self.word}s were not tried, as {reason}"
 
-    def _announce_progress(self, count: int) -> None:
+    def count(self, total: int) -> None:
+        """Count a variation that is about to be run, and tell of it where that takes long.
+
+        Args:
+            total: of how many, as far as is known.
+        """
+        self.tried += 1
         now = time.monotonic()
-        if now - self._announced > _SLOW_SECONDS:
-            self._announced = now
-            self._say(f"\nitkit: {self._test}: fault {self._tried} of {count}\n")
+        if now - self._told > _SLOW_SECONDS:
+            self._told = now
+            self._say(f"\nitkit: {self._test}: {self.word} {self.tried} of {total}\n")
+
+    def bound(self, most: int) -> str:
+        """Return why no further variation is to be run; nothing where one may be.
+
+        Args:
+            most: how many may be.
+        """
+        seconds = conf.get().sweep.seconds
+        if time.monotonic() - self._start > seconds:
+            return f'ITKIT["SWEEP"]["SECONDS"] is {seconds:g}'
+        return f'ITKIT["SWEEP"]["VARIATIONS"] is {most}' if self.tried >= most else ""
+
+    def _shown(self, group: list[Broken]) -> Iterator[str]:
+        """Yield the lines of the findings with which the same is wrong."""
+        shortest = min(group, key=lambda finding: len(finding.text))
+        yield f"{shortest.summary}"
+        number = (
+            f"this {self.word}" if len(group) == 1 else f"each of these {len(group)} {self.word}s"
+        )
+        yield f"  {self.when} {number}:"
+        width = max(len(repr(str(one.spec))) for one in group[:_MOST_SHOWN])
+        for one in group[:_MOST_SHOWN]:
+            yield f"    {str(one.spec)!r:<{width}}  {one.place}".rstrip()
+        if len(group) > _MOST_SHOWN:
+            yield f"    and {len(group) - _MOST_SHOWN} more"
+        yield f"  with {str(shortest.spec)!r}:"
+        yield from (f"    {line}".rstrip() for line in shortest.text.rstrip().splitlines())
 
 
 def _summary(finding: Broken) -> str:
     return finding.summary
-
-
-def _shown(group: list[Broken]) -> Iterator[str]:
-    """Yield the lines of findings that have the same summary."""
-    shortest = min(group, key=lambda finding: len(finding.text))
-    yield f"{shortest.summary}"
-    yield f"  after {'this fault' if len(group) == 1 else f'each of these {len(group)} faults'}:"
-    width = max(len(repr(str(one.spec))) for one in group[:_MOST_SHOWN])
-    for one in group[:_MOST_SHOWN]:
-        place = f"{one.struck.name} at {one.struck.site}" if one.struck is not None else ""
-        yield f"    {str(one.spec)!r:<{width}}  {place}".rstrip()
-    if len(group) > _MOST_SHOWN:
-        yield f"    and {len(group) - _MOST_SHOWN} more"
-    yield f"  with {str(shortest.spec)!r}:"
-    yield from (f"    {line}".rstrip() for line in shortest.text.rstrip().splitlines())

@@ -81,6 +81,8 @@ OTHERS = {  # what looks like one
     "runner.scopes._set_up_module": "what unittest itself sets when a set-up fails",
     "sweep.calls.led": "our own fakes",
     "sweep.decorating.faults": "a mark on a test",
+    "sweep.decorating.races": "a mark on a test",
+    "sweep.racing.Race.requests": "a copy of a test client",
     "test.IntegrationMixin._set_up_test_data": "our own test cases",
     "test._Data.__get__": "our own test cases",
     "timeline.core.note_origin": "a mark on a thread",

@@ -84,6 +84,15 @@ class OwnServer(Installed):
             if key.database not in self._kept and key.name not in shared
         ]
 
+    def contents(self) -> list[tuple[str, str]]:
+        """Return the name and the value of each key that there is.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        names = servers.names_under(self._server, "")
+        return levels.contents(self._server, names, b"", self._kept.__contains__) if names else []
+
     def denied(self) -> list[str]:
         """Return nothing: all is allowed."""
         return []

@@ -70,6 +70,13 @@ class WorkerRedis(Protocol):
             ServiceUnavailableError: the server does not answer.
         """
 
+    def contents(self) -> list[tuple[str, str]]:
+        """Return the name and the value of each key that the test has.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+
     def denied(self) -> list[str]:
         """Return a line for each command that the server has denied since the last call.
 

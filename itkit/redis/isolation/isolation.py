@@ -124,6 +124,17 @@ class PrefixIsolation(Installed):
         found = servers.left(self._server, sorted(names)) if names else ()
         return [key.describe(len(prefix)) for key in found]
 
+    def contents(self) -> list[tuple[str, str]]:
+        """Return the name and the value of each key of the current generation.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        names = self._names()
+        if self._server is None or not names:
+            return []
+        return levels.contents(self._server, names, self.prefix.encode(), lambda _number: False)
+
     def _names(self) -> set[bytes]:
         """Return the names of the keys of the current generation, and of some that are gone."""
         if self._server is None:

@@ -1,0 +1,37 @@
+# ruff: noqa: PT009 - Django's own style of test
+"""What holds whoever comes first; ``with_pytest`` has the same as functions."""
+
+from functools import partial
+
+from example_project.shop.models import Payment, Product
+from example_project.shop.services import carts, orders
+from itkit import sweep
+from itkit.test import IntegrationTestCase
+
+
+class CheckoutRaceTests(IntegrationTestCase):
+    @sweep.races
+    def test_the_last_piece_is_sold_once(self, race):
+        product = self.data.create("shop.Product", stock=1)
+        ann, bob = (self._cart(product) for _ in range(2))
+
+        race(
+            partial(carts.checkout_cart, ann.id, "tok_ann"),
+            partial(carts.checkout_cart, bob.id, "tok_bob"),
+        )
+
+        self.assertLessEqual(Product.objects.get(pk=product.pk).reserved, 1)
+
+    @sweep.races
+    def test_an_order_is_paid_once(self, race):
+        self.backends.payments.charge_card.returns("txn_1")
+        order = self.data.create("shop.Order")
+
+        race(partial(orders.process_payment, order.id, "tok_visa"), times=2)
+
+        self.assertEqual(Payment.objects.filter(order=order, success=True).count(), 1)
+
+    def _cart(self, product):
+        cart = carts.create_cart(self.data.create("shop.User").id)
+        carts.add_to_cart(cart.id, product.id)
+        return cart

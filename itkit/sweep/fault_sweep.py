@@ -1,0 +1,93 @@
+"""Which faults a swept test is run with, after its first run."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from itkit import conf
+from itkit.core import names
+from itkit.environment import Environment
+from itkit.exceptions import FaultError
+from itkit.sweep.choosing import Choice, FaultSpec
+from itkit.sweep.injection import Baseline, Fault
+from itkit.sweep.variations import Sweep, Variation
+
+_NO_BLOCK: Final = (
+    "The test is swept, and nothing in it can fail: put what it does into a block,"
+    " with fault.injected(): ..."
+)
+_NO_CROSSING: Final = (
+    "Nothing within fault.injected() can fail: no write, COMMIT, call of a backend, mail or task"
+    " was seen there. Put what the test does into the block, or name what is to fail:"
+    ' @faults(at=["SELECT *"]).'
+)
+
+
+class FaultSweep(Sweep):
+    """The variations of one test, each with a fault.
+
+    Args:
+        environment: that the tests run in.
+        choice: the faults that the test is swept with.
+        *args: as all sweeps take them.
+    """
+
+    word = "fault"
+    failing = "The test does not survive"
+    when = "after"
+
+    def __init__(self, environment: Environment, choice: Choice, *args: Any) -> None:
+        super().__init__(environment, *args)
+        payload = environment.payload
+        self._choice = choice
+        self._mode = names.SWEEP_OFF if payload.schedule else payload.sweep
+        self._only = payload.fault
+        self._baseline = Baseline()
+        self._specs: list[FaultSpec] = []
+        self._equal = 0
+        self._quiet = 0
+
+    def new(self, spec: FaultSpec | None = None) -> Fault:
+        """Return what the test holds in a run."""
+        return Fault(self._choice, spec, mode=self._mode, baseline=self._baseline)
+
+    def begin(self, first: Fault) -> bool:
+        """Find out which faults there are, and return whether there are any.
+
+        Raises:
+            FaultError: nothing in the test can fail.
+        """
+        if self._mode == names.SWEEP_OFF:
+            return False
+        if self._only:
+            return True
+        crossed = first.gate.crossed
+        if not any(one.kinds for one in crossed):
+            raise FaultError(_NO_CROSSING if first.was_entered else _NO_BLOCK)
+        self._equal = sum(one.equal for one in crossed)
+        self._quiet = sum(one.is_quiet for one in crossed)
+        found = [FaultSpec(one.key, one.number, kind) for one in crossed for kind in one.kinds]
+        most = conf.get().sweep.variations
+        if len(found) > most:
+            self.leave(len(found) - most, len(found), f'ITKIT["SWEEP"]["VARIATIONS"] is {most}')
+        self._specs = found[:most]
+        return True
+
+    def variations(self) -> Iterator[Variation]:
+        """Yield one for each fault, or the only one that the command line asks for."""
+        if self._only:
+            yield Variation(FaultSpec.parse(self._only), is_last=True, is_shown=True)
+            return
+        total = len(self._specs)
+        for number, spec in enumerate(self._specs, 1):
+            self.count(total)
+            is_last = number == total or bool(reason := self.bound(total + 1))
+            if number < total and is_last:
+                self.leave(total - number, total, reason)
+            yield Variation(spec, is_last)
+            if is_last:
+                return
+
+    def not_tried(self) -> Iterator[str]:
+        """Yield how many faults have the effect of another, and how many crossings only read."""
+        yield f"{self._equal} faults that have the effect of another"
+        yield f"{self._quiet} crossings that only read, or were left out (--itkit-sweep=full)"

@@ -1,0 +1,266 @@
+"""What several acts have left, compared with what they leave one after another."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from django.db import models
+from django.http import HttpResponse
+
+from itkit.sweep import rows
+from itkit.sweep.rows import Column, Rows
+
+_LOOSE: Final = re.compile(f"{rows.LOOSE}(\\d+)")
+_FORM_TOKEN: Final = re.compile(r'(name="csrfmiddlewaretoken" value=")[^"]*')
+_UNLUCKY: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
+"""What the server refuses a transaction for that would have succeeded alone, by SQLSTATE."""
+_MOST_CONTENT: Final = 2000
+_CLIENT_ERRORS: Final = range(400, 500)
+
+
+class Result(NamedTuple):
+    """How one act has ended.
+
+    Attributes:
+        text: what it has returned or raised; empty for one that has not run.
+        error: what it has raised, if it has.
+        may_refuse: whether this can mean that the act has refused to do anything.
+    """
+
+    text: str = ""
+    error: BaseException | None = None
+    may_refuse: bool = False
+
+    @property
+    def misfortune(self) -> str:
+        """What the server has refused the act for, though it would have succeeded alone."""
+        error = self.error
+        while error is not None:
+            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+            if state in _UNLUCKY:
+                return _UNLUCKY[state]
+            error = error.__cause__
+        return ""
+
+
+class Unstable(NamedTuple):
+    """What is another value in each run, although the acts do the same in the same order.
+
+    Attributes:
+        columns: of tables.
+        results: the numbers of acts.
+        kinds: of what is left beside rows.
+    """
+
+    columns: frozenset[Column] = frozenset()
+    results: frozenset[int] = frozenset()
+    kinds: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What acts have left.
+
+    Attributes:
+        results: of each act.
+        rows: of all models.
+        others: keys, calls and mails as texts, by their kind.
+    """
+
+    results: tuple[Result, ...]
+    rows: Rows
+    others: Mapping[str, Counter[str]]
+    _texts: dict[frozenset[Column], Counter[str]] = field(default_factory=dict)
+
+    def unstable(self, other: "Outcome") -> Unstable:
+        """Return what differs, where two runs have done the same."""
+        columns = frozenset(rows.differing(self.rows, other.rows))
+        numbers = (Numbers(self.rows, columns), Numbers(other.rows, columns))
+        return Unstable(
+            columns,
+            frozenset(
+                number
+                for number, (one, two) in enumerate(zip(self.results, other.results, strict=True))
+                if not _alike(one.text, two.text, *numbers)
+            ),
+            frozenset(
+                kind
+                for kind in self.others
+                if any(_unmatched(self.others[kind], other.others[kind], *numbers))
+            ),
+        )
+
+    def differences(
+        self, expected: "Outcome", unstable: Unstable, acts: Iterable[int]
+    ) -> list[str]:
+        """Return a line for each thing that differs from what was expected.
+
+        Args:
+            expected: what an order of the acts has left.
+            unstable: what is not compared.
+            acts: whose results are compared.
+        """
+        columns = unstable.columns
+        numbers = (Numbers(self.rows, columns), Numbers(expected.rows, columns))
+        lines = []
+        compared = [(self._texts_of_rows(columns), expected._texts_of_rows(columns))]
+        for kind in self.others:
+            pair = (self.others[kind], expected.others[kind])
+            if kind in unstable.kinds:
+                pair = (_vaguely(pair[0]), _vaguely(pair[1]))
+            compared.append(pair)
+        for mine, theirs in compared:
+            extra, missing = _unmatched(mine, theirs, *numbers)
+            lines += [f"extra:   {text}" for text in extra]
+            lines += [f"missing: {text}" for text in missing]
+        for number in acts:
+            mine_text, text = self.results[number].text, expected.results[number].text
+            if number in unstable.results:
+                mine_text, text = mine_text.split(" ")[0], text.split(" ")[0]
+            if not _alike(mine_text, text, *numbers):
+                lines.append(f"act {number} has {mine_text}, and not {text}")
+        return [line.replace(rows.LOOSE, "") for line in lines]
+
+    def _texts_of_rows(self, without: frozenset[Column]) -> Counter[str]:
+        if without not in self._texts:
+            self._texts[without] = rows.texts(self.rows, without)
+        return self._texts[without]
+
+
+class Numbers:
+    """What the rows are that have a number for their key, found when it is asked for.
+
+    Args:
+        found: the rows.
+        without: columns that are left out.
+    """
+
+    def __init__(self, found: Rows, without: frozenset[Column]) -> None:
+        self._found = found
+        self._without = without
+
+    def of(self, number: str) -> set[str]:
+        """Return the rows that have a number for their key, as texts."""
+        return {
+            rows.text_of(self._found, model, key, self._without)
+            for model, key in self._found
+            if str(key) == number
+        }
+
+
+def result_of(value: Any, error: BaseException | None, since: datetime) -> Result:
+    """Return how an act has ended.
+
+    Args:
+        value: what it has returned.
+        error: what it has raised, if it has.
+        since: from when on a time is one that the clock has given.
+    """
+    if error is not None:
+        text = rows.loose(str(error).strip().partition("\n")[0])
+        found = Result(f"raised {type(error).__name__}: {text}".rstrip(": "), error)
+        return found._replace(may_refuse=not found.misfortune)
+    refuses = value is None or value is False
+    if isinstance(value, HttpResponse):
+        refuses = value.status_code in _CLIENT_ERRORS
+    return Result(f"returned {_described(value, since)}", may_refuse=refuses)
+
+
+def _described(value: Any, since: datetime) -> str:
+    """Return a value as a text that is the same where another run returns the same."""
+    shown = type(value).__qualname__
+    match value:
+        case models.Model():
+            shown = f"<{value._meta.label} {rows.loose(str(value.pk))}>"
+        case HttpResponse():
+            content = "" if value.streaming else value.content.decode(errors="replace")
+            text = _FORM_TOKEN.sub(r"\1", content)[:_MOST_CONTENT]
+            shown = f"{value.status_code} {rows.loose(repr(text))}"
+        case datetime():
+            shown = repr(rows.plain(value, since))
+        case dict():
+            items = [f"{key!r}: {_described(one, since)}" for key, one in value.items()]
+            shown = f"{{{', '.join(items)}}}"
+        case list() | tuple() | models.QuerySet():
+            shown = f"[{', '.join(_described(one, since) for one in value)}]"
+        case set() | frozenset():
+            shown = f"{{{', '.join(sorted(_described(one, since) for one in value))}}}"
+        case str() | bytes() | int() | float() | Decimal() | None:
+            shown = rows.loose(repr(value))
+    return shown
+
+
+def differ(one: Result, other: Result) -> bool:
+    """Return whether two acts have ended in different ways, whatever the keys of rows are."""
+    return _LOOSE.sub("#", one.text) != _LOOSE.sub("#", other.text)
+
+
+def _vaguely(texts: Counter[str]) -> Counter[str]:
+    """Return the same without what stands behind the names."""
+    found: Counter[str] = Counter()
+    for text, number in texts.items():
+        found[text.partition("(")[0]] += number
+    return found
+
+
+def _unmatched(
+    mine: Counter[str],
+    theirs: Counter[str],
+    my_numbers: Numbers,
+    their_numbers: Numbers,
+) -> tuple[list[str], list[str]]:
+    """Return the texts that only one has, and those that only the other has."""
+    extra, missing = sorted((mine - theirs).elements()), sorted((theirs - mine).elements())
+    for text in list(extra):
+        for other in missing:
+            if _alike(text, other, my_numbers, their_numbers):
+                extra.remove(text)
+                missing.remove(other)
+                break
+    return extra, missing
+
+
+def _alike(
+    text: str,
+    other: str,
+    numbers: Numbers,
+    other_numbers: Numbers,
+) -> bool:
+    """Return whether texts are equal, but for the keys of rows that are equal themselves."""
+    if text == other:
+        return True
+    parts, others = _LOOSE.split(text), _LOOSE.split(other)
+    if len(parts) != len(others) or parts[::2] != others[::2]:
+        return False
+    return all(
+        one == two or bool(numbers.of(one) & other_numbers.of(two))
+        for one, two in zip(parts[1::2], others[1::2], strict=True)
+    )
+
+
+def nearest(
+    outcome: Outcome,
+    expected: Mapping[tuple[int, ...], Outcome],
+    refused: frozenset[int],
+    unstable: Unstable,
+) -> tuple[tuple[int, ...], list[str]]:
+    """Return the order of acts whose outcome is nearest, and what differs from it.
+
+    Args:
+        outcome: of acts at once.
+        expected: of acts one after another, by their order, in which some may be missing.
+        refused: the acts that may have refused to do anything.
+        unstable: what is not compared.
+    """
+    acts = frozenset(range(len(outcome.results)))
+    found = {
+        order: outcome.differences(one, unstable, sorted(order))
+        for order, one in expected.items()
+        if acts - frozenset(order) <= refused
+    }
+    order = min(found, key=lambda one: (len(found[one]), -len(one)))
+    return order, found[order]

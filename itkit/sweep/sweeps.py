@@ -1,0 +1,29 @@
+"""The sweep that a test asks for."""
+
+from collections.abc import Callable
+from typing import Any
+
+from itkit.environment import Environment
+from itkit.sweep.choosing import Choice, RaceChoice
+from itkit.sweep.fault_sweep import FaultSweep
+from itkit.sweep.race_sweep import RaceSweep
+from itkit.sweep.variations import Sweep
+
+
+def sweep_of(
+    environment: Environment,
+    choice: Choice | RaceChoice,
+    test: str,
+    *say: Callable[[str], Any],
+) -> Sweep:
+    """Return the sweep of a test.
+
+    Args:
+        environment: that the tests run in.
+        choice: what the test is swept with.
+        test: its id.
+        *say: prints a line although what a test prints is captured, where that needs more.
+    """
+    if isinstance(choice, RaceChoice):
+        return RaceSweep(environment, test, *say)
+    return FaultSweep(environment, choice, test, *say)

@@ -1,0 +1,73 @@
+"""Of workflows with a mistake and without it, races find each mistake, and nothing else."""
+
+import re
+import shlex
+
+import pytest
+
+from tests.support import race_zoo
+from tests.support.doors import SERIAL, enter, slow
+from tests.support.projects import Project, Result
+from tests.sweep.test_zoo import reports_of
+
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
+FOUND = {
+    "CacheAdd": "no order of the acts leaves what these have left",
+    "Constraint": "no order of the acts leaves what these have left",
+    "Deadlock": "a deadlock: the acts wait for each other, ",
+    "DoubleSpend": "extra: shop.Sale(product=shop.Product(name='lamp', stock=1), buyer=",
+    "Expression": "extra: shop.Product(name='lamp', stock=4)",
+    "GetOrCreate": "extra: shop.Tag(name='new')",
+    "HalfRead": "act 1 has returned [5, 10]",
+    "LastPiece": "extra: shop.Sale(product=shop.Product(name='lamp', stock=1), buyer=",
+    "LostUpdate": "extra: shop.Product(name='lamp', stock=4)",
+    "NoWait": "extra: shop.Product(name='lamp', stock=4)",
+    "OrderFirst": "extra: shop.Product(name='lamp', stock=-1)",
+    "RedisLock": "extra: sold(b'1')",
+    "Serializable": "has met a serialization failure, and has not begun again",
+    "SkipLocked": "no order of the acts leaves what these have left",
+    "Watch": "extra: sold(b'1')",
+    "WriteSkew": "extra: shop.Doctor(name=",
+}
+"""Of each workflow with a mistake, what is told of it."""
+
+
+QUICK = ("Deadlock", "HalfRead", "LostUpdate", "Watch")
+"""Those of each kind, for a run of all tests."""
+
+
+def test_some_mistakes_are_found_and_nothing_else(project: Project) -> None:
+    race_zoo.write(project)
+    chosen = [option for name in QUICK for option in ("-k", name)]
+    check(project.test("--integration", *chosen), project, {name: FOUND[name] for name in QUICK})
+
+
+@pytest.mark.parametrize(
+    ("door", "seed"), [slow(SERIAL[1], "2"), slow(SERIAL[0], "3"), slow(SERIAL[1], "4")]
+)
+def test_each_mistake_is_found_and_nothing_else(door: str, seed: str, project: Project) -> None:
+    race_zoo.write(project)
+    check(enter(door, project, f"--itkit-seed={seed}"), project, FOUND)
+
+
+def check(result: Result, project: Project, found: dict[str, str]) -> None:
+    assert result.counts == {"failed": len(found), "passed": len(found)}, result.output
+    reports = dict(reports_of(result.output))
+    assert sorted(reports) == sorted(found), result.output
+    for name, told in found.items():
+        assert told in reports[name], reports[name]
+    check_repeated(reports["LostUpdate"], project)
+
+
+def check_repeated(report: str, project: Project) -> None:
+    """Make sure that the command of a finding runs one schedule, in which the same is wrong."""
+    command = re.search(r"to repeat it: (.* --itkit-schedule .*)", report)
+    assert command is not None, report
+    program, *arguments = shlex.split(command[1])
+    run = project.pytest if program == "pytest" else project.manage
+    repeated = run(*arguments)
+    assert repeated.counts == {"failed": 1}, repeated.output
+    assert FOUND["LostUpdate"] in repeated.output
+    assert "does not hold" not in repeated.output
+    assert "who was let on when:" in repeated.output
