@@ -239,7 +239,7 @@ class Environment:
             undo.pop_all()
 
     def shut(self) -> list[afterwards.Late]:
-        """Shut the ways out, as the tests are over, and return what outlives them.
+        """Refuse connections from now on, as the tests are over, and return what outlives them.
 
         This thread may still tidy up: destroy the test databases, and end fixtures. A second call
         does nothing.
@@ -478,7 +478,7 @@ class Environment:
             self._check_unused(core.current().test)
 
     def _check_unused(self, test: str) -> None:
-        """Note, or raise, which answers that the test has programmed no call has used."""
+        """Note, or raise an error for, the programmed answers that no call has used."""
         found = [
             (f"{method}.{given.text} at {given.site}", unused)
             for method, given, unused in self.backends.given()
@@ -526,7 +526,7 @@ class Environment:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _check_effects(self) -> None:
-        """Note, or raise, what has left the process while a transaction was open."""
+        """Note, or raise an error for, the effects that left the process during a transaction."""
         story = core.current()
         if not story.effects or conf.get().effects == "off" or self._has_fault:
             return

@@ -73,7 +73,7 @@ class Crossing:
         namespace: dict[str, Any],
         line: int,
     ) -> None:
-        """Fill in what is known of a crossing that was recorded as a tuple.
+        """Set the attributes of a crossing that was recorded as a tuple.
 
         Args:
             strand: the thread that it was in.

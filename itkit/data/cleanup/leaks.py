@@ -142,7 +142,7 @@ class Marks:
         self._keys: dict[Model, set[Any]] = {}
 
     def begin(self) -> None:
-        """Remember what is there."""
+        """Remember the rows that exist."""
         for model in self._tables:
             if isinstance(model._meta.pk, models.AutoField):
                 self._highest[model] = all_rows(model, self._using).aggregate(
