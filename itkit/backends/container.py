@@ -23,7 +23,7 @@ class Module(Protocol):
     """A group of bindings to install: an object, or its class, that configures a container."""
 
     def configure(self, container: "TestContainer", /) -> None:
-        """Bind what belongs to the module."""
+        """Bind the interfaces of the module to objects."""
 
 
 class TestContainer:
@@ -154,7 +154,7 @@ class TestContainer:
         return tracker.coverage()
 
     def install(self, module: Module | type[Module] | Mapping[Any, Any]) -> None:
-        """Bind what a module binds, or each interface of a mapping."""
+        """Bind the interfaces of a module, or each interface of a mapping."""
         if isinstance(module, Mapping):
             for interface, implementation in module.items():
                 self.bind(interface, implementation)

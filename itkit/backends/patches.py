@@ -37,7 +37,7 @@ class Patches:
         self._known: dict[str, Any] = {}
 
     def start(self) -> None:
-        """Remember how all is while nothing is patched."""
+        """Remember the state of everything while nothing is patched."""
         self._attributes = list(_attributes([real for _, real in self._swaps]))
         self._held = settings._wrapped
         self._values = {name: _value(name) for name in self._names}
@@ -94,7 +94,7 @@ class Patches:
                 yield Patch(f"settings.{name}", _value(name), value, line, partial(_set, name))
 
     def _disable_overrides(self, known: Any) -> None:
-        """Disable the overrides that were not, as ``override_settings.disable`` does.
+        """Disable the overrides that are still enabled, as ``override_settings.disable`` does.
 
         The objects that could disable them are the test's, so the same attribute is set. Checked
         with Django 5.2, 6.0 and 6.1.

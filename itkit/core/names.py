@@ -17,17 +17,17 @@ OPTION_HELP: Final = (
     f" {TAG} tests as well."
 )
 REBUILD_HELP: Final = (
-    "With --integration: migrate anew, although nothing that itkit knows of has changed since."
+    "With --integration: run the migrations, even if nothing has changed that itkit knows of."
 )
 SEED_HELP: Final = (
-    "With --integration: what random values come from, as a failure prints it, to repeat a test."
+    "With --integration: the seed of random values, as a failure prints it, to repeat a test."
 )
 BISECT_HELP: Final = (
     "With --integration, for one test that has failed in a run and passes alone: find out which of"
     " the tests that ran before it in its process make it fail."
 )
 KEEP_HELP: Final = (
-    "With --integration: stand still where a test has failed, and at the last one, before its rows"
+    "With --integration: stop at each failed test, and at the last one, before its rows"
     " are removed, so that manage.py itkit shell and dbshell join it from another terminal."
 )
 REPORT_DIRECTORY: Final = "itkit-report"

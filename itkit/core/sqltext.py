@@ -402,7 +402,7 @@ class _StatementReader:
             level.expects = _Expects.TARGET if is_target else _Expects.TABLE
 
     def _is_clause(self, level: _Level) -> bool:
-        """Whether FROM begins a list of tables: not in ``EXTRACT(YEAR FROM x)`` and the like."""
+        """Return whether FROM begins a list of tables: not in ``EXTRACT(YEAR FROM x)``."""
         if level.verb in ("", "WITH") or level.verb in DEFINING - {"CREATE"}:
             return False
         return level.before[1] != "DISTINCT" or level.before[0] not in ("IS", "NOT")

@@ -112,8 +112,8 @@ class Door:
         error = RunOverError(
             f"{what} was refused: the run with --integration is over in this process.\n"
             f"  from {called_at}\n{_started(thread)}"
-            "  Have the test wait for what it starts, and do what comes after a run in another"
-            " process: the settings of your own are not put back in this one."
+            "  Let the test wait for what it starts. Code that comes after a run belongs in another"
+            " process: your own settings are not restored in this one."
         )
         self._note(thread, called_at, error)
         raise error
@@ -216,7 +216,7 @@ def _still(thread: threading.Thread) -> str:
     return (
         f"A thread still runs {_SECONDS:.0f} seconds after the tests.\n"
         f"  at {called_at}\n{_started(thread)}"
-        "  Have the test wait for what it starts."
+        "  Let the test wait for what it starts."
     )
 
 

@@ -171,7 +171,10 @@ class _Search:
         for _ in range(_AGAIN):  # by the command that is printed, and alone
             if not self._try(chosen, is_as_printed=True) or self._try([]):
                 return _FLAKY.format(test=test), None
-        return f"{test} passes alone, and fails if before it in its process there ran:", chosen
+        return (
+            f"{test} passes alone, and fails if these tests ran before it in its process:",
+            chosen,
+        )
 
     def shown(self, needed: list[Begun]) -> str:
         """Return the command that runs these tests and then the one that fails."""

@@ -32,7 +32,7 @@ class Files:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Lead all caches in files to the worker's directories within a block.
+        """Point all caches in files at the worker's directories within a block.
 
         Each object of Django's class, in whatever thread, has the path in ``_dir``, so a property
         takes the place of that attribute. Checked with Django 5.2 and 6.1.

@@ -22,7 +22,7 @@ itkit: {test} {how}. What it has
 committed and its keys stay as they are while you look, from another terminal:
   manage.py itkit shell
   manage.py itkit dbshell
-{rolled_back}Enter lets the run go on. So does manage.py itkit clean, and then it stops no more.
+{rolled_back}Enter lets the run continue. So does manage.py itkit clean, and then it stops no more.
 """
 _ROLLED_BACK: Final = (
     "The test is in a transaction, whose rows no other session sees: an IntegrationTestCase"

@@ -17,8 +17,8 @@ SPARED: Final = "spared"
 
 _HEADINGS: Final = {
     EFFECT: (
-        "itkit: what has left the process while a transaction was open, and would have stayed after"
-        ' a rollback (ITKIT["EFFECTS"] = "fail" makes an error of each, "off" hides them;'
+        "itkit: effects that left the process while a transaction was open, and would have stayed"
+        ' after a rollback (ITKIT["EFFECTS"] = "fail" makes an error of each, "off" hides them;'
         ' "IN_TRANSACTION": "allow" in a backend\'s entry allows its calls):'
     ),
     UNUSED: (
@@ -26,12 +26,11 @@ _HEADINGS: Final = {
         ' makes an error of each, "off" hides them):'
     ),
     ALTERED: (
-        "itkit: what tests have changed in the structure of the database, and what has become of"
-        " that:"
+        "itkit: changes that tests made to the structure of the database, and what became of each:"
     ),
     UNREPEATABLE: (
-        "itkit: what migrations have read that is another value each time. The rows that they have"
-        " made with it stay as they are until the migrations run again, as with --rebuild:"
+        "itkit: values that migrations have read and that differ each time. The rows that were made"
+        " with them stay as they are until the migrations run again, as with --rebuild:"
     ),
     SPARED: "itkit: budgets of which tests have used less than is kept:",
     UNTRIED: "itkit: swept tests that were not run with all faults:",

@@ -247,9 +247,9 @@ class Run:
             raise IsolationError(
                 f"The Redis at {service.address} lets its login create no ACL users, or not read"
                 ' ACL LOG, and ITKIT["REDIS"]["ACL"] is "require". Give itkit a login that may, or'
-                ' set "auto": then only redis-py keeps the tests in.'
+                ' set "auto": then only redis-py keeps the tests under their prefix.'
             )
-        self._notes.append("no ACL user to be had: only redis-py keeps the tests in")
+        self._notes.append("no ACL user: only redis-py keeps the tests under their prefix")
         return ""
 
 

@@ -52,7 +52,7 @@ class Announcement:
         self._file: int | None = None
 
     def publish(self) -> None:
-        """Publish what a process would find that the running test starts; once is enough."""
+        """Publish the environment of processes that the running test starts; once is enough."""
         if self._file is None and hasattr(os, "memfd_create"):
             found = Running(self._process, self._worker, handshake.invitation())
             self._file = os.memfd_create(name_of_project())

@@ -65,11 +65,11 @@ if TYPE_CHECKING:
 _PROBE_SECONDS = 2.0
 _WORTH_TELLING_SECONDS = 2.0
 _DENIED = (
-    "The test, or what an earlier one has left running, has reached for what is not its own in"
-    " Redis, and the server has denied it:\n{}\n"
-    "What a test may reach begins with {}. All that redis-py sends and Lua scripts do gets that"
-    " prefix; what goes round them, such as a library of functions, has to put it on. A command"
-    ' that may reach further can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
+    "The test, or code that an earlier one has left running, has used names or commands in"
+    " Redis that are not its own, and the server has denied them:\n{}\n"
+    "The names that a test may use begin with {}. All that redis-py sends and Lua scripts do gets"
+    " that prefix; code that bypasses them, such as a library of functions, has to add it. A"
+    ' command that may do more can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
 )
 _LEFT = (
     "{} has left keys in Redis:\n{}\nRemove them, give them a TTL in the code under test, or set"
@@ -104,7 +104,8 @@ _NO_SOCKET = re.compile(r"SocketBlockedError|SocketConnectBlockedError|tried to 
 _SOCKETS = (
     "pytest-socket has refused this. itkit's own servers are reached by sockets of this machine:"
     " --allow-unix-socket, and with live servers or a server of your own"
-    " --allow-hosts=127.0.0.1,::1,localhost. What leaves the machine itkit refuses by itself."
+    " --allow-hosts=127.0.0.1,::1,localhost. itkit itself refuses connections that leave the"
+    " machine."
 )
 _IF_IT_PASSES = (
     "\nif it passes alone: the same with --itkit-bisect, which finds what has to run before it"
@@ -245,7 +246,7 @@ class Environment:
             undo.pop_all()
 
     def shut(self) -> list[afterwards.Late]:
-        """Shut the ways out, as the tests are over, and return what outlives them.
+        """Refuse connections from now on, as the tests are over, and return what outlives them.
 
         This thread may still tidy up: destroy the test databases, and end fixtures. A second call
         does nothing.
@@ -488,7 +489,7 @@ class Environment:
             self._check_unused(core.current().test)
 
     def _check_unused(self, test: str) -> None:
-        """Note, or raise, which answers that the test has programmed no call has used."""
+        """Note, or raise an error for, the programmed answers that no call has used."""
         found = [
             (f"{method}.{given.text} at {given.site}", unused)
             for method, given, unused in self.backends.given()
@@ -538,7 +539,7 @@ class Environment:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _check_effects(self) -> None:
-        """Note, or raise, what has left the process while a transaction was open."""
+        """Note, or raise an error for, the effects that left the process during a transaction."""
         story = core.current()
         if not story.effects or conf.get().effects == "off" or self._has_fault:
             return

@@ -44,7 +44,7 @@ class Delay:
         self._virtual = virtual
 
     def wait(self, arguments: Mapping[str, Any]) -> float:
-        """Wait, and return how many of the seconds nobody has slept.
+        """Wait, and return how many of the seconds have not been slept.
 
         Args:
             arguments: the arguments of the call, by name.

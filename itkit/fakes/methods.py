@@ -60,7 +60,7 @@ class Method:
         return self._fake
 
     def become(self, member: Member) -> None:
-        """Stand for this member from now on: an object has shown what is behind the name."""
+        """Stand for this member from now on, as an object has shown what the name means."""
         if member is not self.member:
             self._check = member.check
             self.member = member

@@ -139,11 +139,12 @@ def verdict(found: Sequence[Finding], isolation: str) -> str:
         ]
     if of_server:
         lines.append(
-            f"{of_server} of the whole server, so in no isolation: only on the embedded server do"
-            " tests meet no other run. They are superuser there with ITKIT_POSTGRES_ROLE=project."
+            f"{of_server} of the whole server, which no mode isolates: only on the embedded server"
+            " do tests meet no other run. They are superuser there with"
+            " ITKIT_POSTGRES_ROLE=project."
         )
     if not found:
-        lines.append("Nothing found that would not be isolated.")
+        lines.append("Nothing was found that is not isolated.")
     return "\n".join(lines)
 
 

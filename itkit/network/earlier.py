@@ -22,7 +22,7 @@ _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
 def shut(is_allowed: Callable[[str, int], bool]) -> list[str]:
-    """Shut those to servers that the settings name on this machine, and those out of it.
+    """Close connections to servers on this machine that the settings name, and those that leave it.
 
     To be called before itkit connects to anything.
 

@@ -43,7 +43,7 @@ def followed() -> Iterator[None]:
 
 
 def found(timeline: Timeline) -> Iterator[tuple[str, str]]:
-    """Yield, once, where an effect has happened, and what there is to say of it."""
+    """Yield, once, the place of each effect, and a text about it."""
     effects, timeline.effects = timeline.effects, []
     allowed = {
         name for name, backend in conf.get().backends.items() if backend.in_transaction == "allow"

@@ -194,7 +194,7 @@ def sources_of(test: type) -> frozenset[str]:
 
 
 def _never_run(timeline: Timeline) -> Iterator[FoundError]:
-    """Yield, once, what there is to say of calls that were made and have never happened."""
+    """Yield, once, a text about each call that was made and has never happened."""
     made, timeline.made = timeline.made, []
     happened = {id(crossing) for crossing in timeline} if made else set()
     for call in made:

@@ -247,7 +247,7 @@ class Isolation(ABC):
         return template
 
     def settle(self, template: Template, *, is_found: bool) -> None:
-        """Stay with a template from now on, or choose anew where it was not the one.
+        """Keep to a template from now on, or choose another if it does not fit.
 
         Args:
             template: the template that was asked for a place.

@@ -284,7 +284,7 @@ def _init_worker(project: Callable[..., None], late: Any, *args: Any, **kwargs: 
 
 
 def _end_worker(outbox: Any) -> None:
-    """Shut the ways out of a worker that has no more tests, and report what outlives them."""
+    """Refuse connections of a worker that has no more tests, and report what outlives them."""
     current = environment.current()
     if current is None or current.process != os.getpid():
         return

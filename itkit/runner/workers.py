@@ -308,7 +308,7 @@ class Workers:
                     self._drop(key.data[0], events)
 
     def _drop(self, worker: _Worker, events: int) -> None:
-        """Go on with what is written to a process that is to end, and read what nobody wants."""
+        """Write the rest to a process that is to end, and read and drop its replies."""
         if events & selectors.EVENT_WRITE:
             self._write(worker)
         if events & selectors.EVENT_READ:

@@ -51,7 +51,7 @@ _REFUSALS: Final[Mapping[Kind, Sequence[Refusal]]] = {
             "the server answers and has no role {role!r}",
             (
                 'CREATE ROLE "{role}" LOGIN CREATEDB; which an administrator runs',
-                "a role that is there, {scheme}://USER:PASSWORD@{address}/…",
+                "a role that exists, {scheme}://USER:PASSWORD@{address}/…",
             ),
         ),
         Refusal(
@@ -60,12 +60,12 @@ _REFUSALS: Final[Mapping[Kind, Sequence[Refusal]]] = {
             " closed to the role {user!r}",
             (
                 'CREATE DATABASE "{database}"; which an administrator runs',
-                "a database that is there, {scheme}://{address}/DATABASE",
+                "a database that exists, {scheme}://{address}/DATABASE",
             ),
         ),
         Refusal(
             re.compile(r"no pg_hba\.conf entry|pg_hba\.conf rejects"),
-            "the server answers and lets the role {user!r} not in from here",
+            "the server answers and refuses connections of the role {user!r} from here",
             ("a line for it in the server's pg_hba.conf, or sslmode=require in the URL",),
         ),
         Refusal(
@@ -87,7 +87,7 @@ _REFUSALS: Final[Mapping[Kind, Sequence[Refusal]]] = {
         ),
         Refusal(
             re.compile(r"no permissions to (?:run|access)|NOPERM"),
-            "the server answers and lets the user {user!r} not do what itkit needs",
+            "the server answers and refuses the user {user!r} what itkit needs",
             (_RIGHTS, "a login that may do that, {scheme}://USER:PASSWORD@{address}/0"),
         ),
         Refusal(

@@ -134,7 +134,7 @@ class _SourceSearch:
         if self._run.options.source not in {"auto", source}:
             raise _left_out(self._run.options.source)
         if any(isinstance(error, SearchEndedError) for error in self._failed.values()):
-            raise SourceUnusableError("not tried, for that is the same for all sources")
+            raise SourceUnusableError("not tried, as the reason holds for all sources")
 
     def _sources(self) -> Mapping[str, Callable[[], Found]]:
         return {

@@ -85,6 +85,6 @@ def _hearing(
             for listener in listeners.get(event, ()):
                 listener(arguments)
         elif at_the_end and event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
-            raise at_the_end[0]("The run is over: nothing is connected to any more.")
+            raise at_the_end[0]("The run is over: no connection is made any more.")
 
     return hear

@@ -168,7 +168,7 @@ def _submitter(frame: FrameType) -> Submitter | None:
 
 
 def end_in_own_code(error: BaseException) -> None:
-    """Cut the traceback of an error behind the line of a user's own code that has called itkit.
+    """Cut the traceback of an error after the line of the user's code that has called itkit.
 
     Nothing is cut where something else has called it, such as a library on behalf of that code.
 

@@ -73,7 +73,7 @@ class Crossing:
         namespace: dict[str, Any],
         line: int,
     ) -> None:
-        """Fill in what is known of a crossing that was recorded as a tuple.
+        """Set the attributes of a crossing that was recorded as a tuple.
 
         Args:
             strand: the thread that it was in.
@@ -461,7 +461,7 @@ def late(done: str, strand: Strand, site: CallSite | None) -> LateCallError:
         LateCallError(
             f"{done} after the test that {work} the thread {strand.thread.name!r} had ended:"
             f" {timeline.test}\n{called}"
-            "  Have the test wait for its threads and for what it submits; start threads that"
+            "  Let the test wait for its threads and for what it submits; start threads that"
             " outlast it in setUpClass or in a fixture of a wider scope."
         )
     )

@@ -89,7 +89,7 @@ def test_a_leak_is_told_with_the_line_that_saved_it_and_what_it_refers_to(data):
 
     told = leaks_of(data)
 
-    assert told.startswith("1 row that the test has made, and the data manager did not know of:\n")
+    assert told.startswith("1 row that the test has made and the data manager does not know:\n")
     assert f"  shopdata.Order {order.pk}, saved at tests/data/test_leaks.py:" in told
     assert (
         f"in place_order, references shopdata.Customer {customer.pk} of tests/data/test_leaks"

@@ -129,7 +129,9 @@ def test_rows_that_it_refers_to_have_to_be_there(data):
     data.cleanup()
     other = data.create(Author)
     world = data.scenario("about_others")
-    assert f"kinds.Post refers to kinds.Author {author.pk}, and not all are there" in repr(world)
+    assert f"kinds.Post refers to kinds.Author {author.pk}, and not all of them exist" in repr(
+        world
+    )
     assert world.post.author == other
 
 

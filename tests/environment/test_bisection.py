@@ -89,7 +89,7 @@ def test_one_test_of_another_class_and_module(door: str, project: Project) -> No
 
     found = bisect(project, whole)
     assert found.code == 1, found.output
-    told = found.output.partition("there ran:\n")[2].splitlines()
+    told = found.output.partition("ran before it in its process:\n")[2].splitlines()
     assert re.search(r"A(\.|::)test_2$", told[0]), found.output
     assert "to repeat it" in told[1], found.output
     assert run_printed(project, found).counts == {"passed": 1, "failed": 1}
@@ -101,7 +101,7 @@ def test_two_that_are_needed_together(door: str, project: Project) -> None:
     whole = enter(door, project)
     assert whole.counts == {"passed": 19, "failed": 1}, whole.output
     found = bisect(project, whole)
-    told = found.output.partition("there ran:\n")[2].splitlines()
+    told = found.output.partition("ran before it in its process:\n")[2].splitlines()
     assert [line[-6:] for line in told[:2]] == ["test_2", "test_4"], found.output
     again = run_printed(project, found)
     assert again.counts == {"passed": 2, "failed": 1}
@@ -189,7 +189,7 @@ def test_in_a_worker_what_ran_there_is_looked_at(door: str, project: Project) ->
     whole = enter(door, project, *more)
     assert whole.counts == {"passed": 7, "failed": 1}, whole.output
     found = bisect(project, whole)
-    told = found.output.partition("there ran:\n")[2].splitlines()
+    told = found.output.partition("ran before it in its process:\n")[2].splitlines()
     assert re.search(r"Beside[AB](\.|::)test_pollutes$", told[0]), found.output
     assert "to repeat it" in told[1], found.output
     assert run_printed(project, found).counts == {"passed": 1, "failed": 1}

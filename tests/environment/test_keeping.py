@@ -1,4 +1,4 @@
-"""``--itkit-keep`` has a run stand still where a test has failed, and at the last one."""
+"""``--itkit-keep`` stops a run at each failed test, and at the last one."""
 
 import subprocess
 import sys
@@ -109,7 +109,7 @@ class Kept:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.said += line
-            if line.startswith("Enter lets the run go on"):
+            if line.startswith("Enter lets the run continue"):
                 return self.said[before:]
         raise AssertionError(self.said)
 
@@ -165,7 +165,7 @@ def test_a_run_stands_at_each_failure_and_at_its_last_test(door: str, project: P
         assert kept.look() == f"['{email}'] None"
         kept.enter()
         assert kept.end() == 1
-    assert kept.said.count("Enter lets the run go on") == (4 if is_django else 5)
+    assert kept.said.count("Enter lets the run continue") == (4 if is_django else 5)
     assert not project.leftovers()
 
 
@@ -183,7 +183,7 @@ def test_clean_lets_it_go_on_without_a_terminal(door: str, project: Project) -> 
     assert "test_fails: goes on" in cleaned.output, cleaned.output
     result = project.finish(started)
     assert result.counts["passed"] == 2, result.output
-    assert result.output.count("Enter lets the run go on") == 1
+    assert result.output.count("Enter lets the run continue") == 1
     assert "would go on" not in project.manage("itkit", "clean", "--dry-run").output
 
 

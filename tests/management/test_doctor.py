@@ -97,7 +97,7 @@ def line_of(text: str, part: str) -> int:
 def test_a_project_that_a_schema_isolates_is_told_so(project: Project) -> None:
     result = project.manage("itkit", "doctor")
     assert result.code == 0, result.output
-    assert result.output == "Nothing found that would not be isolated."
+    assert result.output == "Nothing was found that is not isolated."
 
 
 def test_everything_is_found_where_it_is_and_nothing_else(project: Project) -> None:
@@ -371,4 +371,4 @@ def test_what_only_may_be_wrong_is_a_hint(project: Project) -> None:
     result = project.manage("itkit", "doctor", "--no-database")
     assert result.code == 0, result.output
     assert found(result) == {("shop/jobs.py", 4, "to be looked at")}
-    assert "Nothing found that would not be isolated." in result.output
+    assert "Nothing was found that is not isolated." in result.output

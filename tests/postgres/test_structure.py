@@ -157,7 +157,7 @@ def test_each_test_finds_the_structure_of_the_migrations(
     env = {"ITKIT_POSTGRES_ISOLATION": isolation}
     result = enter(door, project, **env)
     assert result.counts == {"passed": 42}, result.output
-    told = result.output.partition("changed in the structure of the database")[2]
+    told = result.output.partition("changes that tests made to the structure of the database")[2]
     assert "table event_1: was created, and has been dropped" in told.replace('"', ""), (
         result.output
     )

@@ -73,5 +73,5 @@ class Migration(migrations.Migration):
         assert result.counts == {"passed": 4}, result.output
         assert "migrates anew" not in result.output
         assert "is not saved" not in result.output
-        assert "changed in the structure" not in result.output
+        assert "the structure of the database" not in result.output
     assert "Creating test database" not in result.output  # the second run has claimed what was kept

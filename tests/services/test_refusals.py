@@ -75,7 +75,7 @@ def refused(kind: Literal["postgres", "redis"], url: str) -> str:
         ),
         (
             "shut",
-            "the server answers and lets the role 'shut' not in from here",
+            "the server answers and refuses connections of the role 'shut' from here",
             "  a line for it in the server's pg_hba.conf",
         ),
     ],
@@ -127,7 +127,7 @@ def test_a_project_server_on_another_machine_is_told_in_the_start_line() -> None
         ),
         (
             "guest:right@",
-            "the server answers and lets the user 'guest' not do what itkit needs",
+            "the server answers and refuses the user 'guest' what itkit needs",
             "  ACL SETUSER guest on ~* &* +@all, which an administrator runs there",
         ),
     ],

@@ -65,7 +65,7 @@ class CeleryTasks(TaskRunner):
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Redirect what is sent to this fake for the duration of the block.
+        """Redirect all tasks that are sent to this fake for the duration of the block.
 
         A signal of Celery comes when a task is sent already, so the two methods that all ways of
         sending pass are replaced. Checked with Celery 5.7.

@@ -101,7 +101,7 @@ class Builder(StepBuilder):
         return instance
 
     def _follow(self, instance: models.Model, step: Any, post: Any, plan: BatchPlan) -> None:
-        """Plan what related factories make, and put off what may look at the row."""
+        """Plan the rows of related factories, and postpone the hooks that may look at the row."""
         if not post.declarations:
             return
         results: dict[str, Any] = {}

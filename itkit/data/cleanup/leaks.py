@@ -142,7 +142,7 @@ class Marks:
         self._keys: dict[Model, set[Any]] = {}
 
     def begin(self) -> None:
-        """Remember what is there."""
+        """Remember the rows that exist."""
         for model in self._tables:
             if isinstance(model._meta.pk, models.AutoField):
                 self._highest[model] = all_rows(model, self._using).aggregate(
@@ -211,11 +211,11 @@ def _message(leaks: list[Leak]) -> str:
     rows = "1 row" if len(leaks) == 1 else f"{len(leaks)} rows"
     return "\n  ".join(
         [
-            f"{rows} that the test has made, and the data manager did not know of:",
+            f"{rows} that the test has made and the data manager does not know:",
             *lines,
             (
-                "They have been removed. To have them known: data.track(…), or run the code that "
-                "makes them in `with data.capture():`."
+                "They have been removed. To let it know them, call data.track(…), or run the code "
+                "that makes them in `with data.capture():`."
             ),
         ]
     )

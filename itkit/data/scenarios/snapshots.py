@@ -190,4 +190,4 @@ def _check_there(using: str, label: str, needed: list[str], by: str) -> None:
     found = lookup.all_rows(apps.get_model(label), using).filter(pk__in=needed).count()
     if found != len(needed):
         keys = ", ".join(needed[:5])
-        raise ConflictError(f"{by} refers to {label} {keys}, and not all are there")
+        raise ConflictError(f"{by} refers to {label} {keys}, and not all of them exist")

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         """Add the sub-commands."""
         commands = parser.add_subparsers(dest="subcommand", required=True)
         doctor_parser = commands.add_parser(
-            "doctor", help="Find what a schema for each worker does not keep apart."
+            "doctor", help="Find what a schema for each worker does not isolate."
         )
         doctor_parser.add_argument(
             "--no-database",
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         doctor_parser.set_defaults(run=self._doctor)
         clean_parser = commands.add_parser(
             "clean",
-            help="Let kept runs go on; remove what others have left on your server, and the cache.",
+            help="Let stopped runs continue; remove the cache, and what runs keep on your server.",
         )
         clean_parser.add_argument(
             "--dry-run", action="store_true", help="Show it and remove nothing."
@@ -57,9 +57,9 @@ class Command(BaseCommand):
         self._add_data_commands(commands)
 
     def _add_shells(self, commands: Any) -> None:
-        worker = "Of a run with several workers, which one: gw1."
+        worker = "The worker to join, in a run with several: gw1."
         shell_parser = commands.add_parser(
-            "shell", help="Join a test that stands still, by --itkit-keep or --pdb."
+            "shell", help="Join a test that waits, because of --itkit-keep or --pdb."
         )
         shell_parser.add_argument("--worker", help=worker)
         shell_parser.add_argument("-c", "--command", help="Run this in place of a shell.")
@@ -70,7 +70,7 @@ class Command(BaseCommand):
         dbshell_parser.add_argument("--worker", help=worker)
         dbshell_parser.add_argument("--database", default="default", help="The alias; default.")
         dbshell_parser.add_argument(
-            "parameters", nargs=argparse.REMAINDER, help="Those of psql, after all others."
+            "parameters", nargs=argparse.REMAINDER, help="Options of psql, after all others."
         )
         dbshell_parser.set_defaults(run=self._dbshell)
 
@@ -148,10 +148,12 @@ class Command(BaseCommand):
         seed_parser = commands.add_parser(
             "seed", help="Make the rows of a scenario in a database of yours; they stay."
         )
-        seed_parser.add_argument("scenario", help="Its name, with or without its app.")
+        seed_parser.add_argument(
+            "scenario", help="The name of the scenario, with or without its app."
+        )
         seed_parser.add_argument("--scale", type=int, default=1, help="How many times; 1.")
         seed_parser.add_argument("--database", default="default", help="The alias; default.")
-        seed_parser.add_argument("--seed", help="What random values come from; new ones each time.")
+        seed_parser.add_argument("--seed", help="The seed of random values; by default a new one.")
         seed_parser.add_argument("--force", action="store_true", help="Even if it is production.")
         seed_parser.set_defaults(run=self._seed)
         factories_parser = commands.add_parser("factories", help="Look at the factories.")
@@ -221,8 +223,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There are several:{listed}"
                 if found
-                else "No run of this project's tests is under way. Have a test stand still:"
-                " --integration --itkit-keep, or breakpoint() in the test."
+                else "No run of this project's tests is under way. Let a test wait: --integration"
+                " --itkit-keep, or breakpoint() in the test."
             )
         running.invite(found[0])
         child.join()

@@ -201,7 +201,7 @@ class Dependencies:
 
 
 def others(connection: Connection, schema: str, known: Iterable[str]) -> list[str]:
-    """Name what depends on a schema but is in none of the known catalogues.
+    """Return the objects that depend on a schema but are in none of the known catalogues.
 
     That is what has no form in a clone's script: operators, casts, publications; what sits in
     another schema; and what belongs to an extension, whatever it is.

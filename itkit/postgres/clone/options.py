@@ -129,7 +129,7 @@ def statements(options: Iterable[Option]) -> dict[int, str]:
 
 
 def _is_settable(connection: Connection, option: Option) -> bool | None:
-    """Whether DDL can take an option away and set it again; None where that cannot be tried."""
+    """Return whether DDL can remove an option and set it again; None where that cannot be tried."""
     alter = f"ALTER TABLE ONLY {option.table} "
     try:
         with connection.transaction(force_rollback=True):

@@ -142,7 +142,7 @@ def _places(error: BaseException) -> Iterator[str]:
 
 @contextmanager
 def lacking_explained() -> Iterator[None]:
-    """Explain failures of migrations, within a block, that are the build's and not theirs.
+    """Explain failures of a block of migrations that come from the build of Postgres.
 
     Raises:
         ServiceUnavailableError: a migration needs ICU, which the server was built without.

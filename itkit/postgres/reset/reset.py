@@ -499,7 +499,7 @@ class Reset:
         return is_new
 
     def _levels_outlast_renewal(self) -> bool:
-        """Whether the rows of levels are kept outside of the place, and fit into a new one."""
+        """Return whether rows of levels are kept outside of the place, and fit into a new one."""
         bottom = self._levels[0].plan.structure
         if self._is_whole or any(level.plan.structure is not bottom for level in self._levels):
             return False

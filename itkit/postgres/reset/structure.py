@@ -156,7 +156,7 @@ class Structure:
         return cls(schemas, fingerprint, schema_names, _objects(connection, schemas), now)
 
     def has_relation(self, oid: int) -> bool:
-        """Whether a table or view, by its oid, is one of what the schemas are meant to be."""
+        """Return whether a table or view, given by its oid, belongs to the accepted structure."""
         return oid in self._oids
 
     def accept(self, connection: Connection) -> None:

@@ -184,7 +184,7 @@ class _SchemaCreation(BaseDatabaseCreation):
             self.log(project_role_notice(self.connection.alias, state.needs, kept_by))
 
     def _make_template(self, place: str, worker: str, verbosity: int) -> Migrated:
-        """Migrate, and return what is known then."""
+        """Migrate, and return what is known about the result."""
         with recording.recording() as recorder:
             needs = self._migrate_by_any_role(place, worker, verbosity)
         self.routing.isolation.after_migrating(self.url, place)
@@ -193,7 +193,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         return Migrated(needs, recorder.values)
 
     def _migrate_by_any_role(self, place: str, worker: str, verbosity: int) -> str:
-        """Migrate, and return why that was not possible by the worker's role; nothing if it was."""
+        """Migrate, and return why that was impossible by the worker's role, if it was."""
         needs = self._migrate_by_role(place, worker, verbosity) if self.routing.secret else ""
         if needs:
             with self._own_connection() as connection:
@@ -205,7 +205,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         return needs
 
     def _migrate_by_role(self, place: str, worker: str, verbosity: int) -> str:
-        """Migrate by the role of a worker, and return what needs more; nothing if nothing does.
+        """Migrate by the role of a worker, and return the migration that needs more, if any.
 
         Raises:
             IsolationError: something does, and the settings want no other role.

@@ -160,7 +160,7 @@ class Routing:
         self.sessions.install()
 
     def enter(self, worker: str) -> None:
-        """Be another worker; Django switches its own connections, this leads those of libpq."""
+        """Become another worker: Django switches its own connections, this those of libpq."""
         self.worker = worker
         self._lead()
 
@@ -421,7 +421,7 @@ class Routing:
         return tables, list(dict.fromkeys(openers))
 
     def altered(self) -> list[tuple[str, str]]:
-        """Return, once, what tests have changed in the structure, and what has become of it."""
+        """Return, once, the changes of tests to the structure, and what became of each."""
         altered, self._altered = self._altered, []
         return altered
 

@@ -70,7 +70,7 @@ def query(schemas: sql.Composed, more: sql.Composed) -> sql.Composed:
 
 
 def is_logged(connection: Connection) -> bool:
-    """Whether no table of the connection's database is unlogged, which a crash would empty."""
+    """Return whether no table of the database is unlogged: a crash would empty such a table."""
     return not value(connection, "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')")
 
 

@@ -208,7 +208,7 @@ def shut_others(connection: Connection) -> None:
 
 
 def may_create_schemas(connection: Connection, database: str) -> bool:
-    """Whether there is such a database and our role may connect to it and create schemas in it."""
+    """Return whether a database exists to which our role may connect and create schemas."""
     query = (
         "SELECT has_database_privilege(oid, 'CREATE') AND has_database_privilege(oid, 'CONNECT')"
         " FROM pg_database WHERE datname = %s"

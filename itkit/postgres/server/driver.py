@@ -267,4 +267,4 @@ def _reason(name: str) -> str:
         import_module(name)
     except ImportError as error:
         return f"{name}: {' '.join(str(error).split())}"
-    return f"{name}: only a part of it is there"
+    return f"{name}: it is installed only in part"

@@ -22,7 +22,7 @@ HANDED_ON_AT_ONCE: Final = 150000
 
 REMEDY: Final = (
     'Set ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, or ITKIT_POSTGRES_ISOLATION=database in'
-    " the environment: each worker then has a database of its own, in which all schemas are its."
+    " the environment: each worker then has a database of its own, with all of its schemas."
 )
 """What to do about a project that writes into other schemas than its tests'."""
 

@@ -118,7 +118,7 @@ def create(
 
 
 def lead_to_schema(connection: Connection, name: str, beside: Sequence[str]) -> None:
-    """Lead who logs in by a role to the schema of its name, without a word about it.
+    """Set the search_path of a role to the schema of its name, for all who log in by it.
 
     Args:
         connection: a connection of our own, in a transaction, to the database of the schema.

@@ -71,7 +71,7 @@ class DatabaseTemplate(Template):
         return Reads.parse(_unpacked(described["reads"] or "") if described is not None else "")
 
     def is_intact(self, state: TemplateState) -> bool:
-        """Assume so: to look would be to be in it, which keeps it from being copied."""
+        """Return True without a look: a connection to it would keep it from being copied."""
         del state
         return True
 

@@ -161,7 +161,7 @@ def _file(path: Path) -> str:
 
 
 def _model(model: type[Model], *, is_migrated: bool) -> str:
-    """Describe what ``post_migrate`` reads of a model, and of an unmigrated one all of it."""
+    """Describe the parts of a model that ``post_migrate`` reads; all of an unmigrated one."""
     meta = model._meta
     decisive: list[Any] = [
         meta.label,
@@ -181,7 +181,7 @@ def _model(model: type[Model], *, is_migrated: bool) -> str:
 
 
 def _receivers() -> Iterator[str]:
-    """Name the functions that run before and after ``migrate``, with the project's own files."""
+    """Yield the functions that run before and after ``migrate``, with the project's own files."""
     found: dict[Any, None] = {}
     for signal in (pre_migrate, post_migrate):
         for app in apps.get_app_configs():

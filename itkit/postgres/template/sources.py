@@ -127,7 +127,7 @@ def _found(module: str) -> Path | None:
 
 
 def used(begin: Iterable[tuple[str, str]]) -> Used:
-    """Follow what modules of a project use.
+    """Return what modules of a project use.
 
     Args:
         begin: names of modules, and in each the name that is used, or ``ALL``.

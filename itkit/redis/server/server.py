@@ -148,7 +148,7 @@ def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT, **more: An
 
 @contextlib.contextmanager
 def failures_explained(url: str) -> Iterator[None]:
-    """Name the server of a URL where it does not answer within a block.
+    """Add the address of the server to errors of a block in which it does not answer.
 
     Raises:
         ServiceUnavailableError: the server does not answer.

@@ -100,14 +100,16 @@ class Tracking:
         if not self.is_on:
             return
         if self._asking.client_id() != self._asking_id:
-            raise redis.ConnectionError("redis-py has connected anew, which it reports to nobody")
+            raise redis.ConnectionError("redis-py has reconnected without reporting it")
         self._listener.ping()
         kind = ""
         while kind != "pong":
             message = self._listener.get_message(timeout=_PATIENCE)
             kind = message["type"] if message else ""
             if kind not in {"message", "pong"}:  # nothing, or subscribed anew by redis-py
-                raise redis.ConnectionError("the server has stopped telling what is written")
+                raise redis.ConnectionError(
+                    "the server has stopped reporting which keys are written"
+                )
             if kind == "message" and message["data"]:
                 self._names.update(message["data"])
 
