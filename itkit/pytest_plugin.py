@@ -563,10 +563,17 @@ class IntegrationPlugin:
         sys.stderr.flush()
 
     def _watch(self, item: pytest.Item) -> None:
-        """Have a test case of unittest stand still before it is torn down, where an option says."""
-        keeper = self._environment.keeper if self._environment is not None else None
+        """Look at a test case of unittest that has failed, before it is torn down.
+
+        It stands still then, where an option says so, or the report keeps its rows and keys.
+        """
         case = getattr(item, "instance", None)
-        if keeper is None or not isinstance(case, unittest.TestCase):
+        if self._environment is None or not isinstance(case, unittest.TestCase):
+            return
+        if self._environment.payload.report:
+            self._keep_state(item, case, self._environment)
+        keeper = self._environment.keeper
+        if keeper is None:
             return
 
         def look() -> None:
@@ -575,6 +582,24 @@ class IntegrationPlugin:
                     keeper.note(item.nodeid, found.value)
 
         keeper.watch(case, item.nodeid, look, is_last=item is item.session.items[-1])
+
+    def _keep_state(self, item: pytest.Item, case: unittest.TestCase, current: Environment) -> None:
+        """Have the state of the servers kept for the report, before a failed test is torn down.
+
+        pytest makes the report of a test case when its rows have been taken back.
+        """
+
+        def before(original: Callable[[], Any]) -> Callable[[], Any]:
+            def called() -> Any:
+                if getattr(item, "_excinfo", None):
+                    current.look_at_state(item.nodeid)
+                return original()
+
+            return called
+
+        # On the instance, as in Keeper.watch().
+        case.tearDown = before(case.tearDown)  # type: ignore[method-assign]
+        case.doCleanups = before(case.doCleanups)  # type: ignore[method-assign]
 
     @contextmanager
     def _real_terminal(self) -> Iterator[None]:
