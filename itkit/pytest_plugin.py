@@ -116,6 +116,7 @@ class IntegrationPlugin:
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
         self._run: set[str] = set()
+        self._skipped: set[str] = set()
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # Not by the variables of pytest-xdist, which any pytest that a test starts inherits.
         self._is_worker = hasattr(config, "workerinput")
@@ -430,7 +431,7 @@ class IntegrationPlugin:
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
-        if report.passed and report.when == "teardown" and self._environment is not None:
+        if self._environment is not None:
             self._report_passed(report, self._environment)
         if report.failed and not self._is_on and _has_no_server(error):
             report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
@@ -459,8 +460,16 @@ class IntegrationPlugin:
         return report
 
     def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
-        """Write the page of a test that has passed, where a report of all tests is asked for."""
-        if self._ended is not None and report.nodeid not in current.order.failed:
+        """Write the page of a test that has passed, where a report of all tests is asked for.
+
+        The many runs of a swept test have none.
+        """
+        if report.skipped:
+            self._skipped.add(report.nodeid)
+        if not report.passed or report.when != "teardown" or current.variation is not None:
+            return
+        left_out = current.order.failed | self._skipped
+        if self._ended is not None and report.nodeid not in left_out:
             command = f"pytest '{_named(self._config, report.nodeid)}'"
             current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 

@@ -17,7 +17,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -681,7 +681,8 @@ class Environment:
         if self.payload.report:
             from itkit import report
 
-            report.Folder(Path(self.payload.report)).write_index()
+            with suppress(OSError):  # somebody has removed the directory
+                report.Folder(Path(self.payload.report)).write_index()
 
     def _repeating(self, command: str) -> str:
         """Return the command that repeats the running test."""
