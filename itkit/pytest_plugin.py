@@ -118,6 +118,7 @@ class IntegrationPlugin:
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
         self._run: set[str] = set()
+        self._skipped: set[str] = set()
         self._migrate = not config.getoption("nomigrations")  # pytest-django's
         # The variables of pytest-xdist do not decide it: a pytest that a test starts inherits them.
         self._is_worker = hasattr(config, "workerinput")
@@ -437,7 +438,7 @@ class IntegrationPlugin:
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
-        if report.passed and report.when == "teardown" and self._environment is not None:
+        if self._environment is not None:
             self._report_passed(report, self._environment)
         if report.failed and not self._is_on and _has_no_server(error):
             report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
@@ -466,8 +467,16 @@ class IntegrationPlugin:
         return report
 
     def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
-        """Write the page of a test that has passed, where a report of all tests is asked for."""
-        if self._ended is not None and report.nodeid not in current.order.failed:
+        """Write the page of a test that has passed, where a report of all tests is asked for.
+
+        The many runs of a swept test have none.
+        """
+        if report.skipped:
+            self._skipped.add(report.nodeid)
+        if not report.passed or report.when != "teardown" or current.variation is not None:
+            return
+        left_out = current.order.failed | self._skipped
+        if self._ended is not None and report.nodeid not in left_out:
             command = f"pytest '{_named(self._config, report.nodeid)}'"
             current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
@@ -578,10 +587,17 @@ class IntegrationPlugin:
         sys.stderr.flush()
 
     def _watch(self, item: pytest.Item) -> None:
-        """Stop before a test case of unittest is torn down, where ``--itkit-keep`` asks for it."""
-        keeper = self._environment.keeper if self._environment is not None else None
+        """Look at a test case of unittest that has failed, before it is torn down.
+
+        The run stops there where ``--itkit-keep`` asks for it; the report keeps its rows and keys.
+        """
         case = getattr(item, "instance", None)
-        if keeper is None or not isinstance(case, unittest.TestCase):
+        if self._environment is None or not isinstance(case, unittest.TestCase):
+            return
+        if self._environment.payload.report:
+            self._keep_state(item, case, self._environment)
+        keeper = self._environment.keeper
+        if keeper is None:
             return
 
         def look() -> None:
@@ -590,6 +606,24 @@ class IntegrationPlugin:
                     keeper.note(item.nodeid, found.value)
 
         keeper.watch(case, item.nodeid, look, is_last=item is item.session.items[-1])
+
+    def _keep_state(self, item: pytest.Item, case: unittest.TestCase, current: Environment) -> None:
+        """Have the state of the servers kept for the report, before a failed test is torn down.
+
+        pytest makes the report of a test case when its rows have been taken back.
+        """
+
+        def before(original: Callable[[], Any]) -> Callable[[], Any]:
+            def called() -> Any:
+                if getattr(item, "_excinfo", None):
+                    current.look_at_state(item.nodeid)
+                return original()
+
+            return called
+
+        # On the instance, as in Keeper.watch().
+        case.tearDown = before(case.tearDown)  # type: ignore[method-assign]
+        case.doCleanups = before(case.doCleanups)  # type: ignore[method-assign]
 
     @contextmanager
     def _real_terminal(self) -> Iterator[None]:

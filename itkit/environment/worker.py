@@ -17,7 +17,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Protocol
 from django.core import checks
 from django.core.management import get_commands
 from django.core.signals import setting_changed
+from django.db import connections
 
 from itkit import conf
 from itkit.backends import resolve
@@ -55,7 +56,7 @@ from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.forked import Channel
 
 if TYPE_CHECKING:
-    from itkit import redis
+    from itkit import redis, report
     from itkit.backends import outcomes
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from itkit.services import Services
 
 _PROBE_SECONDS = 2.0
+_MOST_KEYS = 50  # of the page of a failure, and of elements of a value
 _WORTH_TELLING_SECONDS = 2.0
 _DENIED = (
     "The test, or code that an earlier one has left running, has used names or commands in"
@@ -188,6 +190,8 @@ class Environment:
         self._announcement = running.Announcement(worker)
         self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
+        self._looked_at = ""  # the test whose state at its failure is kept
+        self._state: report.State | None = None
         self._collector: outcomes.Collector | None = None  # where the coverage is measured
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
@@ -377,6 +381,7 @@ class Environment:
         self._invite()
         self.backends.reset()
         self.backends.accept_patches()
+        self._looked_at, self._state = "", None
         core.new_timeline(test).is_disturbed = self._has_fault
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
@@ -636,6 +641,8 @@ class Environment:
             return ""
         from itkit import report
 
+        if error is not None and core.current().test == test:
+            self.look_at_state(test)
         trace = report.trace_of(
             story,
             error,
@@ -644,6 +651,7 @@ class Environment:
             worker=self.worker,
             repeat=self._repeating(command),
             sections=sections,
+            state=self._state if error is not None and self._looked_at == test else None,
         )
         try:
             page = report.Folder(Path(self.payload.report)).add(trace)
@@ -651,12 +659,40 @@ class Environment:
             return f"its page could not be written: {failure}"
         return f"its page: {page.as_uri()}"
 
+    def look_at_state(self, test: str) -> None:
+        """Keep for the report of a failure what the servers have now, before it is taken back.
+
+        Args:
+            test: its id.
+        """
+        if self.payload.report and self._looked_at != test:
+            self._looked_at, self._state = test, self._state_now()
+
+    def _state_now(self) -> "report.State":
+        """Return rows and keys, by sessions that are none of the test's."""
+        from itkit import report
+
+        try:
+            keys = self._redis.values(_MOST_KEYS)
+        except ServiceUnavailableError:
+            keys = []
+        return report.State(
+            tables=[
+                (found.table, found.rows, found.has_more) for found in self._routing.differences()
+            ],
+            keys=keys,
+            is_rolled_back=any(
+                connection.in_atomic_block for connection in connections.all(initialized_only=True)
+            ),
+        )
+
     def _finish_report(self) -> None:
         """Complete the index of the report, which is not written anew with each page of many."""
         if self.payload.report:
             from itkit import report
 
-            report.Folder(Path(self.payload.report)).write_index()
+            with suppress(OSError):  # somebody has removed the directory
+                report.Folder(Path(self.payload.report)).write_index()
 
     def _repeating(self, command: str) -> str:
         """Return the command that repeats the running test."""

@@ -3,10 +3,10 @@
 import linecache
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from django.core import mail
 
@@ -18,6 +18,8 @@ from itkit.timeline.core import Crossing, Timeline
 _MOST_EVENTS: Final = 1_500
 _MOST_CHARACTERS: Final = 700_000  # of all events together; each is in the page about once
 _MOST_MAILS: Final = 50
+_MOST_TABLES: Final = 40
+_LONGEST_VALUE: Final = 300  # characters of a column, or of a value of Redis
 _MOST_FRAMES: Final = 40
 _LINES_AROUND: Final = 4
 _REPEATED: Final = 3  # times, from which on a statement is listed as repeated
@@ -101,6 +103,39 @@ class SentMail:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChangedTable:
+    """Rows of a table that the test has added, changed or removed.
+
+    Attributes:
+        table: its name.
+        rows: for each what has become of it, and its columns: pairs of a name and a text.
+        has_more: whether there are more.
+    """
+
+    table: str
+    rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]
+    has_more: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the servers have at a moment, as sessions see it that are none of the test's.
+
+    Attributes:
+        tables: for each its name, its rows before and now, None where there is none, and whether
+            there are more.
+        keys: of Redis: pairs of a line about one, and its value.
+        is_rolled_back: whether a transaction of the test is open, whose rows nobody else sees.
+    """
+
+    tables: Sequence[
+        tuple[str, Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]], bool]
+    ] = ()
+    keys: Sequence[tuple[str, object]] = ()
+    is_rolled_back: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """All that a page shows.
 
@@ -114,6 +149,9 @@ class Trace:
         omitted: how many crossings came before those.
         repeated: statements that came several times from one line, most often first.
         mails: that were sent.
+        tables: what has become of rows.
+        keys: of Redis: pairs of a line about one, and its value.
+        is_rolled_back: whether a transaction was open, whose rows are not among these.
         sections: further texts, such as captured output: pairs of a heading and a text.
         seconds: from the first crossing to the end of the last.
     """
@@ -127,6 +165,9 @@ class Trace:
     omitted: int
     repeated: Sequence[Repeated]
     mails: Sequence[SentMail]
+    tables: Sequence[ChangedTable] = ()
+    keys: Sequence[tuple[str, str]] = ()
+    is_rolled_back: bool = False
     sections: Sequence[tuple[str, str]] = field(default=())
     seconds: float
 
@@ -140,6 +181,7 @@ def trace_of(
     worker: str,
     repeat: str,
     sections: Sequence[tuple[str, str]] = (),
+    state: State | None = None,
 ) -> Trace:
     """Return what is shown of a test.
 
@@ -151,7 +193,9 @@ def trace_of(
         worker: id of the worker that ran it.
         repeat: the command that repeats it.
         sections: further texts: pairs of a heading and a text.
+        state: what the servers had when it failed; None where nobody has looked.
     """
+    found = state or State()
     crossings = [crossing for crossing in timeline if crossing.is_noted]
     first = crossings[0].at if crossings else 0.0
     ends = [crossing.at + (crossing.duration or 0.0) for crossing in crossings]
@@ -166,6 +210,12 @@ def trace_of(
         omitted=len(crossings) - len(events),
         repeated=_repeated(crossings, redact),
         mails=list(_mails(redact)),
+        tables=[_table_rows(*table, redact) for table in found.tables[:_MOST_TABLES]],
+        keys=[
+            (redact.text(about), redact.value(about, value)[:_LONGEST_VALUE])
+            for about, value in found.keys
+        ],
+        is_rolled_back=found.is_rolled_back,
         sections=[(heading, redact.text(text[-_LONGEST:])) for heading, text in sections if text],
         seconds=max(ends, default=first) - first,
     )
@@ -173,6 +223,35 @@ def trace_of(
 
 def _shown(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _table_rows(
+    table: str,
+    rows: Sequence[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]],
+    has_more: bool,  # noqa: FBT001 - as the state has it
+    redact: Redactor,
+) -> ChangedTable:
+    return ChangedTable(
+        table=table, rows=[_row(before, now, redact) for before, now in rows], has_more=has_more
+    )
+
+
+def _row(
+    before: Mapping[str, Any] | None, now: Mapping[str, Any] | None, redact: Redactor
+) -> tuple[str, Sequence[tuple[str, str]]]:
+    def shown(name: str, value: object) -> str:
+        return redact.value(name, value)[:_LONGEST_VALUE]
+
+    if before is None or now is None:
+        row = before or now or {}
+        what = "added" if before is None else "removed"
+        return what, [(name, shown(name, value)) for name, value in row.items()]
+    return "changed", [
+        (name, shown(name, value))
+        if before.get(name) == value
+        else (name, f"{shown(name, before.get(name))} → {shown(name, value)}")
+        for name, value in now.items()
+    ]
 
 
 def _newest(crossings: Sequence[Crossing], first: float, redact: Redactor) -> list[Event]:

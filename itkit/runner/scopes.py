@@ -237,12 +237,19 @@ def _scope(
         if environment.current() is current:
             if result is not None:
                 _check_again(test, result, sources)
-            if current.payload.report_all and test.id() not in current.order.failed:
-                current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
+            if current.payload.report_all and current.variation is None:
+                _report_passed(test, result, current)
             current.end_test()
             if result is not None:
                 _report_late(result)
             current.account.end(result)
+
+
+def _report_passed(test: unittest.TestCase, result: Any, current: environment.Environment) -> None:
+    """Write the page of a test that has passed: neither failed nor was skipped."""
+    skipped = [one for one, _ in getattr(result, "skipped", ())]
+    if test.id() not in current.order.failed and not any(one is test for one in skipped):
+        current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
 
 
 def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:

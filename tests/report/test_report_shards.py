@@ -20,6 +20,10 @@ TESTS = """
         def test_passes(self):
             Customer.objects.create(email="a@example.org")
 
+        def test_is_skipped(self):
+            Customer.objects.create(email="c@example.org")
+            self.skipTest("for now")
+
         def test_fails(self):
             Customer.objects.create(email="b@example.org")
             gateways.send_sms("1", "100 %: a, b")
@@ -66,13 +70,13 @@ def test_all_tests_have_pages_and_failures_are_annotated(door: str, failing: Pro
     lines = [line for line in result.output.splitlines() if line.startswith("::error ")]
     assert len(lines) == 3, result.output
     (line,) = (line for line in lines if re.search(r"test_fails::", line))
-    assert re.match(r"::error file=shop/tests/test_shop.py,line=14,title=[^:,]*test_fails::", line)
+    assert re.match(r"::error file=shop/tests/test_shop.py,line=18,title=[^:,]*test_fails::", line)
     assert "one is%0Anot two" in line
     assert "INSERT shop_customer" in line
     assert "100 %25" in line
     assert "hunter2222" not in line
     (line,) = (line for line in lines if re.search(r"test_is_broken::", line))
-    assert ",line=17,title=" in line
+    assert ",line=21,title=" in line
 
 
 @pytest.mark.usefixtures("shared_servers")

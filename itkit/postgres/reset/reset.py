@@ -16,8 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from itkit.core import names
 from itkit.exceptions import IsolationError, OpenTransactionError
-from itkit.postgres.reset import contents, initial_rows, levels
-from itkit.postgres.reset.items import Item, SequenceValue, label
+from itkit.postgres.reset import contents, differences, initial_rows, levels
+from itkit.postgres.reset.differences import TableDifference
+from itkit.postgres.reset.items import Item, ResetTable, SequenceValue, label
 from itkit.postgres.reset.levels import PassedOver, RowLevel
 from itkit.postgres.reset.plan import STRUCTURE_CHANGED, ResetPlan
 from itkit.postgres.reset.probe import ChangeProbe, LeftOpen, TransactionSnapshot
@@ -30,6 +31,7 @@ from itkit.timeline import core
 
 _APPLICATION: Final = "itkit reset"
 _SHORT_PATIENCE: Final = "200ms"
+_LONGEST_LOOK: Final = "2s"
 _PARAMETERS_HAVE_GRANTS: Final = 150000
 _IS_SUPERUSER: Final = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
 _MAY_BE_REPLICA: Final = (
@@ -291,6 +293,31 @@ class Reset:
         rows = {n: kept for n, kept in changed.items() if n in plan.everything - plan.sequences}
         self._restore_if_free(opened, rows)
         return [label(plan.items[number]) for number in rows]
+
+    def differences(self) -> list[TableDifference]:
+        """Return which rows are otherwise than before the test, as our own session sees them.
+
+        A table that somebody has locked, or that takes too long, ends the list.
+        """
+        found: list[TableDifference] = []
+        opened = self._open()
+        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
+        opened.detector.execute(f"SET statement_timeout = '{_LONGEST_LOOK}'")
+        try:
+            plan = self._top(opened)
+            changed = sorted(plan.detect().keys() - {STRUCTURE_CHANGED})
+            items = [plan.items[number] for number in changed]
+            tables = (item for item in items if isinstance(item, ResetTable))
+            found += (
+                differences.of(opened.detector, table) for table in tables if not table.hides_rows
+            )
+        except driver.Error:
+            pass  # what a test has altered, locked or filled is no reason to report nothing
+        finally:
+            if not opened.detector.closed:
+                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
+                opened.detector.execute("RESET statement_timeout")
+        return [table for table in found if table.rows]
 
     def sessions(self) -> set[int]:
         """Return the ids of the server processes whose sessions are open now."""

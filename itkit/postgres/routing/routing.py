@@ -24,6 +24,7 @@ from itkit.exceptions import EscapeError
 from itkit.network import libpq
 from itkit.postgres.isolation import isolation
 from itkit.postgres.migrations import explain
+from itkit.postgres.reset.differences import TableDifference
 from itkit.postgres.reset.levels import RowLevel
 from itkit.postgres.reset.reset import Reset, end_transaction
 from itkit.postgres.routing import routed
@@ -419,6 +420,16 @@ class Routing:
             for reset in self._resets.values():
                 reset.close()  # the next one begins anew
         return tables, list(dict.fromkeys(openers))
+
+    def differences(self) -> list[TableDifference]:
+        """Return which rows the running test has added, changed and removed, and has committed."""
+        resets = self._resets_of(self._aliases())
+        try:
+            return [found for reset in resets for found in reset.differences()]
+        except driver.Error:
+            for reset in resets:
+                reset.close()  # the next one begins anew
+            return []
 
     def altered(self) -> list[tuple[str, str]]:
         """Return, once, the changes of tests to the structure, and what became of each."""

@@ -93,6 +93,16 @@ class OwnServer(Installed):
         names = servers.names_under(self._server, "")
         return levels.contents(self._server, names, b"", self._kept.__contains__) if names else []
 
+    def values(self, most: int) -> list[tuple[str, object]]:
+        """Return the keys that there are: a line about each, and the first of its value.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        names = servers.names_under(self._server, "")[:most]
+        found = servers.with_values(self._server, names, most) if names else ()
+        return [(key.describe(), value) for key, value in found if key.database not in self._kept]
+
     def denied(self) -> list[str]:
         """Return nothing: all is allowed."""
         return []

@@ -77,6 +77,16 @@ class WorkerRedis(Protocol):
             ServiceUnavailableError: the server does not answer.
         """
 
+    def values(self, most: int) -> list[tuple[str, object]]:
+        """Return the keys that are there now: a line about each, and the first of its value.
+
+        Args:
+            most: the number of keys, and of elements of a value.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+
     def denied(self) -> list[str]:
         """Return a line for each command that the server has denied since the last call.
 

@@ -135,6 +135,19 @@ class PrefixIsolation(Installed):
             return []
         return levels.contents(self._server, names, self.prefix.encode(), lambda _number: False)
 
+    def values(self, most: int) -> list[tuple[str, object]]:
+        """Return the keys of the current generation: a line about each, and the first of its value.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        if self._server is None:
+            return []
+        start = len(self.prefix)
+        names = sorted(self._names())[:most]
+        found = servers.with_values(self._server, names, most) if names else ()
+        return [(key.describe(start), value) for key, value in found]
+
     def _names(self) -> set[bytes]:
         """Return the names of the keys of the current generation, and of some that are gone."""
         if self._server is None:

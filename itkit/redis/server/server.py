@@ -212,6 +212,36 @@ def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
                 yield Left(name, number, kind, ttl / 1000 if ttl >= 0 else None)
 
 
+def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[Left, object]]:
+    """Yield those keys of some names that are there, each with its value, or the first of it.
+
+    Args:
+        url: the URL of the server.
+        names: the names.
+        most: the number of elements of a value, and of a hundredth of its bytes.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    readers: dict[str, tuple[object, ...]] = {
+        "string": ("GETRANGE", 0, most * 100),
+        "list": ("LRANGE", 0, most - 1),
+        "hash": ("HSCAN", 0, "COUNT", most),
+        "set": ("SSCAN", 0, "COUNT", most),
+        "zset": ("ZRANGE", 0, most - 1, "WITHSCORES"),
+        "stream": ("XRANGE", "-", "+", "COUNT", most),
+    }
+    for key in left(url, names):
+        value: Any = None
+        if reader := readers.get(key.kind):
+            command, *rest = reader
+            with raw(url, key.database) as client:
+                value = client.execute_command(str(command), key.name, *rest)  # type: ignore[no-untyped-call]  # redis-py's
+                if command in ("HSCAN", "SSCAN"):
+                    _, value = value
+        yield key, value
+
+
 def names_under(url: str, root: str) -> list[bytes]:
     """Look for all keys that begin with ``root``, in all databases.
 
