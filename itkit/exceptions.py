@@ -34,6 +34,7 @@ ItkitError
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── FaultError              a fault that a test, or an option, asks for is not possible
     ├── SweepError              a test does not survive faults of what it does, or a race
+    ├── RepeatError             an act has had an effect a second time
     ├── RaceError               acts at once have left what no order of them leaves
     ├── AtomicityError          what an act has left under a fault is neither nothing nor all
     ├── LateCallError           a backend was called by a test that had ended
@@ -161,6 +162,10 @@ class SweepError(TestError):
 
 class RaceError(TestError):
     """Acts at once have left what no order of them leaves, or do not come to their end."""
+
+
+class RepeatError(TestError):
+    """An act has had an effect a second time, and is said to have none."""
 
 
 class AtomicityError(TestError):

@@ -211,7 +211,7 @@ class Fault:
         made = [call for call in core.current() if isinstance(call, Call)]
         reached = [f"{one.name}{one.arguments}" for one in made if self._has_reached(one)]
         with core.between_tests():
-            return Content(_rows(self._baseline.since), Counter(reached))
+            return Content(apart(rows.read, self._baseline.since), Counter(reached))
 
 
 class _Nothing:
@@ -287,17 +287,17 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
             found.drop_connections()
 
 
-def _rows(since: datetime) -> Counter[str]:
-    """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
+def apart(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that reads the databases; in a thread where a coroutine asks for it."""
     if not is_in_loop():
-        return rows.read(since)
+        return function(*args)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_rows_of_thread, since).result()
+        return pool.submit(_in_thread, function, args).result()
 
 
-def _rows_of_thread(since: datetime) -> Counter[str]:
+def _in_thread(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
-        return rows.read(since)
+        return function(*args)
     finally:
         connections.close_all()
 
