@@ -34,6 +34,7 @@ ItkitError
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── FaultError              a fault that a test, or an option, asks for is not possible
     ├── SweepError              a test does not survive faults of what it does, or a race
+    ├── HangError               an act of a swept test does not come to its end
     ├── RepeatError             an act has had an effect a second time
     ├── RaceError               acts at once have left what no order of them leaves
     ├── AtomicityError          what an act has left under a fault is neither nothing nor all
@@ -161,7 +162,11 @@ class SweepError(TestError):
 
 
 class RaceError(TestError):
-    """Acts at once have left what no order of them leaves, or do not come to their end."""
+    """Acts at once have left what no order of them leaves."""
+
+
+class HangError(TestError):
+    """An act of a swept test does not come to its end; the message has the line where it waits."""
 
 
 class RepeatError(TestError):

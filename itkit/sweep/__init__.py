@@ -4,8 +4,8 @@ Read in this order: ``decorating`` (what makes a test a swept one), ``choosing``
 it has, as its author and the command line say), ``gate`` (numbers the crossings of the act,
 and lets one of them fail), ``statements``, ``calls`` and ``commands`` (what each kind of crossing
 can suffer, and how), ``rows`` (the content of all tables, to be compared), ``injection`` (what a
-test holds), ``variations`` (what all sweeps have in common, and what was found), ``fault_sweep``
-(which faults there are after the first run).
+test holds), ``hanging`` (an act that does not come to its end), ``variations`` (what all sweeps
+have in common, and what was found), ``fault_sweep`` (which faults there are after the first run).
 
 Of races: ``actors`` (several acts, of which one at a time is let on), ``outcomes`` (what they have
 left, compared with what their orders leave), ``racing`` (what a test holds), ``race_sweep`` (which

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from django.db import connections
 
-from itkit import environment
+from itkit import conf, environment
 from itkit.core import names
 from itkit.core.wrapping import wrapped
 from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
 from itkit.fakes import Call
-from itkit.sweep import calls, commands, rows, statements
+from itkit.sweep import calls, commands, hanging, rows, statements
 from itkit.sweep.choosing import Choice, FaultSpec
 from itkit.sweep.gate import Crash, Gate
 from itkit.sweep.rows import Content
@@ -111,6 +111,7 @@ class Fault:
 
         Raises:
             FaultError: the test has a transaction open.
+            HangError: the act has not come to its end under the fault.
         """
         check_transactions()
         self.was_entered = True
@@ -130,6 +131,8 @@ class Fault:
             self.error = error
         if self.gate.struck is not None:
             _excuse_tasks()
+        if self.gate.hang is not None:
+            raise self.gate.hang
 
     def retry(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do again what has failed, as a client, a worker or a cron job would.
@@ -278,6 +281,7 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
             releases.enter_context(statements.led(gate, seen))
             releases.enter_context(commands.led(gate))
             releases.enter_context(calls.led(gate, found.backends, reached))
+            releases.enter_context(hanging.bounded(gate, conf.get().sweep.act_seconds))
             yield
     finally:
         for connection in seen:

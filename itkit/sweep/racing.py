@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
-from itkit.exceptions import FaultError, RaceError
+from itkit.exceptions import FaultError, HangError, RaceError
 from itkit.sweep import calls, commands, outcomes, rows, statements
 from itkit.sweep.actors import Stage, Step, Watcher
 from itkit.sweep.choosing import ScheduleSpec
@@ -106,7 +106,7 @@ class Race:
         Raises:
             FaultError: there are fewer than two acts, this is the second race of the test, or the
                 test has a transaction open.
-            RaceError: an act has not come to its end.
+            HangError: an act has not come to its end.
         """
         made = [act for act in acts for _ in range(times)]
         if len(made) < 2:
@@ -129,7 +129,7 @@ class Race:
         self.results = [actor.result for actor in stage.actors]
         self.errors = [actor.error for actor in stage.actors]
         if stage.hangs:
-            raise RaceError(self._hanging(stage))
+            raise HangError(self._hanging(stage))
         if spec.is_serial:
             self._learn(spec, stage)
         return self.results
