@@ -20,8 +20,11 @@ from itkit.timeline import core
 
 _LOOSE: Final = re.compile(f"{rows.LOOSE}(\\d+)")
 _FORM_TOKEN: Final = re.compile(r'(name="csrfmiddlewaretoken" value=")[^"]*')
-_UNLUCKY: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
-"""What the server refuses a transaction for that would have succeeded alone, by SQLSTATE."""
+_UNLUCKY: Final = {
+    "SerializationFailure": "a serialization failure",
+    "DeadlockDetected": "a deadlock",
+}
+"""What the server refuses a transaction for that would have succeeded alone, as drivers name it."""
 _MOST_CONTENT: Final = 2000
 _CLIENT_ERRORS: Final = range(400, 500)
 
@@ -44,9 +47,8 @@ class Result(NamedTuple):
         """What the server has refused the act for, though it would have succeeded alone."""
         error = self.error
         while error is not None:
-            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-            if state in _UNLUCKY:
-                return _UNLUCKY[state]
+            if (kind := type(error).__name__) in _UNLUCKY:
+                return _UNLUCKY[kind]
             error = error.__cause__
         return ""
 
