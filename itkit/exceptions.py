@@ -36,6 +36,8 @@ ItkitError
     ├── UnusedAnswerError        a test has programmed an answer that no call has used
     ├── FaultError              a fault that a test, or an option, asks for is not possible
     ├── SweepError              a test does not survive faults of what it does, or a race
+    ├── HangError               an act of a swept test does not come to its end
+    ├── RepeatError             an act has had an effect a second time
     ├── RaceError               acts at once have left what no order of them leaves
     ├── AtomicityError          what an act has left under a fault is neither nothing nor all
     ├── LateCallError           a backend was called by a test that had ended
@@ -170,7 +172,15 @@ class SweepError(TestError):
 
 
 class RaceError(TestError):
-    """Acts at once have left what no order of them leaves, or do not come to their end."""
+    """Acts at once have left what no order of them leaves."""
+
+
+class HangError(TestError):
+    """An act of a swept test does not come to its end; the message has the line where it waits."""
+
+
+class RepeatError(TestError):
+    """An act has had an effect a second time, and is said to have none."""
 
 
 class AtomicityError(TestError):

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from itkit.environment import Environment
     from itkit.environment.bisection import Trial
     from itkit.observation.assertions import TimelineReader
-    from itkit.sweep.choosing import Choice, RaceChoice
+    from itkit.sweep.choosing import AnyChoice
     from itkit.sweep.injection import Fault
     from itkit.sweep.racing import Race
+    from itkit.sweep.repeating import Repeat
     from itkit.sweep.variations import Sweep
     from itkit.timeline.core import Timeline
 
@@ -537,6 +538,14 @@ class IntegrationPlugin:
 
         return current()
 
+    @pytest.fixture
+    def repeat(self) -> Repeat:
+        """The act of this test, which is done once, and in two variations once more."""
+        self._required("repeat")
+        from itkit.sweep.repeating import current
+
+        return current()
+
     def _has_not_run_all(self) -> bool:
         """Report that tests were found but not run, and return whether there are any."""
         from itkit.exceptions import NotRunError
@@ -756,16 +765,18 @@ class _Sweeping:
             item.funcargs = None
 
 
-def _swept(item: pytest.Item) -> Choice | RaceChoice | None:
+def _swept(item: pytest.Item) -> AnyChoice | None:
     """Return what a test is swept with; None for a test that is not swept."""
-    from itkit.sweep.choosing import Choice, RaceChoice, choice_of
+    from itkit.sweep.choosing import Choice, RaceChoice, RepeatChoice, choice_of
 
     choice = choice_of(getattr(item, "obj", None))
-    if choice is None and _asks_for("fault", item):
-        return Choice()
-    if choice is None and _asks_for("race", item):
-        return RaceChoice()
-    return choice
+    fixtures: dict[str, AnyChoice] = {
+        "fault": Choice(),
+        "race": RaceChoice(),
+        "repeat": RepeatChoice(),
+    }
+    asked = [made for name, made in fixtures.items() if _asks_for(name, item)]
+    return asked[0] if choice is None and asked else choice
 
 
 def _asks_for(name: str, item: pytest.Item) -> bool:

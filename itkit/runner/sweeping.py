@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from itkit.environment import Environment
 from itkit.exceptions import FaultError, SweepError
-from itkit.sweep.choosing import Choice, RaceChoice, choice_of
+from itkit.sweep.choosing import AnyChoice, choice_of
 from itkit.sweep.sweeps import sweep_of
 from itkit.sweep.variations import Sweep
 from itkit.timeline import callsite
@@ -81,7 +81,7 @@ class Collected(unittest.TestResult):
         self.events.append((name, args))
 
 
-def choice_for(test: unittest.TestCase) -> Choice | RaceChoice | None:
+def choice_for(test: unittest.TestCase) -> AnyChoice | None:
     """Return what a test is swept with; None where it is not."""
     return choice_of(getattr(test, getattr(test, "_testMethodName", ""), None))
 
@@ -90,7 +90,7 @@ def run(
     test: unittest.TestCase,
     result: Any,
     current: Environment,
-    choice: Choice | RaceChoice,
+    choice: AnyChoice,
     once: Run,
 ) -> None:
     """Run a test with each of its variations, and report it once.

@@ -523,6 +523,7 @@ class Watcher:
             found = self._connections.get(alias)
             if found is None:
                 found = self._connections[alias] = connections[alias].copy()
+                found.settings_dict["OPTIONS"].pop("pool", None)  # the acts need its connections
                 found.inc_thread_sharing()  # a coroutine asks in another thread each time
                 found.ensure_connection()
             # By the driver: what goes through Django would be on the timeline.

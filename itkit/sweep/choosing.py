@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from itkit.exceptions import ConfigurationError, FaultError
 
@@ -133,6 +133,10 @@ class RaceChoice(NamedTuple):
     """A test is swept with schedules, as its decorator, or its fixture, says."""
 
 
+class RepeatChoice(NamedTuple):
+    """A test is swept by doing its act once more, as its decorator, or its fixture, says."""
+
+
 class Choice(NamedTuple):
     """The faults that a test is swept with, as its decorator says.
 
@@ -158,6 +162,9 @@ class Choice(NamedTuple):
         """Return whether ``kinds`` has a kind, or the word that stands for it."""
         word = CRASH if kind == AFTER else ERROR if kind not in WORDS else kind
         return kind in self.kinds or word in self.kinds
+
+
+AnyChoice: TypeAlias = Choice | RaceChoice | RepeatChoice
 
 
 def check_options(fault: str | None, schedule: str | None) -> None:
@@ -186,9 +193,9 @@ def matches(target: str, *names: str) -> bool:
     return _match(names, (target,))
 
 
-def choice_of(function: Any) -> "Choice | RaceChoice | None":
+def choice_of(function: Any) -> AnyChoice | None:
     """Return what a test method or function is swept with; None where it is not."""
-    found: Choice | RaceChoice | None = getattr(function, ATTRIBUTE, None)
+    found: AnyChoice | None = getattr(function, ATTRIBUTE, None)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any, overload
 from unittest import TestCase
 
 from itkit.exceptions import FaultError
-from itkit.sweep.choosing import ATTRIBUTE, Choice, RaceChoice
+from itkit.sweep.choosing import ATTRIBUTE, Choice, RaceChoice, RepeatChoice
 
 
 @overload
@@ -65,6 +65,23 @@ def races(test: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Any = _given(test, _race)
     setattr(decorated, ATTRIBUTE, RaceChoice())
     return decorated  # type: ignore[no-any-return]  # as it was given
+
+
+def repeats(test: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a test once, and then once for each way to do its act once more.
+
+    The test receives the argument ``repeat``, an ``itkit.sweep.Repeat``: a method of a test case by
+    this decorator, a function of pytest by the fixture of that name.
+    """
+    decorated: Any = _given(test, _repeat)
+    setattr(decorated, ATTRIBUTE, RepeatChoice())
+    return decorated  # type: ignore[no-any-return]  # as it was given
+
+
+def _repeat() -> Any:
+    from itkit.sweep.repeating import current
+
+    return current()
 
 
 def _fault() -> Any:

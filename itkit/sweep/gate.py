@@ -1,6 +1,7 @@
 """Numbers the crossings of an act, and lets one of them fail, lose its reply, or be the last."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from itkit.core.names import SWEEP_FULL
-from itkit.exceptions import FaultError
+from itkit.exceptions import FaultError, HangError
 from itkit.sweep.choosing import (
     AFTER,
     BEFORE,
@@ -229,6 +230,8 @@ class Gate:
         is_dead: whether the process of the act has died.
         mistake: the reason why the fault is impossible; None where it is possible.
         crashed: the threads in which the act has died.
+        moved: when a crossing has last come here, on the clock of ``time.monotonic``.
+        hang: where the act has waited when it was ended; None where it was not.
     """
 
     def __init__(self, choice: Choice, mode: str, spec: FaultSpec | None) -> None:
@@ -237,6 +240,8 @@ class Gate:
         self.is_dead = False
         self.mistake: FaultError | None = None
         self.crashed: set[threading.Thread] = set()
+        self.moved = time.monotonic()
+        self.hang: HangError | None = None
         self._choice = choice
         self._is_full = mode == SWEEP_FULL
         self._spec = spec
@@ -252,11 +257,14 @@ class Gate:
         self.leave(point, kind)
 
     def check(self) -> None:
-        """Check that the fault has happened.
+        """Check that the fault has happened, and that the act has come to its end.
 
         Raises:
+            HangError: the act has not come to its end.
             FaultError: the fault has not happened; the message lists the crossings that passed.
         """
+        if self.hang is not None:
+            raise self.hang
         if self.mistake is not None:
             raise self.mistake
         if self._spec is not None and self.struck is None:
@@ -272,6 +280,7 @@ class Gate:
         """
         if self.is_dead:
             self._refuse(point)
+        self.moved = time.monotonic()
         kind = self._number(point)
         if kind is None:
             return None
@@ -289,6 +298,7 @@ class Gate:
             Crash: the act has died, here or meanwhile in another thread.
             Exception: the error that the caller gets in place of the reply.
         """
+        self.moved = time.monotonic()
         if kind == LOST:
             point.lose()
         if kind == AFTER:

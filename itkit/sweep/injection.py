@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from django.db import connections
 
-from itkit import environment
+from itkit import conf, environment
 from itkit.core import names
 from itkit.core.wrapping import wrapped
 from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
 from itkit.fakes import Call
-from itkit.sweep import calls, commands, rows, statements
+from itkit.sweep import calls, commands, hanging, rows, statements
 from itkit.sweep.choosing import Choice, FaultSpec
 from itkit.sweep.gate import Crash, Gate
 from itkit.sweep.rows import Content
@@ -111,6 +111,7 @@ class Fault:
 
         Raises:
             FaultError: the test has an open transaction.
+            HangError: the act has not come to its end under the fault.
         """
         check_transactions()
         self.was_entered = True
@@ -130,6 +131,8 @@ class Fault:
             self.error = error
         if self.gate.struck is not None:
             _excuse_tasks()
+        if self.gate.hang is not None:
+            raise self.gate.hang
 
     def retry(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Do the act again if it has failed, as a client, a worker or a cron job would.
@@ -211,7 +214,7 @@ class Fault:
         made = [call for call in core.current() if isinstance(call, Call)]
         reached = [f"{one.name}{one.arguments}" for one in made if self._has_reached(one)]
         with core.between_tests():
-            return Content(_rows(self._baseline.since), Counter(reached))
+            return Content(apart(rows.read, self._baseline.since), Counter(reached))
 
 
 class _Nothing:
@@ -279,6 +282,7 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
             releases.enter_context(statements.led(gate, seen))
             releases.enter_context(commands.led(gate))
             releases.enter_context(calls.led(gate, found.backends, reached))
+            releases.enter_context(hanging.bounded(gate, conf.get().sweep.act_seconds))
             yield
     finally:
         for connection in seen:
@@ -288,17 +292,17 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
             found.drop_connections()
 
 
-def _rows(since: datetime) -> Counter[str]:
-    """Return the rows of all models; in a thread where a coroutine asks, as Django wants it."""
+def apart(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that reads the databases; in a thread where a coroutine asks for it."""
     if not is_in_loop():
-        return rows.read(since)
+        return function(*args)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_rows_of_thread, since).result()
+        return pool.submit(_in_thread, function, args).result()
 
 
-def _rows_of_thread(since: datetime) -> Counter[str]:
+def _in_thread(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
-        return rows.read(since)
+        return function(*args)
     finally:
         connections.close_all()
 

@@ -8,16 +8,23 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
+from django.core import mail
 from django.db import models
 from django.http import HttpResponse
 
+from itkit.environment import Environment
+from itkit.fakes import Call
 from itkit.sweep import rows
 from itkit.sweep.rows import Column, Rows
+from itkit.timeline import core
 
 _LOOSE: Final = re.compile(f"{rows.LOOSE}(\\d+)")
 _FORM_TOKEN: Final = re.compile(r'(name="csrfmiddlewaretoken" value=")[^"]*')
-_UNLUCKY: Final = {"40001": "a serialization failure", "40P01": "a deadlock"}
-"""What the server refuses a transaction for that would have succeeded alone, by SQLSTATE."""
+_UNLUCKY: Final = {
+    "SerializationFailure": "a serialization failure",
+    "DeadlockDetected": "a deadlock",
+}
+"""What the server refuses a transaction for that would have succeeded alone, as drivers name it."""
 _MOST_CONTENT: Final = 2000
 _CLIENT_ERRORS: Final = range(400, 500)
 
@@ -40,9 +47,8 @@ class Result(NamedTuple):
         """What the server has refused the act for, though it would have succeeded alone."""
         error = self.error
         while error is not None:
-            state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-            if state in _UNLUCKY:
-                return _UNLUCKY[state]
+            if (kind := type(error).__name__) in _UNLUCKY:
+                return _UNLUCKY[kind]
             error = error.__cause__
         return ""
 
@@ -150,6 +156,47 @@ class Numbers:
             for model, key in self._found
             if str(key) == number
         }
+
+
+class Beginning(NamedTuple):
+    """How much of calls and mails there was before acts began.
+
+    Attributes:
+        crossings: on the timeline.
+        mails: in Django's outbox.
+    """
+
+    crossings: int
+    mails: int
+
+    @classmethod
+    def now(cls) -> "Beginning":
+        """Return how much there is now."""
+        return cls(len(core.current()), len(getattr(mail, "outbox", ())))
+
+
+def left(
+    results: tuple[Result, ...], begun: Beginning, since: datetime, found: Environment
+) -> Outcome:
+    """Return what acts have left.
+
+    Args:
+        results: of each.
+        begun: what there was before.
+        since: from when on a time is one that the clock has given.
+        found: the environment of the test.
+    """
+    with core.between_tests():
+        loaded = rows.load(since)
+    made = [call for call in list(core.current())[begun.crossings :] if isinstance(call, Call)]
+    mails = getattr(mail, "outbox", [])[begun.mails :]
+    texts = {
+        "calls": [f"{one.name}({one.arguments})" for one in made],
+        "mails": [f"mail({one.to}, {one.subject!r}, {one.body!r})" for one in mails],
+        "keys": [f"{name}({value})" for name, value in found.contents_of_redis()],
+    }
+    others = {kind: Counter(map(rows.loose, listed)) for kind, listed in texts.items()}
+    return Outcome(results, loaded, others)
 
 
 def result_of(value: Any, error: BaseException | None, since: datetime) -> Result:

@@ -4,9 +4,7 @@ import copy
 import linecache
 import random
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,19 +12,15 @@ from functools import partial
 from itertools import permutations
 from typing import Any, Final
 
-from django.core import mail
-from django.db import connections
 from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
-from itkit.exceptions import FaultError, RaceError
-from itkit.fakes import Call
+from itkit.exceptions import FaultError, HangError, RaceError
 from itkit.sweep import calls, commands, outcomes, rows, statements
 from itkit.sweep.actors import Stage, Step, Watcher
 from itkit.sweep.choosing import ScheduleSpec
-from itkit.sweep.injection import check_transactions, is_in_loop
-from itkit.sweep.outcomes import Outcome, Result, Unstable
-from itkit.timeline import core
+from itkit.sweep.injection import apart, check_transactions
+from itkit.sweep.outcomes import Beginning, Outcome, Result, Unstable
 
 _TWICE: Final = (
     "race() was called a second time in one test. One call is one race: make a test of each."
@@ -112,7 +106,7 @@ class Race:
         Raises:
             FaultError: there are fewer than two acts, this is the second race of the test, or the
                 test has a transaction open.
-            RaceError: an act has not come to its end.
+            HangError: an act has not come to its end.
         """
         made = [act for act in acts for _ in range(times)]
         if len(made) < 2:
@@ -131,15 +125,11 @@ class Race:
             random.seed(0)  # so that what comes of it is another value
         bound = conf.get().sweep.act_seconds
         self.stage = stage = Stage(made, spec, known.watcher, bound=bound)
-        if is_in_loop():
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(self._run_apart, stage).result()
-        else:
-            self._run(stage)
+        apart(self._run, stage)
         self.results = [actor.result for actor in stage.actors]
         self.errors = [actor.error for actor in stage.actors]
         if stage.hangs:
-            raise RaceError(self._hanging(stage))
+            raise HangError(self._hanging(stage))
         if spec.is_serial:
             self._learn(spec, stage)
         return self.results
@@ -211,46 +201,24 @@ class Race:
             f"{step.actor} stops before {step.name} at {step.site}" for step in self.stage.preempted
         )
 
-    def _run_apart(self, stage: Stage) -> None:
-        try:
-            self._run(stage)
-        finally:
-            connections.close_all()
-
     def _run(self, stage: Stage) -> None:
         found = environment.current()
         if found is None:
             raise FaultError("A race needs --integration: the test is to be skipped without it.")
-        before, sent = len(core.current()), len(getattr(mail, "outbox", ()))
+        begun = Beginning.now()
         with ExitStack() as releases:
             releases.enter_context(statements.led(stage, set()))
             releases.enter_context(commands.led(stage))
             releases.enter_context(calls.led(stage, found.backends, set()))
             stage.run()
-        with core.between_tests():
-            loaded = rows.load(self._known.since)
-        made = [call for call in list(core.current())[before:] if isinstance(call, Call)]
-        mails = getattr(mail, "outbox", [])[sent:]
-        others = {
-            "calls": Counter(rows.loose(f"{one.name}({one.arguments})") for one in made),
-            "mails": Counter(
-                rows.loose(f"mail({one.to}, {one.subject!r}, {one.body!r})") for one in mails
-            ),
-            "keys": Counter(
-                rows.loose(f"{name}({value})") for name, value in found.contents_of_redis()
-            ),
-        }
         hanging = {one.actor for one in stage.hangs}
-        self._outcome = Outcome(
-            tuple(
-                outcomes.result_of(actor.result, actor.error, self._known.since)
-                if actor.thread is not None and actor.number not in hanging
-                else Result()
-                for actor in stage.actors
-            ),
-            loaded,
-            others,
+        results = tuple(
+            outcomes.result_of(actor.result, actor.error, self._known.since)
+            if actor.thread is not None and actor.number not in hanging
+            else Result()
+            for actor in stage.actors
         )
+        self._outcome = outcomes.left(results, begun, self._known.since, found)
 
     def _learn(self, spec: ScheduleSpec, stage: Stage) -> None:
         known, outcome = self._known, self._outcome

@@ -4,15 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 from itkit.environment import Environment
-from itkit.sweep.choosing import Choice, RaceChoice
+from itkit.sweep.choosing import AnyChoice, RaceChoice, RepeatChoice
 from itkit.sweep.fault_sweep import FaultSweep
 from itkit.sweep.race_sweep import RaceSweep
+from itkit.sweep.repeat_sweep import RepeatSweep
 from itkit.sweep.variations import Sweep
 
 
 def sweep_of(
     environment: Environment,
-    choice: Choice | RaceChoice,
+    choice: AnyChoice,
     test: str,
     *say: Callable[[str], Any],
 ) -> Sweep:
@@ -26,4 +27,6 @@ def sweep_of(
     """
     if isinstance(choice, RaceChoice):
         return RaceSweep(environment, test, *say)
+    if isinstance(choice, RepeatChoice):
+        return RepeatSweep(environment, test, *say)
     return FaultSweep(environment, choice, test, *say)

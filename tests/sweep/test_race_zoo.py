@@ -5,9 +5,11 @@ import shlex
 
 import pytest
 
+from tests.postgres.test_drivers import hide
 from tests.support import race_zoo
 from tests.support.doors import SERIAL, enter, slow
 from tests.support.projects import Project, Result
+from tests.sweep.test_sweep import POOL, PSYCOPG2
 from tests.sweep.test_zoo import reports_of
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -37,8 +39,12 @@ QUICK = ("Deadlock", "HalfRead", "LostUpdate", "Watch")
 """Those of each kind, for a run of all tests."""
 
 
-def test_some_mistakes_are_found_and_nothing_else(project: Project) -> None:
+@pytest.mark.parametrize("settings", ["", slow(POOL), slow(PSYCOPG2)])
+def test_some_mistakes_are_found_and_nothing_else(settings: str, project: Project) -> None:
     race_zoo.write(project)
+    project.settings(settings)
+    if settings == PSYCOPG2:
+        hide(project, psycopg="there is no psycopg here")
     chosen = [option for name in QUICK for option in ("-k", name)]
     check(project.test("--integration", *chosen), project, {name: FOUND[name] for name in QUICK})
 

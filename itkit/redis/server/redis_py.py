@@ -64,6 +64,7 @@ def require() -> None:
         )
 
 
+@cache  # its metadata is read from a file, for each client of itkit's own otherwise
 def too_old() -> str:
     """Return the version of redis-py where the prefix does not fit it; nothing where it does."""
     try:

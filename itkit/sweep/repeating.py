@@ -1,0 +1,173 @@
+"""What a test holds whose act is done once more: the argument ``repeat``."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from inspect import isawaitable
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from django.db import connections
+
+from itkit import environment
+from itkit.exceptions import FaultError, RepeatError
+from itkit.sweep import outcomes, rows
+from itkit.sweep.injection import apart, check_transactions
+from itkit.sweep.outcomes import Beginning, Outcome, Unstable
+
+TWICE: Final = "twice"
+BY_ANOTHER: Final = "by_another"
+_SECOND: Final = "repeat() was called a second time in one test: make a test of each act."
+_NOT_CALLED: Final = "repeat.assert_idempotent() was called before repeat(act)."
+_CHANGED: Final = "what is done {} has an effect once more: {}\n{}"
+_HOW: Final = {TWICE: "twice", BY_ANOTHER: "a second time, by another thread"}
+
+
+class Repeat:
+    """The act of a test that is done once, and in variations once more.
+
+    Attributes:
+        result: what the second time has returned, where there was one.
+        error: what the second time has raised, if it has: it may be right to refuse it.
+        option: nothing, as the command of the test repeats all of it.
+        was_called: whether the test has done its act.
+    """
+
+    option = ""
+    place = ""
+    shown = ""
+
+    def __init__(self, spec: str | None = None) -> None:
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.was_called = False
+        self._spec = spec
+        self._since = datetime.now(UTC)
+        self._before: Outcome | None = None
+        self._after: Outcome | None = None
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether the act is done once more."""
+        return self._spec is not None
+
+    def __call__(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do an act, and in a variation once more: at once, or in a thread of its own.
+
+        Args:
+            act: called with the other arguments; where it is a coroutine function, the call is to
+                be awaited.
+            *args: for it.
+            **kwargs: for it.
+
+        Returns:
+            What the act has returned the first time.
+
+        Raises:
+            FaultError: this is the second call in the test, or a transaction is open.
+        """
+        if self.was_called:
+            raise FaultError(_SECOND)
+        check_transactions()
+        self.was_called = True
+        first = act(*args, **kwargs)
+        if isawaitable(first):
+            return self._awaited(first, act, args, kwargs)
+        if self._spec is not None:
+            self._do_again(act, args, kwargs)
+        return first
+
+    def assert_idempotent(self, *, allowed: Iterable[str] = ()) -> None:
+        """Fail unless the second time has changed nothing, whether it was refused or not.
+
+        Compared are the rows of all models, the keys in Redis, the mails, and calls of backends.
+
+        Args:
+            allowed: names or patterns of calls that may be made again, such as one with a key by
+                which the service knows it.
+
+        Raises:
+            RepeatError: it has; the message has what differs.
+        """
+        if not self.was_called:
+            raise FaultError(_NOT_CALLED)
+        if self._spec is None or self._before is None or self._after is None:
+            return
+        lines = self._after.differences(self._before, Unstable(), ())
+        patterns = tuple(allowed)
+        lines = [
+            line
+            for line in lines
+            if not any(fnmatchcase(_called(line), pattern) for pattern in patterns)
+        ]
+        if lines:
+            first = " ".join(lines[0].split())
+            raise RepeatError(_CHANGED.format(_HOW[self._spec], first, rows.shown(lines)))
+
+    def check(self) -> None:
+        """Do nothing: the test says what must hold."""
+
+    async def _awaited(
+        self,
+        first: Awaitable[Any],
+        act: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        result = await first
+        if self._spec == TWICE:
+            begun = self._begin()
+            try:
+                self.result = await act(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - what the code under test raises
+                self.error = error
+            self._after = self._outcome(begun)
+        elif self._spec is not None:
+            self._do_again(async_to_sync(act), args, kwargs)
+        return result
+
+    def _do_again(
+        self, act: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        begun = self._begin()
+        try:
+            if self._spec == TWICE:
+                self.result = act(*args, **kwargs)
+            else:
+                with ThreadPoolExecutor(1) as pool:
+                    self.result = pool.submit(_in_thread, act, args, kwargs).result()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.error = error
+        self._after = self._outcome(begun)
+
+    def _begin(self) -> Beginning:
+        begun = Beginning.now()
+        self._before = self._outcome(begun)
+        return begun
+
+    def _outcome(self, begun: Beginning) -> Outcome:
+        found = environment.current()
+        if found is None:
+            raise FaultError("repeat() needs --integration: the test is to be skipped without it.")
+        outcome: Outcome = apart(outcomes.left, (), begun, self._since, found)
+        return outcome
+
+
+def current() -> Repeat:
+    """Return the repetition of the running variation; one that does not repeat where none runs."""
+    found = environment.current()
+    variation = found.variation if found is not None else None
+    return variation if isinstance(variation, Repeat) else Repeat()
+
+
+def _in_thread(act: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return act(*args, **kwargs)
+    finally:
+        connections.close_all()
+
+
+def _called(line: str) -> str:
+    """Return the name of the call that a line is about."""
+    return line.partition(":")[2].strip().partition("(")[0]
