@@ -183,7 +183,7 @@ def test_the_place_of_a_branch_is_its_line():
         container.get(Service).total([("a", [])])
         covered = measured(container, Service)["branches_covered"]
 
-    assert f"tests/test_probes.py:{line} in Service.total: except TypeError" in covered
+    assert f"tests/core/test_probes.py:{line} in Service.total: except TypeError" in covered
 
 
 def test_all_kinds_of_methods_do_what_they_did():
