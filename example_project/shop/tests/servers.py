@@ -21,11 +21,15 @@ def serving(server):
 
 
 class HTTPService(ThreadingHTTPServer):
-    """Keeps each request as (path, headers, body) and gives all of them the same answer."""
+    """Keeps each request as (path, headers, body) and gives all of them the same answer.
+
+    Attributes:
+        text: the answer as it is sent; at first the given one as JSON.
+    """
 
     def __init__(self, status, answer):
         super().__init__(("127.0.0.1", 0), _PostHandler)
-        self.status, self.answer = status, answer
+        self.status, self.text = status, json.dumps(answer)
         self.requests = []
 
     @property
@@ -37,7 +41,7 @@ class _PostHandler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append((self.path, self.headers, body))
-        answer = json.dumps(self.server.answer).encode()
+        answer = self.server.text.encode()
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
