@@ -49,6 +49,16 @@ def test_each_module_is_in_the_reading_order_of_its_package(package: Path) -> No
     assert [name for name in sorted(modules | rooms) if f"``{name}``" not in named] == []
 
 
+def test_the_tests_mirror_the_package() -> None:
+    tests, package = ROOT / "tests", ROOT / "itkit"
+    folders = {path.parent.name for path in tests.glob("*/*.py")}
+    rooms = {path.name for path in PACKAGES if path.parent == package}
+    assert folders - rooms == {"documentation", "doors", "support"}
+    alone = {path.stem.removeprefix("test_") for path in tests.glob("test_*.py")}
+    modules = {path.stem for path in package.glob("*.py")}
+    assert alone - modules == {"benchmarks", "import_cost"}
+
+
 def test_each_class_has_a_name_of_its_own() -> None:
     classes = Counter(
         node.name
