@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.thread import _threads_queues  # type: ignore[attr-defined]  # not public
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -25,7 +26,7 @@ from itkit.sweep.gate import Crash, Gate
 from itkit.sweep.rows import Content
 from itkit.timeline import core
 
-_JOIN_SECONDS: Final = 0.5
+_JOIN_SECONDS: Final = 10.0
 _IN_TRANSACTION: Final = (
     "A fault cannot be injected within a transaction that the test has opened, here on the"
     " connection {!r}: a crash, or a lost connection, would end it. Use a test that commits, an"
@@ -327,9 +328,13 @@ def _passing_over(excepthook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _join(gate: Gate) -> None:
-    """Wait for the end of the threads that have crashed; those of a pool do not end."""
+    """Wait for the end of the threads that have crashed, but for those of a pool, which go on.
+
+    Pools are known by what Python itself waits for at its end. Checked with Python 3.11 and 3.13.
+    """
     deadline = time.monotonic() + _JOIN_SECONDS
-    for thread in gate.crashed - {threading.current_thread(), threading.main_thread()}:
+    own = {threading.current_thread(), threading.main_thread(), *_threads_queues}
+    for thread in gate.crashed - own:
         thread.join(max(0, deadline - time.monotonic()))
 
 

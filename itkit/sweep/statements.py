@@ -279,6 +279,7 @@ def cut(connection: Any) -> None:
         if connection.vendor == _POSTGRES:
             with driver.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock_all()")
+            driver.rollback()  # the statement has begun a transaction, unless there is autocommit
     with suppress(Exception):
         driver.close()
 
