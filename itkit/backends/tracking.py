@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any, TypedDict
 
-from itkit.core.probes import Probed, Probes, functions_in
+from itkit.core.instrumentation import Instrumentation, Instrumented, functions_in
 from itkit.exceptions import BindingError
 from itkit.fakes import handle_of, is_mock
 from itkit.timeline import callsite
@@ -40,7 +40,7 @@ class Tracker:
     """
 
     def __init__(self, interface: Any, service: Any) -> None:
-        self._probes = Probes()
+        self._instrumentation = Instrumentation()
         self._mock = service if is_mock(service) else None
         self._entries: dict[str, str | None] = {}
         self._branches: dict[str, str] = {}
@@ -48,15 +48,17 @@ class Tracker:
         if self._mock is not None:
             self._entries = dict.fromkeys(names)
             return
-        probed: dict[FunctionType, Probed] = {}
+        instrumented: dict[FunctionType, Instrumented] = {}
         for function in _functions_of(service):
-            found = self._probes.add(function) if function not in probed else None
+            found = self._instrumentation.add(function) if function not in instrumented else None
             if found is not None:
-                probed[function] = found
+                instrumented[function] = found
                 self._branches.update(found.branches)
         for name in names:
             value = inspect.getattr_static(service, name, None)
-            behind = [probed[found] for found in functions_in([value]) if found in probed]
+            behind = [
+                instrumented[found] for found in functions_in([value]) if found in instrumented
+            ]
             if behind:
                 self._entries[name] = behind[0].entry
         if not self._entries:
@@ -67,12 +69,12 @@ class Tracker:
 
     def stop(self) -> None:
         """Give the service its own code back; what was noted stays."""
-        self._probes.remove()
+        self._instrumentation.remove()
 
     def coverage(self) -> ServiceCoverage:
         """Return what was used until now."""
         called = {name for name, entry in self._entries.items() if self._is_called(name, entry)}
-        covered = self._branches.keys() & self._probes.hit
+        covered = self._branches.keys() & self._instrumentation.hit
         return ServiceCoverage(
             methods_called=sorted(called),
             methods_missed=sorted(self._entries.keys() - called),
@@ -83,7 +85,7 @@ class Tracker:
     def _is_called(self, name: str, entry: str | None) -> bool:
         if self._mock is not None:
             return handle_of(self._mock).call_count(name) > 0
-        return entry in self._probes.hit
+        return entry in self._instrumentation.hit
 
 
 def _public_methods(interface: Any) -> Iterator[str]:

@@ -4,6 +4,6 @@ Read in this order: ``names`` (the ids of runs, workers and tests, and what is o
 ``text`` (parts of messages), ``processes`` (whether one is there, and how to end with it), ``urls``
 (addresses of servers), ``handshake`` (what a process finds in its environment), ``seed`` (where
 random values come from), ``caches`` (what a process remembers), ``sqltext`` (the one reader of
-SQL), ``wrapping``, ``probes`` (which functions and branches were run), ``benchmarking`` (how long
-something takes).
+SQL), ``wrapping``, ``instrumentation`` (which functions and branches were run), ``benchmarking``
+(how long something takes).
 """

@@ -7,7 +7,7 @@ can suffer, and how), ``rows`` (the content of all tables, to be compared), ``in
 test holds), ``hanging`` (an act that does not come to its end), ``variations`` (what all sweeps
 have in common, and what was found), ``fault_sweep`` (which faults there are after the first run).
 
-Of races: ``actors`` (several acts, of which one at a time is let on), ``outcomes`` (what they have
+Of races: ``actors`` (several acts, of which one at a time is let on), ``aftermath`` (what they have
 left, compared with what their orders leave), ``racing`` (what a test holds), ``race_sweep`` (which
 schedules there are). Of repetitions: ``repeating`` (what a test holds) and ``repeat_sweep``.
 ``sweeps`` finds the sweep of a test.

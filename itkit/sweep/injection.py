@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.thread import _threads_queues  # type: ignore[attr-defined]  # not public
+from concurrent.futures.thread import _threads_queues
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from inspect import isawaitable

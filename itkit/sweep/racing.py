@@ -16,11 +16,11 @@ from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
 from itkit.exceptions import FaultError, HangError, RaceError
-from itkit.sweep import calls, commands, outcomes, rows, statements
+from itkit.sweep import aftermath, calls, commands, rows, statements
 from itkit.sweep.actors import Stage, Step, Watcher
+from itkit.sweep.aftermath import Aftermath, Beginning, Result, Unstable
 from itkit.sweep.choosing import ScheduleSpec
 from itkit.sweep.injection import apart, check_transactions
-from itkit.sweep.outcomes import Beginning, Outcome, Result, Unstable
 
 _TWICE: Final = (
     "race() was called a second time in one test. One call is one race: make a test of each."
@@ -51,7 +51,7 @@ class Known:
 
     def __init__(self) -> None:
         self.since = datetime.now(UTC)
-        self.expected: dict[tuple[int, ...], Outcome] = {}
+        self.expected: dict[tuple[int, ...], Aftermath] = {}
         self.unstable = Unstable()
         self.are_alike = False
         self.count = 0
@@ -77,7 +77,7 @@ class Race:
         self.stage: Stage | None = None
         self._spec = spec
         self._known = known or Known()
-        self._outcome: Outcome | None = None
+        self._outcome: Aftermath | None = None
         self._labels: list[str] = []
 
     @property
@@ -177,7 +177,7 @@ class Race:
             for number, result in enumerate(outcome.results)
             if result.may_refuse and (result.error is not None or self._is_new(number, result))
         )
-        order, lines = outcomes.nearest(outcome, known.expected, refused, known.unstable)
+        order, lines = aftermath.nearest(outcome, known.expected, refused, known.unstable)
         if lines:
             shown = ", ".join(map(str, order))
             raise RaceError(
@@ -213,12 +213,12 @@ class Race:
             stage.run()
         hanging = {one.actor for one in stage.hangs}
         results = tuple(
-            outcomes.result_of(actor.result, actor.error, self._known.since)
+            aftermath.result_of(actor.result, actor.error, self._known.since)
             if actor.thread is not None and actor.number not in hanging
             else Result()
             for actor in stage.actors
         )
-        self._outcome = outcomes.left(results, begun, self._known.since, found)
+        self._outcome = aftermath.left(results, begun, self._known.since, found)
 
     def _learn(self, spec: ScheduleSpec, stage: Stage) -> None:
         known, outcome = self._known, self._outcome
@@ -233,7 +233,7 @@ class Race:
     def _is_new(self, number: int, result: Result) -> bool:
         """Return whether no order of the acts has had this one end so."""
         return all(
-            outcomes.differ(result, one.results[number])
+            aftermath.differ(result, one.results[number])
             for order, one in self._known.expected.items()
             if number in order
         )
@@ -286,8 +286,8 @@ def current() -> Race:
     return variation if isinstance(variation, Race) else Race()
 
 
-def _permuted(order: tuple[int, ...], outcome: Outcome) -> dict[tuple[int, ...], Outcome]:
-    """Return the outcomes of all orders of acts that are alike, by that of one of them."""
+def _permuted(order: tuple[int, ...], outcome: Aftermath) -> dict[tuple[int, ...], Aftermath]:
+    """Return the aftermath of all orders of acts that are alike, by that of one of them."""
     found = {}
     for other in permutations(range(len(outcome.results)), len(order)):
         results = [Result()] * len(outcome.results)

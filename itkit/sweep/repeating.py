@@ -12,9 +12,9 @@ from django.db import connections
 
 from itkit import environment
 from itkit.exceptions import FaultError, RepeatError
-from itkit.sweep import outcomes, rows
+from itkit.sweep import aftermath, rows
+from itkit.sweep.aftermath import Aftermath, Beginning, Unstable
 from itkit.sweep.injection import apart, check_transactions
-from itkit.sweep.outcomes import Beginning, Outcome, Unstable
 
 TWICE: Final = "twice"
 BY_ANOTHER: Final = "by_another"
@@ -44,8 +44,8 @@ class Repeat:
         self.was_called = False
         self._spec = spec
         self._since = datetime.now(UTC)
-        self._before: Outcome | None = None
-        self._after: Outcome | None = None
+        self._before: Aftermath | None = None
+        self._after: Aftermath | None = None
 
     @property
     def has_fault(self) -> bool:
@@ -146,11 +146,11 @@ class Repeat:
         self._before = self._outcome(begun)
         return begun
 
-    def _outcome(self, begun: Beginning) -> Outcome:
+    def _outcome(self, begun: Beginning) -> Aftermath:
         found = environment.current()
         if found is None:
             raise FaultError("repeat() needs --integration: the test is to be skipped without it.")
-        outcome: Outcome = apart(outcomes.left, (), begun, self._since, found)
+        outcome: Aftermath = apart(aftermath.left, (), begun, self._since, found)
         return outcome
 
 

@@ -5,7 +5,15 @@ from typing import Any, assert_type
 from django.contrib.auth.models import User
 from django.db.models import Model
 
-from itkit import Observation, TestContainer, TestDataManager, observe
+from itkit import (
+    Observation,
+    ServiceCoverage,
+    TestContainer,
+    TestDataManager,
+    budget,
+    measure_integration_coverage,
+    observe,
+)
 from itkit.backends.registry import Registry
 from itkit.data import World
 from itkit.data.cleanup.report import CleanupReport
@@ -36,6 +44,9 @@ class Checkout(IntegrationTestCase):
         assert_type(self.data.build(User), User)
         assert_type(self.backends[Gateway], Handle[Gateway])
         assert_type(self.timeline, TimelineReader)
+        assert_type(self.benchmark(list, rounds=2).p95, float)
+        with self.budget("checkout"):
+            pass
         assert_type(self.backends[Gateway].charge, MethodHandle)
         assert_type(self.backends[Gateway].call_count("charge"), int)
         assert_type(self.backends[Gateway].was_called_with("charge", 1, token="t"), bool)
@@ -64,6 +75,17 @@ def use_a_container(container: TestContainer) -> None:
     assert_type(container.get_mock(Gateway), Handle[Gateway])
     assert_type(container.get_mock("payments"), Handle[Any])
     assert_type(container.get(Gateway), Gateway)
+    measured = measure_integration_coverage(container, [(Gateway, "payments")])
+    assert_type(measured, dict[str, ServiceCoverage])
+
+
+@budget
+def use_a_budget(number: int) -> str:
+    """Say a number; the decorator keeps the types."""
+    return str(number)
+
+
+assert_type(use_a_budget(1), str)
 
 
 runner: type[IntegrationRunner] = IntegrationRunner

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests import sweep_zoo
+from tests.support import sweep_zoo
 from tests.support.doors import SERIAL, enter
 from tests.support.projects import Project
 

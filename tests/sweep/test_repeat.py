@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests import race_zoo
+from tests.support import race_zoo
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")

@@ -68,7 +68,7 @@ class Unstable(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Aftermath:
     """What acts have left.
 
     Attributes:
@@ -82,7 +82,7 @@ class Outcome:
     others: Mapping[str, Counter[str]]
     _texts: dict[frozenset[Column], Counter[str]] = field(default_factory=dict)
 
-    def unstable(self, other: "Outcome") -> Unstable:
+    def unstable(self, other: "Aftermath") -> Unstable:
         """Return what differs, where two runs have done the same."""
         columns = frozenset(rows.differing(self.rows, other.rows))
         numbers = (Numbers(self.rows, columns), Numbers(other.rows, columns))
@@ -101,7 +101,7 @@ class Outcome:
         )
 
     def differences(
-        self, expected: "Outcome", unstable: Unstable, acts: Iterable[int]
+        self, expected: "Aftermath", unstable: Unstable, acts: Iterable[int]
     ) -> list[str]:
         """Return a line for each thing that differs from what was expected.
 
@@ -177,7 +177,7 @@ class Beginning(NamedTuple):
 
 def left(
     results: tuple[Result, ...], begun: Beginning, since: datetime, found: Environment
-) -> Outcome:
+) -> Aftermath:
     """Return what acts have left.
 
     Args:
@@ -196,7 +196,7 @@ def left(
         "keys": [f"{name}({value})" for name, value in found.contents_of_redis()],
     }
     others = {kind: Counter(map(rows.loose, listed)) for kind, listed in texts.items()}
-    return Outcome(results, loaded, others)
+    return Aftermath(results, loaded, others)
 
 
 def result_of(value: Any, error: BaseException | None, since: datetime) -> Result:
@@ -290,8 +290,8 @@ def _alike(
 
 
 def nearest(
-    outcome: Outcome,
-    expected: Mapping[tuple[int, ...], Outcome],
+    outcome: Aftermath,
+    expected: Mapping[tuple[int, ...], Aftermath],
     refused: frozenset[int],
     unstable: Unstable,
 ) -> tuple[tuple[int, ...], list[str]]:

@@ -1,6 +1,6 @@
 """Which functions were run, and which of their branches: by code that notes it itself.
 
-A function that is probed gets other code, compiled of the same source with a note at its beginning
+An instrumented function gets other code, compiled of the same source with a note at its beginning
 and at the beginning of each branch, and its own code back afterwards. No trace function and no
 event of ``sys.monitoring`` is used, so debuggers and coverage.py go on as they do, and whoever
 holds the function has the same one.
@@ -33,7 +33,7 @@ class _Hits:
             listener.add(point)
 
 
-class Probed(NamedTuple):
+class Instrumented(NamedTuple):
     """What is known of a function whose code takes notes.
 
     Attributes:
@@ -45,7 +45,7 @@ class Probed(NamedTuple):
     branches: dict[str, str]
 
 
-class Probes:
+class Instrumentation:
     """Notes in functions, from ``add()`` to ``remove()``.
 
     Attributes:
@@ -56,7 +56,7 @@ class Probes:
         self.hit: set[str] = set()
         self._functions: list[FunctionType] = []
 
-    def add(self, function: FunctionType) -> Probed | None:
+    def add(self, function: FunctionType) -> Instrumented | None:
         """Have a function take notes; return None where its source is not known."""
         hits = _hits_in(function.__code__)
         original = function.__code__ if hits is None else hits.original
@@ -68,7 +68,7 @@ class Probes:
             function.__code__ = _with_listener(found.code, hits)
         hits.listeners.append(self.hit)
         self._functions.append(function)
-        return found.probed
+        return found.instrumented
 
     def remove(self) -> None:
         """Give the functions their own code back; a second call does nothing."""
@@ -102,12 +102,12 @@ def _parts(value: Any) -> Sequence[Any]:
     return [getattr(value, "func", value)]  # of cached_property and the like
 
 
-class _Instrumented(NamedTuple):
+class _WithNotes(NamedTuple):
     code: CodeType
-    probed: Probed
+    instrumented: Instrumented
 
 
-def _instrumented(code: CodeType) -> _Instrumented | None:
+def _instrumented(code: CodeType) -> _WithNotes | None:
     """Return the code of a function with its notes; None where its source is not known."""
     module = _instrumented_module(code.co_filename)
     if module is None:
@@ -119,7 +119,7 @@ def _instrumented(code: CodeType) -> _Instrumented | None:
     entry = next(point for point in _points(found, _ENTRY))
     own = {*_all_points(found, _BRANCH)}
     branches = {point: label for point, label in labels.items() if point in own}
-    return _Instrumented(found, Probed(entry, branches))
+    return _WithNotes(found, Instrumented(entry, branches))
 
 
 @cache

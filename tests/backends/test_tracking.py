@@ -13,7 +13,7 @@ import pytest
 
 from itkit import TestContainer, measure_integration_coverage
 from itkit.exceptions import BindingError
-from tests.support import probed_module
+from tests.support import tracked_module
 from tests.support.fakes_app import IPaymentGateway
 
 
@@ -183,7 +183,7 @@ def test_the_place_of_a_branch_is_its_line():
         container.get(Service).total([("a", [])])
         covered = measured(container, Service)["branches_covered"]
 
-    assert f"tests/core/test_probes.py:{line} in Service.total: except TypeError" in covered
+    assert f"tests/backends/test_tracking.py:{line} in Service.total: except TypeError" in covered
 
 
 def test_all_kinds_of_methods_do_what_they_did():
@@ -212,9 +212,9 @@ def test_a_module_stands_for_an_interface_and_its_private_functions_count():
     class Halves(Protocol):
         def half(self, number: int) -> int: ...
 
-    original = probed_module.half.__code__
+    original = tracked_module.half.__code__
     with TestContainer() as container:
-        container.bind(Halves, probed_module)
+        container.bind(Halves, tracked_module)
         container.track(Halves)
 
         assert container.get(Halves).half(4) == 2
@@ -223,7 +223,7 @@ def test_a_module_stands_for_an_interface_and_its_private_functions_count():
     assert found["methods_called"] == ["half"]
     assert short(found["branches_covered"]) == ["if number % 2: false"]
     assert short(found["branches_missed"]) == ["if number % 2: true"]
-    assert probed_module.half.__code__ is original
+    assert tracked_module.half.__code__ is original
 
 
 def test_all_threads_and_all_who_hold_the_function_count():
