@@ -306,7 +306,7 @@ def _label(act: Any) -> str:
     # The lines and columns of what it returns: the source of a lambda is its whole statement.
     places = [place for place in act.__code__.co_positions() if None not in place]
     line = min((place[0] for place in places), default=0)
-    columns = [place[2:] for place in places if place[:2] == (line, line)]
+    columns = [place[2:] for place in places if place[:2] == (line, line) and place[2] < place[3]]
     text = linecache.getline(act.__code__.co_filename, line)
     if not columns or not text.isascii():  # the columns are of bytes
         return name
