@@ -38,7 +38,7 @@ _BLOCKERS: Final = "SELECT pg_blocking_pids(%s)"
 _DEADLOCK: Final = "deadlock detected"
 
 
-class State(Enum):
+class Phase(Enum):
     """What an actor does."""
 
     NEW = auto()
@@ -107,7 +107,7 @@ class Actor:
 
     def __init__(self, number: int, act: Callable[[], Any]) -> None:
         self.number = number
-        self.state = State.NEW
+        self.state = Phase.NEW
         self.result: Any = None
         self.error: BaseException | None = None
         self.steps: list[Step] = []
@@ -212,10 +212,10 @@ class _Course:
             part = self._parts[self._at]
             actor = actors[part.actor]
             if part.steps is not None and self._passed >= part.steps:
-                if actor.state is State.STOPPED and actor.next is not None:
+                if actor.state is Phase.STOPPED and actor.next is not None:
                     self.preempted.append(actor.next)
             elif actor in moving:
-                self._passed += actor.state is State.STOPPED
+                self._passed += actor.state is Phase.STOPPED
                 return actor
             self._at, self._passed = self._at + 1, 0
         return None
@@ -301,7 +301,7 @@ class Stage:
             with self._changed:
                 actor.point = point
                 actor.next = Step(actor.number, point.name, line, touched)
-                actor.state = State.STOPPED
+                actor.state = Phase.STOPPED
                 self._changed.notify_all()
             actor.go.acquire()
             if self._is_over:
@@ -317,7 +317,7 @@ class Stage:
         if self._spec.is_alone:
             for actor in self.actors:
                 if actor.number not in self._spec.order:
-                    actor.state = State.DONE
+                    actor.state = Phase.DONE
         try:
             self._run()
         finally:
@@ -327,9 +327,9 @@ class Stage:
         current: Actor | None = None
         while not self.hangs:
             self._settle()
-            ready = [one for one in self.actors if one.state in (State.NEW, State.STOPPED)]
+            ready = [one for one in self.actors if one.state in (Phase.NEW, Phase.STOPPED)]
             if not ready:
-                if all(one.state is State.DONE for one in self.actors):
+                if all(one.state is Phase.DONE for one in self.actors):
                     return
                 self._resolve()
                 continue
@@ -345,8 +345,8 @@ class Stage:
 
     def _let_on(self, actor: Actor) -> None:
         """Let an actor on, and wait until it stops before its next crossing, waits, or is done."""
-        if actor.state is State.NEW:
-            actor.state = State.RUNNING
+        if actor.state is Phase.NEW:
+            actor.state = Phase.RUNNING
             actor.thread = threading.Thread(
                 target=self._perform, args=(actor,), name=f"actor {actor.number}", daemon=True
             )
@@ -354,7 +354,7 @@ class Stage:
         else:
             actor.note_passed()
             self.steps.append(actor.steps[-1])
-            actor.state = State.RUNNING
+            actor.state = Phase.RUNNING
             actor.go.release()
         self._wait_for(actor)
 
@@ -364,7 +364,7 @@ class Stage:
             actor.perform()
         finally:
             with self._changed:
-                actor.state = State.DONE
+                actor.state = Phase.DONE
                 self._changed.notify_all()
 
     def _wait_for(self, actor: Actor) -> None:
@@ -374,8 +374,8 @@ class Stage:
         pause = _POLL_SECONDS
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: actor.state is not State.RUNNING, pause)
-                if actor.state is not State.RUNNING:
+                self._changed.wait_for(lambda: actor.state is not Phase.RUNNING, pause)
+                if actor.state is not Phase.RUNNING:
                     return
             if self._is_blocked(actor):
                 self._note_waiting(actor, in_server=True)
@@ -391,9 +391,9 @@ class Stage:
 
     def _note_waiting(self, actor: Actor, *, in_server: bool) -> None:
         with self._changed:
-            if actor.state is not State.RUNNING:
+            if actor.state is not Phase.RUNNING:
                 return
-            actor.state = State.WAITING
+            actor.state = Phase.WAITING
         actor.is_waiting_in_server = in_server
         self._blocked.append(actor)
         if actor.steps:
@@ -402,7 +402,7 @@ class Stage:
 
     def _others_can_go_on(self, actor: Actor) -> bool:
         return any(
-            one is not actor and one.state in (State.NEW, State.STOPPED) for one in self.actors
+            one is not actor and one.state in (Phase.NEW, Phase.STOPPED) for one in self.actors
         )
 
     def _settle(self) -> None:
@@ -412,7 +412,7 @@ class Stage:
             grace = 0 if actor.is_waiting_in_server else time.monotonic() + _BLOCKING_SECONDS / 2
             while True:
                 with self._changed:
-                    if actor.state is not State.WAITING:
+                    if actor.state is not Phase.WAITING:
                         self._blocked.remove(actor)
                         break
                     if not actor.is_waiting_in_server and time.monotonic() > grace:
@@ -423,11 +423,11 @@ class Stage:
                     self._give_up()
                     return
                 with self._changed:
-                    self._changed.wait_for(lambda: actor.state is not State.WAITING, _POLL_SECONDS)  # noqa: B023 - called at once
+                    self._changed.wait_for(lambda: actor.state is not Phase.WAITING, _POLL_SECONDS)  # noqa: B023 - called at once
 
     def _resolve(self) -> None:
         """Go on where nobody can: end a deadlock, or wait for what time ends."""
-        waiting = [one for one in self.actors if one.state is State.WAITING]
+        waiting = [one for one in self.actors if one.state is Phase.WAITING]
         if waiting and all(one.is_waiting_in_server for one in waiting):
             # Seen twice: between two questions one may have got what it waits for.
             if all(map(self._is_blocked, waiting)):
@@ -448,11 +448,11 @@ class Stage:
 
     def _wait_until_moved(self, actor: Actor) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: actor.state is not State.WAITING, self._bound):
+            if not self._changed.wait_for(lambda: actor.state is not Phase.WAITING, self._bound):
                 self._give_up()
 
     def _has_moved(self) -> bool:
-        return any(one.state is not State.WAITING for one in self._blocked)
+        return any(one.state is not Phase.WAITING for one in self._blocked)
 
     def _is_blocked(self, actor: Actor) -> bool:
         """Return whether an actor waits in the server for another one of the actors."""
@@ -468,7 +468,7 @@ class Stage:
         """Note where each actor waits that has not come to its end."""
         frames = sys._current_frames()
         for actor in self.actors:
-            if actor.state in (State.DONE, State.NEW) or actor.thread is None:
+            if actor.state in (Phase.DONE, Phase.NEW) or actor.thread is None:
                 continue
             frame = frames.get(actor.thread.ident or 0)
             if frame is not None:
@@ -480,7 +480,7 @@ class Stage:
         """End all threads and sessions, as far as there are some left."""
         self._is_over = True
         left = [
-            one for one in self.actors if one.thread is not None and one.state is not State.DONE
+            one for one in self.actors if one.thread is not None and one.state is not Phase.DONE
         ]
         for actor in left:
             self._watcher.end_sessions(actor.sessions)
