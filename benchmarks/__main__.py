@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import data, fakes, redis, reset, services, startup, verdicts
+from benchmarks import data, fakes, redis, reset, services, startup, sweep, verdicts
 
 BENCHMARKS = {
     "services": services.measure,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "redis": redis.measure,
     "fakes": fakes.measure,
     "data": data.measure,
+    "sweep": sweep.measure,
     "verdicts": verdicts.measure,
 }
 

@@ -27,6 +27,7 @@ from itkit.core.urls import POSTGRES_SCHEMES, parse
 ROOT = Path(__file__).parent.parent
 TABLES, MORE_TABLES = 80, 230
 
+_SECONDS = re.compile(r"^Ran \d+ tests? in ([\d.]+)s", re.MULTILINE)
 _INSTRUCTIONS = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 Measured = dict[str, float]
@@ -207,6 +208,26 @@ def write():
 """
 
 
+_PLAIN_TESTS = """
+from {module} import {case}
+from itkit.sweep.injection import Fault
+
+swept = {case}.{method}.__wrapped__
+
+
+class Plain({case}):
+    pass
+
+
+for name in dir({case}):
+    if name.startswith("test_"):
+        setattr(Plain, name, None)
+for number in range({count}):
+    setattr(Plain, f"test_{{number}}", lambda self: swept(self, Fault()))
+del {case}
+"""
+
+
 @dataclass(frozen=True)
 class Servers:
     """The Postgres and the Valkey that a benchmark's projects run on."""
@@ -296,6 +317,33 @@ class Project:
         self._run(command, environment, counting)
         counted = _INSTRUCTIONS.findall(self._log.read_text())
         return max(int(number.replace(",", "")) for number in counted) / 1e9
+
+    def write_plain_tests(self, label: str, count: int) -> None:
+        """Write the module ``plain_tests``, which runs a swept test so many times without a sweep.
+
+        Args:
+            label: of the swept test.
+            count: how many tests of the module there are.
+        """
+        module, case, method = label.rsplit(".", 2)
+        text = _PLAIN_TESTS.format(module=module, case=case, method=method, count=count)
+        (self._directory / "plain_tests.py").write_text(text)
+
+    def sweep(self, label: str, *options: str) -> Measured:
+        """Run tests; return the seconds that Django counts, and what their sweeps have tried.
+
+        Args:
+            label: of the tests.
+            *options: for ``manage.py test``.
+        """
+        environment = self._environment("settings_itkit", "ours")
+        command = ["-m", "benchmarks.swept", "test", label, "--integration", *options]
+        output = self._run(command, environment)
+        seconds = float(_SECONDS.findall(output)[-1])
+        counts: Measured = json.loads(output.splitlines()[-1])
+        if counts["found"]:
+            raise RuntimeError(f"{label} is not to fail:\n{output}")
+        return {"seconds": seconds, **counts}
 
     def growth_in_committed_tests(self) -> float:
         """Run 2,000 tests that commit, on embedded servers; return the MB the process grows by."""

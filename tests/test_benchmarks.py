@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import sweep
 from benchmarks.projects import Servers, Workshop, medians, workshop
 from benchmarks.rows import Row, linear
 
@@ -19,6 +20,19 @@ def test_a_generated_project_migrates_and_passes_its_tests() -> None:
         # The driver checks that seeded rows come back.
         ours = project.itkit("reset", "--rounds", "2")
     assert ours["objects"] == peer["objects"] > 12 * 10
+
+
+@pytest.mark.slow
+def test_sweeps_are_counted_and_their_test_runs_without_one() -> None:
+    with workshop() as shop:
+        project = shop.example()
+        project.write_plain_tests(sweep.PAYMENT, 3)
+        plain = project.sweep("plain_tests")
+        swept = project.sweep(sweep.PAYMENT)
+        races = project.sweep(sweep.TWO_PAYMENTS)
+    assert plain["tried"] == 0 < plain["seconds"]
+    assert swept["tried"] > 10
+    assert 0 < races["tried"] < races["total"]
 
 
 def test_a_project_of_one_size_is_always_the_same(tmp_path: Path) -> None:

@@ -126,6 +126,10 @@ class Varied(Protocol):
     option: str
 
     @property
+    def columns(self) -> Sequence[Sequence[str]]:
+        """For acts at once their names, and then their crossings, each in the column of its act."""
+
+    @property
     def shown(self) -> str:
         """What explains its failure, beside the timeline; nothing where there is no more."""
 
@@ -150,6 +154,8 @@ class Environment:
         order: the tests that have run in this process.
         keeper: stops the run at a test, where an option asks for that; None otherwise.
         variation: the run of a swept test that is under way.
+        unwritten: what the page of the last variation that has failed would show; its sweep writes
+            one page of them all.
     """
 
     def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
@@ -165,6 +171,7 @@ class Environment:
         self.leaving = leaving.Leaving()
         self.keeper: keeping.Keeper | None = None
         self.variation: Varied | None = None
+        self.unwritten: report.Trace | None = None
         self._run = run
         self._releases = ExitStack()
         self._originals = ExitStack()
@@ -630,6 +637,9 @@ class Environment:
     ) -> str:
         """Write the page of a test, where a report is asked for; return a line that names it.
 
+        Of a variation of a swept test, the first failure is kept as ``unwritten``, unless the
+        command line asks for that variation alone.
+
         Args:
             test: its id.
             error: with which it has failed; None where it has passed.
@@ -652,7 +662,17 @@ class Environment:
             repeat=self._repeating(command),
             sections=sections,
             state=self._state if error is not None and self._looked_at == test else None,
+            columns=self.variation.columns if self.variation is not None else (),
         )
+        if self._has_fault and not (self.payload.fault or self.payload.schedule):
+            self.unwritten = self.unwritten or trace
+            return ""
+        return self.write_page(trace)
+
+    def write_page(self, trace: "report.Trace") -> str:
+        """Write a page of the report; return a line that names it."""
+        from itkit import report
+
         try:
             page = report.Folder(Path(self.payload.report)).add(trace)
         except OSError as failure:

@@ -9,10 +9,11 @@ values are never shown), ``trace`` (what a page shows, as plain values), ``page`
 from itkit.report.annotations import annotation, annotation_of
 from itkit.report.folder import Folder, chosen
 from itkit.report.redaction import Redactor, redactor
-from itkit.report.trace import State, Trace, trace_of
+from itkit.report.trace import Grid, State, Trace, trace_of
 
 __all__ = [
     "Folder",
+    "Grid",
     "Redactor",
     "State",
     "Trace",

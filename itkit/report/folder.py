@@ -94,7 +94,7 @@ class Folder:
             "test": trace.test,
             "worker": trace.worker,
             "error": trace.error.partition("\n")[0][:300],
-            "crossings": len(trace.events) + trace.omitted,
+            "crossings": trace.length,
             "seconds": round(trace.seconds, 3),
         }
         _write(page.with_suffix(".json"), json.dumps(entry))

@@ -136,6 +136,26 @@ class State:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The variations of a swept test, and what has become of each.
+
+    Attributes:
+        what: in one line, how many were tried and have failed.
+        heads: of the columns.
+        rows: for each what was varied, its line of source, and for each column ``passed``,
+            ``failed``, ``not tried``, or nothing where there is no such variation.
+        omitted: how many rows there are beside these.
+        left_out: what was not tried at all.
+    """
+
+    what: str
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, str, Sequence[str]]]
+    omitted: int = 0
+    left_out: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trace:
     """All that a page shows.
 
@@ -153,6 +173,9 @@ class Trace:
         keys: of Redis: pairs of a line about one, and its value.
         is_rolled_back: whether a transaction was open, whose rows are not among these.
         sections: further texts, such as captured output: pairs of a heading and a text.
+        columns: for a race the names of its acts, and then for each of its crossings, in their
+            order, a cell for each act; at the end how each act has ended.
+        grid: for a swept test, its variations; None where they were not all run.
         seconds: from the first crossing to the end of the last.
     """
 
@@ -169,7 +192,14 @@ class Trace:
     keys: Sequence[tuple[str, str]] = ()
     is_rolled_back: bool = False
     sections: Sequence[tuple[str, str]] = field(default=())
+    columns: Sequence[Sequence[str]] = ()
+    grid: Grid | None = None
     seconds: float
+
+    @property
+    def length(self) -> int:
+        """The number of crossings of the test, of which a page shows the last."""
+        return len(self.events) + self.omitted
 
 
 def trace_of(
@@ -182,6 +212,7 @@ def trace_of(
     repeat: str,
     sections: Sequence[tuple[str, str]] = (),
     state: State | None = None,
+    columns: Sequence[Sequence[str]] = (),
 ) -> Trace:
     """Return what is shown of a test.
 
@@ -194,6 +225,7 @@ def trace_of(
         repeat: the command that repeats it.
         sections: further texts: pairs of a heading and a text.
         state: what the servers had when it failed; None where nobody has looked.
+        columns: for a race, its crossings in columns, one for each act.
     """
     found = state or State()
     crossings = [crossing for crossing in timeline if crossing.is_noted]
@@ -217,6 +249,7 @@ def trace_of(
         ],
         is_rolled_back=found.is_rolled_back,
         sections=[(heading, redact.text(text[-_LONGEST:])) for heading, text in sections if text],
+        columns=[[redact.text(cell) for cell in cells] for cells in columns],
         seconds=max(ends, default=first) - first,
     )
 

@@ -8,6 +8,7 @@ from itkit.core import names
 from itkit.environment import Environment
 from itkit.exceptions import FaultError
 from itkit.sweep.choosing import Choice, FaultSpec
+from itkit.sweep.gate import Crossed
 from itkit.sweep.injection import Baseline, Fault
 from itkit.sweep.variations import Sweep, Variation
 
@@ -43,6 +44,7 @@ class FaultSweep(Sweep):
         self._only = payload.fault
         self._baseline = Baseline()
         self._specs: list[FaultSpec] = []
+        self._crossed: list[Crossed] = []
         self._equal = 0
         self._quiet = 0
 
@@ -66,6 +68,7 @@ class FaultSweep(Sweep):
         self._equal = sum(one.equal for one in crossed)
         self._quiet = sum(one.is_quiet for one in crossed)
         found = [FaultSpec(one.key, one.number, kind) for one in crossed for kind in one.kinds]
+        self._crossed = [one for one in crossed if one.kinds]
         most = conf.get().sweep.variations
         if len(found) > most:
             self.leave(len(found) - most, len(found), f'ITKIT["SWEEP"]["VARIATIONS"] is {most}')
@@ -86,6 +89,19 @@ class FaultSweep(Sweep):
             yield Variation(spec, is_last)
             if is_last:
                 return
+
+    def grid(self) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+        """Return a column for each kind of fault, and a row for each crossing that can fail.
+
+        A cell is empty where the fault would have the effect of another, or cannot be.
+        """
+        kinds = list(dict.fromkeys(kind for one in self._crossed for kind in one.kinds))
+        rows = []
+        for one in self._crossed:
+            specs = {kind: FaultSpec(one.key, one.number, kind) for kind in one.kinds}
+            cells = [self.outcome(specs[kind]) if kind in specs else "" for kind in kinds]
+            rows.append((f"{one.key}#{one.number}", str(one.site), cells))
+        return kinds, rows
 
     def not_tried(self) -> Iterator[str]:
         """Yield how many faults have the effect of another, and how many crossings only read."""

@@ -93,6 +93,11 @@ class Fault:
         return ""
 
     @property
+    def columns(self) -> tuple[()]:
+        """Nothing: there is one act."""
+        return ()
+
+    @property
     def place(self) -> str:
         """The crossing that the fault has happened to, with its line."""
         struck = self.gate.struck

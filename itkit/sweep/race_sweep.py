@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 from heapq import heappop, heappush
-from itertools import count, groupby, permutations
+from itertools import compress, count, groupby, permutations
 from typing import Any, Final
 
 from itkit import conf
@@ -126,6 +126,12 @@ class RaceSweep(Sweep):
         """Note that the test has failed in a variation, but for those with fewer acts."""
         if not (spec.is_alone or spec.is_second):
             super().find(spec, varying, summary, text)
+
+    def grid(self) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+        """Return a row for each schedule of all acts."""
+        heads, rows = super().grid()
+        whole = [not (spec.is_alone or spec.is_second) for spec in dict.fromkeys(self._run)]
+        return heads, list(compress(rows, whole))
 
     def close(self) -> None:
         """Close the connections that have seen who waits."""

@@ -190,7 +190,17 @@ class Race:
         """The crossings of the acts in columns, in their order; nothing for acts not at once."""
         if self.stage is None or not (self.is_compared or self.stage.hangs):
             return ""
-        return "\n".join(self._columns(self.stage))
+        return "\n".join(["who was let on when:", *map(_line, self.columns)])
+
+    @property
+    def columns(self) -> list[list[str]]:
+        """The names of the acts, their crossings in columns, and how each has ended.
+
+        There is nothing for acts that were not at once.
+        """
+        if self.stage is None or not (self.is_compared or self.stage.hangs):
+            return []
+        return list(self._columns(self.stage))
 
     @property
     def place(self) -> str:
@@ -262,21 +272,19 @@ class Race:
             "\n".join(f"  {one.actor} waits at {one.where}" for one in stage.hangs),
         )
 
-    def _columns(self, stage: Stage) -> Iterator[str]:
+    def _columns(self, stage: Stage) -> Iterator[list[str]]:
         heads = [f"{number} {label}" for number, label in enumerate(self._labels)]
-        yield "who was let on when:"
-        yield _line(heads)
+        yield heads
         for index, step in enumerate(stage.steps[:_MOST_SHOWN]):
             waits = " (waits)" if index in stage.waits else ""
             cells = [""] * len(heads)
             cells[step.actor] = f"{step.name}{waits}  {_short(step)}"
-            yield _line(cells)
+            yield cells
         if len(stage.steps) > _MOST_SHOWN:
-            yield f"  and {len(stage.steps) - _MOST_SHOWN} more"
+            yield [f"and {len(stage.steps) - _MOST_SHOWN} more", *[""] * (len(heads) - 1)]
         assert self._outcome is not None or stage.hangs  # noqa: S101 - it was run
         if self._outcome is not None:
-            ends = [result.text.replace(rows.LOOSE, "") for result in self._outcome.results]
-            yield _line(ends)
+            yield [result.text.replace(rows.LOOSE, "") for result in self._outcome.results]
 
 
 def current() -> Race:

@@ -35,6 +35,7 @@ class Repeat:
     """
 
     option = ""
+    columns = ()
     place = ""
     shown = ""
 

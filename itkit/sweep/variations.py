@@ -3,17 +3,22 @@
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
-from typing import Any, ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from itkit import conf
 from itkit.environment import Environment
 from itkit.environment.notes import UNTRIED, Note
 
+if TYPE_CHECKING:
+    from itkit.report import Trace
+
 _SLOW_SECONDS: Final = 2.0
 _MOST_SHOWN: Final = 20
+_MOST_ROWS: Final = 200  # of the grid in a page
 
 
 class Varying(Protocol):
@@ -32,6 +37,10 @@ class Varying(Protocol):
     @property
     def has_fault(self) -> bool:
         """Whether it is another run than the first."""
+
+    @property
+    def columns(self) -> Sequence[Sequence[str]]:
+        """For acts at once their names, and then their crossings, each in the column of its act."""
 
     @property
     def place(self) -> str:
@@ -102,6 +111,8 @@ class Sweep(ABC):
         self._test = test
         self._say = say
         self._untried = ""
+        self._run: list[Any] = []
+        self._page: Trace | None = None
         self._start = time.monotonic()
         self._told = self._start
 
@@ -141,6 +152,9 @@ class Sweep(ABC):
         """
         outer = self.environment.variation
         varying = self.new(spec)
+        self.environment.unwritten = None
+        if spec is not None:
+            self._run.append(spec)
         self.environment.variation = varying
         try:
             yield varying
@@ -157,6 +171,9 @@ class Sweep(ABC):
             text: all that there is to say of it.
         """
         self.findings.append(Broken(spec, varying.place, summary, text))
+        trace = self.environment.unwritten
+        if trace is not None and (self._page is None or trace.length < self._page.length):
+            self._page = trace
 
     def close(self) -> None:  # noqa: B027 - nothing, where they share nothing
         """Release what the variations share."""
@@ -170,15 +187,37 @@ class Sweep(ABC):
             self.environment.notes.add(Note(UNTRIED, self._test, self._untried, self._test))
         if not self.findings:
             return ""
-        broken = len(self.findings)
-        lines = [f"{self.failing} {broken} of the {self.tried} {self.word}s that were tried."]
+        what = (
+            f"{self.failing} {len(self.findings)} of the {self.tried} {self.word}s that were tried."
+        )
+        lines = [what]
         ordered = sorted(self.findings, key=_summary)
         groups = [list(group) for _, group in groupby(ordered, key=_summary)]
         for group in sorted(groups, key=lambda group: self.findings.index(group[0])):
             lines += ["", *self._shown(group)]
         untried = [self._untried] if self._untried else []
-        lines += ["", f"Not tried: {'; '.join([*untried, *self.not_tried()])}."]
+        left_out = "; ".join([*untried, *self.not_tried()])
+        lines += ["", f"Not tried: {left_out}."]
+        if self._page is not None:
+            lines.append(self._written(self._page, what, left_out))
         return "\n".join(lines)
+
+    def grid(self) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+        """Return what has become of the variations: the heads of columns, and rows.
+
+        A row has what was varied, its line of source, and a cell for each column.
+        """
+        places = {one.spec: one.place for one in self.findings}
+        return ["outcome"], [
+            (str(spec), places.get(spec, ""), [self.outcome(spec)])
+            for spec in dict.fromkeys(self._run)
+        ]
+
+    def outcome(self, spec: Any) -> str:
+        """Return what has become of a variation, in a word."""
+        if any(one.spec == spec for one in self.findings):
+            return "failed"
+        return "passed" if spec in self._run else "not tried"
 
     def leave(self, count: int, total: int, reason: str) -> None:
         """Note that some variations are not tried.
@@ -214,6 +253,17 @@ class Sweep(ABC):
         if time.monotonic() - self._start > seconds:
             return f'ITKIT["SWEEP"]["SECONDS"] is {seconds:g}'
         return f'ITKIT["SWEEP"]["VARIATIONS"] is {most}' if self.tried >= most else ""
+
+    def _written(self, trace: "Trace", what: str, left_out: str) -> str:
+        """Write the one page of the test, which has the shortest failure; return its line."""
+        from itkit.report import Grid
+
+        heads, rows = self.grid()
+        omitted = max(0, len(rows) - _MOST_ROWS)
+        grid = Grid(
+            what=what, heads=heads, rows=rows[:_MOST_ROWS], omitted=omitted, left_out=left_out
+        )
+        return self.environment.write_page(replace(trace, grid=grid))
 
     def _shown(self, group: list[Broken]) -> Iterator[str]:
         """Yield the lines of the findings with which the same is wrong."""
