@@ -268,6 +268,10 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
         "--integration", "--itkit-sweep=off", "shop.tests.test_stated.Wrong.test_not_refused"
     )
     assert once.counts == {"passed": 1}, once.output
+    project.settings(race_zoo.SETTINGS.replace('"UNUSED"', '"SWEEP": {"VARIATIONS": 2}, "UNUSED"'))
+    bounded = project.test("--integration", "shop.tests.test_stated.Right.test_returned")
+    assert bounded.counts == {"passed": 1}, bounded.output
+    assert '1 of 3 states were not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 2' in bounded.output
 
 
 def test_the_same_under_pytest_with_workers(project: Project) -> None:
