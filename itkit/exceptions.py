@@ -38,6 +38,7 @@ ItkitError
     ├── SweepError              a test does not survive faults of what it does, or a race
     ├── HangError               an act of a swept test does not come to its end
     ├── RepeatError             an act has had an effect a second time
+    ├── StateError              an act was not refused, or has written although it was
     ├── RaceError               acts at once have left what no order of them leaves
     ├── AtomicityError          what an act has left under a fault is neither nothing nor all
     ├── LateCallError           a backend was called by a test that had ended
@@ -181,6 +182,10 @@ class HangError(TestError):
 
 class RepeatError(TestError):
     """An act has had an effect a second time, and is said to have none."""
+
+
+class StateError(TestError):
+    """An act was not refused in a state, or has written although it was."""
 
 
 class AtomicityError(TestError):

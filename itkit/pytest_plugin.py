@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from itkit.sweep.injection import Fault
     from itkit.sweep.racing import Race
     from itkit.sweep.repeating import Repeat
+    from itkit.sweep.stating import SweptState
     from itkit.sweep.variations import Sweep
     from itkit.timeline.core import Timeline
 
@@ -543,6 +544,14 @@ class IntegrationPlugin:
         """The act of this test, which is done once, and in two variations once more."""
         self._required("repeat")
         from itkit.sweep.repeating import current
+
+        return current()
+
+    @pytest.fixture
+    def state(self) -> SweptState:
+        """The state that the act of this test is done from, of those that the decorator says."""
+        self._required("state")
+        from itkit.sweep.stating import current
 
         return current()
 

@@ -137,6 +137,35 @@ class RepeatChoice(NamedTuple):
     """A test is swept by doing its act once more, as its decorator, or its fixture, says."""
 
 
+class StateSpec(NamedTuple):
+    """One state that an act is done from, as a report prints it.
+
+    Attributes:
+        value: the value of the field.
+        is_allowed: whether the act must succeed from there.
+    """
+
+    value: Any
+    is_allowed: bool
+
+    def __str__(self) -> str:
+        return f"{self.value}"
+
+
+class StatesChoice(NamedTuple):
+    """A test is swept with the states that a field has, as its decorator says.
+
+    Attributes:
+        field: its name, such as ``shop.Order.status``.
+        states: those that are allowed, then the others in the order of the field's choices.
+        refusal: the errors that are a refusal.
+    """
+
+    field: str
+    states: tuple[StateSpec, ...]
+    refusal: type[Exception] | tuple[type[Exception], ...]
+
+
 class Choice(NamedTuple):
     """The faults that a test is swept with, as its decorator says.
 
@@ -164,7 +193,7 @@ class Choice(NamedTuple):
         return kind in self.kinds or word in self.kinds
 
 
-AnyChoice: TypeAlias = Choice | RaceChoice | RepeatChoice
+AnyChoice: TypeAlias = Choice | RaceChoice | RepeatChoice | StatesChoice
 
 
 def check_options(fault: str | None, schedule: str | None) -> None:

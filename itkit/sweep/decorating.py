@@ -1,13 +1,30 @@
 """The decorator that makes a test a swept one. Test modules import it, so it imports no Django."""
 
 from collections.abc import Callable, Iterable
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 from unittest import TestCase
 
 from itkit.exceptions import FaultError
-from itkit.sweep.choosing import ATTRIBUTE, Choice, RaceChoice, RepeatChoice
+from itkit.sweep.choosing import (
+    ATTRIBUTE,
+    Choice,
+    RaceChoice,
+    RepeatChoice,
+    StatesChoice,
+    StateSpec,
+)
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+_NO_FIELD: Final = "@sweep.states: {} has no field {!r}. Its fields with choices are: {}."
+_NO_CHOICES: Final = (
+    "@sweep.states: the field {} has no choices, which are the states. Its model's fields with"
+    " choices are: {}."
+)
+_UNKNOWN_STATE: Final = "@sweep.states: allowed has {!r}, and the choices of {} are: {}."
 
 
 @overload
@@ -76,6 +93,72 @@ def repeats(test: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Any = _given(test, _repeat)
     setattr(decorated, ATTRIBUTE, RepeatChoice())
     return decorated  # type: ignore[no-any-return]  # as it was given
+
+
+def states(
+    model: "type[Model] | str",
+    field: str,
+    *,
+    allowed: Iterable[Any],
+    refusal: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Run a test once for each state that a field's choices have.
+
+    The test receives the argument ``state``, an ``itkit.sweep.SweptState``: a method of a test case
+    by this decorator, a function of pytest by the fixture of that name. It arranges
+    ``state.value``, and does its act within ``state.act()``. With ``--itkit-sweep=off`` it runs
+    from the first allowed state.
+
+    Args:
+        model: the model, or its label, such as ``"shop.Order"``.
+        field: the name of its field.
+        allowed: the values from which the act must succeed; from all others it must be refused.
+        refusal: the exceptions that are a refusal.
+
+    Raises:
+        FaultError: the model has no such field, the field has no choices, or no such ones.
+    """
+    if isinstance(allowed, str):
+        raise FaultError(f"allowed is {allowed!r}, expected a list: write allowed=[{allowed!r}].")
+    choice = _states_of(model, field, list(allowed), refusal)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        decorated: Any = _given(function, partial(_state, choice))
+        setattr(decorated, ATTRIBUTE, choice)
+        return decorated  # type: ignore[no-any-return]  # as it was given
+
+    return decorate
+
+
+def _states_of(
+    model: Any,
+    name: str,
+    allowed: list[Any],
+    refusal: type[Exception] | tuple[type[Exception], ...],
+) -> StatesChoice:
+    from django.apps import apps
+
+    found = apps.get_model(model) if isinstance(model, str) else model
+    fields = {one.name: one for one in found._meta.concrete_fields}
+    known = ", ".join(key for key, one in fields.items() if one.flatchoices) or "none"
+    field, full = fields.get(name), f"{found._meta.label}.{name}"
+    if field is None:
+        raise FaultError(_NO_FIELD.format(found._meta.label, name, known))
+    if not field.flatchoices:
+        raise FaultError(_NO_CHOICES.format(full, known))
+    values = [value for value, _ in field.flatchoices if value is not None or field.null]
+    for value in allowed:
+        if value not in values:
+            raise FaultError(_UNKNOWN_STATE.format(value, full, ", ".join(map(repr, values))))
+    listed = [StateSpec(value, is_allowed=True) for value in dict.fromkeys(allowed)]
+    listed += [StateSpec(value, is_allowed=False) for value in values if value not in allowed]
+    return StatesChoice(full, tuple(listed), refusal)
+
+
+def _state(choice: StatesChoice) -> Any:
+    from itkit.sweep.stating import current
+
+    return current(choice)
 
 
 def _repeat() -> Any:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,8 @@ _DEPTH: Final = 2
 _MOST_SHOWN: Final = 12
 Rows = dict[tuple[type[models.Model], object], dict[str, Any]]
 """The values of each row, by its model and its key."""
+Exact = dict[tuple[type[models.Model], str, object], dict[str, Any]]
+"""The same with all values, by the alias of the database as well, compared within one run."""
 Column = tuple[type[models.Model], str]
 _DIGITS: Final = re.compile(r"\d+")
 LOOSE: Final = "\0"
@@ -66,12 +69,29 @@ def load(since: datetime) -> Rows:
         since: from when on a time is one that the clock has given.
     """
     found: Rows = {}
+    for model, alias in _tables():
+        found |= _rows(model, alias, since)
+    return found
+
+
+def exact() -> Exact:
+    """Return the rows of all models, with all values that their own tables have."""
+    found: Exact = {}
+    for model, alias in _tables():
+        names = [field.attname for field in model._meta.local_concrete_fields]
+        with suppress(DatabaseOperationForbidden):  # the test may not use this database
+            for key, *values in model._base_manager.using(alias).values_list("pk", *names):
+                found[model, alias, key] = dict(zip(names, values, strict=True))
+    return found
+
+
+def _tables() -> Iterator[tuple[type[models.Model], str]]:
+    """Yield the models that have tables of their own, with the alias of each database of these."""
     for model in apps.get_models(include_auto_created=True):
         if model._meta.managed and not model._meta.proxy and not model._meta.swapped:
             for alias in connections:
                 if router.allow_migrate_model(alias, model):
-                    found |= _rows(model, alias, since)
-    return found
+                    yield model, alias
 
 
 def texts(found: Rows, without: Container[Column] = ()) -> Counter[str]:

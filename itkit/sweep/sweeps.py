@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from itkit.environment import Environment
-from itkit.sweep.choosing import AnyChoice, RaceChoice, RepeatChoice
+from itkit.sweep.choosing import AnyChoice, RaceChoice, RepeatChoice, StatesChoice
 from itkit.sweep.fault_sweep import FaultSweep
 from itkit.sweep.race_sweep import RaceSweep
 from itkit.sweep.repeat_sweep import RepeatSweep
+from itkit.sweep.state_sweep import StateSweep
 from itkit.sweep.variations import Sweep
 
 
@@ -29,4 +30,6 @@ def sweep_of(
         return RaceSweep(environment, test, *say)
     if isinstance(choice, RepeatChoice):
         return RepeatSweep(environment, test, *say)
+    if isinstance(choice, StatesChoice):
+        return StateSweep(environment, choice, test, *say)
     return FaultSweep(environment, choice, test, *say)

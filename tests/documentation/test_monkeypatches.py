@@ -83,6 +83,7 @@ OTHERS = {  # what looks like one
     "sweep.decorating.faults": "a mark on a test",
     "sweep.decorating.races": "a mark on a test",
     "sweep.decorating.repeats": "a mark on a test",
+    "sweep.decorating.states": "a mark on a test",
     "sweep.racing.Race.requests": "a copy of a test client",
     "test.IntegrationMixin._set_up_test_data": "our own test cases",
     "test._Data.__get__": "our own test cases",

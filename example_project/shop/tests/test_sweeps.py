@@ -1,6 +1,7 @@
 # ruff: noqa: PT009 - Django's own style of test
 """What holds whatever fails; ``with_pytest`` has the same as functions."""
 
+from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.models import Notification, Order, Payment
 from example_project.shop.services import orders
 from itkit import sweep
@@ -34,3 +35,21 @@ class PaymentFaultTests(IntegrationTestCase):
         self.assertEqual(orders.get_order(order.id).status, Order.Status.DELIVERED)
         self.assertLessEqual(len(fault.done(self.backends.email.send_delivery_notification)), 1)
         self.assertLessEqual(Notification.objects.count(), 1)
+
+
+class PaymentStateTests(IntegrationTestCase):
+    @sweep.states(
+        Order,
+        "status",
+        allowed=["pending", "paying", "payment_failed"],
+        refusal=OrderProcessingError,
+    )
+    def test_what_is_paid_is_not_paid_again(self, state):
+        self.backends.payments.charge_card.returns("txn_1")
+        order = self.data.create("shop.Order", status=state.value)
+
+        with state.act():
+            orders.process_payment(order.id, "tok_visa")
+
+        is_charged = self.backends.payments.charge_card.call_count == 1
+        self.assertEqual(is_charged, state.is_allowed)

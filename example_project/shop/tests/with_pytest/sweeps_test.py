@@ -1,9 +1,14 @@
-"""The sweeps of ``test_sweeps`` as pytest functions: the fixture ``fault`` makes them swept."""
+"""The sweeps of ``test_sweeps`` as pytest functions: the fixture ``fault`` makes them swept.
+
+The states of a field are said by the decorator here as well.
+"""
 
 import pytest
 
+from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.models import Notification, Order, Payment
 from example_project.shop.services import orders
+from itkit import sweep
 
 pytestmark = pytest.mark.integration
 
@@ -33,3 +38,16 @@ def test_a_parcel_that_has_arrived_is_told_of_at_most_once(fault, data, backends
     assert orders.get_order(order.id).status == Order.Status.DELIVERED
     assert len(fault.done(backends.email.send_delivery_notification)) <= 1
     assert Notification.objects.count() <= 1
+
+
+@sweep.states(
+    Order, "status", allowed=["pending", "paying", "payment_failed"], refusal=OrderProcessingError
+)
+def test_what_is_paid_is_not_paid_again(state, data, backends):
+    backends.payments.charge_card.returns("txn_1")
+    order = data.create("shop.Order", status=state.value)
+
+    with state.act():
+        orders.process_payment(order.id, "tok_visa")
+
+    assert (backends.payments.charge_card.call_count == 1) == state.is_allowed

@@ -1,0 +1,304 @@
+"""What a test holds whose act is done from each state of a field: the argument ``state``."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+from unittest import SkipTest
+
+from django.core import mail
+
+from itkit import environment, redis
+from itkit.exceptions import FaultError, StateError
+from itkit.fakes import Call
+from itkit.sweep import rows
+from itkit.sweep.aftermath import Beginning, result_of
+from itkit.sweep.choosing import StatesChoice, StateSpec
+from itkit.sweep.injection import apart, check_transactions
+from itkit.sweep.rows import Exact
+from itkit.timeline import callsite, core
+from itkit.timeline.core import Crossing
+
+_SECOND: Final = "state.act() was entered a second time in one test: make a test of each act."
+_NOT_ENTERED: Final = (
+    "state.returned() was called outside of the block: call it within with state.act(): ..."
+)
+_NO_CHOICE: Final = (
+    "The test asks for state, and says no field. Put the decorator over it:"
+    ' @itkit.sweep.states(Order, "status", allowed=["pending"]).'
+)
+_MAIL: Final = "mail"
+_WROTE: Final = "the act was refused, and has written {}"
+_NOT_REFUSED: Final = "the act was not refused{}"
+_REFUSED: Final = "the act was refused from a state that is allowed: it has {}\n{}"
+_HINT: Final = (
+    "Where the act refuses by what it returns, hand that over: state.returned(...). Where it may"
+    " be done from here, name the state: allowed=[..., {!r}]."
+)
+
+
+class Written(NamedTuple):
+    """One thing that an act has left.
+
+    Attributes:
+        subject: the label of a model, the name of a call or of a key, or ``mail``.
+        text: what has become of it.
+        sites: the lines that may have done it.
+    """
+
+    subject: str
+    text: str
+    sites: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.text} at {' or '.join(self.sites)}" if self.sites else self.text
+
+
+class Snapshot(NamedTuple):
+    """What there is before an act, or after it.
+
+    Attributes:
+        rows: of all models.
+        keys: the values in Redis, by their keys.
+    """
+
+    rows: Exact
+    keys: dict[str, str]
+
+
+class SentCommands(NamedTuple):
+    """Commands that a client has sent to Redis.
+
+    Attributes:
+        name: their words and keys.
+        site: the line that they came from.
+    """
+
+    name: str
+    site: str
+
+
+class SweptState:
+    """The state that the act of a test is done from.
+
+    Args:
+        choice: what the test is swept with.
+        spec: the state; None for the first one.
+
+    Attributes:
+        value: the value of the field, which the test arranges.
+        is_allowed: whether the act must succeed from it.
+        error: what the act has raised, where it was refused so.
+        option: nothing, as the command of the test repeats all of it.
+        was_entered: whether the test has begun its act.
+    """
+
+    option = ""
+
+    def __init__(self, choice: StatesChoice, spec: StateSpec | None = None) -> None:
+        self.value, self.is_allowed = spec or choice.states[0]
+        self.error: Exception | None = None
+        self.was_entered = False
+        self._choice = choice
+        self._refusal = ""
+        self._since = datetime.now(UTC)
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether the act is to be refused, so that what the test has programmed is not used."""
+        return not self.is_allowed
+
+    @property
+    def place(self) -> str:
+        """Whether the state is allowed."""
+        return "is allowed" if self.is_allowed else "is not allowed"
+
+    @property
+    def shown(self) -> str:
+        """The state in a sentence."""
+        allowed = "" if self.is_allowed else "not "
+        return f"{self._choice.field} is {self.value!r}, from which the act is {allowed}allowed."
+
+    @contextmanager
+    def act(self, *, may_write: Iterable[str] = ()) -> Iterator[None]:
+        """Do the act within a block, which a refusal does not leave.
+
+        Args:
+            may_write: names or patterns of what may be written although the act is refused: labels
+                of models, calls of backends, keys in Redis, and ``mail``.
+
+        Raises:
+            FaultError: this is the second act of the test, or a transaction is open.
+            StateError: the act was not refused, or has written although it was; or it has returned
+                a refusal from a state that is allowed.
+        """
+        if isinstance(may_write, str):
+            text = f"may_write is {may_write!r}, expected a list: write may_write=[{may_write!r}]."
+            raise FaultError(text)
+        if self.was_entered:
+            raise FaultError(_SECOND)
+        check_transactions()
+        self.was_entered = True
+        if self.is_allowed:
+            yield
+            if self._refusal:
+                raise StateError(_REFUSED.format(self._refusal, self.shown))
+            return
+        patterns = tuple(may_write)
+        before, begun, sent = apart(_snapshot), Beginning.now(), list[SentCommands]()
+        try:
+            with redis.clients_led(partial(_note, sent)):
+                yield
+        except (AssertionError, SkipTest):  # of the test itself
+            raise
+        except self._choice.refusal as error:
+            self.error = error
+            self._refusal = f"raised {error!r}"
+        found = [
+            one
+            for one in _written(before, apart(_snapshot), begun, sent)
+            if not any(fnmatchcase(one.subject, pattern) for pattern in patterns)
+        ]
+        self._judge(found)
+
+    def returned(self, value: Any) -> Any:
+        """Take what the act has returned for a refusal, if it may be one.
+
+        ``None``, ``False``, and a response with a status from 400 to 499 are refusals.
+
+        Args:
+            value: what it has returned.
+
+        Returns:
+            The same.
+        """
+        if not self.was_entered:
+            raise FaultError(_NOT_ENTERED)
+        result = result_of(value, None, self._since)
+        if result.may_refuse:
+            self._refusal = result.text.replace(rows.LOOSE, "")
+        return value
+
+    def check(self) -> None:
+        """Do nothing: the act is looked at where its block ends."""
+
+    def _judge(self, found: list[Written]) -> None:
+        if self._refusal and not found:
+            return
+        subjects = ", ".join(dict.fromkeys(one.subject for one in found))
+        if self._refusal:
+            lines = [_WROTE.format(subjects), self.shown, f"It has {self._refusal}."]
+        else:
+            lines = [_NOT_REFUSED.format(f", and has written {subjects}" if found else "")]
+            lines += [self.shown, _HINT.format(self.value)]
+        if found:
+            lines += ["It has written:", rows.shown(map(str, found))]
+        raise StateError("\n".join(lines)) from self.error
+
+
+def current(choice: StatesChoice | None = None) -> SweptState:
+    """Return the state of the running variation; the first one where none runs.
+
+    Args:
+        choice: what the test is swept with; None where only its variation says it.
+
+    Raises:
+        FaultError: nothing says it.
+    """
+    found = environment.current()
+    variation = found.variation if found is not None else None
+    if isinstance(variation, SweptState):
+        return variation
+    if choice is None:
+        raise FaultError(_NO_CHOICE)
+    return SweptState(choice)
+
+
+def _snapshot() -> Snapshot:
+    found = environment.current()
+    if found is None:
+        text = "state.act() needs --integration: the test is to be skipped without it."
+        raise FaultError(text)
+    with core.between_tests():
+        return Snapshot(rows.exact(), dict(found.contents_of_redis()))
+
+
+def _note(
+    sent: list[SentCommands],
+    commands: Sequence[Sequence[object]],
+    caller: core.Caller,
+    _errors: ModuleType,
+) -> Callable[[], None]:
+    """Note commands that a client is about to send, whose places the timeline does not have."""
+    name = ", ".join(map(redis.command_name, commands))
+    if any(map(redis.command_writes, commands)):
+        sent.append(SentCommands(name, str(callsite.site(caller.f_globals, caller.f_lineno))))
+    return _nothing
+
+
+def _nothing() -> None:
+    """Do what is to be done when commands of a client are done."""
+
+
+def _written(
+    before: Snapshot, after: Snapshot, begun: Beginning, sent: list[SentCommands]
+) -> Iterator[Written]:
+    """Yield what is another one than it was.
+
+    Args:
+        before: the act.
+        after: it.
+        begun: how much of calls and mails there was before.
+        sent: the commands that write to Redis.
+    """
+    made = list(core.current())[begun.crossings :]
+    yield from _changes(before.rows, after.rows, made)
+    for key in sorted(before.keys.keys() | after.keys.keys()):
+        old, new = before.keys.get(key), after.keys.get(key)
+        if old != new:
+            sites = dict.fromkeys(one.site for one in sent if key in one.name)
+            yield Written(key, f"key:     {key}: {old} -> {new}", tuple(sites))
+    for call in made:
+        if isinstance(call, Call):
+            yield Written(call.name, f"call:    {call.shown}", _sites([call]))
+    for one in getattr(mail, "outbox", [])[begun.mails :]:
+        yield Written(_MAIL, f"mail:    {one.subject!r} to {', '.join(one.to)}")
+
+
+def _changes(before: Exact, after: Exact, made: list[Crossing]) -> Iterator[Written]:
+    for model, alias, key in [*before, *(one for one in after if one not in before)]:
+        old, new = before.get((model, alias, key)), after.get((model, alias, key))
+        name = f"{model._meta.label} {key}"
+        if old is None:
+            verb, text = "INSERT", f"new:     {name}"
+        elif new is None:
+            verb, text = "DELETE", f"gone:    {name}"
+        else:
+            values = [
+                f"{column} {value!r} -> {new[column]!r}"
+                for column, value in old.items()
+                if value != new[column] and repr(value) != repr(new[column])
+            ]
+            verb, text = "UPDATE", f"changed: {name}: {', '.join(values)}"
+            if not values:
+                continue
+        yield Written(model._meta.label, text, _writers(verb, model._meta.db_table, made))
+
+
+def _writers(verb: str, table: str, made: list[Crossing]) -> tuple[str, ...]:
+    """Return the lines with statements that write to a table, of this kind where there are any."""
+    found = [
+        one
+        for one in made
+        if one.kind == "sql"
+        and one.name.split(" ")[1:2] == [table]
+        and not one.name.startswith("SELECT")
+    ]
+    return _sites([one for one in found if one.name.startswith(verb)] or found)
+
+
+def _sites(made: Iterable[Crossing]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(one.site) for one in made if one.site is not None))
