@@ -97,6 +97,7 @@ class SweptState:
     """
 
     option = ""
+    columns = ()
 
     def __init__(self, choice: StatesChoice, spec: StateSpec | None = None) -> None:
         self.value, self.is_allowed = spec or choice.states[0]
