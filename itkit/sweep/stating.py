@@ -104,6 +104,7 @@ class SweptState:
         self.error: Exception | None = None
         self.was_entered = False
         self._choice = choice
+        self._is_within = False
         self._refusal = ""
         self._since = datetime.now(UTC)
 
@@ -144,14 +145,15 @@ class SweptState:
         check_transactions()
         self.was_entered = True
         if self.is_allowed:
-            yield
+            with self._acting():
+                yield
             if self._refusal:
                 raise StateError(_REFUSED.format(self._refusal, self.shown))
             return
         patterns = tuple(may_write)
         before, begun, sent = apart(_snapshot), Beginning.now(), list[SentCommands]()
         try:
-            with redis.clients_led(partial(_note, sent)):
+            with self._acting(), redis.clients_led(partial(_note, sent)):
                 yield
         except (AssertionError, SkipTest):  # of the test itself
             raise
@@ -175,13 +177,24 @@ class SweptState:
 
         Returns:
             The same.
+
+        Raises:
+            FaultError: the block has not begun, or has ended.
         """
-        if not self.was_entered:
+        if not self._is_within:
             raise FaultError(_NOT_ENTERED)
         result = result_of(value, None, self._since)
         if result.may_refuse:
             self._refusal = result.text.replace(rows.LOOSE, "")
         return value
+
+    @contextmanager
+    def _acting(self) -> Iterator[None]:
+        self._is_within = True
+        try:
+            yield
+        finally:
+            self._is_within = False
 
     def check(self) -> None:
         """Do nothing: the act is looked at where its block ends."""

@@ -172,7 +172,14 @@ STATED = """
                     pass
 
         @FREE
-        def test_returned_outside(self, state):
+        def test_returned_before(self, state):
+            state.returned(None)
+
+        @FREE
+        def test_returned_afterwards(self, state):
+            slot = made(state)
+            with state.act():
+                hold(slot)
             state.returned(None)
 
         @FREE
@@ -255,7 +262,7 @@ def write(project: Project) -> None:
 def test_each_kind_of_finding_and_mistake(project: Project) -> None:
     write(project)
     result = project.test("--integration", "shop.tests.test_stated")
-    assert result.counts == {"passed": 5, "failed": 12}, result.output
+    assert result.counts == {"passed": 5, "failed": 13}, result.output
     for told in TOLD:
         assert re.search(told, result.output), (told, result.output)
     runs = (project.path / "runs.txt").read_text().splitlines()
@@ -279,6 +286,6 @@ def test_the_same_under_pytest_with_workers(project: Project) -> None:
     result = project.pytest("--integration", "-n", "2")
     counts = re.search(r"(\d+) failed, (\d+) passed, (\d+) error", result.output)
     assert counts is not None, result.output
-    assert counts.groups() == ("13", "6", "1"), result.output
+    assert counts.groups() == ("14", "6", "1"), result.output
     for told in (*TOLD, r"Put the decorator over it: @itkit\.sweep\.states"):
         assert re.search(told, result.output), (told, result.output)
