@@ -349,10 +349,10 @@ class IntegrationPlugin:
         """Note that a test was run, or skipped; tell JUnit what is known of a failure."""
         self._run.add(report.nodeid)
         xml = self._config.stash.get(junitxml.xml_key, None)
-        told = [text for title, text in report.sections if title == "itkit"]
-        if xml is not None and told:
+        sections = [text for title, text in report.sections if title == "itkit"]
+        if xml is not None and sections:
             element = ElementTree.Element("system-out")
-            element.text = junitxml.bin_xml_escape("\n".join(told))
+            element.text = junitxml.bin_xml_escape("\n".join(sections))
             xml.node_reporter(report).append(element)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

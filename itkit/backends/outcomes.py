@@ -31,8 +31,8 @@ class Collector:
     """Collects what the tests of one process see.
 
     Args:
-        registry: of the backends.
-        directory: of the run, in which each process writes a file of its own.
+        registry: the registry of the backends.
+        directory: the directory of the run, in which each process writes a file of its own.
     """
 
     def __init__(self, registry: Registry, directory: Path) -> None:

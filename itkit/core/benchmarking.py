@@ -12,7 +12,7 @@ class Benchmark:
     """The rounds of something that was timed, in seconds.
 
     Attributes:
-        times: of each round, in the order in which they ran.
+        times: the time of each round, in the order in which the rounds ran.
     """
 
     times: Sequence[float]
@@ -46,7 +46,7 @@ class Benchmark:
         """Return the shortest time within which so many percent of the rounds end: nearest rank.
 
         Args:
-            percent: from 1 to 100.
+            percent: the percentage, from 1 to 100.
 
         Raises:
             BenchmarkError: it is not from 1 to 100.
@@ -67,8 +67,8 @@ def benchmark(action: Callable[[], object], *, rounds: int = 50, warmup: int = 5
 
     Args:
         action: without arguments; what it raises is raised.
-        rounds: how often it is timed.
-        warmup: how often it is called before, untimed: for connections, caches and compilation.
+        rounds: the number of times that it is timed.
+        warmup: the number of untimed calls before, for connections, caches and compilation.
 
     Raises:
         BenchmarkError: there would be no round, or a negative warm-up.
@@ -96,8 +96,8 @@ def benchmark_integration_performance(
         action: the operation, without arguments.
         operation: its name: ``"creation"`` gives ``avg_creation_time``, ``min_creation_time``,
             ``max_creation_time`` and ``p95_creation_time``.
-        rounds: how often it is timed.
-        warmup: how often it is called before, untimed.
+        rounds: the number of times that it is timed.
+        warmup: the number of untimed calls before.
 
     Raises:
         BenchmarkError: there would be no round, or a negative warm-up.

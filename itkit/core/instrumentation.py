@@ -1,4 +1,4 @@
-"""Which functions were run, and which of their branches: by code that notes it itself.
+"""Finds out which functions and branches were run, by code that notes it itself.
 
 An instrumented function gets other code, compiled of the same source with a note at its beginning
 and at the beginning of each branch, and its own code back afterwards. No trace function and no
@@ -37,8 +37,8 @@ class Instrumented(NamedTuple):
     """What is known of a function whose code takes notes.
 
     Attributes:
-        entry: by which it is noted that the function was run.
-        branches: by which it is noted that a branch was taken, and what each is called.
+        entry: the point that is noted when the function is run.
+        branches: the name of each branch, by the point that is noted when it is taken.
     """
 
     entry: str
@@ -49,7 +49,7 @@ class Instrumentation:
     """Notes in functions, from ``add()`` to ``remove()``.
 
     Attributes:
-        hit: what was noted.
+        hit: the points that were noted.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Instrumentation:
         self._functions: list[FunctionType] = []
 
     def add(self, function: FunctionType) -> Instrumented | None:
-        """Have a function take notes; return None where its source is not known."""
+        """Make a function take notes; return None where its source is not known."""
         hits = _hits_in(function.__code__)
         original = function.__code__ if hits is None else hits.original
         found = _instrumented(original)

@@ -52,7 +52,7 @@ class Budget:
     It is a decorator as well, of functions and of coroutine functions.
 
     Args:
-        name: of its figures in the file of budgets.
+        name: the name of its figures in the file of budgets.
 
     Attributes:
         name: as above.
@@ -91,12 +91,12 @@ def budget(name: Function) -> Function: ...
 def budget(name: str | Callable[..., Any]) -> Any:
     """Let a block, or each call of a function, send no more than was kept for it.
 
-    More fails the test; less is said at the end of the run. ``--itkit-budgets=update`` writes the
+    More fails the test; less is noted at the end of the run. ``--itkit-budgets=update`` writes the
     file, ``budgets.json``, anew.
 
     Args:
-        name: of the budget; for ``@budget`` without one, the function, whose module and name are
-            that of the budget.
+        name: the name of the budget; for ``@budget`` without one, the function, whose module and
+            name make that of the budget.
 
     Raises:
         BudgetError: more was sent, or nothing was ever kept.
@@ -194,12 +194,12 @@ def _check(name: str, found: Mapping[_Item, list[Crossing]], timeline: core.Time
 
 
 def _keep(path: Path, scratch: Path, name: str, measured: Counter[_Item]) -> None:
-    """Write the figures of a budget: of all its blocks in this run the highest.
+    """Write the figures of a budget, the highest of all its blocks in this run.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         scratch: a directory of this run, which remembers what it has measured.
-        name: of the budget.
+        name: the name of the budget.
         measured: the figures of one block.
     """
     with FileLock(scratch / "lock"):

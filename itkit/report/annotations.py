@@ -16,9 +16,9 @@ def annotation(title: str, message: str, path: str, line: int) -> str:
 
     Args:
         title: the id of the test.
-        message: what there is to say, in any number of lines.
-        path: of the file; it is shown from the root of the checkout.
-        line: in it, from 1.
+        message: the message, in any number of lines.
+        path: the path of the file, which is shown from the root of the checkout.
+        line: the number of the line, from 1.
     """
     place = f"file={_property(_from_root(path))},line={line}," if path else ""
     return f"::error {place}title={_property(title)}::{_data(message[:_MOST])}"

@@ -25,9 +25,9 @@ def chosen(value: str | None, setting: str | None, arguments: Sequence[str]) -> 
     """Return the directory of the report; None where there is to be none.
 
     Args:
-        value: of the option ``--itkit-report``; None where it is not given.
+        value: the value of the option ``--itkit-report``; None where it is not given.
         setting: the directory that the settings name, which the option replaces.
-        arguments: of the command line.
+        arguments: the arguments of the command line.
 
     Raises:
         ConfigurationError: the option has taken what follows it, such as the name of a test.
@@ -46,7 +46,7 @@ class Folder:
     """The pages of one run, which all of its processes write to.
 
     Args:
-        path: of the directory.
+        path: the path of the directory.
     """
 
     def __init__(self, path: Path) -> None:

@@ -41,7 +41,7 @@ def coverage_page(values: dict[str, Any]) -> str:
     """Return the page of the boundary coverage.
 
     Args:
-        values: what its template shows.
+        values: the values that its template shows.
     """
     return _rendered("coverage.html", values)
 

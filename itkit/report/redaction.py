@@ -67,7 +67,7 @@ class Redactor:
         """Return what is shown of a value that has a name.
 
         Args:
-            name: of the argument, parameter or column; empty where it has none.
+            name: the name of the argument, parameter or column; empty where it has none.
             value: any object; one whose ``repr()`` raises is shown by the error.
         """
         if not self._shows_values:

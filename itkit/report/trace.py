@@ -31,7 +31,7 @@ class Event:
     """One crossing.
 
     Attributes:
-        number: from 1, in the order in which crossings began.
+        number: the number of the crossing, from 1, in the order in which crossings began.
         kind: ``sql``, ``transaction``, ``hook``, ``redis`` or ``backend``.
         title: one line.
         details: what else is known: pairs of a name and a text.
@@ -39,7 +39,7 @@ class Event:
         lane: the name of the thread.
         start: milliseconds since the first crossing.
         duration: milliseconds; None where that was not recorded.
-        error: what it ended with; empty where that is nothing.
+        error: the error that it ended with; empty where it ended without one.
     """
 
     number: int
@@ -140,12 +140,12 @@ class Grid:
     """The variations of a swept test, and what has become of each.
 
     Attributes:
-        what: in one line, how many were tried and have failed.
-        heads: of the columns.
+        what: one line that says how many were tried, and how many have failed.
+        heads: the heads of the columns.
         rows: for each what was varied, its line of source, and for each column ``passed``,
             ``failed``, ``not tried``, or nothing where there is no such variation.
         omitted: how many rows there are beside these.
-        left_out: what was not tried at all.
+        left_out: the variations that were not tried at all.
     """
 
     what: str
@@ -164,19 +164,19 @@ class Trace:
         worker: id of the worker that ran it.
         error: the type and the text of the error; empty where the test has passed.
         repeat: the command that repeats the test.
-        frames: of the traceback, the outermost first.
+        frames: the frames of the traceback, the outermost first.
         events: the crossings, in the order in which they began.
         omitted: how many crossings came before those.
         repeated: statements that came several times from one line, most often first.
-        mails: that were sent.
-        tables: what has become of rows.
+        mails: the mails that were sent.
+        tables: the rows that were added, changed or removed.
         keys: of Redis: pairs of a line about one, and its value.
         is_rolled_back: whether a transaction was open, whose rows are not among these.
         sections: further texts, such as captured output: pairs of a heading and a text.
         columns: for a race the names of its acts, and then for each of its crossings, in their
             order, a cell for each act; at the end how each act has ended.
         grid: for a swept test, its variations; None where they were not all run.
-        seconds: from the first crossing to the end of the last.
+        seconds: the time from the first crossing to the end of the last.
     """
 
     test: str
@@ -217,14 +217,14 @@ def trace_of(
     """Return what is shown of a test.
 
     Args:
-        timeline: of the test.
-        error: with which it has failed; None where it has passed.
+        timeline: the timeline of the test.
+        error: the error with which the test has failed; None where it has passed.
         redact: hides what is secret.
         test: its id.
         worker: id of the worker that ran it.
         repeat: the command that repeats it.
         sections: further texts: pairs of a heading and a text.
-        state: what the servers had when it failed; None where nobody has looked.
+        state: the rows and keys at the failure; None where nobody has read them.
         columns: for a race, its crossings in columns, one for each act.
     """
     found = state or State()

@@ -124,7 +124,7 @@ def prepare(result: Any) -> None:
     for name in ("addError", "addFailure", "addExpectedFailure", "addSubTest"):
         original = getattr(result, name, None)
         if original is not None:
-            setattr(result, name, _telling(result, name, original, add_error))
+            setattr(result, name, _reporting(result, name, original, add_error))
 
 
 def finish(result: Any, *, has_workers: bool = False) -> None:
@@ -435,7 +435,7 @@ def _report_late(result: Any) -> None:
         result.addError(Ended(test), (type(error), error, None))
 
 
-def _telling(
+def _reporting(
     result: Any, name: str, original: Callable[..., None], add_error: Callable[..., None]
 ) -> Callable[..., None]:
     """Return a method that adds an error to a result, with what itkit has to say about it."""
@@ -444,7 +444,7 @@ def _telling(
     def add(test: Any, err: Any, *args: Any) -> None:
         _shorten(err)
         if name != "addExpectedFailure":
-            _tell_xml(result, _note_timeline(err, test))
+            _write_to_xml(result, _note_timeline(err, test))
         # Nothing was tested yet: it is as little a failure as a wrong name in a fixture is.
         is_error = name == "addFailure" and _is_mistake_in_set_up(err)
         report = add_error if is_error else original
@@ -456,7 +456,7 @@ def _telling(
     def add_subtest(test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
             _shorten(err)
-            _tell_xml(result, _note_timeline(err, test))
+            _write_to_xml(result, _note_timeline(err, test))
             _account(test)
         if err is None or not is_sent:
             original(test, subtest, err)
@@ -489,14 +489,14 @@ def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
         add_error(test, sys.exc_info())
 
 
-def _tell_xml(result: Any, told: str) -> None:
+def _write_to_xml(result: Any, text: str) -> None:
     """Add to what unittest-xml-reporting writes as the output of a test.
 
     It has no method for that. Checked with unittest-xml-reporting 4.0.
     """
     capture = getattr(result, "_stdout_capture", None)
-    if capture is not None and told:
-        capture.write(f"{told}\n")
+    if capture is not None and text:
+        capture.write(f"{text}\n")
 
 
 def _note_timeline(err: Any, test: Any) -> str:

@@ -53,9 +53,9 @@ class Step(NamedTuple):
 
     Attributes:
         actor: its number.
-        name: what the timeline calls the crossing.
+        name: the name of the crossing on the timeline.
         caller: the place in the source that it came from.
-        touched: what it has to do with.
+        touched: the tables, rows, keys and backends that the crossing touches.
     """
 
     actor: int
@@ -85,14 +85,14 @@ class Actor:
     """One of the acts, and how far it is.
 
     Args:
-        number: from 0.
-        act: what it does.
+        number: the number of the act, from 0.
+        act: the function that the actor calls.
 
     Attributes:
         number: as above.
-        state: what it does now.
-        result: what the act has returned.
-        error: what the act has raised, if it has.
+        state: the phase that the actor is in.
+        result: the value that the act has returned.
+        error: the error that the act has raised; None where it has raised none.
         steps: the crossings that it has passed.
         next: the crossing that it stops before.
         point: the same, as the gate knows it, or the one that it is in.
@@ -100,8 +100,8 @@ class Actor:
         is_victim: whether its statement is ended for a deadlock.
         is_waiting_in_server: whether it waits for another actor in Postgres, and not elsewhere.
         go: is released to let it on.
-        turn: of its tasks and threads, one at a time comes to a crossing.
-        thread: that it is in, once it has begun.
+        turn: the lock by which one of its tasks and threads at a time comes to a crossing.
+        thread: the thread of the actor; None until it has begun.
         begin: the line where the act is defined; None where it has none.
     """
 
@@ -189,7 +189,7 @@ class _Course:
     """How far the actors are in their schedule.
 
     Args:
-        parts: of the schedule.
+        parts: the parts of the schedule.
 
     Attributes:
         preempted: the crossings before which an actor was stopped, as the schedule says.
@@ -225,10 +225,10 @@ class Stage:
     """Runs actors by a schedule; crossings of other threads pass as they come.
 
     Args:
-        acts: what the actors do.
+        acts: the functions that the actors call.
         spec: the schedule.
         watcher: sees who waits in the server.
-        bound: for how many seconds an actor may be under way between two crossings.
+        bound: the most seconds that an actor may take between two crossings.
 
     Attributes:
         actors: as above.

@@ -33,8 +33,8 @@ class Result(NamedTuple):
     """How one act has ended.
 
     Attributes:
-        text: what it has returned or raised; empty for one that has not run.
-        error: what it has raised, if it has.
+        text: the value or error as a text; empty for an act that has not run.
+        error: the error that the act has raised; None where it has raised none.
         may_refuse: whether this can mean that the act has refused to do anything.
     """
 
@@ -57,9 +57,9 @@ class Unstable(NamedTuple):
     """What is another value in each run, although the acts do the same in the same order.
 
     Attributes:
-        columns: of tables.
+        columns: columns of tables.
         results: the numbers of acts.
-        kinds: of what is left beside rows.
+        kinds: kinds of calls, mails and keys.
     """
 
     columns: frozenset[Column] = frozenset()
@@ -72,8 +72,8 @@ class Aftermath:
     """What acts have left.
 
     Attributes:
-        results: of each act.
-        rows: of all models.
+        results: the result of each act.
+        rows: the rows of all models.
         others: keys, calls and mails as texts, by their kind.
     """
 
@@ -106,9 +106,9 @@ class Aftermath:
         """Return a line for each thing that differs from what was expected.
 
         Args:
-            expected: what an order of the acts has left.
-            unstable: what is not compared.
-            acts: whose results are compared.
+            expected: the aftermath of an order of the acts.
+            unstable: the columns and kinds that are not compared.
+            acts: the numbers of the acts whose results are compared.
         """
         columns = unstable.columns
         numbers = (Numbers(self.rows, columns), Numbers(expected.rows, columns))
@@ -163,7 +163,7 @@ class Beginning(NamedTuple):
 
     Attributes:
         crossings: on the timeline.
-        mails: in Django's outbox.
+        mails: the number of mails in Django's outbox.
     """
 
     crossings: int
@@ -181,9 +181,9 @@ def left(
     """Return what acts have left.
 
     Args:
-        results: of each.
-        begun: what there was before.
-        since: from when on a time is one that the clock has given.
+        results: the result of each act.
+        begun: the crossings and mails that there were before the acts.
+        since: the begin of the sweep; a later time was read from the clock, and is not compared.
         found: the environment of the test.
     """
     with core.between_tests():
@@ -203,9 +203,9 @@ def result_of(value: Any, error: BaseException | None, since: datetime) -> Resul
     """Return how an act has ended.
 
     Args:
-        value: what it has returned.
-        error: what it has raised, if it has.
-        since: from when on a time is one that the clock has given.
+        value: the value that the act has returned.
+        error: the error that the act has raised; None where it has raised none.
+        since: the begin of the sweep; a later time was read from the clock, and is not compared.
     """
     if error is not None:
         text = rows.loose(str(error).strip().partition("\n")[0])
@@ -298,10 +298,10 @@ def nearest(
     """Return the order of acts whose outcome is nearest, and what differs from it.
 
     Args:
-        outcome: of acts at once.
-        expected: of acts one after another, by their order, in which some may be missing.
+        outcome: the aftermath of the acts at once.
+        expected: the aftermath of each order of the acts, in which some may be missing.
         refused: the acts that may have refused to do anything.
-        unstable: what is not compared.
+        unstable: the columns and kinds that are not compared.
     """
     acts = frozenset(range(len(outcome.results)))
     found = {

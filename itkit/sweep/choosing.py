@@ -17,7 +17,7 @@ ERROR: Final = "error"
 WORDS: Final = (LOST, BEFORE, AFTER, TWICE)
 
 ATTRIBUTE: Final = "_itkit_sweep"
-"""Of a test: what it is swept with."""
+"""The attribute of a swept test that holds its choice."""
 _NO_SPEC: Final = (
     "{!r} names no fault. Write the crossing, its number among those of the same name, and the"
     " kind, such as 'payments.charge#1:lost_reply' or 'COMMIT#2:crash_after'."
@@ -37,7 +37,7 @@ class FaultSpec(NamedTuple):
     Attributes:
         target: the name of the crossing, or a pattern such as ``INSERT *``.
         number: the number of the crossing among those of this name, from 1.
-        kind: what happens to it, such as ``lost_reply``, or the name of an exception.
+        kind: the fault, such as ``lost_reply``, or the name of an exception.
     """
 
     target: str
@@ -70,7 +70,7 @@ class SchedulePart(NamedTuple):
 
     Attributes:
         actor: who is let on, from 0.
-        steps: for how many crossings; None for all that it has.
+        steps: the number of crossings that the act passes; None for all that it has.
     """
 
     actor: int
@@ -84,7 +84,7 @@ class ScheduleSpec(NamedTuple):
     """Who is let on when, as a report prints it and ``--itkit-schedule`` takes it.
 
     Attributes:
-        parts: in their order; then go on those that are not done.
+        parts: the parts in their order; after them, the acts that are not done go on.
         is_alone: whether the actors that are not named do nothing.
         is_second: whether the same is run a second time, to see what is another one then.
     """

@@ -27,7 +27,7 @@ class FaultSweep(Sweep):
     """The variations of one test, each with a fault.
 
     Args:
-        environment: that the tests run in.
+        environment: the environment that the tests run in.
         choice: the faults that the test is swept with.
         *args: as all sweeps take them.
     """
@@ -53,7 +53,7 @@ class FaultSweep(Sweep):
         return Fault(self._choice, spec, mode=self._mode, baseline=self._baseline)
 
     def begin(self, first: Fault) -> bool:
-        """Find out which faults there are, and return whether there are any.
+        """Collect the faults that can be tried, and return whether there are any.
 
         Raises:
             FaultError: nothing in the test can fail.

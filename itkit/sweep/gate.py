@@ -46,11 +46,11 @@ class Touched(NamedTuple):
     One row of a table is its name and a key, such as ``table default.shop_order#5``.
 
     Attributes:
-        reads: what it only looks at, as others have left it.
-        shares: what it keeps others from locking.
-        locks: what it keeps for itself; nobody sees a change of it yet.
-        changes: what is another one for everybody from then on.
-        adds: what has more for everybody from then on; it does not matter who adds first.
+        reads: names that it only reads, as others have left them.
+        shares: names that it keeps others from locking.
+        locks: names that it locks; nobody sees a change of them yet.
+        changes: names whose content is changed for everybody from then on.
+        adds: names that it adds to, for everybody from then on, where the order does not matter.
     """
 
     reads: frozenset[str] = frozenset()
@@ -115,8 +115,8 @@ class Point(ABC):
         errors: names of the exceptions that it may raise, each with an effect of its own.
         more_errors: such that are raised on demand.
         can_be_doubled: whether it hands on what may be done twice, as a task.
-        key: what it is counted by: the name, without what may be another in each run.
-        touched: what it has to do with.
+        key: the name without the parts that differ from run to run; crossings are counted by it.
+        touched: the tables, rows, keys and backends that the crossing touches.
     """
 
     touched = Touched()

@@ -27,8 +27,8 @@ def bounded(gate: Gate, seconds: float) -> Iterator[None]:
     another thread nothing is bounded, as no signal reaches it.
 
     Args:
-        gate: that the crossings pass; it knows when the last one has.
-        seconds: for how long nothing may happen.
+        gate: the gate of the crossings, which knows when the last one has passed.
+        seconds: the most seconds without a crossing.
     """
     main = threading.main_thread()
     if threading.current_thread() is not main:

@@ -31,7 +31,7 @@ class RaceSweep(Sweep):
     """The variations of one test, each with a schedule of its acts.
 
     Args:
-        environment: that the tests run in.
+        environment: the environment that the tests run in.
         *args: as all sweeps take them.
     """
 

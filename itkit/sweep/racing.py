@@ -43,9 +43,9 @@ class Known:
     Attributes:
         since: when the sweep has begun.
         expected: the outcome of each order of acts, in which some may be missing.
-        unstable: what is another value in each run.
+        unstable: the columns and kinds whose values differ from run to run.
         are_alike: whether all acts are the same.
-        count: of the acts.
+        count: the number of acts.
         watcher: sees who waits in the server.
     """
 
@@ -62,10 +62,10 @@ class Race:
     """The acts that a test does at once, by the schedule of one variation.
 
     Attributes:
-        results: what each act has returned; None for one that has raised an error.
-        errors: what each act has raised; None for one that has not.
-        option: of the command that repeats this variation.
-        stage: what has run the acts; None before.
+        results: the value of each act; None for an act that has raised an error.
+        errors: the error of each act; None for an act that has raised none.
+        option: the option of the command line that repeats this variation.
+        stage: the stage that has run the acts; None until then.
     """
 
     def __init__(self, spec: ScheduleSpec | None = None, known: Known | None = None) -> None:
@@ -140,9 +140,9 @@ class Race:
         Args:
             send: a method of Django's test client, such as ``self.client.post``. Each request has
                 a copy of the client, with the same session.
-            *args: for it.
+            *args: positional arguments for the method.
             times: how many requests there are.
-            **kwargs: for it.
+            **kwargs: keyword arguments for the method.
 
         Returns:
             The responses; None for a request in which an error was raised.
@@ -164,7 +164,7 @@ class Race:
         return self(request, times=times)
 
     def check(self) -> None:
-        """Find out whether the acts at once have left what one of their orders leaves.
+        """Check that the acts at once have left the same as one of their orders.
 
         Raises:
             RaceError: they have not; the message has what differs.

@@ -16,7 +16,7 @@ class RepeatSweep(Sweep):
     """The variations of one test in which its act is done once more.
 
     Args:
-        environment: that the tests run in.
+        environment: the environment that the tests run in.
         *args: as all sweeps take them.
     """
 

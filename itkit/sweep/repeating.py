@@ -28,8 +28,8 @@ class Repeat:
     """The act of a test that is done once, and in variations once more.
 
     Attributes:
-        result: what the second time has returned, where there was one.
-        error: what the second time has raised, if it has: it may be right to refuse it.
+        result: the value that the second call has returned; None where there was none.
+        error: the error of the second call, which may be right; None where it raised none.
         option: nothing, as the command of the test repeats all of it.
         was_called: whether the test has done its act.
     """
@@ -54,13 +54,13 @@ class Repeat:
         return self._spec is not None
 
     def __call__(self, act: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do an act, and in a variation once more: at once, or in a thread of its own.
+        """Call an act once; in a variation call it once more, at once or in a thread of its own.
 
         Args:
             act: called with the other arguments; where it is a coroutine function, the call is to
                 be awaited.
-            *args: for it.
-            **kwargs: for it.
+            *args: positional arguments for the act.
+            **kwargs: keyword arguments for the act.
 
         Returns:
             What the act has returned the first time.

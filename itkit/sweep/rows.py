@@ -66,7 +66,7 @@ def load(since: datetime) -> Rows:
     """Return the rows of all models.
 
     Args:
-        since: from when on a time is one that the clock has given.
+        since: the begin of the sweep; a later time was read from the clock.
     """
     found: Rows = {}
     for model, alias in _tables():

@@ -18,7 +18,7 @@ class StateSweep(Sweep):
     """The variations of one test in which its act is done from another state.
 
     Args:
-        environment: that the tests run in.
+        environment: the environment that the tests run in.
         choice: the states.
         *args: as all sweeps take them.
     """

@@ -74,7 +74,7 @@ class StatementPoint(_DatabasePoint):
 
     Attributes:
         is_open: whether it is within a transaction, so that nobody sees yet what it changes.
-        published: what others see when it is committed.
+        published: the names that others see changed when it is committed.
         is_strict: whether the transaction sees from now on only what was there at its begin.
     """
 

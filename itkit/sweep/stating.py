@@ -45,7 +45,7 @@ class Written(NamedTuple):
 
     Attributes:
         subject: the label of a model, the name of a call or of a key, or ``mail``.
-        text: what has become of it.
+        text: one line that says what has changed.
         sites: the lines that may have done it.
     """
 
@@ -61,7 +61,7 @@ class Snapshot(NamedTuple):
     """What there is before an act, or after it.
 
     Attributes:
-        rows: of all models.
+        rows: the rows of all models.
         keys: the values in Redis, by their keys.
     """
 
@@ -85,13 +85,13 @@ class SweptState:
     """The state that the act of a test is done from.
 
     Args:
-        choice: what the test is swept with.
+        choice: the states that the author of the test has chosen.
         spec: the state; None for the first one.
 
     Attributes:
         value: the value of the field, which the test arranges.
         is_allowed: whether the act must succeed from it.
-        error: what the act has raised, where it was refused so.
+        error: the error by which the act was refused; None where it raised none.
         option: nothing, as the command of the test repeats all of it.
         was_entered: whether the test has begun its act.
     """
@@ -173,7 +173,7 @@ class SweptState:
         ``None``, ``False``, and a response with a status from 400 to 499 are refusals.
 
         Args:
-            value: what it has returned.
+            value: the value that the act has returned.
 
         Returns:
             The same.
@@ -217,7 +217,7 @@ def current(choice: StatesChoice | None = None) -> SweptState:
     """Return the state of the running variation; the first one where none runs.
 
     Args:
-        choice: what the test is swept with; None where only its variation says it.
+        choice: the states that the author has chosen; None where only the variation has them.
 
     Raises:
         FaultError: nothing says it.
@@ -263,10 +263,10 @@ def _written(
     """Yield what is another one than it was.
 
     Args:
-        before: the act.
-        after: it.
-        begun: how much of calls and mails there was before.
-        sent: the commands that write to Redis.
+        before: the snapshot before the act.
+        after: the snapshot after the act.
+        begun: the crossings and mails that there were before the act.
+        sent: the commands that the act has sent to write to Redis.
     """
     made = list(core.current())[begun.crossings :]
     yield from _changes(before.rows, after.rows, made)

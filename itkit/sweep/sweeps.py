@@ -21,8 +21,8 @@ def sweep_of(
     """Return the sweep of a test.
 
     Args:
-        environment: that the tests run in.
-        choice: what the test is swept with.
+        environment: the environment that the tests run in.
+        choice: the variations that the author of the test has chosen.
         test: its id.
         *say: prints a line although what a test prints is captured, where that needs more.
     """

@@ -1,4 +1,4 @@
-"""One test run again and again: what all sweeps have in common, and what was found in them."""
+"""The sweep of one test: the base of all kinds of sweeps, and the report of their findings."""
 
 import sys
 import time
@@ -22,21 +22,21 @@ _MOST_ROWS: Final = 200  # of the grid in a page
 
 
 class Varying(Protocol):
-    """What a test holds in one of its runs: a ``Fault`` or a ``Race``.
+    """The object that a test holds in one of its runs, such as a ``Fault`` or a ``Race``.
 
     Attributes:
-        option: of the command that repeats it.
+        option: the option of the command line that repeats the variation.
     """
 
     option: str
 
     @property
     def shown(self) -> str:
-        """What explains its failure, beside the timeline."""
+        """The text that explains a failure, beside the timeline."""
 
     @property
     def has_fault(self) -> bool:
-        """Whether it is another run than the first."""
+        """Whether it is a variation, and not the first run."""
 
     @property
     def columns(self) -> Sequence[Sequence[str]]:
@@ -44,17 +44,17 @@ class Varying(Protocol):
 
     @property
     def place(self) -> str:
-        """The crossing that was another than in the first run, with its line."""
+        """The crossing that was varied, with its line."""
 
     def check(self) -> None:
-        """Find out whether what makes it a variation has happened, and has left what it may."""
+        """Check that the variation has happened, and has left what it may."""
 
 
 class Variation(NamedTuple):
     """One run of the test that is to be made.
 
     Attributes:
-        spec: what makes it another than the first.
+        spec: the fault, schedule, repetition or state of the variation.
         is_last: whether there is none after it.
         is_shown: whether it is reported as any other test, as the command line asks for it alone.
     """
@@ -68,10 +68,10 @@ class Broken(NamedTuple):
     """One variation in which the test has failed.
 
     Attributes:
-        spec: what makes it another than the first.
-        place: the crossing that was another, with its line.
-        summary: what is wrong, in one line.
-        text: all that there is to say of it.
+        spec: the fault, schedule, repetition or state of the variation.
+        place: the crossing that was varied, with its line.
+        summary: one line that says what is wrong.
+        text: the whole text of the failure.
     """
 
     spec: Any
@@ -84,20 +84,20 @@ class Sweep(ABC):
     """The variations of one test.
 
     Args:
-        environment: that the tests run in.
-        test: its id.
-        say: prints a line although what a test prints is captured.
+        environment: the environment that the tests run in.
+        test: the id of the test.
+        say: a function that prints a line although the output of tests is captured.
 
     Attributes:
-        findings: what was found.
+        findings: the variations that have failed.
     """
 
     word: ClassVar[str]
-    """What a variation is."""
+    """The word for one variation, such as ``fault``."""
     failing: ClassVar[str]
-    """How a report begins."""
+    """The beginning of a report."""
     when: ClassVar[str]
-    """Stands before a variation in which something is wrong."""
+    """The word before a variation that has failed."""
 
     def __init__(
         self,
@@ -114,30 +114,30 @@ class Sweep(ABC):
         self._run: list[Any] = []
         self._page: Trace | None = None
         self._start = time.monotonic()
-        self._told = self._start
+        self._announced = self._start
 
     @abstractmethod
     def new(self, spec: Any = None) -> Varying:
-        """Return what the test holds in a run; without what makes it another, in the first."""
+        """Return the object that the test holds in a variation; without one, in the first run."""
 
     @abstractmethod
     def begin(self, first: Any) -> bool:
         """Look at the first run, which has passed, and return whether there are more.
 
         Args:
-            first: what the test has held in it.
+            first: the object that the test has held in the first run.
 
         Raises:
-            FaultError: the test, or an option, cannot be meant so.
+            FaultError: the test, or an option, is a mistake.
         """
 
     @abstractmethod
     def variations(self) -> Iterator[Variation]:
-        """Yield what is to be run; each must have been run when the next one is asked for."""
+        """Yield the variations; each is run before the next one is asked for."""
 
     @abstractmethod
     def not_tried(self) -> Iterator[str]:
-        """Yield what was not tried, and why, beside what bounds have left out."""
+        """Yield the variations that were not tried, and why; bounds are reported elsewhere."""
 
     def mistake(self) -> str:
         """Return what is wrong with the test itself, as its runs have shown; or nothing."""
@@ -145,10 +145,10 @@ class Sweep(ABC):
 
     @contextmanager
     def varied(self, spec: Any = None) -> Iterator[Any]:
-        """Have the test that runs within a block be a variation, or the first run.
+        """Make the test that runs within a block a variation, or the first run.
 
         Args:
-            spec: what makes it another than the first.
+            spec: the fault, schedule, repetition or state of the variation.
         """
         outer = self.environment.variation
         varying = self.new(spec)
@@ -165,10 +165,10 @@ class Sweep(ABC):
         """Note that the test has failed in a variation.
 
         Args:
-            spec: what makes it another than the first.
-            varying: what the test has held in it.
-            summary: what is wrong, in one line.
-            text: all that there is to say of it.
+            spec: the fault, schedule, repetition or state of the variation.
+            varying: the object that the test has held in the variation.
+            summary: one line that says what is wrong.
+            text: the whole text of the failure.
         """
         self.findings.append(Broken(spec, varying.place, summary, text))
         trace = self.environment.unwritten
@@ -224,7 +224,7 @@ class Sweep(ABC):
 
         Args:
             count: how many.
-            total: of how many.
+            total: the number of variations.
             reason: why.
         """
         if not count:
@@ -235,12 +235,12 @@ class Sweep(ABC):
         """Count a variation that is about to be run, and tell of it where that takes long.
 
         Args:
-            total: of how many, as far as is known.
+            total: the number of variations, as far as it is known.
         """
         self.tried += 1
         now = time.monotonic()
-        if now - self._told > _SLOW_SECONDS:
-            self._told = now
+        if now - self._announced > _SLOW_SECONDS:
+            self._announced = now
             self._say(f"\nitkit: {self._test}: {self.word} {self.tried} of {total}\n")
 
     def bound(self, most: int) -> str:
