@@ -382,7 +382,7 @@ def test_who_goes_on_after_a_run_is_told_so(pointed: Project, sentinel: Sentinel
     assert result.output.count("\nOK\n") == 2, result.output
     assert "A connection to the database 'default' was refused: the run" in result.output
     assert "A connection to Redis at " in result.output
-    assert "what comes after a run in another process" in result.output
+    assert "Code that comes after a run belongs in another process" in result.output
     assert result.code == 1
 
     result = pointed.pytest("--integration")
