@@ -346,7 +346,7 @@ class IntegrationPlugin:
     # Before pytest's own, which completes the element of a test at its end.
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note that a test was run, or skipped, and add to JUnit's file what is known of a failure."""
+        """Note that a test was run, or skipped; add the timeline of a failure to JUnit's file."""
         self._run.add(report.nodeid)
         xml = self._config.stash.get(junitxml.xml_key, None)
         sections = [text for title, text in report.sections if title == "itkit"]

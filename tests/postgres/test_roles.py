@@ -1,6 +1,8 @@
 """Each worker logs in to Postgres by a role of its own, which may use its own schema only."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -469,6 +471,33 @@ def databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
             for name in (PLACE, KEPT, TEMPLATE):
                 places.drop(name)
         boss.execute("DROP ROLE test_maker")
+
+
+def test_runs_at_once_drop_the_same_roles(postgres_url: str) -> None:
+    of_places = [f"itkit_0123abcd_w{number}" for number in range(40)]
+    lost = [f"itkit_4567cdef_w{number}" for number in range(40)]
+    begin = threading.Barrier(4)
+
+    def drop(_: int) -> None:
+        with connect(postgres_url, application="test") as own:
+            begin.wait()
+            for name in of_places:
+                roles.drop(own, name, roles.of_schemas(own))
+            roles.drop_lost(own)
+
+    with connect(postgres_url, application="test") as own:
+        comment_of_lost = roles.of_schemas(own).replace(
+            f"database {own.info.dbname}", "database gone"
+        )
+        with own.transaction():
+            for name in of_places:
+                roles.create(own, name, SECRET, roles.of_schemas(own))
+            for name in lost:
+                roles.create(own, name, SECRET, comment_of_lost)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(drop, range(4)))
+        left = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^itkit_(0123abcd|4567cdef)_'"
+        assert value(own, left) == 0
 
 
 def test_a_role_follows_its_database(databases: Databases) -> None:

@@ -21,7 +21,6 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 from itkit.core import names
@@ -40,6 +39,7 @@ _REGISTERED: Final = """
     WHERE rolname LIKE 'itkit\\_%' ORDER BY rolname
 """
 _ROUNDS: Final = 1
+_ATTEMPTS: Final = 5  # to drop a role that others are dropping
 
 
 def why_not(connection: Connection, url: str) -> str | None:
@@ -168,14 +168,39 @@ def drop(connection: Connection, name: str, comment: str) -> None:
     """
     if not exists(connection, name, comment):
         return
-    role = sql.Identifier(name)
     try:
-        with connection.transaction():
-            connection.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
-    except driver.errors.UndefinedObject:
-        pass  # somebody else was faster
+        _drop_at_once(connection, name, "DROP OWNED BY {0} CASCADE; DROP ROLE {0}")
     except driver.errors.DependentObjectsStillExist:
+        role = sql.Identifier(name)
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
+
+
+def _drop_at_once(connection: Connection, name: str, statement: str) -> None:
+    """Drop a role that another run may be dropping at the same moment.
+
+    Roles belong to the whole server and advisory locks to one database, so runs in two databases
+    cannot take turns. The server refuses the slower one with an internal error, such as "could not
+    find tuple for role" or "tuple concurrently updated".
+
+    Args:
+        connection: a connection of our own.
+        name: the name of the role.
+        statement: the statement, with a place for the name.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+        except driver.errors.UndefinedObject:
+            return  # the other run was faster
+        except driver.errors.InternalError_:
+            is_there = value(connection, "SELECT true FROM pg_roles WHERE rolname = %s", [name])
+            if not is_there:
+                return
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return
 
 
 def lend(
@@ -237,8 +262,7 @@ def drop_lost(connection: Connection) -> None:
     for name, comment in connection.execute(_REGISTERED).fetchall():
         found = _OF_SCHEMAS_IN.fullmatch(comment or "")
         if found and found[1] not in databases and found[2] == connection.info.user:
-            with suppress(driver.errors.UndefinedObject):
-                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+            _drop_at_once(connection, name, "DROP ROLE {}")
 
 
 def shut_public(connection: Connection, *, is_on_path: bool) -> None:
