@@ -63,7 +63,8 @@ def test_a_run_tells_where_the_tests_are_and_how_long_migrating_takes(
     assert "Creating test database" not in first.output
     assert first.output.count("itkit: migrating alias 'default', as no earlier run has") == 1
     told = re.findall(r"itkit: migrating alias 'default': (.*)", first.output)
-    # That which runs after two seconds; on a busy machine it is one before the slow one.
+    # The line names the migration that runs when two seconds are over. On a busy machine that
+    # may be one before the slow migration.
     assert len(told) == 1, first.output
     assert re.fullmatch(r"the migration (shop|auth|contenttypes)\.\w+, \d s so far", told[0]), told
     assert re.search(r"itkit: migrated default in \d+\.\d s", first.output)

@@ -1,4 +1,4 @@
-"""What a server lacks is told before the first migration runs, with what needs it and where."""
+"""A run names what a server lacks, and which migration needs it, before any migration runs."""
 
 from pathlib import Path
 

@@ -32,7 +32,7 @@ TESTS = """
                     Stripe().charge(5, "tok")
                     charged.set()
                 except PaymentError:
-                    pass  # and so nobody is told
+                    pass  # so the event is never set
                 charged.wait()  # for ever
 
             with fault.injected():

@@ -32,7 +32,7 @@ FOUND = {
     "Watch": "extra: sold(b'1')",
     "WriteSkew": "extra: shop.Doctor(name=",
 }
-"""Of each workflow with a mistake, what is told of it."""
+"""A part of the message about each workflow with a mistake, by its name."""
 
 
 QUICK = ("Deadlock", "HalfRead", "LostUpdate", "Watch")

@@ -56,7 +56,7 @@ def check_repeated(report: str, project: Project) -> None:
 
 
 def reports_of(output: str) -> list[tuple[str, str]]:
-    """Return the names of the workflows with a mistake whose tests have failed, and what is told.
+    """Return the name of each workflow with a mistake whose test has failed, and its report.
 
     Neither runner prints a heading that the other does, but both name the class and the method.
     """
