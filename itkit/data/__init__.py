@@ -2,7 +2,7 @@
 
 Read in this order: ``manager`` (what a test holds), ``aliases`` (``create_order()``) with
 ``mistakes`` (in the settings), ``factories``, ``create``, ``unique``, ``bulk`` with ``progress``,
-``cleanup``, ``scenarios``, ``lint`` and ``profile`` (factories looked at outside of tests).
+``cleanup``, ``scenarios``, ``lint`` and ``profile`` (commands that examine factories).
 """
 
 from itkit.data.cleanup.deletion import take_left

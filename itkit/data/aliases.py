@@ -28,12 +28,12 @@ _SETTING: Final = 'ITKIT["DATA"]["ALIASES"]'
 
 @dataclass(frozen=True)
 class Children:
-    """The rows that belong to one of another model.
+    """The rows of a model that belong to a row of another model.
 
     Attributes:
         model: the model of these rows.
         field: their foreign key to the other model.
-        relation: the name that the other model has for them.
+        relation: the name by which the other model reaches them.
     """
 
     model: Model
@@ -41,14 +41,14 @@ class Children:
     relation: str
 
     def default(self) -> list[dict[str, Any]]:
-        """Return the one child that a parent gets by default, if its factory makes none."""
+        """Return the values of a parent's one child, for a factory that makes none."""
         names = lookup.field_names(self.model)
         return [{name: value for name, value in _ITEM_DEFAULTS.items() if name in names}]
 
 
 @dataclass(frozen=True)
 class Alias:
-    """A short name of a model, with what its ``create_<name>()`` takes."""
+    """A short name of a model, with the arguments that its ``create_<name>()`` takes."""
 
     name: str
     model: Model
@@ -69,8 +69,8 @@ class Alias:
             method: the name of the method that the test called, for messages.
 
         Raises:
-            DataError: there are more positional values than ``args``, or items given twice or
-                for a model that has none.
+            DataError: there are more positional values than ``args``, or items are given twice, or
+                for a model that has no items.
         """
         names = (*self.args, ITEMS)
         if len(args) > len(names):
@@ -112,7 +112,7 @@ class Alias:
         return rest | {ITEMS: values[relation]}
 
     def _renamed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Accept ``user_id`` for the owner, whatever the model calls its foreign key."""
+        """Accept ``user_id`` for the owner, also where the model's foreign key has another name."""
         if "user_id" not in values or not self.args or lookup.field_of(self.model, "user_id"):
             return values
         return {self.args[0] if name == "user_id" else name: values[name] for name in values}
@@ -134,7 +134,7 @@ def find(name: str) -> Alias:
 
     Raises:
         UnknownAliasError: no alias and no installed model has this name.
-        DataError: several models are, or the setting names what does not exist.
+        DataError: several models have this name, or the setting names a model that does not exist.
     """
     entry = conf.get().data.aliases.get(name, conf.AliasSettings())
     model = _model(name, entry)

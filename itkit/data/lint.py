@@ -1,4 +1,4 @@
-"""Factories put to the test: whether they make rows, twice, valid ones, and the same in bulk."""
+"""Checks factories: whether they make valid rows, twice, and the same rows in bulk."""
 
 import time
 import uuid
@@ -27,13 +27,13 @@ _BATCH: Final = 3
 
 @dataclass
 class Verdict:
-    """What has come out of one factory in one state.
+    """The result of one factory in one state.
 
     Attributes:
         factory: the module and the name of the factory.
         state: a trait; empty for the factory as it is.
-        rows: the rows that one instance brings along, itself included.
-        queries: the queries that one instance takes.
+        rows: the number of rows that one instance makes, itself included.
+        queries: the number of queries that one instance takes.
         milliseconds: the milliseconds that one instance takes.
         problems: sentences that say what is wrong.
     """
@@ -71,7 +71,7 @@ def _verdict(factory: Factory, state: str) -> Verdict:
 
 
 class _Trial:
-    """One factory in one state, whose rows are taken back each time."""
+    """One factory in one state; its rows are taken back after each step."""
 
     def __init__(self, factory: Factory, states: tuple[str, ...], using: str) -> None:
         self._factory = factory
@@ -107,7 +107,7 @@ class _Trial:
         return []
 
     def equal_in_bulk(self) -> list[str]:
-        """Compare a batch to the same one by one; what differs from run to run cannot count."""
+        """Compare a batch with rows made one by one, except for values that always differ."""
         single, again, bulk = self._batch("never"), self._batch("never"), self._batch("auto")
         problems = []
         for label in sorted({*single, *bulk}):
@@ -143,7 +143,7 @@ class _Trial:
 
 
 def _contents(marks: Marks, using: str) -> Rows:
-    """Return the new rows, by model, in the order of their keys, by their numbers."""
+    """Return the new rows by model, in the order of their keys, under consecutive numbers."""
     keys: dict[Model, list[Any]] = {}
     for row in marks.new():
         keys.setdefault(row.model, []).append(row.pk)

@@ -50,26 +50,26 @@ def _kept_nowhere() -> None:
 class TestDataManager:
     """Creates rows by the project's factories, or by model_bakery, and removes them.
 
-    All that is created in here is tracked, with what factories create on the way; only rows that
-    send no ``post_save`` (``bulk_create``, ``mute_signals``) need ``track()``. ``cleanup()``
-    removes it in reverse, together with rows of the tested code that reference it. As a context
-    manager it cleans up at the end.
+    The manager tracks all rows that it creates, and those that factories create on the way. Only
+    rows that send no ``post_save`` (``bulk_create``, ``mute_signals``) need ``track()``.
+    ``cleanup()`` removes them in reverse, together with rows of the tested code that refer to them.
+    As a context manager it cleans up at the end.
 
     ``create_<alias>()`` and ``create_test_<alias>()`` create by an alias, as ``create("<alias>")``
-    does; ``created_<alias>s`` lists what there is of it. Aliases are in ``ITKIT["DATA"]`` or are
+    does; ``created_<alias>s`` lists the created instances. Aliases are in ``ITKIT["DATA"]`` or are
     names of models: ``create_test_user()``, ``create_test_order(user.id, items=[{...}])``.
 
     Args:
-        seed: makes the unique values repeat; see ``UniqueValues``.
+        seed: a seed that makes the unique values repeatable; see ``UniqueValues``.
         offset: the position in the seed's values at which to begin.
-        using: alias of ``DATABASES``; by default what the factory or the router says.
-        leaks: what is made of rows that are new in this database at clean-up, and that nothing
-            has added to the manager: they are removed, and with ``"report"`` warned of; ``"fail"``
-            fails the test. Both compare the tables' keys. ``"exact"`` fails it too, and sees raw
-            SQL, COPY, threads and processes whatever the keys: by triggers, in itkit's schemas
-            only, until the first clean-up.
-        snapshots: returns the directory where the rows of scenarios are kept for other processes,
-            None if they cannot be.
+        using: alias of ``DATABASES``; by default the one of the factory or the router.
+        leaks: what happens to rows that are new in this database at clean-up and that the manager
+            does not know. They are removed; ``"report"`` also warns of them, and ``"fail"`` fails
+            the test. Both compare the tables' keys. ``"exact"`` fails the test too. It uses
+            triggers, in itkit's schemas only, until the first clean-up, and so sees the rows of raw
+            SQL, COPY, threads and processes with any keys.
+        snapshots: returns the directory where the rows of scenarios are kept for other processes;
+            returns None if there is none.
         unique: draws the unique values, in place of a seed.
 
     Attributes:
@@ -114,7 +114,7 @@ class TestDataManager:
                 model_bakery, or an alias (``"order"``).
             states: names of the factory's traits to switch on; of a model without a factory, the
                 name of a recipe.
-            values: the values that the test cares about; all others are filled in.
+            values: the values that matter to the test; all others are filled in.
 
         Raises:
             DataError: the model, alias, trait or field does not exist, or a row cannot be filled
@@ -136,20 +136,20 @@ class TestDataManager:
     ) -> list[Any]:
         """Create and save ``size`` instances, with the rows that ``create()`` would make.
 
-        They are written by table, in one transaction, with what they need; what has to be saved
-        on its own is. ``explain()`` says which and why.
+        They are written by table, in one transaction, with the rows that they need. Rows that have
+        to be saved on their own are saved one by one; ``explain()`` says which and why.
 
         Args:
             what: the model or factory, as in ``create()``.
             size: how many.
             states: the states, as in ``create()``.
-            bulk: ``"auto"`` writes by COPY or INSERT, whatever pays; ``"copy"`` by COPY wherever
-                it can be done; ``"never"`` saves one by one.
-            values: the values of all of them, as in ``create()``.
+            bulk: ``"auto"`` writes by COPY or INSERT, whichever is faster; ``"copy"`` writes by
+                COPY wherever that is possible; ``"never"`` saves one by one.
+            values: the values of all instances, as in ``create()``.
 
         Raises:
-            DataError: for the reasons of ``create()``, or ``size`` is no whole number of 0 or
-                more, or ``bulk`` is none of these.
+            DataError: for the reasons of ``create()``, or because ``size`` is no whole number of 0
+                or more, or ``bulk`` is none of these words.
         """
         _check_batch(size, bulk)
         title = f"Creating {getattr(what, '__name__', what)}"
@@ -173,7 +173,7 @@ class TestDataManager:
     @overload
     def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
-        """Make one instance, with what it references, and save none of them.
+        """Make one instance and the instances that it refers to, and save none of them.
 
         Raises:
             DataError: for the reasons of ``create()``.
@@ -189,10 +189,10 @@ class TestDataManager:
         return self._maker.by_model(_model(what), values, states, save=False)
 
     def track(self, rows: T) -> T:
-        """Remove these at clean-up as well: an instance, or a queryset or list of instances.
+        """Remove an instance, or those of a queryset or list, at clean-up as well.
 
         Returns:
-            What it was given.
+            Its argument.
 
         Raises:
             DataError: an instance has not been saved.
@@ -206,12 +206,13 @@ class TestDataManager:
     def scenario(self, what: str | Scenario) -> World:
         """Create the rows of a scenario, and return the objects that it names as attributes.
 
-        They are made once, and restored from then on, by this process and by others, as long as
-        neither its source nor that of factories and models changes. Where that cannot be done,
-        they are made anew; the ``repr`` of the world says which and why.
+        The rows are made once. From then on this process and others restore them, as long as the
+        sources of the scenario, the factories and the models do not change. Where rows cannot be
+        restored, they are made anew; the ``repr`` of the result says which happened and why.
 
         Args:
-            what: the name of a function of some ``scenarios.py``, ``"app.name"``, or itself.
+            what: the name of a function in a ``scenarios.py``, ``"app.name"``, or the function
+                itself.
 
         Raises:
             DataError: the scenario does not exist, or it names a value that cannot be kept.
@@ -241,12 +242,12 @@ class TestDataManager:
         """Use these instances, within a block, wherever a factory would create one of their models.
 
         ``with data.recycle(customer): data.create_batch(Order, 10)`` makes ten orders of one
-        customer. Several of one model take turns. What is made for an instance that is there, as
-        by a RelatedFactory, is made as ever.
+        customer. Several of one model take turns. Rows that a RelatedFactory makes for such an
+        instance are made as usual.
 
         Raises:
-            DataError: one of the values is not an instance of a model; later, a value such as
-                ``customer__name`` is for one that is not going to be made.
+            DataError: one of the values is not an instance of a model. Within the block: a value
+                such as ``customer__name`` is for an instance that will not be made.
         """
         with self._recycled.including(instances):
             yield
@@ -255,10 +256,10 @@ class TestDataManager:
     def capture(self) -> Iterator[list[models.Model]]:
         """Track all that the tested code creates within a block, in all threads.
 
-        ``bulk_create`` and raw SQL send no signal, so what they insert is not seen.
+        ``bulk_create`` and raw SQL send no signal, so rows that they insert are not seen.
 
         Yields:
-            The instances, in the order in which they were created; the list grows on the way.
+            A list of the instances in the order of their creation, which grows within the block.
         """
         with self._tracked.capturing() as made:
             yield made
@@ -272,7 +273,7 @@ class TestDataManager:
         self._tracked.add_callback(partial(function, *args))
 
     def cleanup(self) -> CleanupReport:
-        """Remove what was created and tracked, the last first, and what references it.
+        """Remove the created and tracked rows, the last first, and rows that refer to them.
 
         A second call finds nothing to do. In a running event loop write ``await data.cleanup()``.
 
@@ -290,8 +291,7 @@ class TestDataManager:
     def end(self) -> CleanupReport:
         """Clean up at the end of a test, as ``cleanup()`` does.
 
-        What is in the transaction of a ``django.test.TestCase`` is left to the rollback that
-        follows.
+        Rows in the transaction of a ``django.test.TestCase`` are left to the rollback that follows.
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
@@ -325,7 +325,7 @@ class TestDataManager:
         return await sync_to_async(create_batch)()
 
     async def acleanup(self) -> CleanupReport:
-        """Remove what was created and tracked, as ``cleanup()`` does, from asyncio code."""
+        """Remove the created and tracked rows, as ``cleanup()`` does, from asyncio code."""
         return await self.cleanup()
 
     async def __aenter__(self) -> Self:
@@ -353,7 +353,7 @@ class TestDataManager:
         except (ExceptionGroup, LeakedRowsError) as error:
             if failure is None:
                 raise
-            # The failure of the test is the news; it must not be hidden by its clean-up.
+            # The clean-up must not hide the failure of the test, which matters more.
             details = list(error.exceptions) if isinstance(error, ExceptionGroup) else ""
             failure.add_note(f"{error} {details}".rstrip())
 
@@ -376,7 +376,7 @@ class TestDataManager:
     def _creation(
         self, what: str | type[Any], states: States, values: Values, maker: InstanceMaker
     ) -> Callable[[], Any]:
-        """Return what creates one instance at each call."""
+        """Return a function that creates one instance at each call."""
         if factories.is_factory(what):
             return partial(maker.by_factory, what, values, states)
         if recipes.is_recipe(what):
@@ -409,7 +409,7 @@ class TestDataManager:
         errors: list[Exception] = []
         leaks: list[Leak] = []
         errors += _failure_of(lambda: leaks.extend(self._watch.leaks(self._tracked)))
-        # What the database notes ends here, as a table with a trigger is not what it was.
+        # The database's notes end here, as the triggers have changed its tables.
         errors += _failure_of(self._watch.close)
         leaked = [leak.row for leak in leaks]
         errors += deletion.delete(leaked, self._tracked, CleanupReport(), is_end=is_end)

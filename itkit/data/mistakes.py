@@ -1,4 +1,4 @@
-"""What is wrong with ``ITKIT["DATA"]``, beyond the types of its values."""
+"""Mistakes in ``ITKIT["DATA"]``, other than values of wrong types."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from itkit.exceptions import DataError
 
 
 def mistakes() -> list[conf.Mistake]:
-    """Return the names in the settings of which there is no model or field."""
+    """Return the mistakes: names in the settings that belong to no model or field."""
     return [*aliases.mistakes(), *_of_deletion()]
 
 

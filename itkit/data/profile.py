@@ -1,4 +1,4 @@
-"""Where the time of factories goes: what a test asks for, and what that brings along."""
+"""Where factories spend time: on instances that a test asks for, and on those brought along."""
 
 import threading
 import time
@@ -14,13 +14,13 @@ _METHOD: Final = "build"
 
 @dataclass
 class Cost:
-    """What the instances of one factory have cost.
+    """The cost of the instances of one factory.
 
     Attributes:
-        asked_for: instances that code has asked for.
-        brought_along: instances that others needed, or were followed by.
-        seconds: spent on those asked for, with all that they brought along.
-        own_seconds: spent on all of them, without what they brought along.
+        asked_for: the number of instances that code has asked for.
+        brought_along: the number of instances that other instances needed, or that followed them.
+        seconds: the time spent on those asked for, with all that they brought along.
+        own_seconds: the time spent on all of them, without what they brought along.
     """
 
     asked_for: int = 0
@@ -36,12 +36,12 @@ class Profile:
     costs: dict[str, Cost] = field(default_factory=dict)
 
     def of(self, factory: Any) -> Cost:
-        """Return the cost of a factory, to be added to."""
+        """Return the cost of a factory, to which the caller adds."""
         return self.costs.setdefault(f"{factory.__module__}.{factory.__name__}", Cost())
 
 
 class _ProfiledThread(threading.local):
-    """The builders that are at work, and what those that they wait for have taken."""
+    """The builders that are at work, and the seconds taken by those that they wait for."""
 
     def __init__(self) -> None:
         self.builders: list[Any] = []
@@ -55,8 +55,8 @@ _thread = _ProfiledThread()
 def profiled() -> Iterator[Profile]:
     """Count and time what factories create in a block, in this process.
 
-    There is no hook for it in factory_boy, so the method that every creation passes is wrapped.
-    Checked with factory_boy 3.3.
+    factory_boy has no hook for this, so the method that every creation calls is wrapped. Checked
+    with factory_boy 3.3.
     """
     from factory.builder import StepBuilder
 

@@ -1,4 +1,4 @@
-"""A bar for work that takes long enough to wonder about, on a terminal that shows it."""
+"""A progress bar for work that takes long, on a terminal that can show one."""
 
 import sys
 import time
@@ -10,9 +10,10 @@ WAIT_SECONDS: Final = 2.0
 
 
 def counted(title: str, count: int) -> Iterator[int]:
-    """Yield the numbers from 0 to ``count`` - 1; show a bar once they have taken two seconds.
+    """Yield the numbers from 0 to ``count`` - 1; show a bar if this takes more than two seconds.
 
-    It is on stderr, and only if that is a terminal: a test runner that captures it shows none.
+    The bar is on stderr, and only if that is a terminal: a test runner that captures output shows
+    none.
     """
     started = time.monotonic()
     with ExitStack() as shown:

@@ -15,7 +15,7 @@ from itkit.exceptions import DataError
 ALL_NUMBERS: Final = 2**32
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ROUNDS: Final = 4
-_DIVIDED: Final = 1000  # of fewer values nobody can spare any
+_DIVIDED: Final = 1000  # of fewer values there are none to set apart
 _FEW: Final = 2**24
 
 Counters = defaultdict[int, Iterator[int]]
@@ -24,20 +24,20 @@ Counters = defaultdict[int, Iterator[int]]
 class UniqueValues:
     """Values for columns that must differ, each drawn from one of the seed's permutations.
 
-    Two managers share no value when they count through different parts of one permutation. So
-    without a seed, all managers count on together, in the part of the running test or class; in a
-    process that runs no tests, under a seed of its own. With a seed the values repeat: they start
-    at ``offset``, and who makes several managers of one seed gives each an offset of its own, such
-    as ``worker << 24 | test << 8``.
+    Two managers share no value when they count through different parts of one permutation. So all
+    managers without a seed share one counter, in the part of the running test or class; a process
+    that runs no tests has a seed of its own. With a seed the values repeat: they start at
+    ``offset``. Code that makes several managers with one seed gives each another offset, such as
+    ``worker << 24 | test << 8``.
 
-    Where there are few values, such as in a column of three letters, parts would overlap. There,
-    what one has given no other gives as long as the rows of the first are there.
+    Where there are few values, such as in a column of three letters, parts would overlap. There, no
+    manager gives a value that another one has given, as long as the rows of that one exist.
 
     Args:
-        seed: names the permutation; by default that of the run.
+        seed: decides the permutation; by default the seed of the run.
         offset: the position in the permutation to begin at, from 0 to 2**32 - 1; it needs a seed.
-        is_apart: draw from the last eighth of each range of values, where nobody else does: for
-            rows that are kept, and meet values of any other seed.
+        is_apart: whether to draw from the last eighth of each range of values, which nobody else
+            uses. Rows that are kept need this, as they meet values of any other seed.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class UniqueValues:
     def number(self, below: int = ALL_NUMBERS) -> int:
         """Return a number from 0 to ``below`` - 1 that this manager has not given before.
 
-        The last eighth of them is for scenarios, where there are a thousand or more.
+        Where there are a thousand values or more, the last eighth is for scenarios.
 
         Raises:
-            DataError: all of them have been given.
+            DataError: all values have been given.
         """
         kept_apart = below // 8 if below >= _DIVIDED else 0
         first = below - kept_apart if self._is_apart and kept_apart else 0
         size = kept_apart if first else below - kept_apart
-        with self._lock:  # threads of one test draw at once
+        with self._lock:  # threads of one test may draw at the same time
             for _ in range(size - self._drawn[below]):
                 self._drawn[below] += 1
                 index = next(self._counters[below])
@@ -80,12 +80,12 @@ class UniqueValues:
         )
 
     def release(self) -> None:
-        """Release the values that were given, so that others may give them: their rows are gone."""
+        """Let others give the values again that this manager has given, as their rows are gone."""
         with _all_managers:
             self._given.clear()
 
     def _may_give(self, number: int, below: int) -> bool:
-        with _all_managers:  # two of them may have come to the same number
+        with _all_managers:  # two values may have led to the same number
             if any(number in other._given.get(below, ()) for other in _alive if other is not self):
                 return False
             self._given[below].add(number)
@@ -100,7 +100,7 @@ class UniqueValues:
         return f"test_{self.hex()}@example.com"
 
     def text(self, max_length: int | None = None) -> str:
-        """Return eight hex digits, or ``max_length`` letters and digits where that is shorter."""
+        """Return eight hex digits, or ``max_length`` letters and digits if that is less."""
         if max_length is None or max_length >= 8:
             return self.hex()
         number = self.number(min(len(_DIGITS) ** max_length, ALL_NUMBERS))
@@ -108,7 +108,7 @@ class UniqueValues:
 
 
 def follow(seed: str, offset: int) -> None:
-    """Derive values from the seed and the offset of the running test, where no seed is given."""
+    """Let managers without a seed use the seed of the run and the offset of the running test."""
     _default.seed, _default.counters = seed, _counters_from(offset)
 
 
@@ -118,7 +118,7 @@ def _counters_from(offset: int) -> Counters:
 
 @dataclass
 class _Default:
-    """Where values come from without a seed."""
+    """The source of values without a seed."""
 
     seed: str
     counters: Counters
@@ -130,10 +130,10 @@ _all_managers = threading.Lock()
 
 
 def _permuted(index: int, below: int, seed: str) -> int:
-    """Return the place of ``index`` in the seed's permutation of ``range(below)``.
+    """Return the position of ``index`` in the seed's permutation of ``range(below)``.
 
-    A Feistel network permutes the next even power of two; what falls outside of the range is
-    permuted again until it falls inside, which keeps it a permutation.
+    A Feistel network permutes the next even power of two. A result outside of the range is permuted
+    again until it is inside, so that the whole remains a permutation.
     """
     half = max(1, (below - 1).bit_length() + 1 >> 1)
     index = _feistel(index, half, seed)

@@ -1,8 +1,9 @@
-"""After the tests: what they have left running finds nothing any more, and fails the run.
+"""After the tests: code that they have left running can reach nothing any more, and fails the run.
 
 The developer's settings are not put back in this process. Threads, pools, tasks and finalizers
-that outlive the tests find that each way out is shut: databases, Redis, backends, the network. They
-fail, are waited for a moment, and are reported with the test and the line that started them.
+that outlive the tests find that each way out is shut: databases, Redis, backends, the network. Each
+attempt fails. itkit waits for them for a moment, and reports them with the test and the line that
+started them.
 """
 
 import asyncio
@@ -32,8 +33,8 @@ class Late(NamedTuple):
     """Something that outlives the tests.
 
     Attributes:
-        test: the test that has started it, or what stands for one.
-        error: says what it has tried.
+        test: the test that has started it, or a text where no test has.
+        error: the error that says what it has tried to do.
     """
 
     test: str
@@ -44,8 +45,8 @@ class Door:
     """The one way out of a process, which is shut when the tests are over.
 
     Args:
-        is_held: returns whether a runner has yet to destroy the test database of an alias; None
-            where itkit does not know, as it is left to Django.
+        is_held: returns whether a runner has yet to destroy the test database of an alias; returns
+            None for a database that is left to Django, where itkit does not know.
     """
 
     def __init__(self, is_held: Callable[[str], bool | None]) -> None:
@@ -57,7 +58,7 @@ class Door:
 
     @contextmanager
     def shut(self, guard: guarding.NetworkGuard) -> Iterator[None]:
-        """Refuse everything within a block, but what the thread that shuts it has to tidy up.
+        """Refuse everything within a block, except what the calling thread has to tidy up.
 
         Args:
             guard: the guard of the network.
@@ -75,7 +76,7 @@ class Door:
             yield
 
     def lock(self) -> None:
-        """Refuse everything to the thread that has shut the door as well: it has tidied up."""
+        """Refuse everything to the thread that has shut the door as well, once it has tidied up."""
         self._tidying = None
 
     def refuse(self, what: str) -> None:
@@ -85,13 +86,13 @@ class Door:
             what: the thing that is refused, such as "A connection to Redis".
 
         Raises:
-            RunOverError: always; the message has the line, and the start of its thread.
+            RunOverError: always; the message names the line, and where its thread was started.
         """
         if threading.get_ident() != self._tidying:
             self._refuse(what)
 
     def wait(self) -> list[Late]:
-        """Wait a moment for what outlives the tests, and return it; from then on it is printed."""
+        """Wait a moment for what outlives the tests, and return it; print what comes later."""
         deadline = time.monotonic() + _SECONDS
         while (left := _left()) and time.monotonic() < deadline:
             left[0].join(_POLL_SECONDS)
@@ -135,7 +136,7 @@ class Door:
     def _refuse_process(self, _arguments: tuple[Any, ...]) -> None:
         """Refuse a process that a thread of a test starts: psql, redis-cli or manage.py.
 
-        The main thread may: what comes after a run is to be done in another process.
+        The main thread may start processes: code that runs after a run belongs in another process.
         """
         if core.origin_of(threading.current_thread()) is not None:
             self.refuse("A process")
@@ -147,9 +148,9 @@ class Door:
     def _no_databases(self) -> Iterator[None]:
         """Refuse, within a block, all connections of Django to databases.
 
-        Django has no hook that can, so a method is replaced on the class that all inherit, which
-        ``connect()`` calls first. (SimpleTestCase leaves the original ``connect`` on the objects.)
-        Checked with Django 5.2 and 6.1.
+        Django has no hook for this, so a method that ``connect()`` calls first is replaced on the
+        base class of all connections. (SimpleTestCase leaves the original ``connect`` on the
+        objects.) Checked with Django 5.2 and 6.1.
         """
         check = BaseDatabaseWrapper.check_settings
 
@@ -198,7 +199,7 @@ def _end_red() -> None:
 
 
 def _print(text: str) -> None:
-    if sys.stderr is not None:  # it is gone early at the end of the interpreter
+    if sys.stderr is not None:  # at the end of the interpreter the module may be gone
         sys.stderr.write(f"{text}\n")
 
 
@@ -221,7 +222,7 @@ def _still(thread: threading.Thread) -> str:
 
 
 def _left() -> list[threading.Thread]:
-    """Return the threads that run code of the project's own, and that the run has started."""
+    """Return the threads that the run has started and that run code of the project."""
     return [
         thread
         for thread in threading.enumerate()
@@ -247,7 +248,7 @@ def _frame_of(thread: threading.Thread) -> callsite.Where | None:
 
 
 def _tasks_of(thread: threading.Thread) -> Iterator[object]:
-    """Yield the tasks of the project's own in an event loop that a thread runs."""
+    """Yield the tasks of the project in the event loop that a thread runs."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         loop = frame.f_locals.get("self") if frame.f_code.co_name == "run_forever" else None

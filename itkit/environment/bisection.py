@@ -1,7 +1,7 @@
 """Which of the tests that ran before one make it fail: ``--itkit-bisect``.
 
-What earlier tests have left behind in a process is what is looked for, so each trial is a run of
-its own: the runner's own command, with an option for the tests to run and their order.
+An earlier test may have left something behind in the process. So each trial is a run in a new
+process, by the runner's own command, with an option that names the tests and their order.
 """
 
 import json
@@ -19,7 +19,7 @@ from itkit.environment.orders import Begun, Order
 from itkit.exceptions import ConfigurationError, WorkerError
 
 _AGAIN: Final = 2
-_SHOWN: Final = 2_000  # characters of the end of what a run has written
+_SHOWN: Final = 2_000  # characters that are shown of the end of a run's output
 _NOT_KNOWN: Final = (
     "--itkit-bisect: no run of this seed is known on this machine in which {test} has failed after"
     " other tests. Run all tests here as they ran there, with --itkit-seed={seed}; if it fails,"
@@ -41,9 +41,9 @@ class Command(NamedTuple):
 
     Attributes:
         start: the command that starts the runner.
-        shown: the same as a user types it.
+        shown: the same command as a user types it.
         options: all arguments but the tests.
-        argument: returns that of a test by its id.
+        argument: returns the argument that selects a test, by the test's id.
     """
 
     start: Sequence[str]
@@ -59,7 +59,7 @@ class Command(NamedTuple):
 
 
 def options(arguments: Sequence[str], tests: Sequence[str]) -> list[str]:
-    """Return the arguments of a command without its tests and what a bisection says anew."""
+    """Return the arguments of a command, without tests and options that a bisection sets."""
     left, rest = [], iter(arguments)
     for argument in rest:
         if argument == "--itkit-seed":
@@ -74,13 +74,13 @@ def options(arguments: Sequence[str], tests: Sequence[str]) -> list[str]:
 
 
 class Trial:
-    """What one run of a bisection is to do, and how it ends: in a file, whose name it is given.
+    """The file through which a bisection gives a run its tests, and learns how they have ended.
 
     Args:
         path: the path of the file.
 
     Attributes:
-        tests: the ids of those that are to run, in their order; None where its command names them.
+        tests: the ids of the tests to run, in their order; None where the command names them.
         seed: the seed of the random values of the tests.
     """
 
@@ -97,12 +97,12 @@ class Trial:
 
 
 def run(command: Command, test: str, seed: str | None, say: Callable[[str], object]) -> int:
-    """Find and print the smallest set of tests that make a test fail which passes alone.
+    """Find and print the smallest set of tests that makes a test fail, although it passes alone.
 
     Args:
         command: the command of the runner.
-        test: the id of the one that fails.
-        seed: the seed of the run in which it has failed.
+        test: the id of the test that fails.
+        seed: the seed of the run in which the test has failed.
         say: prints a line.
 
     Returns:
@@ -110,7 +110,7 @@ def run(command: Command, test: str, seed: str | None, say: Callable[[str], obje
 
     Raises:
         ConfigurationError: no run is known in which the test has failed after others.
-        WorkerError: a trial did not come as far as the test.
+        WorkerError: a trial ended before it reached the test.
     """
     if seed is None:
         raise ConfigurationError(
@@ -159,7 +159,7 @@ class _Search:
         self._known: dict[tuple[int, ...], bool] = {}
 
     def run(self) -> tuple[str, list[Begun] | None]:
-        """Return what has come of it, and the tests that make it fail; None if there are none."""
+        """Return a sentence with the result, and the tests that make it fail, if any."""
         test, count = self._target.test, _counted(len(self._before))
         if self._fails([]):
             return f"{test} fails alone: no test has to run before it.", []
@@ -168,7 +168,7 @@ class _Search:
             return _NOT_BY_THEM.format(test=test, count=count), None
         needed = sorted(self._smallest([], everything, is_known_to_pass=True))
         chosen = self._chosen(needed)
-        for _ in range(_AGAIN):  # by the command that is printed, and alone
+        for _ in range(_AGAIN):  # once by the command that is printed, and once alone
             if not self._try(chosen, is_as_printed=True) or self._try([]):
                 return _FLAKY.format(test=test), None
         return (
@@ -186,13 +186,13 @@ class _Search:
     ) -> list[int]:
         """Return the smallest part of the candidates that makes the test fail after those given.
 
-        By halves, as "QuickXplain" of Junker (2004) does: some ten trials for a single one of a
-        thousand, and as many more for each further one.
+        It halves the candidates, as "QuickXplain" by Junker (2004) does: about ten trials find one
+        test among a thousand, and each further test takes as many again.
 
         Args:
-            given: places of tests that run in any case.
-            candidates: places of further ones, with which it fails.
-            is_known_to_pass: whether it passes with those given alone.
+            given: the positions of tests that run in any case.
+            candidates: the positions of further tests; with all of them the test fails.
+            is_known_to_pass: whether the test is known to pass with the given ones alone.
         """
         if not is_known_to_pass and self._fails(given):
             return []
@@ -214,7 +214,7 @@ class _Search:
         return [self._before[position] for position in positions]
 
     def _try(self, chosen: list[Begun], *, is_as_printed: bool = False) -> bool:
-        """Run tests and then the one that fails; return whether it does."""
+        """Run tests and then the one that fails; return whether it fails again."""
         tests, started = [*chosen, self._target], time.monotonic()
         named = tests if is_as_printed else [self._target]
         seed = Seed(self._seed, tuple(begun.number for begun in tests))

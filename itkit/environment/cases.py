@@ -32,7 +32,7 @@ def followed(
                 set_up(cls)
                 return
             aliases = cls._validate_databases()
-            begins(aliases)  # first: Django loads the fixtures of the first test
+            begins(aliases)  # before Django loads the fixtures of the first test
             set_up(cls)
             ends(aliases)
 
@@ -46,7 +46,7 @@ def followed(
 
 
 def _behind_rows(reset: Callable[..., None]) -> Callable[..., None]:
-    """Let ``reset_sequences`` begin behind the rows that a flush would have removed."""
+    """Let ``reset_sequences`` begin after the keys of the rows that a flush would have removed."""
 
     def reset_behind_rows(alias: str) -> None:
         reset(alias)

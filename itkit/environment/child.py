@@ -1,8 +1,8 @@
 """A process that a test starts, such as a worker of Celery, joins that test.
 
-It uses the databases and keys of the test's worker, and follows it from test to test. Its external
-backends are faked too, and the test's process answers their calls: what a test programs holds here,
-and the calls are on its timeline.
+It uses the databases and keys of the test's worker, and moves from test to test with that worker.
+Its external backends are faked too, and the test's process answers their calls: what a test
+programs also counts here, and the calls are on the test's timeline.
 """
 
 import ctypes
@@ -18,10 +18,10 @@ _may_join = True
 
 
 def join() -> None:
-    """Attach this process to the test that has started it, if one has.
+    """Attach this process to the test that has started it, if there is one.
 
-    To be called when the apps are loaded, which may be again and again: a test can change
-    INSTALLED_APPS. The process ends when that of the test does.
+    It is called each time the apps are loaded, which happens again when a test changes
+    INSTALLED_APPS. The process ends when the test's process ends.
 
     Raises:
         ServiceUnavailableError: the test's servers do not answer any more.
@@ -34,14 +34,15 @@ def join() -> None:
         _attach(Payload.from_environment(), invitation, undo)
         _releases = undo.pop_all()
     _stay_to_the_end(_releases)
-    # With the test's process go its servers and its keys.
+    # The servers and keys of the test are gone when its process is.
     processes.end_with(invitation.process, "itkit-test-watch")
 
 
 def leave() -> None:
     """Give a process back what it had before it joined a test, and have it join none.
 
-    A process that runs tests itself has to: they are a run of their own, or of none.
+    A process that runs tests itself has to leave: its tests belong to a run of their own, or to
+    none.
     """
     global _releases, _may_join  # noqa: PLW0603 - as global as what is attached
     releases, _releases = _releases, None
@@ -75,7 +76,7 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
     routing.install(postgres.schema_creation)
 
     def forget_connections() -> None:
-        if _releases is not None:  # what is registered stays so, also when the process has left
+        if _releases is not None:  # registered for good, also when the process has left
             routing.forget_connections()
 
     os.register_at_fork(after_in_child=forget_connections)
@@ -104,6 +105,6 @@ def _attach(payload: Payload, invitation: Invitation, releases: ExitStack) -> No
 def _stay_to_the_end(releases: ExitStack) -> None:
     """Keep everything until the interpreter has ended, as threads may call backends until then.
 
-    Python would release when it collects the stack, by functions whose modules are gone by then.
+    If Python collected the stack earlier, it would call functions whose modules are gone by then.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(releases))

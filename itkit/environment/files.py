@@ -34,8 +34,8 @@ class Files:
     def installed(self) -> Iterator[None]:
         """Point all caches in files at the worker's directories within a block.
 
-        Each object of Django's class, in whatever thread, has the path in ``_dir``, so a property
-        takes the place of that attribute. Checked with Django 5.2 and 6.1.
+        Each object of Django's class keeps its path in ``_dir``, in every thread. So a property
+        replaces that attribute. Checked with Django 5.2 and 6.1.
         """
         if not self._root:
             yield
@@ -60,7 +60,7 @@ class Files:
         if self.refuse is not None:
             self.refuse("A cache in files")
         original = Path(vars(cache)["_dir"])
-        # One directory for each of the project's: two aliases may share one.
+        # One directory for each directory of the project: two aliases may share one.
         return str(self._own / original.relative_to(original.anchor))
 
 

@@ -1,6 +1,7 @@
 """A run stands still where a test has failed, with its rows and keys: ``--itkit-keep``.
 
-Other terminals join it by ``manage.py itkit shell`` and ``dbshell``, as they join one in ``--pdb``.
+Other terminals join the run by ``manage.py itkit shell`` and ``dbshell``, as they join a run in
+``--pdb``.
 """
 
 import os
@@ -31,15 +32,16 @@ _ROLLED_BACK: Final = (
 
 
 class Keeper:
-    """Has a run stand still at the tests that fail, and at its last one.
+    """Stops a run at each test that fails, and at its last test.
 
     Attributes:
-        terminal: returns what gives a block the real terminal, where a runner captures output.
+        terminal: returns a context manager that gives its block the real terminal, where a runner
+            captures output.
     """
 
     def __init__(self) -> None:
         self.terminal: Callable[[], AbstractContextManager[object]] = nullcontext
-        self._failed: dict[str, str] = {}  # by the id of a test: its error, in a line
+        self._failed: dict[str, str] = {}  # the errors in one line, by the ids of the tests
         self._stood = ""
         self._is_over = False
 
@@ -57,7 +59,7 @@ class Keeper:
             case: the test.
             test: the id of the test.
             look: a function that is called first, and notes the errors that are not noted yet.
-            is_last: whether it is the last one of the run.
+            is_last: whether it is the last test of the run.
         """
 
         def before(original: Callable[[], Any]) -> Callable[[], Any]:
@@ -68,13 +70,13 @@ class Keeper:
 
             return called
 
-        # On the instance, so that whatever its class overrides comes later. What sets up and fails
-        # is not torn down, but its clean-ups run.
+        # The methods are replaced on the instance, so that those that its class overrides run
+        # later. A test whose set-up fails is not torn down, but its clean-ups run.
         case.tearDown = before(case.tearDown)  # type: ignore[method-assign]
         case.doCleanups = before(case.doCleanups)  # type: ignore[method-assign]
 
     def stand(self, test: str, *, is_last: bool) -> None:
-        """Wait until somebody lets the run go on, once, if a test has failed or is the last."""
+        """Wait once until somebody lets the run go on, if the test has failed or is the last."""
         error = self._failed.get(test)
         if self._is_over or self._stood == test or (error is None and not is_last):
             return
@@ -103,7 +105,7 @@ def _wait(stands: running.Stop) -> bool:
         if ready and os.read(0, _LONGEST_LINE):
             return True
         if ready:
-            files = []  # its end: nobody types
+            files = []  # the end of standard input: nobody types
     return False
 
 

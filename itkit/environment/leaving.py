@@ -1,6 +1,6 @@
 """A test that ends the process of the tests by ``os._exit()`` or ``os.exec*()`` fails the run.
 
-Both leave an exit code that says nothing of the tests: no runner sees that they are called.
+Both leave an exit code that says nothing about the tests, as no runner notices the call.
 """
 
 import os
@@ -19,7 +19,7 @@ class Leaving:
 
     Attributes:
         status: the exit code of the run; None while there are tests to come.
-        say: prints a line, whatever captures what tests print.
+        say: prints a line, even where a runner captures what tests print.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Leaving:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Let the run fail if something ends this process as a success within a block.
+        """Let the run fail if code within a block ends this process with the exit code 0.
 
-        A process that this one forks may end as it likes. ``os._exit`` causes no audit event, so
-        it is replaced. Checked with Python 3.11 and 3.13.
+        A process that is forked from this one may end in any way. ``os._exit`` causes no audit
+        event, so it is replaced. Checked with Python 3.11 and 3.13.
         """
         original = os._exit
 
@@ -61,7 +61,7 @@ class Leaving:
 
 
 def _print(text: str) -> None:
-    if sys.stderr is not None:  # it is gone early at the end of the interpreter
+    if sys.stderr is not None:  # at the end of the interpreter the module may be gone
         sys.stderr.write(text)
         sys.stderr.flush()
 

@@ -1,6 +1,6 @@
-"""What is printed at the end of a run, once for each call site: no error, and no warning either.
+"""The notes at the end of a run, once for each call site. They are neither errors nor warnings.
 
-A warning would turn a run with ``-W error`` red, and be shown again for each test.
+A warning would fail a run with ``-W error``, and would be shown again for each test.
 """
 
 import re
@@ -40,13 +40,13 @@ _PARTS: Final = re.compile(r"(\D+)(\d*)")
 
 
 class Note(NamedTuple):
-    """One thing to be printed.
+    """One note that is printed at the end of the run.
 
     Attributes:
-        kind: a key of the headings above, or ``USED``, which takes the notes of its place back.
-        where: the line of the source, with the function that it is in.
+        kind: a key of the headings above, or ``USED``, which removes the notes about the same line.
+        where: the line of the source, with its function.
         text: the text of the note.
-        test: id of the test, or what else it was.
+        test: the id of the test, or another text that says what ran.
     """
 
     kind: str
@@ -62,15 +62,15 @@ class Notes:
         self._notes: list[Note] = []
 
     def add(self, note: Note) -> None:
-        """Add one."""
+        """Add a note."""
         self._notes.append(note)
 
     def add_all(self, notes: Iterable[Iterable[str]]) -> None:
-        """Add those of a worker, however they have travelled."""
+        """Add the notes of a worker, in the form in which they were sent."""
         self._notes += [Note(*note) for note in notes]
 
     def take(self) -> list[Note]:
-        """Return all notes, once."""
+        """Return all notes, and forget them."""
         taken, self._notes = self._notes, []
         return taken
 
@@ -85,7 +85,7 @@ class Notes:
             if not texts:
                 continue
             yield heading
-            # The notes of the workers come in any order.
+            # The workers' notes arrive in any order.
             in_order = sorted(texts.items(), key=lambda item: _natural(item[0][0]))
             for (where, text), tests in in_order[:_MOST_SHOWN]:
                 yield f"  {where}: {text}, in {_shown(tests)}"
@@ -94,7 +94,7 @@ class Notes:
 
 
 def _natural(where: str) -> list[tuple[str, int]]:
-    """Return what sorts places by what is there, then by file, then by line as a number."""
+    """Return a key that sorts lines by what is there, then by file, then by line number."""
     return [(text, int(digits or 0)) for text, digits in _PARTS.findall(where)]
 
 

@@ -1,7 +1,7 @@
 """Which tests have run in a process, and in which order, for ``--itkit-bisect``.
 
-It is written to the cache when a test fails, so that it is there when the run is over; a run in
-which none fails writes nothing.
+The order is written to the cache when a test fails, so that it is still there after the run. A run
+in which no test fails writes nothing.
 """
 
 import json
@@ -16,7 +16,7 @@ from itkit import conf
 from itkit.environment import running
 
 _FOLDER: Final = "orders"
-_KEPT: Final = 8  # runs
+_KEPT: Final = 8  # runs that are kept
 
 
 class Begun(NamedTuple):
@@ -24,7 +24,7 @@ class Begun(NamedTuple):
 
     Attributes:
         test: the id of the test.
-        number: the number by which its random values come from the seed.
+        number: the number from which, with the seed, its random values come.
     """
 
     test: str
@@ -37,12 +37,12 @@ class Order:
     Args:
         seed: the seed of the run's random values.
         run: id of the run.
-        worker: id of the process in it.
+        worker: id of the worker in that run.
 
     Attributes:
-        is_kept: whether a failure is to write it.
+        is_kept: whether a failure writes the order to the cache.
         begun: the tests.
-        failed: the ids of those that have failed.
+        failed: the ids of the tests that have failed.
     """
 
     def __init__(self, seed: str, run: str, worker: str) -> None:
@@ -59,10 +59,10 @@ class Order:
         self.begun.append(Begun(test, index or 0))
 
     def keep(self) -> int:
-        """Write down what has run until now, as the running test has failed.
+        """Write down which tests have run until now, as the running test has failed.
 
         Returns:
-            How many tests have run before it; 0 where it cannot be written.
+            How many tests have run before it; 0 where the order cannot be written.
         """
         before = len(self.begun) - 1
         if before < 1 or not self.is_kept:
@@ -87,14 +87,14 @@ class Order:
 
 
 def up_to(test: str, seed: str) -> list[Begun]:
-    """Return the tests that have run in the process of one that has failed, itself the last.
+    """Return the tests that ran in the process of a failed test, up to and including that test.
 
     Args:
         test: the id of the test.
-        seed: the seed of its run.
+        seed: the seed of the test's run.
 
     Returns:
-        Those of the latest such run; nothing where none is known.
+        The tests of the latest such run; an empty list where no such run is known.
     """
     folder = _folder()
     found = folder.glob(f"{_name(seed)}-*/*") if folder is not None else ()
@@ -118,7 +118,7 @@ def _name(seed: str) -> str:
 
 
 def _trim(folder: Path) -> None:
-    """Remove those of all runs but the latest."""
+    """Remove the files of all runs but the latest."""
     for directory in sorted(_directories(folder), key=_age)[_KEPT:]:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -129,7 +129,7 @@ def _directories(folder: Path) -> Iterator[Path]:
 
 
 def _age(path: Path) -> float:
-    """Return what is the smaller, the later something was written."""
+    """Return the age of a file as a sort key: the latest file comes first."""
     try:
         return -path.stat().st_mtime
     except OSError:

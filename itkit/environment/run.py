@@ -33,16 +33,16 @@ class Run:
 
     Args:
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
-        rebuild: whether what earlier runs have migrated is to be made anew.
+        rebuild: whether to migrate anew, although an earlier run has left a template.
         seed: the seed of the run's random values; by default a new one.
         report: the directory of the report; empty where there is to be none.
         report_all: whether tests that pass have a page as well.
         budgets: what is done with the figures of budgets, ``check`` or ``update``.
         sweep: which faults swept tests are run with, one of ``names.SWEEPS``.
         coverage: the directory of the boundary coverage; empty where nobody asks for it.
-        fault: the only fault that they are run with; empty for all.
-        schedule: the only schedule that they are run with; empty for all.
-        notes: the parts of the start line about what came before.
+        fault: the only fault that swept tests are run with; empty for all.
+        schedule: the only schedule that swept tests are run with; empty for all.
+        notes: further parts of the start line, about what happened before the run.
     """
 
     def __init__(
@@ -131,11 +131,11 @@ class Run:
 
     @property
     def databases(self) -> postgres.RunDatabases | None:
-        """What has prepared the databases of the run; None where it has no Postgres."""
+        """The object that has prepared the run's databases; None where the run has no Postgres."""
         return self._databases
 
     def check(self) -> None:
-        """Raise ServiceUnavailableError, with the end of its log, if a server of ours has died."""
+        """Raise ServiceUnavailableError, with the end of a log, if a server of ours has died."""
         if self._services is not None:
             self._services.check()
 
@@ -149,7 +149,7 @@ class Run:
             self._databases.check_outside()
 
     def _memory_of_budgets(self) -> str:
-        """Return where the run remembers what it has measured; nothing where it only compares."""
+        """Return where the run keeps what it has measured; an empty text where it only compares."""
         if self._budgets != names.BUDGETS_UPDATE:
             return ""
         return self._releases.enter_context(TemporaryDirectory(prefix="itkit-budgets-"))
@@ -175,7 +175,7 @@ class Run:
         return f"itkit: {', '.join(parts) or 'no server needed'} · {ready}"
 
     def _short_summary(self, services: Services) -> str:
-        """Return the same for those who want little output."""
+        """Return the start line for users who want little output."""
         parts = [f"{service.product} ({service.source})" for service in services]
         if self._databases is not None:
             parts.append(self._isolation("for each worker"))
@@ -227,10 +227,11 @@ class Run:
         return service.url
 
     def _redis_secret(self, service: Service | None, run: str) -> str:
-        """Return what the passwords of the workers' users are made of; none without such users.
+        """Return the secret for the passwords of the workers' users; empty without such users.
 
         Raises:
-            IsolationError: the settings require them.
+            IsolationError: the settings require such users, and the server's login may not create
+                them.
         """
         wanted = conf.get().redis.acl
         if service is None or wanted == "off":
@@ -254,13 +255,13 @@ class Run:
 
 
 def _state_to_save(service: Service | None) -> ServerState | None:
-    """Return what of a server later runs may begin with, where it was not saved before."""
+    """Return which state of a server to save for later runs; None where it was saved before."""
     state = service.state if service is not None else None
     return state if state is not None and not state.is_saved and conf.get().postgres.keep else None
 
 
 def _directory_of_files(services: Services) -> str:
-    """Return where the project's caches in files are led to; nowhere where it has none."""
+    """Return the directory of the project's caches in files; an empty text where it has none."""
     if not files.aliases():
         return ""
     directory = services.directory() / "caches"
@@ -287,7 +288,7 @@ def postgres_need(settings: conf.Settings) -> Need | None:
 
 
 def start_worker_redis() -> tuple[Services, str]:
-    """Start a Redis that is one worker's own; return it, for the worker to stop, and its URL.
+    """Start a Redis for one worker; return it with its URL. The worker has to stop it.
 
     Raises:
         ServiceUnavailableError: no Redis can be started here; the message has every source and why.
@@ -310,10 +311,10 @@ def _options(settings: conf.Settings) -> Options:
 
 
 def _needs(settings: conf.Settings) -> Iterator[Need]:
-    """Yield the servers that this project needs: those that its settings name."""
+    """Yield the servers that this project needs, as its settings name them."""
     if (need := postgres_need(settings)) is not None:
         yield need
-    from itkit import redis  # a tenth of a second, in which Postgres starts
+    from itkit import redis  # the import takes a tenth of a second, in which Postgres starts
 
     project = redis.project_servers()
     if project or settings.redis.url or settings.redis.per_worker_server:
@@ -348,7 +349,7 @@ def _origin(service: Service) -> str:
 
 
 def _left_to_django() -> Iterator[str]:
-    """Yield what the tests share with others, or with each other."""
+    """Yield a text for each database or cache that tests share with others or each other."""
     from itkit import redis
 
     ours = postgres.postgres_aliases()

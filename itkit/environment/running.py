@@ -1,9 +1,9 @@
 """Runs that are under way, for another terminal: ``manage.py itkit shell`` joins one.
 
-Each process that runs tests keeps, in a file of its memory that has no other place, what a process
-that the running test starts finds in its environment. Who may look at the process may read it, and
-it is gone with the process, however that ends. Only Linux has such files. There is no thread that
-answers, as Python warns of a fork beside threads.
+Each process that runs tests keeps a file that exists only in its memory. The file has the
+environment variables that a process started by the running test would find. Whoever may inspect the
+process may read the file, which is gone with the process, however that ends. Only Linux has such
+files. No thread answers requests, as Python warns of a fork beside threads.
 """
 
 import json
@@ -30,8 +30,8 @@ class Running(NamedTuple):
 
     Attributes:
         process: the id of the process.
-        worker: id of the worker that it is.
-        variables: the environment variables that a process finds that its test starts.
+        worker: the id of the process as a worker.
+        variables: the environment variables of a process that its test would start.
     """
 
     process: int
@@ -43,7 +43,7 @@ class Announcement:
     """Lets other terminals find this process.
 
     Args:
-        worker: id of the worker that it is.
+        worker: the id of the process as a worker.
     """
 
     def __init__(self, worker: str) -> None:
@@ -80,7 +80,7 @@ def _published() -> Iterator[Running]:
     for process, file in _files(name_of_project()):
         with suppress(OSError):  # it has just ended
             running = Running(*json.loads(file.read_bytes()))
-            if running.process == process:  # else a test has forked it
+            if running.process == process:  # another id: a test has forked it
                 yield running
 
 
@@ -95,11 +95,11 @@ def _files(name: str) -> Iterator[tuple[int, Path]]:
 
 
 class Stop:
-    """A stop of this process' run, as long as nobody has ended it.
+    """A stop of this process' run, until somebody ends it.
 
     Args:
-        file: the file of memory, in which whoever ends the stop writes; None where there are no
-            such files.
+        file: the file in memory to which another process writes to end the stop; None on systems
+            without such files.
     """
 
     def __init__(self, file: int | None) -> None:
@@ -116,7 +116,7 @@ class Stop:
 
 @contextmanager
 def standing(test: str) -> Iterator[Stop]:
-    """Let other terminals find this process, which waits at a test, within a block."""
+    """Let other terminals find this process within a block, in which it waits at a test."""
     if not hasattr(os, "memfd_create"):
         yield Stop(None)
         return
@@ -134,7 +134,7 @@ class Standing(NamedTuple):
     Attributes:
         process: the id of the process.
         test: the id of the test.
-        file: the file by which it goes on.
+        file: the path of the file by which it is let go on.
     """
 
     process: int
@@ -142,7 +142,7 @@ class Standing(NamedTuple):
     file: Path
 
     def let_go(self) -> None:
-        """Let the process continue; nothing happens if it already has."""
+        """Let the process continue; do nothing if it already does."""
         with suppress(OSError), self.file.open("ab") as file:
             file.write(b"\n")
 
@@ -153,18 +153,18 @@ def all_standing() -> list[Standing]:
     for process, file in _files(_STANDS.format(name_of_project())):
         with suppress(OSError, ValueError):  # it has just gone on
             announced, test = json.loads(file.read_bytes())
-            if announced == process:  # else a test has forked it
+            if announced == process:  # another id: a test has forked it
                 found.append(Standing(process, test, file))
     return sorted(found)
 
 
 def invite(running: Running) -> None:
-    """Put into this process' environment what one finds that the running test has started."""
+    """Set the environment variables that a process started by the running test would find."""
     os.environ.update(running.variables)
 
 
 def name_of_project() -> str:
-    """Return the name of the files of a project: no other project has the same."""
+    """Return the name of the files of a project, which no other project has."""
     module = str(getattr(settings, "SETTINGS_MODULE", ""))
     file = getattr(sys.modules.get(module), "__file__", None) or Path.cwd()
     return f"itkit-{blake2s(f'{module} {file}'.encode(), digest_size=8).hexdigest()}"

@@ -1,15 +1,15 @@
 """The one conductor: worker and test scopes over the parts, and the run that they belong to.
 
-A run is one command, a worker one process with a schema and a prefix of its own, a test one
-generation of prefix and one state of the fakes. The runner and the pytest plugin are two doors to
-the functions below; all that they share is in the process-global ``current()``: threads and live
-servers must see it, so it is no ContextVar.
+A run is one command. A worker is one process, which has its own schema and prefix. A test has its
+own generation of the prefix and its own state of the fakes. The runner and the pytest plugin are
+two doors to the functions below. All that they share is in ``current()``, which is global to the
+process and no ContextVar, as threads and live servers must see it.
 
 Test modules and Django's ``flush`` import this module with and without ``--integration``, so the
 parts that load psycopg and redis are imported by the functions that use them.
 
-What is acquired is pushed on a stack at once and released in the reverse order, where one failing
-release does not stop the rest.
+Each thing that is acquired is pushed on a stack at once. The stack releases in the reverse order,
+and a release that fails does not stop the others.
 """
 
 import multiprocessing
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from itkit.services import Services
 
 _PROBE_SECONDS = 2.0
-_MOST_KEYS = 50  # of the page of a failure, and of elements of a value
+_MOST_KEYS = 50  # keys on the page of a failure, and elements of one value
 _WORTH_TELLING_SECONDS = 2.0
 _DENIED = (
     "The test, or code that an earlier one has left running, has used names or commands in"
@@ -117,7 +117,7 @@ _EARLIER = "a connection that was open before the tests was shut: {}"
 
 
 class Varied(Protocol):
-    """One run of a swept test, as a scope knows it: ``itkit.sweep`` has its kinds.
+    """One run of a swept test, as its scope sees it. ``itkit.sweep`` has the subclasses.
 
     Attributes:
         option: the option of the command line that repeats the variation.
@@ -127,18 +127,18 @@ class Varied(Protocol):
 
     @property
     def columns(self) -> Sequence[Sequence[str]]:
-        """For acts at once their names, and then their crossings, each in the column of its act."""
+        """For acts that run at once: their names, and each crossing in the column of its act."""
 
     @property
     def shown(self) -> str:
-        """What explains its failure, beside the timeline; nothing where there is no more."""
+        """The text that explains the variation's failure beside the timeline; it may be empty."""
 
     @property
     def has_fault(self) -> bool:
-        """Whether it is another run than the first, so that what the test asks may not happen."""
+        """Whether it is not the first run, so that what the test requires may not happen."""
 
     def check(self) -> None:
-        """Check that the fault or schedule has happened, and has left what it may."""
+        """Check that the fault or schedule has happened, and has left only what is allowed."""
 
 
 class Environment:
@@ -333,16 +333,16 @@ class Environment:
 
     @property
     def has_databases(self) -> bool:
-        """Whether a runner has set up what it is to set up: all, where the project has none."""
+        """Whether the runner has set up all databases; true where the project has none."""
         return self._routing.is_set_up
 
     @property
     def is_in_test(self) -> bool:
-        """Whether the scope of a test has begun, and not ended."""
+        """Whether the scope of a test has begun and not ended."""
         return bool(core.current().test) and not self._is_shut
 
     def begin_module(self) -> None:
-        """Remove the rows and keys of the class before, ahead of the set-up of a module."""
+        """Remove the rows and keys of the previous class, before the set-up of a module."""
         self._routing.begin()  # in a worker of Django's nothing has come before
         self._routing.end_class()
         if conf.get().redis.scope == "test":
@@ -353,7 +353,7 @@ class Environment:
         caches.clear(self._in_memory)
 
     def begin_class(self, name: str) -> None:
-        """Give the tests of the next class, by its name, what they share."""
+        """Give the tests of the next class the values that they share."""
         if self._is_shut:
             self._open()
         if name == self._class:  # unittest says so before each test
@@ -370,7 +370,7 @@ class Environment:
 
         Args:
             test: the name of the test.
-            index: among the selected tests, in the order of their names, as ``seed`` counts.
+            index: the position of the test among the selected ones, in the order of their names.
         """
         if self._is_shut:
             self._open()
@@ -392,7 +392,7 @@ class Environment:
         core.new_timeline(test).is_disturbed = self._has_fault
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
-        """Start the random and unique values of a test, or of what several tests share."""
+        """Start the random and unique values of a test, or of a set-up that several tests share."""
         if index is None:
             offset, sequence = seed.offset_of_shared(name), seed.sequence_of_shared(name)
         else:
@@ -403,7 +403,7 @@ class Environment:
             seed.start_sequences(sequence)
 
     def end_test(self) -> None:
-        """End the running test: what it programmed answers nobody after it."""
+        """End the running test; the answers that it has programmed end with it."""
         if self._collector is not None:
             self._collector.add(core.current())
             self._collector.write(self.worker)
@@ -413,11 +413,11 @@ class Environment:
         self._routing.end_test()
 
     def after_test(self) -> None:
-        """Take back what the test has committed beside the transaction that was rolled back.
+        """Take back what the test has committed outside of the transaction that was rolled back.
 
         Warns:
-            RuntimeWarning: the test has committed something; the message says what, and who has
-                opened sessions.
+            RuntimeWarning: the test has committed something; the message names the tables, and the
+                code that has opened sessions.
         """
         if self.process != os.getpid() or self._is_shut:
             return
@@ -433,7 +433,7 @@ class Environment:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def add_levels(self) -> list[Callable[[], None]]:
-        """Keep the rows and keys that were made since the last test for the tests that follow.
+        """Keep the rows and keys that were made since the last test, for the tests that follow.
 
         Returns:
             Functions that end the levels. Call them in reverse order when the set-up's scope ends.
@@ -483,7 +483,8 @@ class Environment:
 
         Args:
             sources: paths of the files that the test is written in.
-            has_passed: whether it has until now; what it has not used says nothing otherwise.
+            has_passed: whether the test has passed until now; unused answers of a test that failed
+                mean nothing.
 
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.

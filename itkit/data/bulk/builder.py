@@ -1,7 +1,7 @@
-"""The steps of factory_boy, with instances that a plan writes later, and with those recycled.
+"""The steps of factory_boy, for instances that a plan writes later or that are recycled.
 
-Declarations, sequences, traits and the order in which all is evaluated are factory_boy's own. Only
-the moment of the insert is not.
+Declarations, sequences, traits and the order of evaluation are those of factory_boy. Only the
+moment of the insert is itkit's.
 """
 
 from functools import cache, partial
@@ -21,7 +21,7 @@ from itkit.data.factories.factories import Factory, is_factory, is_inherited
 def build(
     factory: Factory, values: dict[str, Any], recycled: Recycled, plan: BatchPlan | None
 ) -> Any:
-    """Make an instance by a factory, with all that it needs but what is recycled.
+    """Make an instance by a factory, and those instances that it needs and that are not recycled.
 
     A plan writes it later; without one it is saved.
     """
@@ -29,7 +29,7 @@ def build(
 
 
 class Builder(StepBuilder):
-    """Builds one instance, and by copies of itself those that it needs."""
+    """Builds one instance. Copies of the builder build the instances that it needs."""
 
     def __init__(
         self, factory_meta: Any, extras: dict[str, Any], recycled: Recycled, plan: BatchPlan | None
@@ -37,11 +37,11 @@ class Builder(StepBuilder):
         super().__init__(factory_meta, extras, enums.CREATE_STRATEGY)
         self._recycled = recycled
         self._plan = plan
-        self._is_needed = False  # by the instance that is being made, before that is there
+        self._is_needed = False  # by an instance that does not exist yet
         self._is_instance_there = False
 
     def build(self, parent_step: Any = None, force_sequence: int | None = None) -> Any:
-        """Make the instance; factories of other things than rows do it their own way."""
+        """Make the instance; a factory of something else than rows makes it in its own way."""
         if not is_factory(self.factory_meta.factory):
             return super().build(parent_step, force_sequence)
         model = self.factory_meta.get_model_class()
@@ -56,11 +56,11 @@ class Builder(StepBuilder):
         args, kwargs = self.factory_meta.prepare_arguments(step.attributes)
         instance = self._made(step, args, kwargs, post)
         if self._plan is not None and self._plan.hooks == hooks:
-            step.stub = None  # nobody asks it any more; cuts a cycle that would be searched for
+            step.stub = None  # it is not needed any more, and would be a cycle of references
         return instance
 
     def recurse(self, factory_meta: Any, extras: dict[str, Any]) -> "Builder":
-        """Return a builder of what this one needs, or of what its instance is followed by."""
+        """Return a builder of an instance that this one needs, or that follows this one."""
         builder = type(self)(factory_meta, extras, self._recycled, self._plan)
         builder._is_needed = not self._is_instance_there
         return builder
@@ -136,7 +136,7 @@ class _Shared(NamedTuple):
     post: DeclarationSet
 
     def takes(self, item: tuple[str, Any]) -> bool:
-        """Return whether a value simply stands in the place of what is declared, if anything is."""
+        """Return whether a value simply replaces a declaration, or is for a name without one."""
         name, value = item
         if enums.SPLITTER in name or name in self.post or enums.get_builder_phase(value):
             return False
@@ -155,9 +155,9 @@ class _Shared(NamedTuple):
 
 @cache
 def _shared_declarations(factory_meta: Any) -> _Shared | None:
-    """Return the declarations of a factory for which nothing is given: the same for each.
+    """Return the declarations of a factory, which are the same for all instances without values.
 
-    There are none to share where a Transformer takes its value out of them.
+    It returns None where a Transformer takes its value out of them, so that they cannot be shared.
     """
     pre, post = parse_declarations(
         {}, factory_meta.pre_declarations, factory_meta.post_declarations
@@ -182,5 +182,6 @@ def _only_makes_rows(declaration: Any) -> bool:
 
 
 def _sees_results(factory: Factory) -> bool:
-    # factory_boy's own saves again what related factories cannot have changed.
+    # factory_boy's own method saves the instance again, although related factories cannot change
+    # it.
     return not is_inherited(factory, "_after_postgeneration", DjangoModelFactory)

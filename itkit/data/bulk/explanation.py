@@ -14,7 +14,7 @@ class Way(NamedTuple):
         model: the label of the model.
         maker: the factory that made the instances, or ``model_bakery``.
         how: ``"by COPY"`` or ``"by INSERT"`` for many rows in one statement, or each on its own.
-        reason: why not in the best way; empty if it was.
+        reason: why they were not written in the best way; empty if they were.
     """
 
     model: str
@@ -24,7 +24,7 @@ class Way(NamedTuple):
 
 
 class Hook(NamedTuple):
-    """What a factory does after an instance has been created, which is done one by one."""
+    """A hook that a factory calls after creation, for one instance at a time."""
 
     factory: str
     name: str
@@ -35,8 +35,8 @@ class Explanation:
     """What ``TestDataManager.explain()`` says about the last batch.
 
     Attributes:
-        rows: how many of each way.
-        hooks: how many calls of each.
+        rows: the number of rows that were written in each way.
+        hooks: the number of calls of each hook.
     """
 
     rows: Counter[Way] = field(default_factory=Counter)

@@ -1,7 +1,7 @@
-"""How planned instances, which have their keys, get into their tables: by one INSERT or COPY.
+"""Writes planned instances, which have their keys, into their tables: by one INSERT or COPY.
 
 Since the keys are known before any row is written, references among planned rows are complete at
-once, cycles of them included: Django's foreign keys are looked at when the transaction ends.
+once, also in cycles: Postgres checks Django's foreign keys when the transaction ends.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,13 +21,13 @@ _ROWS_PER_STATEMENT: Final = 2000  # Postgres takes 65,535 parameters
 
 
 def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> None:
-    """Write the rows of a model, those of its parents' tables before its own."""
+    """Write the rows of a model; the rows of its parents' tables come first."""
     _complete_references(model, instances)
     for table in keys.tables(model):
         if copy:
             _copy_into(table, instances, using)
         elif table is model and not model._meta.parents:
-            # No manager of the model: what it does on its own has been found to be an obstacle.
+            # The model's managers are not used: those that do more than Django's are obstacles.
             lookup.all_rows(model, using).bulk_create(instances, batch_size=_ROWS_PER_STATEMENT)
         else:
             _insert_into(table, instances, using)
@@ -37,7 +37,7 @@ def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> Non
 
 
 def _complete_references(model: Model, instances: Sequence[Any]) -> None:
-    """Copy the keys that objects have received since they were assigned, as ``save()`` does.
+    """Copy the keys that assigned objects have received since, as ``save()`` does.
 
     Raises:
         ValueError: one of the objects has not been saved.
@@ -68,7 +68,7 @@ def _obstacle_of_tables(model: Model, using: str) -> str | None:
 
 
 def _may_be_written_by_expression(field: Any) -> bool:
-    if isinstance(field, models.BinaryField):  # only on other databases
+    if isinstance(field, models.BinaryField):  # an error only on other databases
         return False
     return hasattr(field, "get_placeholder") or hasattr(field, "get_placeholder_sql")
 
@@ -82,10 +82,10 @@ def _obstacle_of_values(instances: Instances) -> str | None:
 
 
 def _insert_into(table: Model, instances: Instances, using: str) -> None:
-    # bulk_create() refuses models that inherit tables, and so does every public way but save().
+    # bulk_create() refuses models that inherit tables. Only save() accepts them publicly.
     fields = lookup.written_fields(table)
     returning = [item for item in table._meta.db_returning_fields if not item.primary_key]
-    rows: Any = lookup.all_rows(table, using)  # has no public way to insert
+    rows: Any = lookup.all_rows(table, using)  # Django has no public way to insert into one table
     for start in range(0, len(instances), _ROWS_PER_STATEMENT):
         batch = list(instances[start : start + _ROWS_PER_STATEMENT])
         results = rows._insert(batch, fields=fields, returning_fields=returning, using=using)
@@ -103,17 +103,17 @@ def _copy_into(table: Model, instances: Instances, using: str) -> None:
 
 @contextmanager
 def copying(table: Model, columns: Iterable[str], using: str, how: str = "") -> Iterator[Any]:
-    """Open a COPY into columns of a table; ``how`` are its options."""
+    """Open a COPY into columns of a table; ``how`` is the text of its options."""
     connection: Any = connections[using]
     statement = _copy_statement(table, columns, using, how)
-    # Django turns the errors of execute() into its own, but not those of copy().
+    # Django converts the errors of execute() to its own classes, but not those of copy().
     translated = connection.wrap_database_errors
     with connection.cursor() as cursor, translated, cursor.copy(statement) as copy:
         yield copy
 
 
 def copy_out(statement: str, parameters: Sequence[Any], using: str) -> bytes:
-    """Return what a ``COPY … TO STDOUT`` sends."""
+    """Return the bytes that a ``COPY … TO STDOUT`` sends."""
     connection: Any = connections[using]
     with connection.cursor() as cursor:
         if hasattr(cursor, "copy"):
@@ -125,11 +125,11 @@ def copy_out(statement: str, parameters: Sequence[Any], using: str) -> bytes:
 
 
 def copy_in(table: Model, columns: Iterable[str], using: str, rows: bytes) -> None:
-    """Send what ``copy_out`` has returned to columns of a table.
+    """Write rows that ``copy_out`` has returned into columns of a table.
 
     Args:
         table: the model of the table.
-        columns: their names.
+        columns: the names of the columns.
         using: alias of the database.
         rows: the rows, in the binary format.
     """

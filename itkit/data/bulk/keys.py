@@ -1,4 +1,4 @@
-"""Where primary keys come from: the sequences of Postgres, of which some can be reserved."""
+"""Reserves primary keys: blocks of values of the sequences of Postgres."""
 
 from collections import defaultdict, deque
 from functools import cache
@@ -13,7 +13,7 @@ _LARGEST_BLOCK: Final = 4096
 
 
 def counted(model: Model) -> "models.AutoField[Any, Any] | None":
-    """Return the field whose sequence gives the keys of a model, maybe one of a parent, or None."""
+    """Return the field whose sequence gives a model's keys, or None; it may be a parent's."""
     field = model._meta.pk
     while field.remote_field and field.remote_field.parent_link:
         field = field.remote_field.model._meta.pk
@@ -33,14 +33,14 @@ def sequence(field: Any, using: str) -> str | None:
 
 
 class Keys:
-    """Keys taken from the sequences of the tables, in blocks that grow with the demand."""
+    """Keys that are taken from the tables' sequences, in blocks that grow with the demand."""
 
     def __init__(self) -> None:
         self._free: dict[tuple[Model, str], deque[int]] = defaultdict(deque)
         self._block: dict[tuple[Model, str], int] = {}
 
     def give(self, instance: models.Model, using: str) -> None:
-        """Set the key of an instance that has none, and of its parents."""
+        """Set the key of an instance that has none, and the keys of its parents."""
         field, names = _key_of(type(instance))
         if field is None or instance.pk is not None:
             return
@@ -60,7 +60,7 @@ class Keys:
 
 @cache
 def tables(model: Model) -> tuple[Model, ...]:
-    """Return the models whose tables a row of a model has a row in, parents first."""
+    """Return the models whose tables have a part of each row of a model, parents first."""
     concrete = model._meta.concrete_model or model
     parents = [parent for parent in concrete._meta.all_parents if not parent._meta.proxy]
     return (*reversed(parents), concrete) if parents else (model,)
@@ -68,7 +68,7 @@ def tables(model: Model) -> tuple[Model, ...]:
 
 @cache
 def _key_of(model: Model) -> tuple[Any, list[str]]:
-    """Return the field that a sequence fills, and the attributes that hold its value."""
+    """Return the field that a sequence fills, and the attributes that hold the field's value."""
     return counted(model), list({table._meta.pk.attname: None for table in tables(model)})
 
 

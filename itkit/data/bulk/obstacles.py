@@ -1,6 +1,6 @@
-"""What keeps a row from being written in bulk: whatever would notice that ``save()`` is not called.
+"""What keeps a row from being written in bulk: code that would notice the missing ``save()``.
 
-An obstacle is a reason, in words, for which an instance is saved on its own as ever. Those of a
+An obstacle is a text with the reason why an instance is saved on its own. The obstacles of a
 factory and of a model are the same for all their instances; a few depend on the instance.
 """
 
@@ -17,9 +17,9 @@ from itkit.data.factories.factories import Factory, is_inherited
 Model = type[models.Model]
 
 _SAVING: Final = ("save", "save_base", "_save_parents", "_save_table", "_do_insert")
-_USER: Final = "django.contrib.auth.base_user"  # its save() only follows up on set_password()
-_MAKING: Final = ("_create", "_get_or_create", "_get_manager")  # an instance by a factory
-_ENTERING: Final = ("create", "_generate")  # a factory
+_USER: Final = "django.contrib.auth.base_user"  # its save() only completes set_password()
+_MAKING: Final = ("_create", "_get_or_create", "_get_manager")  # by which a factory makes instances
+_ENTERING: Final = ("create", "_generate")  # the methods of a factory
 
 
 def of_factory(factory: Factory) -> str | None:
@@ -81,7 +81,7 @@ def _of_class(model: Model) -> str | None:
 
 def _of_receivers(model: Model) -> str | None:
     for signal, name in ((pre_save, "pre_save"), (post_save, "post_save")):
-        # Private, but so is every way to ask who listens; the same in Django 5.2 to 6.1.
+        # Private, as is every way to find the receivers; the same in Django 5.2 to 6.1.
         for receivers in signal._live_receivers(model):
             for receiver in receivers:
                 if not getattr(receiver, "__module__", "").startswith("itkit."):
@@ -112,13 +112,13 @@ def _of_manager(model: Model) -> str | None:
 
 
 def is_djangos(kind: type, method: str) -> bool:
-    """Return whether a class has a method from Django, and none of its own or another's."""
+    """Return whether a class has a method from Django, which no other class overrides."""
     owner = next(base for base in kind.__mro__ if method in vars(base))
     return owner.__module__.startswith("django.")
 
 
 def _roots(model: Model) -> set[Model]:
-    """Return the models at the top of those whose tables a model inherits; itself if none are."""
+    """Return the topmost models whose tables a model inherits, or the model itself."""
     tables = {parent for parent, link in model._meta.parents.items() if link is not None}
     return {table for table in tables or {model} if not any(table._meta.parents.values())}
 
@@ -127,7 +127,7 @@ def _referenced_and_filled_by_database(model: Model) -> Iterator[str]:
     if model._meta.pk.has_db_default():
         yield model._meta.pk.name
     for relation in model._meta.related_objects:
-        if relation.many_to_many:  # its table is a model of its own
+        if relation.many_to_many:  # the table of its links is a model of its own
             continue
         for target in relation.field.foreign_related_fields:
             if target.has_db_default() or target.generated:

@@ -1,13 +1,14 @@
 """A batch's plan: instances wait for each other and are written by table, not one by one.
 
-Factories run unchanged and in the same order as ever; only the writing is put off. Three rules keep
-that from being seen:
+Factories run unchanged and in the usual order; only the writing is put off. Three rules keep
+factories and tests from noticing that:
 
-- An instance has its key as soon as it exists, so that references and values made of it are right.
-- Whatever needs ``save()`` is saved there and then (``obstacles`` says why).
-- A statement that names a table whose rows are waiting, whoever sends it, has them written first.
+- An instance has its key as soon as it exists, so that references to it and values derived from it
+  are right.
+- An instance that needs ``save()`` is saved at once (``obstacles`` says why).
+- Before any statement that names a table with waiting rows, these rows are written.
 
-What remains is the order: what a factory does after creation is done when all rows are written.
+Only the order differs: the hooks that a factory calls after creation run when all rows are written.
 """
 
 import gc
@@ -40,7 +41,7 @@ class Waiting(NamedTuple):
 
 
 class _Unsure(NamedTuple):
-    """Instances that were written within a savepoint of somebody, who may go back to it."""
+    """Instances that were written within somebody's savepoint, which may be rolled back."""
 
     model: Model
     using: str
@@ -60,13 +61,13 @@ class _Unsure(NamedTuple):
 
 
 class Route(NamedTuple):
-    """What becomes of the instances of a factory.
+    """How the instances of a factory are written.
 
     Attributes:
         model: the model of the instances.
         using: alias of ``DATABASES``.
         maker: name of the factory.
-        obstacle: why they cannot wait, or None.
+        obstacle: the reason why they cannot wait, or None.
     """
 
     model: Model
@@ -76,13 +77,13 @@ class Route(NamedTuple):
 
 
 class BatchPlan:
-    """The instances of one batch that are still to be written, and all that is to follow.
+    """The unwritten instances of one batch, and the functions to call afterwards.
 
-    A context manager: at the end all is written, in one transaction per database; an error takes
-    all of it back.
+    A context manager: at its end all instances are written, in one transaction per database. An
+    error takes all of them back.
 
     Args:
-        copy: write by COPY wherever that can be done, not just where it pays.
+        copy: whether to write by COPY wherever that is possible, and not only where it is faster.
     """
 
     def __init__(self, *, copy: bool = False) -> None:
@@ -115,14 +116,14 @@ class BatchPlan:
             self.finish()
 
     def obstacle(self, model: Model, using: str) -> str | None:
-        """Return why no row of a model can wait, or None."""
+        """Return the reason why no row of a model can wait, or None."""
         self._enter(using)
         if (model, using) not in self._obstacles:
             self._obstacles[model, using] = obstacles.of_model(model, using)
         return self._obstacles[model, using]
 
     def route(self, factory: Factory) -> Route:
-        """Return what becomes of the instances of a factory."""
+        """Return how the instances of a factory are written."""
         if factory not in self._routes:
             model, using = factory._meta.get_model_class(), _database_of(factory)
             reason = obstacles.of_factory(factory) or self.obstacle(model, using)
@@ -133,7 +134,7 @@ class BatchPlan:
         """Add an instance, with its key, to the batch; return the obstacle, or None."""
         reason = obstacles.of_instance(instance)
         if reason is None:
-            instance._state.db = using  # or what refers to it would be taken for another database's
+            instance._state.db = using  # else a reference to it would be one to another database
             self._keys.give(instance, using)
             self._waiting[type(instance), using].append(Waiting(instance, maker))
         return reason
@@ -143,7 +144,7 @@ class BatchPlan:
         self.explanation.rows[Way(model._meta.label, maker, "one by one", reason)] += 1
 
     def count_hook(self, factory: str, name: str) -> None:
-        """Count a call of what a factory does after creation."""
+        """Count a call of a hook after creation."""
         self.explanation.hooks[Hook(factory, name)] += 1
 
     @property
@@ -170,7 +171,7 @@ class BatchPlan:
         )
 
     def finish(self) -> None:
-        """Write what waits, do what follows, and again what comes of that."""
+        """Write the rows that wait and call the functions that follow, until neither is left."""
         self._write_all()
         while self._following:
             following, self._following = self._following, []
@@ -185,7 +186,7 @@ class BatchPlan:
             self.write()
 
     def _find_missing(self) -> None:
-        """Add those instances again whose rows were rolled back with somebody else's savepoint."""
+        """Add the instances again whose rows were rolled back with somebody's savepoint."""
         unsure, self._unsure = self._unsure, []
         self._is_writing = True
         try:
@@ -198,7 +199,7 @@ class BatchPlan:
             self._is_writing = False
 
     def write(self) -> None:
-        """Write the rows that wait, those that others refer to first."""
+        """Write the rows that wait; the rows that others refer to come first."""
         self._is_writing = True
         try:
             while self._waiting:
@@ -237,13 +238,13 @@ class BatchPlan:
     def _look_at(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: Any, context: Any
     ) -> Any:
-        """Write what waits before a statement that may read or refer to it."""
+        """Write the rows that wait before a statement that may read them or refer to them."""
         if not self._is_writing and (self._waiting or self._unsure) and self._is_concerned(sql):
             self._write_all()
         return execute(sql, params, many, context)
 
     def _is_concerned(self, sql: Any) -> bool:
-        if not isinstance(sql, str):  # composed by psycopg; to render it would need a connection
+        if not isinstance(sql, str):  # psycopg has composed it, and needs a connection to render it
             return True
         kinds = {model for model, _ in self._waiting} | {item.model for item in self._unsure}
         return any(table in sql for kind in kinds for table in _tables_of(kind))
@@ -251,7 +252,7 @@ class BatchPlan:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Put the search for cycles off: of what a batch makes all is kept, so none will be found."""
+    """Put the garbage collection off, which finds nothing: a batch keeps all that it makes."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -276,10 +277,10 @@ def _tables_of(model: Model) -> Iterator[str]:
 
 
 def _in_order(targets: Iterable[tuple[Model, str]]) -> list[tuple[Model, str]]:
-    """Return the places so that models come after those they refer to; a cycle is cut anywhere.
+    """Return the routes so that models come after those they refer to; cut cycles anywhere.
 
-    It matters only for foreign keys that somebody else than Django has declared: the others are
-    looked at when the transaction ends.
+    The order matters only for foreign keys that Django has not declared: Postgres checks Django's
+    foreign keys when the transaction ends.
     """
     by_model: dict[Model, list[tuple[Model, str]]] = defaultdict(list)
     for target in targets:
@@ -307,7 +308,7 @@ def _referred_by(model: Model) -> Iterator[Model]:
 
 
 def _tell_guilty(error: DatabaseError, model: Model, waiting: list[Waiting], using: str) -> None:
-    """Add a note with the row that caused an error: the database has received many at once."""
+    """Add a note that names the row which caused an error, one of many in a statement."""
     with transaction.atomic(using=using):
         for number, item in enumerate(waiting, 1):
             if not _can_be_written(item, model, using):

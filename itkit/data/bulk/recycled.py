@@ -1,4 +1,4 @@
-"""Instances that stand in for those which would be made on the way."""
+"""Instances that are used in place of new ones that a factory would make on the way."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Model = type[models.Model]
 
 
 class Recycled:
-    """What is there already, by model; several of one model take turns."""
+    """Instances that exist already, by model; several of one model take turns."""
 
     def __init__(self) -> None:
         self._by_model: dict[Model, deque[models.Model]] = defaultdict(deque)
@@ -28,7 +28,7 @@ class Recycled:
 
     @contextmanager
     def including(self, instances: tuple[Any, ...]) -> Iterator[None]:
-        """Use more instances within a block, before those of an outer block.
+        """Use more instances within a block; they come before those of an outer block.
 
         Raises:
             DataError: one of the values is not an instance of a model.
@@ -46,7 +46,7 @@ class Recycled:
             self._by_model.update(before)
 
     def of(self, model: Model) -> Any:
-        """Return the next instance of a model, or of one that inherits it, or None."""
+        """Return the next instance of a model or of a model that inherits it, or None."""
         for kind, waiting in self._by_model.items():
             if waiting and issubclass(kind, model):
                 waiting.rotate(-1)

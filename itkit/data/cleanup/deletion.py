@@ -1,8 +1,8 @@
-"""Deletes rows with what references them: one statement per table, whatever ``on_delete`` says.
+"""Deletes rows and the rows that refer to them, by one statement per table, without ``on_delete``.
 
-``Model.delete()`` would stop at PROTECT, be overridden by soft deletion, and cost some queries per
-row. Here the graph of all references, those of models and those that only the database knows, says
-which rows have to go, and in which order.
+``Model.delete()`` would stop at PROTECT, is overridden for soft deletion, and sends several queries
+per row. This module uses the graph of all references: those of models and those that only the
+database knows. The graph says which rows have to be deleted, and in which order.
 """
 
 from collections import Counter, defaultdict
@@ -27,7 +27,7 @@ def delete(
 ) -> list[Exception]:
     """Delete rows in one transaction per database, count them in ``report``, return what failed.
 
-    At the end of a test, rows in a transaction that Django rolls back then are left to it.
+    At the end of a test, rows in a transaction that Django will roll back are left to Django.
     """
     by_database: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -49,8 +49,8 @@ def delete(
 def take_left() -> set[str]:
     """Return, once, the tables with rows that tests' data has committed and left to a rollback.
 
-    Threads have made them, which are not in the transaction of the test. As that may refer to them,
-    they cannot be removed before it ends.
+    Threads have made these rows outside of the test's transaction. As that transaction may refer to
+    them, they cannot be removed before it ends.
     """
     taken = set(_left)
     _left.clear()
@@ -69,7 +69,7 @@ def _delete_from(using: str, rows: list[Row], tracked: TrackedRows, report: Clea
         closure = _Closure(using, rows)
         closure.complete()
         counted = closure.delete(tracked)
-    # Not update(): += leaves out the models of which there was nothing to remove.
+    # Not update(): += leaves out the models of which no row was removed.
     report.removed += counted.removed
     report.beyond += counted.beyond
     report.released += counted.released
@@ -90,7 +90,7 @@ def _explanation(using: str, rows: list[Row]) -> str:
 
 
 class _Closure:
-    """Rows of one database that are to go, with all that cannot stay without them."""
+    """Rows of one database that are to be deleted, with all rows that cannot stay without them."""
 
     def __init__(self, using: str, rows: list[Row]) -> None:
         self._using = using
@@ -112,7 +112,7 @@ class _Closure:
             self._pending[model] |= new
 
     def complete(self) -> None:
-        """Add what references the rows, and the parents' rows of those that inherit tables."""
+        """Add the rows that refer to these, and the parents' rows where models inherit tables."""
         while self._pending:
             model, keys = self._pending.popitem()
             self._add_parents(model, keys)
@@ -123,7 +123,7 @@ class _Closure:
                 self.add(generic.model, self._about(generic, model, keys))
 
     def delete(self, tracked: TrackedRows) -> CleanupReport:
-        """Delete the rows, those that reference others first, and return how many there were."""
+        """Delete the rows, first those that refer to others; return how many there were."""
         report = CleanupReport()
         for model in list(self._keys):
             self._release(model, report)
@@ -134,22 +134,22 @@ class _Closure:
 
     def _add_parents(self, model: Model, keys: set[Any]) -> None:
         for parent, link in model._meta.parents.items():
-            if link is not None:  # there is none to the parent of a proxy, which has no table
+            if link is not None:  # a proxy has no table, so there is no reference to its parent
                 found = self._column(model, link.attname, "pk", keys)
                 self._parent_keys[parent] |= found
                 self.add(parent, found)
 
     def _staying(self, reference: Reference, keys: set[Any]) -> set[Any]:
-        """Return the rows that reference others and are not to go so far."""
+        """Return the rows that refer to these and are not to be deleted so far."""
         if reference.target_column != "pk":
             keys = self._column(reference.target, reference.target_column, "pk", keys)
         known = self._keys.get(reference.model)
         return self._column(reference.model, "pk", reference.column, keys, known)
 
     def _about(self, generic: GenericReference, model: Model, keys: set[Any]) -> set[Any]:
-        """Return the rows that reference others by a generic key and are not to go so far.
+        """Return the rows that refer to these by a generic key and are not to be deleted so far.
 
-        Nothing in the database keeps them from staying, but they would be about nothing.
+        The database would let them stay, but they would refer to rows that do not exist.
         """
         kinds = self._references.kinds(model)
         if not kinds:
@@ -176,7 +176,7 @@ class _Closure:
         batches = self._rows(model, "pk", self._keys[model])
         if model._meta.label_lower in map(str.lower, conf.get().data.delete_by_model):
             return sum(_deleted_by_model(rows, self._using) for rows in batches)
-        # Not delete(): that would collect and load what the closure has found already.
+        # Not delete(): that would collect and load the rows that the closure has found already.
         return sum(rows._raw_delete(self._using) for rows in batches)
 
     def _count(
@@ -185,7 +185,7 @@ class _Closure:
         if model._meta.auto_created:  # the table of a ManyToManyField is a part of its owner
             return
         found = self._keys[model] - self._given[model]
-        # Some may be known but removed at another step of the clean-up.
+        # The manager may know some of them, which another step of the clean-up removes.
         unknown = {key for key in found if Row(self._using, model, key) not in tracked}
         implied = self._parent_keys[model] & unknown
         beyond = unknown - implied
@@ -194,10 +194,10 @@ class _Closure:
         report.removed[label(model)] += deleted - len(beyond) - len(implied)
 
     def _in_order(self) -> list[Model]:
-        """Return the models, those that reference others first; a cycle is cut anywhere.
+        """Return the models, beginning with those that refer to others; cut cycles anywhere.
 
-        Django declares its foreign keys as deferred, so that within the transaction the order
-        matters only for those that somebody else declared.
+        Django declares its foreign keys as deferred. So the order within the transaction matters
+        only for foreign keys that Django has not declared.
         """
         ordered: dict[Model, None] = {}
         entered: set[Model] = set()
@@ -233,7 +233,7 @@ class _Closure:
         return found - (except_keys or set())
 
     def _rows(self, model: Model, column: str, values: set[Any]) -> Iterator[models.QuerySet[Any]]:
-        """Yield the rows that have one of the values, as many at once as the database takes."""
+        """Yield the rows that have one of the values, in querysets that the database accepts."""
         everything = all_rows(model, self._using)
         rest = list(values)
         if rest and _takes_arrays(model, column, self._using):
@@ -256,7 +256,7 @@ class AnyOf(models.Lookup):
         column, parameters = self.process_lhs(compiler, connection)
         field = self.lhs.output_field
         if all(type(value) is int for value in self.rhs):
-            # A literal: psycopg would look at each number, twice.
+            # A literal, as psycopg would examine each number of a list twice.
             values: Any = f"{{{','.join(map(str, self.rhs))}}}"
         else:
             values = [field.get_db_prep_value(value, connection) for value in self.rhs]
@@ -264,7 +264,7 @@ class AnyOf(models.Lookup):
 
 
 def _deleted_by_model(rows: models.QuerySet[Any], using: str) -> int:
-    """Delete rows by the method of their model, for what it does besides; return how many."""
+    """Delete rows by their model's own ``delete()``, for its side effects; return how many."""
     count = 0
     for instance in rows.iterator():
         instance.delete(using=using)

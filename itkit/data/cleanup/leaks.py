@@ -29,9 +29,9 @@ class Leak:
 
     Attributes:
         row: the row that has leaked.
-        site: the line that saved it; None if that was not by ``save()`` in this process.
-        references: a row of the manager's that it refers to, or None.
-        references_site: the line that saved that.
+        site: the line that saved it; None if it was not saved by ``save()`` in this process.
+        references: a row known to the manager that it refers to, or None.
+        references_site: the line that saved that row.
     """
 
     row: Row
@@ -58,15 +58,15 @@ class _Count(Protocol):
 
 
 class Watch:
-    """Looks for leaks from its making until ``close()``.
+    """Looks for leaks, from its creation until ``close()``.
 
     Args:
-        mode: ``report`` warns of leaks, ``fail`` raises; both compare the tables before and after.
-            ``exact`` raises too, and has the database note each new row.
+        mode: ``report`` warns of leaks and ``fail`` raises an error; both compare the tables before
+            and after. ``exact`` raises an error too, and lets the database note each new row.
         using: alias of ``DATABASES``.
 
     Raises:
-        DataError: the mode is unknown, or this database cannot do it.
+        DataError: the mode is unknown, or the database does not support it.
     """
 
     def __init__(self, mode: DataLeaks, using: str | None) -> None:
@@ -85,9 +85,9 @@ class Watch:
             post_save.connect(self._note_site)
 
     def leaks(self, tracked: TrackedRows) -> list[Leak]:
-        """Return the new rows that are still there and that nobody tracks.
+        """Return the new rows that still exist and that nobody tracks.
 
-        None are, in a transaction that is bound to be rolled back.
+        Rows in a transaction that can only be rolled back are no leaks.
         """
         if self._count is None or rows.is_broken(self._using):
             return []
@@ -115,10 +115,10 @@ class Watch:
             count.end()
 
     def judge(self, leaks: list[Leak]) -> None:
-        """Warn of leaks, or raise.
+        """Warn of leaks, or raise an error.
 
         Raises:
-            LeakedRowsError: rows were leaked, and the mode forbids that.
+            LeakedRowsError: there are leaked rows, and the mode forbids them.
         """
         if not leaks:
             return
@@ -133,7 +133,7 @@ class Watch:
 
 
 class Marks:
-    """Compares the tables: by their highest key, or all keys where those are not counted."""
+    """Compares the tables: by their highest key, or by all keys where no sequence gives them."""
 
     def __init__(self, using: str, tables: list[Model]) -> None:
         self._using = using
@@ -152,7 +152,7 @@ class Marks:
                 self._keys[model] = set(_keys(model, self._using))
 
     def new(self) -> Iterator[Row]:
-        """Yield the rows that have come since."""
+        """Yield the rows that were added since."""
         for model, highest in self._highest.items():
             for key in _keys(model, self._using, pk__gt=highest):
                 yield Row(self._using, model, key)
@@ -165,7 +165,7 @@ class Marks:
 
 
 class _Ledger:
-    """Has the database note new rows."""
+    """Lets the database note new rows."""
 
     def __init__(self, using: str, tables: list[Model]) -> None:
         self._using = using
@@ -191,7 +191,7 @@ def _keys(model: Model, using: str, **conditions: Any) -> Iterator[Any]:
 
 
 def _referenced(model: Model, rows: list[Row], known: set[Row]) -> Iterator[tuple[Row, Row]]:
-    """Yield rows of a model, each with a known one that it refers to, if there is any."""
+    """Yield the rows of a model, each with a known row that it refers to, if there is one."""
     by_key = {row.pk: row for row in rows}
     keys = [key for key in lookup.foreign_keys(model) if key.target_field.primary_key]
     columns = [key.attname for key in keys]

@@ -1,9 +1,9 @@
 """A ledger of every row that is inserted into a schema of ours, kept by the database itself.
 
-A trigger on each table notes the keys of each statement's new rows, so it sees what nobody reports
-to a manager: raw SQL, COPY, other threads and other processes. Only TRUNCATE, and a session that
-has turned triggers off, go past it. Noting costs a save about half of what it costs without, which
-is why it is asked for.
+A trigger on each table notes the keys of each statement's new rows. So it also sees rows that
+nobody reports to a manager: those of raw SQL, COPY, other threads and other processes. It misses
+only TRUNCATE, and sessions that have switched triggers off. It makes a save about half as expensive
+again, so that a test has to ask for it.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ Model = type[models.Model]
 
 _TABLE: Final = "itkit_ledger"
 _TRIGGER: Final = "itkit_note"
-_LOCK_SECONDS: Final = 5  # a transaction that a thread has left open must not hang the run
+_LOCK_SECONDS: Final = 5  # a transaction that a thread has left open must not block the run
 _OPEN: Final = f"""
     SET LOCAL client_min_messages = warning;
     SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
@@ -50,11 +50,11 @@ _noting: set[str] = set()
 
 
 def open_in(using: str, tables: Iterable[Model]) -> None:
-    """Begin to note the rows of some models.
+    """Begin to note the new rows of some models.
 
     Raises:
-        DataError: the schema is none of ours, so that nothing may be added to it; or there is a
-            ledger in it already.
+        DataError: the schema is not one of ours, so that nothing may be added to it; or it has a
+            ledger already.
     """
     connection: Any = connections[using]
     _check(connection)
@@ -69,7 +69,7 @@ def open_in(using: str, tables: Iterable[Model]) -> None:
 
 
 def close_in(using: str) -> None:
-    """Stop noting, and forget what has been noted; a test case's rollback does it by itself."""
+    """Stop noting, and forget what was noted; the rollback of a test case does the same."""
     if using not in _noting or rows.is_broken(using):
         return
     _noting.discard(using)
@@ -80,7 +80,7 @@ def close_in(using: str) -> None:
 
 
 def noted_in(using: str) -> dict[str, set[str]]:
-    """Return the keys of new rows, as text, by table; some rows may be gone again."""
+    """Return the keys of new rows as text, by table; some rows may not exist any more."""
     with connections[using].cursor() as cursor:
         cursor.execute(f"SELECT place, array_agg(DISTINCT key) FROM {_TABLE} GROUP BY place")
         return {place: set(keys) for place, keys in cursor.fetchall()}

@@ -1,4 +1,4 @@
-"""What refers to what in a database: by models, by constraints of no model, by generic keys."""
+"""The references in a database: of models, of constraints without a model, of generic keys."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from itkit.data.factories.lookup import tables
 
 Model = type[models.Model]
 
-# Since Django 6.1 the database itself can do it.
+# Since Django 6.1 the database itself can set null.
 _NULLING: Final = (models.SET_NULL, getattr(models, "DB_SET_NULL", models.SET_NULL))
 _NO_MODEL: Final = "itkit_undeclared"
 _CONSTRAINTS: Final = """
@@ -33,14 +33,14 @@ _CONSTRAINTS: Final = """
 
 
 class Reference(NamedTuple):
-    """A column whose values are those of another.
+    """A column that refers to another column by its values.
 
     Attributes:
-        model: the model whose rows refer; one of our own making for a table that no model has.
-        column: attribute of these.
+        model: the model whose rows refer; a stand-in made by itkit for a table without a model.
+        column: the attribute of these rows.
         target: the model that is referred to.
-        target_column: attribute of that, ``pk`` for its key.
-        is_nulling: whether the column becomes null when the row that it refers to goes.
+        target_column: the attribute of the target, ``pk`` for its key.
+        is_nulling: whether the column becomes null when the row that it refers to is deleted.
     """
 
     model: Model
@@ -58,13 +58,13 @@ class GenericReference(NamedTuple):
     column: str
 
     def values(self, keys: set[Any]) -> set[Any]:
-        """Return keys as the column holds them, without those that it cannot hold."""
+        """Return keys as values of the column, without keys that the column cannot hold."""
         field: Any = self.model._meta.get_field(self.column)
         found = set()
         for key in keys:
             try:
                 found.add(field.to_python(str(key)))
-            except ValidationError:  # a number's column, but no number
+            except ValidationError:  # the column holds numbers, and the key is none
                 continue
         return found
 
@@ -74,8 +74,8 @@ class References:
     """All references within a database.
 
     Attributes:
-        to: those to a model, by that model.
-        generic: those that may be to any.
+        to: the references to a model, by that model.
+        generic: the references that may be to any model.
     """
 
     to: dict[Model, list[Reference]]
@@ -84,7 +84,7 @@ class References:
 
     @classmethod
     def of(cls, using: str) -> "References":
-        """Read those of a database."""
+        """Read the references of a database."""
         to: dict[Model, list[Reference]] = defaultdict(list)
         declared = list(_declared(using))
         for reference in (*declared, *_undeclared(using, declared)):
@@ -103,7 +103,7 @@ class References:
 
 
 def label(model: Model) -> str:
-    """Return what a model is called in a report; a table that no model has goes by its name."""
+    """Return the name of a model in a report; for a table without a model, the table's name."""
     return model._meta.db_table if model._meta.app_label == _NO_MODEL else model._meta.label
 
 
@@ -122,9 +122,9 @@ def _declared(using: str) -> Iterator[Reference]:
 
 
 def _undeclared(using: str, declared: list[Reference]) -> Iterator[Reference]:
-    """Yield the foreign keys in the catalogue of Postgres that no model has.
+    """Yield the foreign keys in the catalogue of Postgres that no model declares.
 
-    Those that the database nulls by itself need nobody.
+    Foreign keys that the database itself sets to null are left out.
     """
     connection = connections[using]
     if connection.vendor != "postgresql":
@@ -169,9 +169,9 @@ def _content_types(using: str) -> Iterator[tuple[tuple[str, str], int]]:
 
 
 def _column(type_: str, **options: Any) -> Any:
-    """Return a field of a type that only the database needs to know.
+    """Return a field whose type only the database knows.
 
-    It is no class of its own: a project that walks the subclasses of ``Field`` would meet that.
+    It has no class of its own, as a project that walks the subclasses of ``Field`` would find it.
     """
     field: Any = models.Field(**options)
 
@@ -184,7 +184,7 @@ def _column(type_: str, **options: Any) -> Any:
 
 
 def _stand_in(table: str) -> Model:
-    """Return a model of a table that none has; its rows go by their place in it."""
+    """Return a model for a table that has none; its rows are known by their ``ctid``."""
     meta = type(
         "Meta",
         (),
@@ -202,7 +202,7 @@ def _column_of(reference: Reference) -> str:
 
 
 def _attribute(model: Model, column: str, type_: str) -> str:
-    """Return the attribute of a column; a stand-in gets one that it does not have yet."""
+    """Return the attribute of a column; add the column to a stand-in that does not have it yet."""
     for field in model._meta.concrete_fields:
         if field.column == column:
             return "pk" if field.primary_key else field.attname

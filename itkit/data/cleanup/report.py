@@ -12,13 +12,15 @@ from asgiref.sync import sync_to_async
 class CleanupReport:
     """What a clean-up removed, by the label of the model.
 
-    It can be awaited. In a running event loop that is what does the work, in the thread where
-    Django's ORM may be used; elsewhere the work is done already.
+    It can be awaited. In a running event loop, awaiting it does the work, in the thread where
+    Django's ORM may be used. Elsewhere the work is done already.
 
     Attributes:
         removed: rows that the manager knew.
-        beyond: rows that it did not know and that referenced those, so they had to go first.
-        released: rows that referenced those by ``on_delete=SET_NULL``; they stay, with a null.
+        beyond: rows that the manager did not know and that referred to the removed ones, so that
+            they had to be removed first.
+        released: rows that referred to the removed ones by ``on_delete=SET_NULL``; they stay, with
+            a null.
         forgotten: rows left to a rollback that is certain to come.
         leaked: a line for each new row that the manager does not know.
     """
@@ -31,7 +33,7 @@ class CleanupReport:
     _pending: Callable[[], None] | None = field(default=None, repr=False)
 
     def after(self, work: Callable[[], None]) -> Self:
-        """Leave the work, which fills this report, until the report is awaited."""
+        """Put off the work that fills this report until the report is awaited."""
         self._pending = work
         return self
 

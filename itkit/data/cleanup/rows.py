@@ -1,4 +1,4 @@
-"""The rows that a manager knows: in the order of their making, and how each is found again."""
+"""The rows that a manager knows, in the order of their creation, and how each is found again."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ _IN_A_LOOP: Final = (
 
 
 class Row(NamedTuple):
-    """One row: it is found by these, even when the instance has lost its key."""
+    """One row. These attributes find it, even when the instance has lost its key."""
 
     using: str
     model: Model
@@ -57,11 +57,11 @@ Step = Callback | list[Row]
 
 
 class TrackedRows:
-    """A stack of rows and callbacks, so that a clean-up undoes them in reverse.
+    """A stack of rows and callbacks: a clean-up undoes them in reverse.
 
     Attributes:
-        committed: the rows that were not added in the transaction of a ``TestCase``, as another
-            thread has made them.
+        committed: the rows that another thread has made, outside of the transaction of a
+            ``TestCase``.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class TrackedRows:
         self._steps: list[Step] = []
 
     def add(self, instance: models.Model) -> None:
-        """Push the row of an instance; a row that is known keeps its place."""
+        """Push the row of an instance; a row that is known keeps its position."""
         self._add(Row.of(instance), instance)
 
     def add_row(self, row: Row) -> None:
@@ -92,7 +92,7 @@ class TrackedRows:
             step.append(row)
 
     def add_callback(self, callback: Callback) -> None:
-        """Push something to be called."""
+        """Push a function to be called."""
         self._steps.append(callback)
 
     def pop(self) -> Iterator[Step]:
@@ -108,7 +108,7 @@ class TrackedRows:
         return [instance for instance in self._known.values() if isinstance(instance, model)]
 
     def _read(self, model: Model) -> None:
-        """Read the instances of a model that are known by their rows only."""
+        """Read the instances of a model of which only the rows are known."""
         unread = [
             row
             for row, instance in self._known.items()
@@ -159,7 +159,7 @@ class TrackedRows:
 
 
 class _CapturingThread(threading.local):
-    """Who records what the thread inserts; several where a factory uses a manager itself."""
+    """The managers that record what the thread inserts; several where a factory uses a manager."""
 
     def __init__(self) -> None:
         self.recording: list[TrackedRows] = []
@@ -171,12 +171,12 @@ _capturing: list[Callable[[models.Model], None]] = []
 
 @cache
 def _listen() -> None:
-    """Connect once per process and for good: for each row it would cost a third of its insert."""
+    """Connect once per process, for good: for each row, it would cost a third of the insert."""
     post_save.connect(add_to_recording)
 
 
 def add_to_recording(*, instance: models.Model, created: bool, **_: object) -> None:
-    """Add a new row to whoever records; what inserts it without ``save()`` calls this itself."""
+    """Add a new row to the managers that record; code that inserts without ``save()`` calls it."""
     if created:
         for rows in _thread.recording:
             rows.add(instance)
@@ -185,12 +185,12 @@ def add_to_recording(*, instance: models.Model, created: bool, **_: object) -> N
 
 
 def is_broken(using: str) -> bool:
-    """Return whether it can only be rolled back."""
+    """Return whether the connection's transaction can only be rolled back."""
     connection = connections[using]
     return connection.in_atomic_block and connection.needs_rollback
 
 
 def is_of_test_case(using: str) -> bool:
-    """Return whether a ``TestCase`` has begun it, and will roll it back."""
+    """Return whether a ``TestCase`` has begun the transaction, and will roll it back."""
     connection: Any = connections[using]  # the mark is private; the same in Django 5.2 to 6.1
     return any(block._from_testcase for block in connection.atomic_blocks)

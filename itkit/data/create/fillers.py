@@ -1,4 +1,4 @@
-"""Values for fields that must differ from row to row, where model_bakery's would collide."""
+"""Values for fields that must differ from row to row, where model_bakery's values would collide."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -17,7 +17,7 @@ class Fillers:
 
     Args:
         unique: the source of the values.
-        using: alias of ``DATABASES``; by default what the router says.
+        using: alias of ``DATABASES``; by default the one that the router returns.
     """
 
     def __init__(self, unique: UniqueValues, using: str | None) -> None:
@@ -52,13 +52,13 @@ class Fillers:
 
 
 def is_empty(field: Field) -> bool:
-    """Return whether a row cannot do without a value for a field, and nothing gives it one."""
+    """Return whether a field needs a value and nothing gives it one."""
     return not field.null and not field.has_default() and not field.has_db_default()
 
 
 @cache
 def _fields_that_differ(model: Model) -> tuple[Field, ...]:
-    """Return the fields whose values no two rows may share, and which nothing else fills in."""
+    """Return the fields whose values no two rows may share, and that nothing else fills in."""
     together = _fields_unique_together(model)
     return tuple(
         field

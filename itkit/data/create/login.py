@@ -16,10 +16,10 @@ PASSWORD: Final = "test_password"  # noqa: S105 - the documented one of every us
 def completed(
     model: type[models.Model], values: dict[str, Any], unique: UniqueValues
 ) -> dict[str, Any]:
-    """Return ``values`` with an e-mail address, and with a password as its column wants it.
+    """Return ``values`` with an e-mail address, and with a password in the form that is stored.
 
-    A factory that hashes passwords itself gets it as it is. Models that do not log in keep
-    their values.
+    A factory that hashes passwords itself gets the plain password. The values of models that do not
+    log in stay as they are.
     """
     if not _logs_in(model):
         return values
@@ -46,5 +46,5 @@ def _hashed(password: str) -> str:
 
 @cache
 def _hashed_by(hashers: tuple[str, ...], password: str) -> str:
-    # A hash is made to be slow, so it is made once; ``hashers`` is here as a part of the key.
+    # A hash is slow by design, so it is made once; ``hashers`` is a part of the cache's key.
     return make_password(password)

@@ -20,13 +20,13 @@ Values = dict[str, Any]
 
 
 class InstanceMaker:
-    """Makes instances, saved or not, and those that they need.
+    """Makes instances, saved or not, and the instances that they need.
 
     Args:
-        unique: gives the values of unique columns to model_bakery, which would collide.
-        using: alias of ``DATABASES``; by default what the factory or the router says.
-        recycled: stands in for what would be made on the way.
-        plan: writes what is to be saved, later; without one it is saved at once.
+        unique: gives model_bakery the values of unique columns, as its own would collide.
+        using: alias of ``DATABASES``; by default the one of the factory or the router.
+        recycled: the instances that are used in place of new ones.
+        plan: writes the instances later; without a plan each is saved at once.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class InstanceMaker:
         """Make an instance of ``model``; ``within`` are the models that wait for it.
 
         Raises:
-            DataError: a state or a field does not exist, or more states are asked for than one
-                recipe can meet.
+            DataError: a state or a field does not exist, or several states are given for a model
+                that is made by a recipe.
         """
         factory = factories.of_model(model)
         if factory is not None:
@@ -86,7 +86,7 @@ class InstanceMaker:
         return self._built(factory, values)
 
     def has_made(self, model: Model, field: str, parent: models.Model) -> bool:
-        """Return whether the making of ``parent`` made rows of a model that refer to it."""
+        """Return whether rows of a model that refer to ``parent`` were made together with it."""
         if self._plan is not None and parent._state.adding:
             waiting = self._plan.last_waiting(model)
             if waiting is not None and getattr(waiting, field) is parent:
@@ -131,7 +131,7 @@ class InstanceMaker:
 
     @staticmethod
     def _with_rows(factory: factories.Factory, values: Values) -> Values:
-        """Replace ids by their rows where the factory would otherwise make a row of its own."""
+        """Replace ids by their rows where the factory would make a row of its own otherwise."""
         model = factory._meta.get_model_class()
         replaced = {}
         for name, value in values.items():
@@ -182,7 +182,7 @@ class InstanceMaker:
                 if field.related_model in self._recycled:
                     made[field.name] = self._recycled.of(field.related_model)
                     continue
-                if not nested:  # what the test spells out comes to an end
+                if not nested:  # values that the test gives end the recursion
                     _refuse_cycle(field, within)
                 made[field.name] = self.by_model(
                     field.related_model, nested, save=save, within=within
@@ -192,7 +192,7 @@ class InstanceMaker:
 
 @cache
 def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
-    """Return why model_bakery needs the row for one of the values of these names, or None."""
+    """Return why model_bakery needs the saved row for one of these values, or None."""
     for name in names:
         field = lookup.field_of(model, name)
         if field is None or field.many_to_many or field.column is None:  # a generic key has none

@@ -1,7 +1,7 @@
-"""Names of values that nothing can take: refused before anything is made, with the nearest names.
+"""Refuses names of values that nothing can take, before anything is made, with the nearest names.
 
-What is legal is what factory_boy, model_bakery and Django's models let through. A factory, a model
-or a manager that has ways of its own may take any name, so nothing is refused there.
+A name is legal if factory_boy, model_bakery and Django's models accept it. A factory, model or
+manager with methods of its own may take any name, so that nothing is refused there.
 """
 
 import inspect
@@ -29,7 +29,7 @@ Model = type[models.Model]
 Names = tuple[str, ...]
 
 _SPLITTER: Final = "__"  # factory_boy's and model_bakery's
-_MAKING: Final = (  # methods of a factory through which the values pass
+_MAKING: Final = (  # the methods of a factory through which the values pass
     "_adjust_kwargs",
     "_build",
     "_create",
@@ -42,9 +42,9 @@ _MAKING: Final = (  # methods of a factory through which the values pass
 
 
 class _Asked(NamedTuple):
-    """Where a value arrives: a factory by its name, or "" for model_bakery, and its model.
+    """The destination of a value: the name of a factory, or "" for model_bakery, and the model.
 
-    ``path`` is what precedes the value's name there: ``customer__`` for that of a sub-factory.
+    ``path`` is the part before the value's name: ``customer__`` for a value of a sub-factory.
     """
 
     maker: str
@@ -53,7 +53,7 @@ class _Asked(NamedTuple):
 
 
 def refuse_for_factory(factory: factories.Factory, values: Mapping[str, Any]) -> None:
-    """Raise for values that neither a factory nor its model can take.
+    """Raise an error for values that neither a factory nor its model can take.
 
     Raises:
         DataError: there are such values.
@@ -63,7 +63,7 @@ def refuse_for_factory(factory: factories.Factory, values: Mapping[str, Any]) ->
 
 
 def refuse_for_recipe(recipe: recipes.Recipe, values: Mapping[str, Any]) -> None:
-    """Raise for values that neither a recipe of model_bakery nor its model can take.
+    """Raise an error for values that neither a recipe of model_bakery nor its model can take.
 
     Raises:
         DataError: there are such values.
@@ -76,7 +76,7 @@ def refuse_for_recipe(recipe: recipes.Recipe, values: Mapping[str, Any]) -> None
 
 
 def refuse_for_model(model: Model, values: Mapping[str, Any]) -> None:
-    """Raise for values that a model which model_bakery makes cannot take.
+    """Raise an error for values that a model made by model_bakery cannot take.
 
     Raises:
         DataError: there are such values.
@@ -88,8 +88,8 @@ def refuse_for_model(model: Model, values: Mapping[str, Any]) -> None:
 def _refuse(find: Callable[[], Names]) -> None:
     found = find()
     if found:
-        # It may have been found for an earlier test, since when the model has changed, or a
-        # receiver of pre_init was connected that takes the value.
+        # The cached answer may be from an earlier test. Since then the model may have changed, or a
+        # receiver of pre_init that takes the value may have been connected.
         _of_factory.cache_clear()
         _of_bakery.cache_clear()
         found = find()
@@ -98,7 +98,7 @@ def _refuse(find: Callable[[], Names]) -> None:
 
 
 def _names_of_values(values: Mapping[str, Any]) -> Names:
-    """Return the names of values; not of those that go to no model, whatever their names are."""
+    """Return the names of values, without those of values that go to no model."""
     from factory.declarations import SKIP
     from factory.enums import BuilderPhase, get_builder_phase
 
@@ -137,7 +137,7 @@ def _of_factory(factory: factories.Factory, names: Names, path: str) -> Names:
 def _of_declaration(
     factory: factories.Factory, name: str, declared: Any, nested: dict[str | None, str], path: str
 ) -> Iterator[str]:
-    """Yield what is wrong with values such as ``customer__name`` for what a factory declares."""
+    """Yield the mistakes in values such as ``customer__name`` for a declaration of a factory."""
     from factory.declarations import Maybe, RelatedFactory, RelatedFactoryList, SubFactory
     from factory.enums import get_builder_phase
 
@@ -145,7 +145,7 @@ def _of_declaration(
         target = declared.get_factory()
         if factories.is_factory(target):
             yield from _of_factory(target, _rests(nested), f"{path}{name}{_SPLITTER}")
-    elif type(declared) is Maybe:  # of a trait as well: right if either of both takes it
+    elif type(declared) is Maybe:  # a trait declares it as well; one of both has to take it
         choices = [item for item in (declared.yes, declared.no) if get_builder_phase(item)]  # type: ignore[no-untyped-call]
         for rest, value in nested.items():
             found = [
@@ -180,7 +180,7 @@ def _of_bakery(model: Model, names: Names, path: str, own: Names = ()) -> Names:
 
 
 def _of_related(model: Model, name: str, names: Names, path: str) -> Names:
-    """Return what is wrong with values for a row that comes along with one of model_bakery's."""
+    """Return the mistakes in values for a row that model_bakery makes along with another one."""
     field = lookup.field_of(model, name)
     if isinstance(field, models.ForeignKey):
         return _of_model(field.related_model, names, path)
@@ -199,7 +199,7 @@ def _of_model(model: Model, names: Names, path: str) -> Names:
 
 
 def _grouped(names: Iterable[str]) -> dict[str, dict[str | None, str]]:
-    """Return for each first part of names what follows it, None if nothing does, and the names."""
+    """Return the names by their first part, each with its rest, which is None if it has none."""
     grouped: dict[str, dict[str | None, str]] = defaultdict(dict)
     for name in names:
         first, splitter, rest = name.partition(_SPLITTER)
@@ -214,7 +214,7 @@ def _rests(nested: Iterable[str | None]) -> Names:
 def _sentences(
     asked: _Asked, first: str, nested: Mapping[str | None, str], known: set[str]
 ) -> Iterator[str]:
-    """Yield a sentence for each name whose first part nothing takes there."""
+    """Yield a sentence for each name whose first part nothing takes."""
     maker, model, path = asked
     label = model._meta.label
     is_option = bool(maker) and first in _options()
@@ -263,10 +263,10 @@ def _model_takes_any_name(model: Model) -> bool:
 
 
 def _takes(model: Model, name: str) -> bool:
-    """Return whether a model's constructor takes a value of this name, or says why it does not.
+    """Return whether a model's constructor uses a value of this name, or raises an error for it.
 
-    It sets an attribute that nothing reads for the name by which a query finds the rows of a
-    relation without ``related_name``.
+    A relation without ``related_name`` has a name for queries. For this name the constructor would
+    only set an attribute that nothing reads.
     """
     attribute = inspect.getattr_static(model, name, None)
     try:
@@ -277,7 +277,7 @@ def _takes(model: Model, name: str) -> bool:
 
 
 def _names(model: Model) -> set[str]:
-    """Return the names that are offered: those of fields, and of properties that can be set."""
+    """Return the names that a message offers: those of fields and of properties that can be set."""
     meta = model._meta
     fields = [*meta.fields, *meta.many_to_many, *meta.private_fields]
     names = {field.name for field in fields}
@@ -296,13 +296,13 @@ def _accessors(model: Model) -> set[str]:
 
 
 def _reverse_model(model: Model, name: str) -> Model | None:
-    """Return the model of the rows that refer to one of ``model`` by an accessor, or None."""
+    """Return the model behind the reverse accessor of a name, or None."""
     if name in {field.name for field in model._meta.private_fields}:  # a GenericRelation
         return None
     descriptor = inspect.getattr_static(model, name, None)
     if isinstance(descriptor, ReverseOneToOneDescriptor):
         return descriptor.related.related_model
-    if isinstance(descriptor, ReverseManyToOneDescriptor):  # many to many as well
+    if isinstance(descriptor, ReverseManyToOneDescriptor):  # also of many to many
         rel: Any = descriptor.rel
         if getattr(descriptor, "reverse", True):
             return rel.related_model  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What a project has to make instances: its factories and recipes, and the names of its models.
+"""How a project makes instances: its factories and recipes, and the names of its models.
 
 Read in this order: ``factories``, ``recipes``, ``lookup``.
 """

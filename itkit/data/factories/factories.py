@@ -25,7 +25,7 @@ Registry = Mapping[Model, tuple[Factory, ...]]
 def of_model(model: Model) -> Factory | None:
     """Return the factory of a model, or None when the project has none for it.
 
-    The one named after the model wins where there are several.
+    Where there are several, the one that is named after the model is returned.
 
     Raises:
         DataError: the project has several, and none is called ``<Model>Factory``.
@@ -105,11 +105,11 @@ def database(factory: Factory) -> str | None:
 
 @cache
 def on_database(factory: Factory, using: str) -> Factory:
-    """Return a factory that writes, with those it uses, to another alias of ``DATABASES``.
+    """Return a factory that writes to another alias of ``DATABASES``, as do those that it uses.
 
-    It counts on the sequences of the given one.
+    It continues the sequences of the given factory.
     """
-    if not is_factory(factory):  # it makes no rows but, say, a dict
+    if not is_factory(factory):  # it makes no rows but, for example, a dict
         return factory
     body = _on_database(factory._meta.base_declarations, using)
     body["Meta"] = type("Meta", (), {"database": using})
@@ -118,7 +118,7 @@ def on_database(factory: Factory, using: str) -> Factory:
 
 
 def _on_database(declarations: Mapping[str, Any], using: str) -> dict[str, Any]:
-    """Return copies of the declarations that use a factory, each leading to another database.
+    """Return copies of the declarations that use a factory, which write to another database.
 
     A declaration has no argument for the database, so a method of each copy is replaced. Checked
     with factory_boy 3.3.
@@ -127,7 +127,7 @@ def _on_database(declarations: Mapping[str, Any], using: str) -> dict[str, Any]:
     for name, declaration in declarations.items():
         if hasattr(declaration, "get_factory"):
             moved[name] = copy.copy(declaration)
-            # Late, because factories may use each other in a circle.
+            # Called late, because factories may use each other in a circle.
             moved[name].get_factory = partial(_factory_on_database, declaration, using)
     return moved
 
@@ -173,7 +173,7 @@ def _listed(factories: tuple[Factory, ...]) -> str:
 
 
 def modules_named(*names: str) -> tuple[ModuleType, ...]:
-    """Return the modules of the installed apps that are called so, such as ``factories``."""
+    """Return the modules of the installed apps that have a name, such as ``factories``."""
     return _modules(tuple(apps.app_configs), names)
 
 
@@ -185,5 +185,5 @@ def _modules(labels: tuple[str, ...], names: tuple[str, ...]) -> tuple[ModuleTyp
 
 def _is_there(path: str) -> bool:
     parent = find_spec(path.rpartition(".")[0])
-    # A tests.py is no package, and to import it would run the tests' module.
+    # A tests.py is no package, and an import would run the module of the tests.
     return bool(parent and parent.submodule_search_locations and find_spec(path))

@@ -1,4 +1,4 @@
-"""Names that a test or a setting uses, looked up among the installed models and their fields."""
+"""Looks up names that a test or a setting uses among the installed models and their fields."""
 
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,22 +33,22 @@ def model_labelled(label: str) -> Model:
 
 
 def label_hint(label: str) -> str:
-    """Return a hint that offers the model whose label is nearest, or all of them."""
+    """Return a hint that offers the model with the nearest label, or all models."""
     return did_you_mean(label, [model._meta.label for model in apps.get_models()])
 
 
 def models_named(name: str) -> list[Model]:
-    """Return the models whose class is called ``name``, whatever its case and underscores."""
+    """Return the models whose class is called ``name``, ignoring case and underscores."""
     wanted = name.replace("_", "").lower()
     return [model for model in apps.get_models() if model._meta.model_name == wanted]
 
 
 def tables(using: str, *, with_links: bool = False) -> list[Model]:
-    """Return the models whose tables Django has made in a database: no proxies, nothing unmanaged.
+    """Return the models whose tables Django makes in a database: no proxies, nothing unmanaged.
 
     Args:
         using: alias of ``DATABASES``.
-        with_links: whether those are among them that Django makes for a ManyToManyField.
+        with_links: whether to include the models that Django makes for a ManyToManyField.
     """
     connection = connections[using]
     return [
@@ -59,12 +59,12 @@ def tables(using: str, *, with_links: bool = False) -> list[Model]:
 
 
 def all_rows(model: Model, using: str | None) -> models.QuerySet[Any]:
-    """Return the rows of a model, those too that its managers hide, as soft deletion does."""
+    """Return all rows of a model, also those that its managers hide, as in soft deletion."""
     return models.QuerySet(model, using=using)
 
 
 def field_of(model: Model, name: str) -> Field | None:
-    """Return a model's own field, by its name or its column's (``user_id``), or None."""
+    """Return a model's own field by its name or the name of its column (``user_id``), or None."""
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:
@@ -96,13 +96,13 @@ def row(key: ForeignKey, value: Any, using: str | None) -> Any:
 
 
 def field_names(model: Model) -> list[str]:
-    """Return what a model's fields may be called, relations by both of their names."""
+    """Return the names of a model's fields; relations have two names."""
     fields = model._meta.fields
     return sorted({field.name for field in fields} | {field.attname for field in fields})
 
 
 def written_fields(table: Model) -> list[Any]:
-    """Return the fields of a model's own table that hold what they are given."""
+    """Return the fields of a model's own table that store the value that they are given."""
     return [field for field in table._meta.local_concrete_fields if not field.generated]
 
 

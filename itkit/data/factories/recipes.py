@@ -28,7 +28,7 @@ def is_recipe(what: object) -> TypeGuard[Recipe]:
 
 
 def of_model(model: Model, states: tuple[str, ...]) -> Recipe | None:
-    """Return the recipe of a state; without a state the one with the model's name, or None.
+    """Return the recipe of a state; without a state, the recipe with the model's name, or None.
 
     Raises:
         DataError: the recipe does not exist, or several are asked for at once.
@@ -52,7 +52,7 @@ def modules() -> tuple[ModuleType, ...]:
 
 
 def model_of(recipe: Recipe) -> Model:
-    """Return the model of what a recipe makes."""
+    """Return the model of the instances that a recipe makes."""
     model = recipe._model
     return apps.get_model(model) if isinstance(model, str) else model
 

@@ -1,4 +1,4 @@
-"""Playing a scenario: its rows are made once, kept, and restored wherever they are wanted."""
+"""Plays a scenario: its rows are made once, kept, and restored wherever a test wants them."""
 
 import hashlib
 import sys
@@ -55,10 +55,10 @@ def play(
     Args:
         played: the scenario.
         using: alias of ``DATABASES``.
-        snapshots: returns the directory where they are kept for other processes, or None.
-        new_manager: makes the manager of rows that are kept: with values that meet no others.
-        manager: the manager of the test, for rows that are not.
-        tracked: the rows that it knows.
+        snapshots: returns the directory where the rows are kept for other processes, or None.
+        new_manager: makes a manager for rows that are kept; its unique values meet no others.
+        manager: the manager of the test, for rows that are not kept.
+        tracked: the rows that the test's manager knows.
     """
     player = _Player(played, using, snapshots, new_manager)
     snapshot, origin = player.restored()
@@ -73,7 +73,7 @@ def play(
 
 
 class _Player:
-    """One playing of a scenario in one database."""
+    """Plays one scenario once, in one database."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class _Player:
         self._new_manager = new_manager
 
     def restored(self) -> tuple[RowSnapshot | None, str]:
-        """Return what has been restored, and how that came; None and why if nothing could be."""
+        """Return the snapshot that was restored, or None, and a text that says how or why not."""
         if connections[self._using].vendor != "postgresql":
             return None, "made anew: only Postgres restores"
         name = f"{self._scenario.name}-{_fingerprint(self._scenario, self._using)}"
@@ -106,7 +106,7 @@ class _Player:
         return snapshot, origin
 
     def live(self, manager: Manager, tracked: TrackedRows, origin: str) -> World:
-        """Make the rows as a part of the test, with its values, as they are there for once."""
+        """Make the rows as a part of the test, with the test's unique values; they are not kept."""
         with tracked.recording():
             named = self._named(manager)
         return World(self._scenario.name, named, self._using, origin)
@@ -119,7 +119,7 @@ class _Player:
         return _in_process.get(name)
 
     def _taken(self, name: str) -> RowSnapshot | None:
-        """Make the rows, copy them, and take them back, so that they can be restored as ever."""
+        """Make the rows, copy them, and take them back: the first test also gets restored rows."""
         with transaction.atomic(using=self._using):
             tables = lookup.tables(self._using, with_links=True)
             inventory = _Inventory(self._using, tables)
@@ -147,7 +147,7 @@ class _Player:
             return self._named(self._new_manager())
 
     def _named(self, manager: Manager) -> dict[str, Any]:
-        """Make the rows, and return what stands for those that are named."""
+        """Make the rows, and return references to those that are named."""
         name = self._scenario.name
         with _playing(self._scenario):
             named = self._scenario(manager)
@@ -179,7 +179,7 @@ def _playing(played: Scenario) -> Iterator[None]:
 
 
 class _Inventory:
-    """How many rows there are, and how many of them have been written since."""
+    """How many rows there are, and how many of them were written since."""
 
     def __init__(self, using: str, tables: list[Model]) -> None:
         self._using = using
@@ -192,7 +192,7 @@ class _Inventory:
         self._before = self._count()
 
     def changed_besides(self, snapshot: RowSnapshot) -> list[str]:
-        """Return the labels of the models of which rows of before are gone or written again."""
+        """Return the labels of the models of which earlier rows were removed or changed."""
         made = {table.model: len(table.keys) for table in snapshot.tables}
         return [
             label
@@ -216,7 +216,7 @@ class _Inventory:
 
 
 def _fingerprint(played: Scenario, using: str) -> str:
-    """Return a name of all that decides which rows a scenario makes."""
+    """Return a name that depends on all that decides which rows a scenario makes."""
     with connections[using].cursor() as cursor:
         cursor.execute("SELECT current_schema()")
         (schema,) = cursor.fetchone()
@@ -230,7 +230,7 @@ def _state_of_schema(using: str) -> str:
     with connections[using].cursor() as cursor:
         cursor.execute(_COLUMNS)
         state = str(cursor.fetchone())
-    if apps.is_installed("django.contrib.contenttypes"):  # rows of a generic key name these
+    if apps.is_installed("django.contrib.contenttypes"):  # generic keys name them
         from django.contrib.contenttypes.models import ContentType
 
         state += str(sorted(ContentType.objects.using(using).values_list()))

@@ -1,4 +1,4 @@
-"""Scenarios: functions of ``<app>/scenarios.py`` that make a world, which can then be restored."""
+"""Scenarios: functions of ``<app>/scenarios.py`` that make rows, which can then be restored."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Scenario:
 
     Attributes:
         function: takes the manager, and returns a dict of names, or nothing.
-        sources: modules whose text decides what it makes, besides its own, the factories and the
-            models.
+        sources: modules whose text decides what the function makes, besides its own module, the
+            factories and the models.
     """
 
     function: Callable[[Manager], Mapping[str, Any] | None]
@@ -53,13 +53,14 @@ def scenario(
 ) -> Scenario | Callable[[Callable[..., Any]], Scenario]:
     """Mark a function of ``<app>/scenarios.py`` as a scenario for ``data.scenario("its_name")``.
 
-    It takes a data manager, makes rows, and returns a dict of those that a test wants to have by
-    name. What else it does, such as sending mail, it does only when it is not restored.
+    The function takes a data manager, makes rows, and returns a dict of those that a test wants to
+    have by name. Anything else that it does, such as sending mail, happens only when its rows are
+    made and not when they are restored.
 
     Args:
         function: the function.
-        sources: modules that it calls: with a change of theirs, or of factories or models, its
-            rows are made anew.
+        sources: modules that the function calls. Its rows are made anew when one of them, a factory
+            or a model changes.
     """
     if function is not None:
         return Scenario(function)
@@ -67,7 +68,7 @@ def scenario(
 
 
 def find(what: object) -> Scenario:
-    """Return a scenario by its name, with or without its app, or as it is.
+    """Return a scenario, given by its name with or without its app, or as an object.
 
     Raises:
         DataError: no scenario has this name, or several have.
@@ -90,7 +91,7 @@ def find(what: object) -> Scenario:
 
 @cache
 def _registry(modules: tuple[ModuleType, ...]) -> list[tuple[str, Scenario]]:
-    """Return all scenarios, with their names and their apps'."""
+    """Return all scenarios, with their names and the names of their apps."""
     return [
         (f"{_label(module)}.{item.name}", item)
         for module in modules

@@ -1,7 +1,7 @@
-"""Rows as they are in Postgres, taken out once and put back as often as they are wanted.
+"""Snapshots of rows in Postgres: copied out once, and restored as often as tests want them.
 
-A snapshot is a file: what it holds as JSON, and the rows of each table as the binary COPY of
-Postgres, which is about as fast as rows can get into it.
+A snapshot is a file: a description as JSON, and the rows of each table as the binary COPY of
+Postgres, which is about the fastest way to write rows.
 """
 
 import json
@@ -26,11 +26,11 @@ Model = type[models.Model]
 Keys = dict[Model, set[Any]]
 
 _CONTENTS: Final = "contents.json"
-_KEPT: Final = 4  # files of one name
+_KEPT: Final = 4  # files of one name that are kept
 
 
 class ConflictError(Exception):
-    """The rows cannot be put back into what is there."""
+    """The rows conflict with the database and cannot be restored."""
 
 
 @dataclass
@@ -39,11 +39,12 @@ class TableRows:
 
     Attributes:
         model: label of the model.
-        columns: names.
+        columns: the names of the columns.
         keys: the keys of the rows, as text.
-        outside: keys that they refer to and that are not among them, by the label of the model.
+        outside: the keys of rows that these refer to and that are not among them, by the label of
+            the model.
         sequence: the sequence that gives the keys, or None.
-        last: the highest key that it has given.
+        last: the highest key that the sequence has given.
     """
 
     model: str
@@ -56,11 +57,11 @@ class TableRows:
 
 @dataclass
 class RowSnapshot:
-    """Rows, and what they are called.
+    """Rows, and the names by which a test reaches them.
 
     Attributes:
         tables: the rows of each table.
-        world: names, and references to the rows or plain values.
+        world: references to rows, or plain values, by their names.
         rows: the copy of each table, by the model's label.
     """
 
@@ -82,11 +83,11 @@ class RowSnapshot:
         return snapshot
 
     def restore(self, using: str) -> None:
-        """Copy the rows back, and let the sequences go on behind them.
+        """Copy the rows back, and let the sequences continue after their keys.
 
         Raises:
             ConflictError: a row refers to one that does not exist.
-            DatabaseError: the database refuses the rows, such as rows that are there already.
+            DatabaseError: the database refuses the rows, for example because they exist already.
         """
         for table in self.tables:
             for label, outside in table.outside.items():
@@ -102,7 +103,7 @@ class RowSnapshot:
                 yield Row(using, model, model._meta.pk.to_python(key))
 
     def write(self, path: Path) -> None:
-        """Write the file, at once or not at all, and remove what is too old of its kind."""
+        """Write the file, completely or not at all, and remove old files of the same name."""
         writer = f"{os.getpid()}.{threading.get_ident()}"
         partial = path.with_name(f"{path.name}.{writer}.partial")
         with zipfile.ZipFile(partial, "w") as file:
@@ -118,7 +119,7 @@ class RowSnapshot:
 
     @classmethod
     def read(cls, path: Path) -> "RowSnapshot | None":
-        """Read a file; None if there is none, or none that can be read."""
+        """Read a file; None if there is no file or it cannot be read."""
         with suppress(OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             with zipfile.ZipFile(path) as file:
                 contents = json.loads(file.read(_CONTENTS))
@@ -137,7 +138,7 @@ def _last_change(path: Path) -> float:
 
 def _described(using: str, model: Model, rows: Keys) -> TableRows:
     counted = keys.counted(model)
-    is_counted = counted is model._meta.pk  # or by a parent's table, or by nobody
+    is_counted = counted is model._meta.pk  # or a parent's table gives the key, or no sequence does
     return TableRows(
         model=model._meta.label,
         columns=[item.column for item in lookup.written_fields(model)],
@@ -149,7 +150,7 @@ def _described(using: str, model: Model, rows: Keys) -> TableRows:
 
 
 def _outside(using: str, model: Model, keys: Keys) -> Iterator[tuple[str, list[str]]]:
-    """Yield what rows refer to that is not among them: rows of migrations, or of the test."""
+    """Yield the keys of other rows that these refer to, which migrations or the test have made."""
     found: dict[Model, set[Any]] = defaultdict(set)
     rows = lookup.all_rows(model, using)
     for item in model._meta.local_concrete_fields:

@@ -1,4 +1,4 @@
-"""What a scenario has named, and how it is written down and found again."""
+"""The objects that a scenario has named, and how they are written down and found again."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,9 +12,9 @@ from itkit.exceptions import DataError
 
 
 class World:
-    """What a scenario has named: attributes that are instances, lists of them, or plain values.
+    """The result of a scenario: its attributes are instances, lists of them, or plain values.
 
-    Rows are read when they are asked for, once.
+    Each row is read once, when a test asks for it.
     """
 
     def __init__(self, scenario: str, named: Mapping[str, Any], using: str, origin: str) -> None:
@@ -42,7 +42,7 @@ class World:
 
 
 def reference(scenario: str, name: str, value: Any) -> Any:
-    """Return what stands for a value that a scenario names, in words of JSON.
+    """Return a reference to a value that a scenario names, which can be written as JSON.
 
     Raises:
         DataError: the value cannot be kept.
@@ -78,7 +78,7 @@ def _row(label: str, key: str, *, using: str) -> models.Model:
 
 
 def _all_found(references: list[Any], using: str) -> list[Any]:
-    """Return the values of a list; rows of one model are read at once."""
+    """Return the values of a list; all rows of one model are read in one query."""
     labels = {item["row"][0] for item in references if "row" in item}
     if len(labels) != 1 or not all("row" in item for item in references):
         return [_found(item, using) for item in references]
