@@ -4,10 +4,9 @@ A real class or function is swapped in place (``ClassSwap``, ``FunctionSwap``); 
 without an implementation gets an object of its own (``mock_object``, ``RecordingFake``). Either
 way a ``Fake`` records and answers, and the test holds a ``Handle`` of it.
 
-Read in this order: ``classes`` (what is known of the real one), ``fake`` and ``methods``,
-``answers`` (what was programmed), ``calls`` with ``snapshots`` (what was recorded),
-``unprogrammed``, ``handles`` with ``programming`` and ``matching``, ``messages`` (what a
-failure says), ``swap``.
+Read in this order: ``classes`` (reads the real class), ``fake`` and ``methods``, ``answers`` (what
+was programmed), ``calls`` with ``snapshots`` (what was recorded), ``unprogrammed``, ``handles``
+with ``programming`` and ``matching``, ``messages`` (what a failure says), ``swap``.
 """
 
 from itkit.fakes.calls import Call

@@ -1,4 +1,4 @@
-"""What a test programmed for one method: which answer comes next."""
+"""The answers that a test has programmed for one method, and which of them comes next."""
 
 import asyncio
 import math
@@ -19,16 +19,15 @@ Clock = Callable[[float], object]
 
 
 class Delay:
-    """Some seconds before an answer.
+    """A delay before an answer.
 
-    A call that is given a ``timeout`` of fewer seconds waits for these, and gets a
-    ``TimeoutError``.
+    A call with a shorter ``timeout`` waits for the time-out, and gets a ``TimeoutError``.
 
     Args:
-        seconds: how many.
-        virtual: whether nobody sleeps and only the call's record says how long it has taken; or
-            what moves a clock that the test has stopped by so many seconds, such as ``shift`` of
-            time-machine or ``tick`` of freezegun.
+        seconds: the number of seconds.
+        virtual: True if nobody sleeps, so that only the call's record has the time that it took; or
+            a function that moves the test's stopped clock by a number of seconds, such as ``shift``
+            of time-machine or ``tick`` of freezegun.
 
     Raises:
         TypeError: ``seconds`` is not a number.
@@ -38,13 +37,13 @@ class Delay:
     def __init__(self, seconds: Any, *, virtual: bool | Clock = False) -> None:
         if not isinstance(seconds, int | float):
             raise TypeError(f"A delay is {seconds!r}, expected a number of seconds.")
-        if not 0 <= seconds < math.inf:  # which is false of what is no number, too
+        if not 0 <= seconds < math.inf:  # also true for a value that is no number
             raise ValueError(f"A delay is {seconds!r} seconds, expected 0 or more.")
         self._seconds = seconds
         self._virtual = virtual
 
     def wait(self, arguments: Mapping[str, Any]) -> float:
-        """Wait, and return how many of the seconds have not been slept.
+        """Wait, and return the number of seconds that were not slept.
 
         Args:
             arguments: the arguments of the call, by name.
@@ -55,7 +54,7 @@ class Delay:
         return self._ended(seconds)
 
     async def wait_async(self, arguments: Mapping[str, Any]) -> float:
-        """Wait as a coroutine does, and return how many of the seconds nobody has slept."""
+        """Wait as a coroutine, and return the number of seconds that were not slept."""
         seconds = self._within(arguments)
         if not self._virtual:
             await asyncio.sleep(seconds)
@@ -92,12 +91,12 @@ Item = TypeVar("Item")
 
 
 class Given:
-    """One line of a test that programs answers, to find out whether calls have used them.
+    """One line of a test that programs answers; it shows whether calls have used them.
 
     Args:
-        text: how the line programs, such as ``raises(Timeout('slow'), times=3)``.
+        text: the programming call in the line, such as ``raises(Timeout('slow'), times=3)``.
         answer: the answer that was added, or an error in place of a reply.
-        turns: the queue that the answer was added to; None if it is for one call by its number.
+        turns: the queue that the answer was added to; None if the answer is for one numbered call.
         number: the number of that call.
     """
 
@@ -122,10 +121,10 @@ class Given:
         return callsite.site(self._namespace, self._line)
 
     def unused(self, program: "AnswerProgram", method: object) -> str:
-        """Return how much of it no call has used; empty where all of it is, or is overruled.
+        """Return how much of the answers no call has used; empty if all are used or overruled.
 
         Args:
-            program: the program that it is part of.
+            program: the program that has the answers.
             method: the method of the fake.
         """
         if self._turns is None:
@@ -144,7 +143,7 @@ class Given:
         return "" if is_used else "not used"
 
     def _was_constant(self, program: "AnswerProgram", method: object) -> bool:
-        """Return whether there were calls that were answered without a look at the program."""
+        """Return whether calls were answered from the constant, without a look at the program."""
         if not program.was_constant:
             return False
         later = islice(iter(self._story), self._since, None)
@@ -152,21 +151,21 @@ class Given:
 
 
 class AnswerProgram:
-    """What is programmed for one method.
+    """All answers that are programmed for one method.
 
-    The first of these that has an answer gives it: the answers for the number of a call, the
-    limited ones in the order in which they were programmed, the conditional ones, the last of
-    these first, the lasting one, which is the one programmed last, and the outer program. Threads
-    need no lock, as each change is one operation on a deque or one assignment.
+    The first of these sources that has an answer gives it: the answer for a call by its number; the
+    limited answers, in the order in which they were programmed; the conditional answers, the last
+    one first; the lasting answer, which is the one programmed last; the outer program. Threads need
+    no lock, as each change is one operation on a deque or one assignment.
 
     Args:
         outer: the program outside of an override.
 
     Attributes:
         constant: the answer of every call, where nothing else is programmed.
-        is_required: whether the test is to call the method.
+        is_required: whether the test requires a call of the method.
         given: the lines of the test that have programmed this.
-        was_constant: whether there was a ``constant`` at some time.
+        was_constant: whether there was a ``constant`` at any time.
     """
 
     __slots__ = ("_conditional", "_delay", "_losses", "_number", "_numbered", "_outer", "_turns",
@@ -186,20 +185,20 @@ class AnswerProgram:
         self._losses: Turns[Raisable] = Turns()
 
     def answer(self, answer: Answer, times: int | None = None, text: str = "") -> None:
-        """Answer like this from now on, or for a number of calls ahead of all else."""
+        """Use an answer from now on, or for a number of calls before all other answers."""
         self._turns.add(answer, times)
         self.given.append(Given(text, answer, self._turns))
         self._find_constant()
 
     def answers_when(self, condition: Condition) -> "Turns[Answer]":
-        """Return the answers for calls for which the condition holds, to be added to."""
+        """Return the queue of answers for calls that meet a condition."""
         turns: Turns[Answer] = Turns()
         self._conditional = ((condition, turns), *self._conditional)
         self._find_constant()
         return turns
 
     def answer_call(self, number: int, answer: Answer, made: int, text: str = "") -> None:
-        """Answer one call like this, by its number in the test, in which there were some before."""
+        """Use an answer for one call of the test, by its number, after ``made`` calls."""
         self._numbered[checked_times(number, "on_call()")] = answer
         self.given.append(Given(f"on_call({number}).{text}", answer, None, number))
         self._number = count(made + 1)
@@ -226,7 +225,7 @@ class AnswerProgram:
 
     @property
     def delay(self) -> Delay | None:
-        """What each call takes before it is answered."""
+        """The delay of each call before its answer."""
         if self._delay is None and self._outer is not None:
             return self._outer.delay
         return self._delay
@@ -268,12 +267,12 @@ class AnswerProgram:
 
 
 class Turns(Generic[Item]):
-    """Items that come once each, and one that comes when they are used up.
+    """Items that are used once each, and a lasting one that is used after them.
 
     Attributes:
         limited: the items that are used once each.
         lasting: the item that is used for all further calls.
-        is_used: whether that has come.
+        is_used: whether the lasting item was used.
     """
 
     __slots__ = ("is_used", "lasting", "limited")
@@ -285,7 +284,7 @@ class Turns(Generic[Item]):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing comes."""
+        """Whether there is no item."""
         return self.lasting is None and not self.limited
 
     def add(self, item: Item, times: int | None) -> None:
@@ -308,7 +307,7 @@ class Turns(Generic[Item]):
         """Return the next of the items that are used once, and use it up."""
         try:
             return self.limited.popleft()
-        except IndexError:  # also where another thread has just taken the last
+        except IndexError:  # another thread may just have taken the last
             return None
 
 
@@ -340,7 +339,7 @@ def raising(error: Any) -> Answer:
 
 
 def lost(error: Raisable) -> BaseException:
-    """Return an exception to be raised in the place of a reply, which ``is_lost`` recognizes."""
+    """Return an exception that replaces a reply, marked so that ``is_lost`` recognizes it."""
     found = fresh(error)
     raised = found() if isinstance(found, type) else found
     setattr(raised, _LOST, True)
@@ -348,20 +347,20 @@ def lost(error: Raisable) -> BaseException:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Return whether an error takes the place of a reply which the service has given."""
+    """Return whether an error replaces a reply that the service has given."""
     return getattr(error, _LOST, False)
 
 
 def fresh(error: Raisable) -> Raisable:
-    """Return an exception to be raised: one instance may be, many times.
+    """Return an exception to raise, as a test may give one instance for many calls.
 
-    Each time begins with a traceback of its own.
+    Each time it begins with a new traceback.
     """
     return error.with_traceback(None) if isinstance(error, BaseException) else error
 
 
 class OneByOne:
-    """An answer that gives one value a call and raises those that are exceptions.
+    """An answer that returns one value for each call, and raises those values that are exceptions.
 
     Args:
         name: the name of the method.
@@ -377,14 +376,14 @@ class OneByOne:
 
     @property
     def left(self) -> int:
-        """The number of values that it has not given yet."""
+        """The number of values that were not given yet."""
         return len(self._values)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return or raise the next value."""
         try:
             value = self._values.popleft()
-        except IndexError:  # also where another thread has just taken the last
+        except IndexError:  # another thread may just have taken the last
             raise core.record_failure(
                 UnprogrammedReturnError(
                     f"{self._name} was called more often than its returns_each() has values"
@@ -397,7 +396,7 @@ class OneByOne:
 
 
 def checked_times(times: Any, argument: str = "times") -> int:
-    """Return a number of calls.
+    """Return a number of calls after a check.
 
     Raises:
         TypeError: ``times`` is not a whole number.
@@ -412,7 +411,7 @@ def checked_times(times: Any, argument: str = "times") -> int:
 
 
 def checked_raisable(error: Any) -> Raisable:
-    """Return an exception, given as an instance or as a class.
+    """Return an exception, given as an instance or as a class, after a check.
 
     Raises:
         TypeError: the argument is not an exception.

@@ -11,11 +11,11 @@ from itkit.timeline.core import Caller, Crossing, Strand
 
 
 class CalledMethod(Protocol):
-    """What a call knows of the method that was called: ``itkit.fakes.methods`` has it.
+    """The part of a method that a record of a call needs; ``itkit.fakes.methods`` implements it.
 
     Attributes:
         name: the name in assertions and reports, such as ``payments.charge``.
-        member: the real one.
+        member: the member of the real class.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Call(Crossing):
         kwargs: the keyword arguments as they were passed.
         result: the value that the call returned; None while it runs, or when it raised an error.
 
-        crash: the error with which a task that the call has sent has crashed; None without one.
+        crash: the error with which a task that the call has sent crashed; None without one.
 
     Arguments that can change are copied when the call happens.
     """
@@ -59,7 +59,7 @@ class Call(Crossing):
 
     @classmethod
     def of(cls, record: Record) -> "Call":
-        """Return the call that a record on the timeline is of; it was answered at once."""
+        """Return the call for a short record on the timeline, as of those answered at once."""
         call = cls.__new__(cls)
         call.method, call.args, call.kwargs, call.result, namespace, line, strand, at = record
         call._restore(strand, at, 0.0, namespace, line)
@@ -84,17 +84,17 @@ class Call(Crossing):
 
     @property
     def name(self) -> str:
-        """What assertions and reports call it, such as ``payments.charge``."""
+        """Its name in assertions and reports, such as ``payments.charge``."""
         return self.method.name
 
     @property
     def shown(self) -> str:
-        """How it is printed in a line of the timeline."""
+        """Its text in a line of the timeline."""
         return repr(self)
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """The arguments by their names, as far as they have some, and the result."""
+        """The arguments, by their names where they have names, and the result."""
         named = {f"argument {number}": value for number, value in enumerate(self.args, 1)}
         with suppress(TypeError):  # the arguments do not fit the method
             named = self.arguments
@@ -118,8 +118,8 @@ class Call(Crossing):
     def _outcome(self) -> str:
         if self.duration is None:
             return ""
-        # A reply can be lost: then there is a result, and the caller has not seen it.
-        error = self._error  # to print it is not to look at it
+        # A reply can be lost: then there is a result that the caller has not seen.
+        error = self._error  # printing it does not count as a use
         has_result = self.crash is None and (error is None or self.result is not None)
         result = f" -> {self.result!r}" if has_result else ""
         return f"{result} !! {error!r}" if error is not None else result

@@ -1,4 +1,4 @@
-"""The fake itself: the methods of one backend, and what answers where nothing is programmed."""
+"""The fake of one backend: its methods, and the default answers where nothing is programmed."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +21,7 @@ class Names(Protocol):
     """Knows which names a client and its parts have."""
 
     def has(self, part: str, name: str) -> bool:
-        """Return whether a part may have a name; of the client itself, if the part is ``""``."""
+        """Return whether a part may have a name; the part ``""`` is the client itself."""
 
     def names(self, part: str) -> list[str]:
         """Return the names that a part is known to have."""
@@ -34,21 +34,21 @@ class Fake:
         name: the name of the backend in assertions and reports.
         members: the members that are faked, by name.
         advice: the line to add to a test that programs nothing.
-        is_function: whether its one member is the backend itself, called by the backend's name.
+        is_function: whether the backend is a function, which is then the only member.
         called_by_library: whether libraries call it, on behalf of the application.
         is_spy: whether the real methods answer calls for which nothing is programmed.
-        stand_in: makes what answers such calls, anew for each test: an object with methods of the
-            same names, or a function.
-        unprogrammed: the value that such calls return otherwise: ``lazy``, one that fails if it is
-            used; ``lenient``, an empty value by the annotation; ``strict``, none, as they fail.
+        stand_in: makes the object that answers such calls, a new one for each test: it has methods
+            of the same names, or is a function.
+        unprogrammed: what such calls do otherwise: ``lazy`` returns a value that fails if it is
+            used, ``lenient`` an empty value by the annotation, and ``strict`` fails.
 
     Attributes:
-        methods: the methods of the fake, by their names; those of parts have dots in theirs.
-        outline: knows which parts there are; None where there are none.
-        wrap: puts the fake of a part, given its name, in the place of the real one that was read.
+        methods: the methods of the fake, by their names; the names of parts' methods have dots.
+        outline: the names of the parts; None where there are none.
+        wrap: returns the fake of a part, given the part's name and the real value that was read.
         default: how calls are answered for which nothing is programmed: ``real``, ``stand_in``, one
-            of the ``conf.UNPROGRAMMED`` ways, or ``other`` since ``answer_by``.
-        default_answer: the function that does so.
+            of the ``conf.UNPROGRAMMED`` ways, or ``other`` after a call of ``answer_by``.
+        default_answer: the function that answers them.
         programmed: the methods for which a test has programmed something.
     """
 
@@ -93,9 +93,9 @@ class Fake:
         """Return the method of a part, such as ``chat.completions.create``.
 
         Args:
-            name: below that of the backend.
-            member: the real one, which the name stands for from now on; None where no object has
-                shown it yet, so that it takes whatever it is called with.
+            name: the name below that of the backend.
+            member: the real member of this name; None where no object has shown it yet, so that the
+                method takes any arguments.
         """
         found = self.methods.get(name)
         if found is None:
@@ -116,7 +116,7 @@ class Fake:
 
     @contextmanager
     def answering_one_by_one(self) -> Iterator[None]:
-        """Make each call within a block pass ``Method.reply``, and not its short cut."""
+        """Let each call within a block go through ``Method.reply`` and take no short cut."""
         with ExitStack() as releases:
             for method in list(self.programmed):
                 if method.program is not None:
@@ -124,7 +124,7 @@ class Fake:
             yield
 
     def reset(self) -> None:
-        """Forget what a test has programmed, and what stands in."""
+        """Forget the answers that a test has programmed, and the stand-in."""
         self.default, self.default_answer = self._usual
         self._stand_in = None
         self._overridden.clear()
@@ -133,7 +133,7 @@ class Fake:
 
     @property
     def stand_in(self) -> Any:
-        """What answers calls for which nothing is programmed, where it was written by hand."""
+        """The hand-written object that answers calls for which nothing is programmed, if any."""
         if self._make_stand_in is not None:
             with self._making:  # two threads may be the first to ask
                 if self._stand_in is None:
@@ -141,7 +141,7 @@ class Fake:
         return self._stand_in
 
     def check_required(self) -> None:
-        """Check that each method was called that the test requires to be called.
+        """Check that each method was called that the test has marked as required.
 
         Raises:
             CallMismatchError: a required method was not called.
@@ -153,10 +153,11 @@ class Fake:
                 )
 
     def given(self) -> list[tuple[str, Given, str]]:
-        """Return what the test has programmed, and how much of that no call has used.
+        """Return the answers that the test has programmed, and which of them no call has used.
 
         Returns:
-            For each line the name of the method, the line, and what of it was not used, if any.
+            For each line: the name of the method, the line, and a text about its unused answers, if
+            any.
         """
         return [*self._overridden, *self._given_now(self.programmed)]
 
@@ -234,7 +235,7 @@ class Fake:
     def _strict(self, call: Call, owner: Any, _args: Arguments, _kwargs: dict[str, Any]) -> Any:
         member = call.method.member
         if member.kind is Kind.PROPERTY and member.otherwise is not None:
-            return member.otherwise(owner)  # it reads what the real constructor has stored
+            return member.otherwise(owner)  # it reads a value that the real constructor has stored
         raise core.record_failure(
             UnexpectedCallError(
                 f"{call!r} was not expected: the test programs nothing for it.\n"
@@ -245,7 +246,7 @@ class Fake:
 
 
 class Entered:
-    """A context manager that a real method has returned, to be entered where a fake's would be."""
+    """Wraps a context manager that a real method has returned, so that the block enters it."""
 
     def __init__(self, manager: Any) -> None:
         self.manager = manager

@@ -1,4 +1,4 @@
-"""What a test holds of a fake: programs its answers and asks about its calls.
+"""The handle of a fake, by which a test programs answers and asks about calls.
 
 The application never sees a handle; it has plain objects of the real class.
 """
@@ -30,9 +30,9 @@ class MethodHandle(Programming):
         self._of = method
 
     def when(self, *args: Any, **kwargs: Any) -> Rule:
-        """Return what programs calls with these arguments, whatever their others are.
+        """Return an object that programs the calls with these arguments and any others.
 
-        The condition that was made last comes first.
+        Where several conditions fit, the last one counts.
 
         Args:
             args: the expected first arguments.
@@ -57,7 +57,7 @@ class MethodHandle(Programming):
         return Rule(self._of, add)
 
     def on_call(self, number: int) -> Programming:
-        """Return what programs one call of this test, by its number from 1, ahead of all else."""
+        """Return an object that programs one call of this test, by its number from 1."""
 
         def add(answer: Answer, times: int | None, text: str) -> None:
             if times is not None:
@@ -67,22 +67,22 @@ class MethodHandle(Programming):
         return Rule(self._of, add)
 
     def delays(self, seconds: float, *, virtual: bool | Clock = False) -> Self:
-        """Delay every call by a number of seconds; it answers as programmed.
+        """Delay every call by a number of seconds, and then answer as programmed.
 
-        A call that is given a smaller ``timeout`` gets a ``TimeoutError`` after that.
+        A call with a shorter ``timeout`` gets a ``TimeoutError`` after the time-out.
 
         Args:
             seconds: how many.
-            virtual: whether nobody sleeps and only the record says so; or what moves a clock
-                that the test has stopped, such as ``shift`` of time-machine.
+            virtual: True if nobody sleeps and only the record has the time; or a function that
+                moves the test's stopped clock, such as ``shift`` of time-machine.
         """
         self._of.programmed().wait(Delay(seconds, virtual=virtual))
         return self
 
     def loses_reply(self, error: Raisable, times: int | None = None) -> Self:
-        """Answer as programmed, and have the caller get the error in place of the reply.
+        """Answer as programmed, but raise the error for the caller in place of the reply.
 
-        That is what a time-out looks like after which the other end has done its work.
+        A time-out looks like this if the other end has done its work nevertheless.
 
         Args:
             error: the error to raise, an instance or a class.
@@ -116,7 +116,7 @@ class MethodHandle(Programming):
         return any(matching.all_match(expected, call.arguments) for call in self.calls)
 
     def assert_called_with(self, *args: Any, **kwargs: Any) -> None:
-        """Fail unless at least one call had these arguments; which one does not matter."""
+        """Fail unless at least one call, no matter which, had these arguments."""
         expected = self._expected(args, kwargs)
         calls = self.calls
         if not any(matching.all_match(expected, call.arguments) for call in calls):
@@ -130,7 +130,7 @@ class MethodHandle(Programming):
             self._fail_count(f"1 call, with {expected}")
 
     def assert_called(self, times: int | None = None) -> None:
-        """Fail unless there was a call, or exactly so many calls."""
+        """Fail unless there was a call, or exactly the given number of calls."""
         if times is None:
             if not self.calls:
                 self._fail_count("a call")
@@ -145,7 +145,7 @@ class MethodHandle(Programming):
     if not TYPE_CHECKING:  # a type checker finds these mistakes itself
 
         def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+            if name.startswith("_"):  # protocols of Python, such as __deepcopy__, look these up
                 raise AttributeError(name)
             if messages.is_habit(name):
                 raise self._unknown(name)
@@ -157,14 +157,14 @@ class MethodHandle(Programming):
             super().__setattr__(name, value)
 
     def __getitem__(self, name: str) -> "MethodHandle":
-        """Return the handle of what a part has, as ``chat["returns"]`` where a control hides it."""
+        """Return the handle of a part's method, as ``chat["returns"]`` where a control hides it."""
         outline, part = self._fake.outline, self._of.member.name
         if outline is None or not outline.has(part, name):
             raise self._unknown(name)
         return MethodHandle(self._fake, self._fake.method(f"{part}.{name}"))
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        """Refuse a call: only the application calls; a test has misspelt one of the controls."""
+        """Refuse a call, as only the application calls: a test has misspelt one of the controls."""
         raise self._unknown(self._name.rpartition(".")[2])
 
     def __repr__(self) -> str:
@@ -204,7 +204,7 @@ class MethodHandle(Programming):
 
 
 class Controls(ABC):
-    """The ways to program and ask a fake that name the method by a string."""
+    """The methods of a fake that get the name of its method as a string."""
 
     __slots__ = ()
 
@@ -238,7 +238,7 @@ class Controls(ABC):
 
 
 class Handle(Controls, Generic[Real]):
-    """A fake as a test holds it: ``backends.payments``.
+    """The object by which a test controls a fake: ``backends.payments``.
 
     ``handle.charge`` is the handle of a method; ``handle["charge"]`` is the same, and the only
     way to a method whose name is also that of a control, such as ``get_calls``, or that begins
@@ -254,7 +254,7 @@ class Handle(Controls, Generic[Real]):
         return method_handle(self._fake, name)
 
     def __getattr__(self, name: str) -> MethodHandle:
-        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, look these up
             raise AttributeError(name)
         return method_handle(self._fake, name)
 
@@ -269,7 +269,7 @@ class Handle(Controls, Generic[Real]):
 
     @property
     def stand_in(self) -> Any:
-        """The object of ``FAKE`` that answers in this test what is not programmed; else None."""
+        """The object of ``FAKE`` that answers calls that this test does not program, or None."""
         return self._fake.stand_in
 
     def spy(self) -> Self:
@@ -283,7 +283,7 @@ class Handle(Controls, Generic[Real]):
         return self
 
     def lenient(self) -> Self:
-        """Answer from now on, where nothing is programmed, with an empty value by annotation."""
+        """Answer calls for which nothing is programmed with an empty value by the annotation."""
         self._fake.answer_unprogrammed("lenient")
         return self
 

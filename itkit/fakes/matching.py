@@ -1,4 +1,4 @@
-"""Which calls a test means: by all of their arguments, or by some."""
+"""Decides which calls a test means: by all of their arguments, or by some."""
 
 from collections.abc import Mapping
 from types import FunctionType
@@ -13,10 +13,10 @@ from itkit.fakes.classes.members import Member
 def condition(
     name: str, member: Member, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Condition:
-    """Return a function of a call that checks some of its arguments, whatever the others are.
+    """Return a function that checks some arguments of a call and ignores the others.
 
     Raises:
-        CallMismatchError: the real method takes none of these names.
+        CallMismatchError: the real method does not take one of these names.
     """
     expected = _some_arguments(name, member, args, kwargs)
 
@@ -30,8 +30,8 @@ def condition(
 def matches(expected: Any, got: Any) -> bool:
     """Return whether an argument is what a test expects.
 
-    That is a value, an object that knows what it equals, such as those of dirty-equals, or a
-    function that returns whether an argument will do.
+    A test expects a value, an object that defines its own equality, such as those of dirty-equals,
+    or a function that returns whether an argument fits.
     """
     if isinstance(expected, FunctionType) and expected is not got:
         return bool(expected(got))
@@ -63,6 +63,6 @@ def _some_arguments(
 
 
 def _found(wanted: Any, got: Mapping[str, Any], item: str) -> bool:
-    if isinstance(wanted, dict) and isinstance(got[item], dict):  # of ** parameters, some
+    if isinstance(wanted, dict) and isinstance(got[item], dict):  # only some of the ** parameters
         return all(key in got[item] and matches(wanted[key], got[item][key]) for key in wanted)
     return matches(wanted, got[item])

@@ -1,4 +1,4 @@
-"""What a failed assertion says: expected, closest call with only what differs, call sites."""
+"""The messages of failed assertions: the expected call, how the closest one differs, call sites."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -43,7 +43,7 @@ def no_such_call(name: str, expected: Mapping[str, Any], calls: Sequence[Call]) 
 
 
 def wrong_count(name: str, wanted: str, calls: Sequence[Call]) -> str:
-    """Return a message with the expected and the real number of calls, and where they came from."""
+    """Return a message with the expected and the real number of calls, and their call sites."""
     if not calls:
         return f"{name} was never called, expected {wanted}"
     lines = [f"{name} was called {_times(len(calls))}, expected {wanted}"]
@@ -109,12 +109,12 @@ def _are_alike_lists(expected: Any, got: Any) -> bool:
 
 
 def is_habit(attribute: str) -> bool:
-    """Return whether tests write an attribute by habit, which no handle has."""
+    """Return whether an attribute is one of ``unittest.mock``, which tests use by habit."""
     return attribute in _OF_MOCK or attribute in _OF_BACKEND
 
 
 def unknown_method(name: str, attribute: str, methods: Sequence[str]) -> str:
-    """Return a message that a backend has no such method, with the one that may be meant."""
+    """Return a message that a backend has no such method, with the name that may be meant."""
     if attribute in _OF_MOCK:
         return f"{name} has no {attribute!r}: use {_OF_MOCK[attribute]} of one of its methods"
     return f"{name} has no method {attribute!r}. {did_you_mean(attribute, list(methods))}"

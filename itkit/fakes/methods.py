@@ -21,7 +21,7 @@ was called with."""
 
 
 class Answering(Protocol):
-    """What a method asks of the fake that it belongs to."""
+    """The part of a fake that its methods need."""
 
     default_answer: DefaultAnswer
     programmed: set["Method"]
@@ -31,15 +31,14 @@ class Answering(Protocol):
 class Method:
     """Records the calls of one member of a fake and answers them.
 
-    It lives as long as the run; what a test programmed is one pointer, which ``reset`` moves.
-    The calls themselves lie on the timeline of the test.
+    A method lives as long as the run. The program of a test is one attribute, which ``reset``
+    replaces. The calls themselves are on the timeline of the test.
 
     Args:
         name: the name in assertions and reports, such as ``payments.charge``.
         member: the real one.
         fake: the fake that it belongs to.
-        called_by_library: whether libraries call it, so that the site is farther up than the
-            caller.
+        called_by_library: whether libraries call it, so that the call site is above the caller.
     """
 
     __slots__ = ("_check", "_fake", "called_by_library", "member", "name", "program")
@@ -60,7 +59,7 @@ class Method:
         return self._fake
 
     def become(self, member: Member) -> None:
-        """Stand for this member from now on, as an object has shown what the name means."""
+        """Use this member from now on, as an object has shown what the name stands for."""
         if member is not self.member:
             self._check = member.check
             self.member = member
@@ -72,22 +71,22 @@ class Method:
                 yield crossing
 
     def programmed(self) -> AnswerProgram:
-        """Return what is programmed, to be changed by the test."""
+        """Return the method's program, which the test changes."""
         if self.program is None:
             self.program = AnswerProgram()
             self._fake.programmed.add(self)
         return self.program
 
     def crossing(self, record: Record) -> Call:
-        """Return the call that a record on the timeline is of."""
+        """Return the call for a record on the timeline."""
         return Call.of(record)
 
     def recording(self) -> Callable[..., Any]:
         """Return a function of an object and its arguments that records a call and answers it.
 
         This is the hot path of all fakes. Where one value answers all calls and no argument can
-        change, nothing is called in it but the check of the arguments; what is looked up here is
-        a twentieth of its cost each.
+        change, it calls nothing but the check of the arguments. Each lookup of a name in it would
+        cost another twentieth, so the names are looked up here.
         """
         check, frame_at, here = self._check, sys._getframe, core.here
 
@@ -103,7 +102,7 @@ class Method:
                 return self.reply(call, owner, args, kwargs)
             strand = here.strand
             timeline = strand.timeline
-            if timeline is None:  # and not while it is empty
+            if timeline is None:  # and not "or", as an empty timeline is false
                 timeline = core.running
             frame = frame_at(1)
             record = (
@@ -128,10 +127,10 @@ class Method:
     def perform(self, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
         """Record a call and answer it.
 
-        To be called by what stands for the real method, whose caller is the site of the call.
+        The replacement of the real method calls this; its own caller is the call site.
 
         Args:
-            owner: the object that was called; None for what takes none.
+            owner: the object that was called; None for a function or a static method.
             args: the positional arguments.
             kwargs: the keyword arguments.
 
@@ -143,10 +142,10 @@ class Method:
         return self.reply(self.begin(owner, args, kwargs, 2), owner, args, kwargs)
 
     def read(self, owner: Any, args: Arguments, kwargs: dict[str, Any]) -> Any:
-        """Record that a property is read, and answer; a part of the client is no crossing.
+        """Record that a property is read, and answer. Reading a part of the client is no crossing.
 
         Args:
-            owner: the object that it is read from.
+            owner: the object that the property is read from.
             args: none.
             kwargs: none.
         """
@@ -166,17 +165,17 @@ class Method:
         return wrapped
 
     def outside(self, value: Any) -> Any:
-        """Return what was read as others see it: the fake of a part, any other value as it is."""
+        """Return a value that was read: for a part its fake, any other value as it is."""
         return self._fake.wrap(self.member.name, value)
 
     def begin(self, owner: Any, args: Arguments, kwargs: dict[str, Any], depth: int) -> Call:
-        """Return the record of a call that has just been made; it is not on the timeline yet.
+        """Return the record of a new call, which is not on the timeline yet.
 
         Args:
-            owner: the object that was called; None for what takes none.
+            owner: the object that was called; None for a function or a static method.
             args: the positional arguments.
             kwargs: the keyword arguments.
-            depth: how many frames up the caller is.
+            depth: how many frames above the calling function the call site is.
 
         Raises:
             TypeError: the real method does not take these arguments.
@@ -204,10 +203,11 @@ class Method:
 
         Args:
             call: the record.
-            owner: the object that was called; None for what takes none.
+            owner: the object that was called; None for a function or a static method.
             args: the positional arguments, not their copies.
             kwargs: the keyword arguments, not their copies.
-            default: answers if nothing is programmed, in the place of the fake's default answer.
+            default: the function that answers if nothing is programmed, in place of the fake's
+                default.
         """
         self._record(call)
         program, unslept = self.program, 0.0
@@ -226,7 +226,7 @@ class Method:
     async def reply_async(
         self, call: Call, owner: Any, args: Arguments, kwargs: dict[str, Any]
     ) -> Any:
-        """Record a call that has begun and answer it; sleeps and awaits as a coroutine does."""
+        """Record a call that has begun and answer it; sleep and await as a coroutine does."""
         call.at = perf_counter()  # a coroutine may have waited long for its turn
         self._record(call)
         program, unslept = self.program, 0.0
@@ -234,7 +234,7 @@ class Method:
             if program is not None and program.delay is not None:
                 unslept = await program.delay.wait_async(call.arguments)
             if _is_in_asyncio():
-                await asyncio.sleep(0)  # as what goes out does: a task may end before the reply
+                await asyncio.sleep(0)  # as real I/O: the task may end before the reply
             result = self._answer(call, program, owner, args, kwargs)
             call.result = await result if asyncio.iscoroutine(result) else result
             _lose(program)
@@ -259,7 +259,7 @@ class Method:
         kwargs: dict[str, Any],
         default: DefaultAnswer | None = None,
     ) -> Any:
-        """Return the answer to a call. A sweep wraps this method, to let the call fail."""
+        """Return the answer to a call. A sweep wraps this method to let the call fail."""
         answer = program.next(args, kwargs) if program is not None else None
         if answer is not None:
             return _given(answer, args, kwargs)
@@ -286,12 +286,12 @@ class Method:
 
 
 def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
-    """Return what a test's answer gives; that it does not take the arguments fails the test."""
+    """Return the result of a test's answer; fail the test if it does not take the arguments."""
     try:
         return answer(*args, **kwargs)
     except TypeError as error:
         own = error.__traceback__
-        if own is not None and own.tb_next is None:  # it was not even begun
+        if own is not None and own.tb_next is None:  # the answer's own code has not begun
             core.record_failure(error)
         raise
 
@@ -305,7 +305,7 @@ def _is_in_asyncio() -> bool:
 
 
 def _has_loop_ended() -> bool:
-    """Return whether asyncio cancels what is left, as the main coroutine of its loop has ended."""
+    """Return whether asyncio cancels the remaining tasks, as its main coroutine has ended."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "_cancel_all_tasks":
@@ -323,7 +323,7 @@ def _forgotten(call: Call) -> NeverRunError:
 
 
 def _lose(program: AnswerProgram | None) -> None:
-    """Raise what the caller gets in place of the reply, if anything."""
+    """Raise the error that the caller gets in place of the reply, if there is one."""
     loss = program.next_loss() if program is not None else None
     if loss is not None:
         raise lost(loss)

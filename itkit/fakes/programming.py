@@ -1,4 +1,4 @@
-"""How a test programs answers: of a method, of some of its calls, of one of them."""
+"""Programs the answers of a method, of some of its calls, or of one of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from itkit.fakes.methods import Method
 
 
 class Programming(ABC):
-    """The ways to say what calls are answered with."""
+    """The methods that say how calls are answered."""
 
     __slots__ = ()
 
     def returns(self, value: Any) -> Self:
-        """Return the value from every call from now on; of an ``async`` method, when awaited.
+        """Return the value from every call from now on (from ``async`` methods when awaited).
 
         Raises:
             ImpossibleReturnError: the real method can return no such value, by its annotation.
@@ -26,7 +26,7 @@ class Programming(ABC):
         return self
 
     def returns_each(self, *values: Any) -> Self:
-        """Return one value a call, in order; an exception among them is raised.
+        """Return one value for each call, in order, or raise it if it is an exception.
 
         A call beyond the last value fails with an ``UnprogrammedReturnError``.
 
@@ -45,7 +45,8 @@ class Programming(ABC):
 
         Args:
             error: the error to raise.
-            times: raise from so many calls only, ahead of everything programmed otherwise.
+            times: the number of calls that raise it, before all other answers; by default all
+                calls.
         """
         limit = f", times={times}" if times is not None else ""
         self._program(raising(error), times, text=f"raises({error!r}{limit})")
@@ -54,8 +55,8 @@ class Programming(ABC):
     def does(self, function: Callable[..., Any]) -> Self:
         """Call the function with each call's arguments and answer with what it returns.
 
-        The arguments are as the application passed them, without ``self``. An ``async`` method
-        may have an ``async`` function.
+        The function gets the arguments as the application passed them, without ``self``. For an
+        ``async`` method it may be ``async`` too.
         """
         name = getattr(function, "__name__", repr(function))
         self._program(function, text=f"does({name})")

@@ -1,6 +1,6 @@
-"""Copies of arguments, so that a record still shows what was passed after the caller changed it.
+"""Copies of arguments, so that a record shows the values at the call and no later changes.
 
-Containers and dataclasses are copied through; everything else, models among it, is kept as it is.
+Containers and dataclasses are copied deeply; everything else, such as models, is kept as it is.
 """
 
 import copy
@@ -36,7 +36,7 @@ _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 
 
 def are_immutable(values: Iterable[Any]) -> bool:
-    """Return whether none of the values can change, which is so for most arguments."""
+    """Return whether none of the values can change, which is true for most arguments."""
     for value in values:  # noqa: SIM110 - a generator would double the cost of every call
         if type(value) not in IMMUTABLE:
             return False
@@ -44,7 +44,7 @@ def are_immutable(values: Iterable[Any]) -> bool:
 
 
 def snapshot(value: Any) -> Any:
-    """Return a copy of the value that later changes of its containers do not reach."""
+    """Return a copy of the value, which later changes of its containers do not affect."""
     return _Copier().copy(value)
 
 

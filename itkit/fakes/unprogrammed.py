@@ -1,4 +1,4 @@
-"""What a fake returns where the test programmed nothing: harmless while nobody uses it."""
+"""The value that a fake returns where the test programs nothing: harmless until it is used."""
 
 from collections.abc import Callable
 from functools import cache
@@ -28,12 +28,12 @@ def _refused(use: str) -> Callable[..., Any]:
 
 
 class UnprogrammedReturn:
-    """The return value of a call that nobody programmed.
+    """The return value of a call for which nothing was programmed.
 
     Code may drop it, pass it on and store it in a variable. Code that uses it in any way gets an
-    ``UnprogrammedReturnError`` which names the call and the line to add to the test. Only
-    ``x is None`` and ``isinstance(x, ...)`` are beyond the reach of Python's hooks. What refuses
-    it by the name of its class, as ``json`` and database drivers do, shows the line as well.
+    ``UnprogrammedReturnError``, which names the call and the line to add to the test. Python has no
+    hooks for ``x is None`` and ``isinstance(x, ...)``. Errors that show the name of its class, such
+    as those of ``json`` and of database drivers, show the line as well.
     """
 
     __slots__ = ("_advice", "_call")
@@ -48,7 +48,7 @@ class UnprogrammedReturn:
         object.__setattr__(self, "_advice", advice)
 
     def __repr__(self) -> str:
-        # Left usable: debuggers and test runners call it unasked.
+        # This one works, as debuggers and test runners call it at any time.
         return f"<unprogrammed return of {object.__getattribute__(self, '_call').name}>"
 
     def __getattr__(self, name: str) -> Any:

@@ -4,7 +4,7 @@ The only package that knows redis-py and django-redis. Read in this order: ``add
 ``project`` (the servers that the settings name), ``commands`` and ``keyspecs`` (where the keys of
 a command are), ``policy`` (which commands may pass), ``server``, ``prefix``, ``wire``,
 ``isolation``, ``shared`` (caches that outlast tests), ``crossings`` (commands on the timeline),
-``clients`` (commands that a sweep has fail, or wait for another).
+``clients`` (lets a sweep fail or delay commands).
 """
 
 from itkit.redis.clients import clients_led, command_keys, command_name, command_writes, is_blocking

@@ -18,7 +18,7 @@ _PORT = 6379
 _SENTINEL_PORT = 26379
 _SENTINEL = "sentinel"
 _SENTINELS = "sentinels"
-"""The key of a mapping that has the Sentinels of a server as pairs, in any case of letters."""
+"""The key under which a mapping has the Sentinels of a server as pairs; upper or lower case."""
 _SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket", _SENTINEL)
 _LOGIN = ("username", "password")
 _URL = re.compile(rf"(?:{'|'.join(map(re.escape, _SCHEMES))})://", re.IGNORECASE)
@@ -30,7 +30,7 @@ Change = Callable[[str, Any], Any]
 
 
 class Address(NamedTuple):
-    """Where a server listens: a host and a port, or a socket's path and the port 0."""
+    """Where a server listens: at a host and a port, or at a socket's path with the port 0."""
 
     host: str
     port: int
@@ -41,7 +41,7 @@ class Address(NamedTuple):
 
 
 def at(host: str, port: int | str) -> Address:
-    """Return the address of a host; all names of this machine are one."""
+    """Return the address of a host; all names of this machine become one."""
     host = host.strip("[]").lower()
     return Address("localhost" if urls.is_local_host(host) else host, int(port))
 
@@ -84,19 +84,20 @@ def parse(url: str) -> urls.ServerURL:
 
 
 def is_sentinel(url: str) -> bool:
-    """Return whether what is at a URL is no server with keys, but a Sentinel that knows of one."""
+    """Return whether a URL leads to a Sentinel, and not to a server with keys."""
     return url.partition("://")[0].lower() == _SENTINEL
 
 
 def of_sentinel(host: str, port: int, number: int | None = None) -> str:
-    """Return the URL of a Sentinel, with the number of the database that is used beyond it."""
+    """Return the URL of a Sentinel, with the number of a database on the server that it knows."""
     return f"{_SENTINEL}://{_in_url(host)}:{port}/{number or 0}"
 
 
 def database(url: str) -> int | None:
     """Return the number of the database in a URL; None where it has none.
 
-    Then a number that is given beside the URL holds, which one in the URL would overrule.
+    In that case a number that is given beside the URL counts; a number in the URL would overrule
+    it.
     """
     server = parse(url)
     number = server.options.get("db") or server.options.get("virtual_host") or server.name
@@ -104,7 +105,7 @@ def database(url: str) -> int | None:
 
 
 def with_database(server: urls.ServerURL, number: int | None, *, celery: bool) -> str:
-    """Return a server's URL with the number of a database, in Celery's spelling if need be."""
+    """Return a server's URL with the number of a database; keep Celery's spelling."""
     text = "" if number is None else str(number)
     if not server.socket:
         return str(replace(server, name=text))
@@ -127,7 +128,7 @@ def found_in(value: Any) -> list[str]:
 
 
 def changed(value: Any, change: Change) -> Any:
-    """Return a copy of a setting's value in which each Redis server is what ``change`` says.
+    """Return a copy of a setting's value in which ``change`` has replaced each Redis server.
 
     Servers are named by URLs (several with ``;`` or ``,`` between), by pairs of host and port,
     by mappings with ``host`` and ``port``, and by mappings with ``unix_socket_path``. Pairs below

@@ -1,8 +1,8 @@
 """Calls a function around each command that a client of Redis sends, while a sweep runs.
 
-The clients are wrapped and not their connections, whose own retries wait for seconds: an error that
-is raised here is one that a client raises when it has given up. Checked with redis-py 5.1, 6.4 and
-8.1 and valkey-py 6.2.
+The clients are wrapped and not their connections, which wait for seconds before a retry: an error
+that is raised here looks like one that a client raises when it has given up. Checked with redis-py
+5.1, 6.4 and 8.1 and valkey-py 6.2.
 """
 
 import sys
@@ -38,7 +38,7 @@ CommandsOf = Callable[[Any, Sequence[object]], Sequence[Sequence[object]]]
 
 
 def command_name(words: Sequence[object]) -> str:
-    """Return what the timeline calls a command: its first two words."""
+    """Return the name of a command on the timeline: its first two words."""
     return crossings.named(words[:2])
 
 
@@ -48,7 +48,7 @@ def command_writes(words: Sequence[object]) -> bool:
 
 
 def is_blocking(words: Sequence[object]) -> bool:
-    """Tell whether the reply to a command may come only when somebody else has done something."""
+    """Return whether the reply to a command may have to wait for an action of somebody else."""
     return word(words[0]) in _BLOCKING
 
 
@@ -64,7 +64,7 @@ def command_keys(words: Sequence[object]) -> list[str] | None:
 
 @cache
 def _positions() -> dict[str, Positions]:
-    """Return where the keys of each command are, by its name."""
+    """Return the positions of the keys of each command, by the command's name."""
     tables = (*KEYS.items(), *REDIS_KEYS.items())
     return {name: parse(notation) for notation, names in tables for name in names.split()}
 
@@ -73,7 +73,7 @@ def _positions() -> dict[str, Positions]:
 def clients_led(begin: Begin) -> Iterator[None]:
     """Call a function around each command of all clients, within a block.
 
-    The libraries have no hook for that. Checked with the versions above.
+    The libraries have no hook for this. Checked with the versions above.
 
     Args:
         begin: the function; an error that it raises reaches the caller of the client.
@@ -100,7 +100,7 @@ Wrapper = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def _but_for_own(lead: Wrapper) -> Wrapper:
-    """Return a wrapper that leaves out itkit's own clients: a lease is renewed at any moment."""
+    """Return a wrapper that leaves out itkit's own clients, which renew a lease at any moment."""
 
     def decorated(execute: Callable[..., Any]) -> Callable[..., Any]:
         led = lead(execute)

@@ -1,6 +1,6 @@
 """Commands of Redis on the timeline: those that write, and all of them while a test observes.
 
-Where they come from is recorded only then: to find that costs more than the prefix does.
+Call sites are recorded only then, as finding them costs more than adding the prefix.
 """
 
 import sys
@@ -24,7 +24,7 @@ recorded: Container[object] = WRITES
 """The commands that are on the timeline."""
 
 Record = tuple[object, Sequence[object], Strand, float]
-"""What is recorded of a command: who did it, the first two words, the thread, the time."""
+"""The record of a command: the rewriter, the command's first two words, the thread, the time."""
 
 
 class _All:
@@ -36,7 +36,7 @@ class RedisCommand(Crossing):
     """One command that was sent to Redis.
 
     Attributes:
-        words: the command and its key; of a look-up all keys.
+        words: the command and its key; for a look-up all of its keys.
         found: whether each key of a look-up existed; empty until the reply is read.
     """
 
@@ -65,12 +65,12 @@ class RedisCommand(Crossing):
 
     @property
     def site(self) -> CallSite | None:
-        """Not recorded, as it is not observed."""
+        """None, as call sites are recorded only while a test observes."""
         return None
 
 
 class Observed(RedisCommand):
-    """A command that a test observes: its place is recorded, and what a look-up has found."""
+    """A command that a test observes, with its call site and the keys that it has found."""
 
     __slots__ = ("_read",)
 
@@ -79,7 +79,7 @@ class Observed(RedisCommand):
         self._read = read
         frame = callsite.caller(sys._getframe(1))
         self._namespace, self._line = frame.f_globals, callsite.spot(frame)
-        if self.is_look_up:  # until a reply says otherwise: nobody is called for one that is nil
+        if self.is_look_up:  # a nil reply does not call the reader, which would change this
             self.found = (False,) * len(self.words[1:])
 
     @property
@@ -89,7 +89,7 @@ class Observed(RedisCommand):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it belongs to the connection, and not to what is done with it."""
+        """Whether the command concerns the connection only, and no data."""
         return word(self.words[0]) in _QUIET
 
     @property
@@ -122,7 +122,7 @@ def is_observing() -> bool:
 
 
 def note(record: Record, expected: Any) -> Any:
-    """Record a command that a test may observe, and return how its reply is to be read.
+    """Record a command, if a test observes, and return the reader of its reply.
 
     Raises:
         LateCallError: the command writes, for a test that has ended.
@@ -148,12 +148,12 @@ def note(record: Record, expected: Any) -> Any:
 
 
 def note_effect(command: Record | RedisCommand) -> None:
-    """Note that a command writes, maybe while a transaction is open."""
+    """Note that a command writes, as a transaction may be open."""
     core.note_effect(command, callsite.caller(sys._getframe(1)))
 
 
 def refuse_late(record: Record) -> NoReturn:
-    """Refuse a command for a test that has ended: it would write into the keys of another.
+    """Refuse a command for a test that has ended, as it would write into the keys of another test.
 
     Raises:
         LateCallError: always.
@@ -166,12 +166,12 @@ def refuse_late(record: Record) -> NoReturn:
 
 
 def named(words: Sequence[object]) -> str:
-    """Return what a command is called, given its first two words."""
+    """Return the name of a command, given its first two words."""
     return " ".join(map(_text, words))
 
 
 def writes(words: Sequence[object]) -> bool:
-    """Return whether a command writes, however it is spelled: bytes, small letters, two in one."""
+    """Return whether a command writes; it may be bytes, in small letters, or two words in one."""
     name = word(words[0]).replace(" ", "|")
     return name in WRITES or (len(words) > 1 and f"{name}|{word(words[1])}" in WRITES)
 

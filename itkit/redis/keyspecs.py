@@ -20,7 +20,7 @@ def parse(notation: str) -> Positions:
 
 
 def word(arg: Any) -> str:
-    """Return an argument in capitals, for a comparison with the words of a command."""
+    """Return an argument in capitals, to compare it with the words of commands."""
     if isinstance(arg, bytes | bytearray | memoryview):
         return bytes(arg).decode("latin-1").upper()
     return str(arg).upper()

@@ -1,8 +1,8 @@
-"""What happens to each command whose keys alone do not decide it, as tables.
+"""Tables of the commands that need more than a prefix on their keys, or are refused.
 
-These tables and those of ``itkit.redis.commands`` are all that is written about commands: the
-client's side (``prefix/plans.py``) and what runs inside of the server (``prefix/prologue.lua``)
-both read them. A command that is in none of them is refused as unknown.
+These tables and those of ``itkit.redis.commands`` hold all that itkit knows about commands. Both
+the client's side (``prefix/plans.py``) and the code that runs in the server
+(``prefix/prologue.lua``) read them. A command that is in no table is refused as unknown.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,21 +72,21 @@ CHANNELS: Final = {
     "1": "PUBLISH SPUBLISH",
     "2:-1": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
 }
-"""Where channels are, in the notation of ``itkit.redis.commands``; they get the prefix as well."""
+"""Positions of channels, which get the prefix too, in the notation of ``itkit.redis.commands``."""
 
 SUBSCRIBING: Final = "PSUBSCRIBE PUNSUBSCRIBE SSUBSCRIBE SUBSCRIBE SUNSUBSCRIBE UNSUBSCRIBE"
 
 PATTERNS: Final = {"KEYS": 1, "PUBSUB|CHANNELS": 2, "PUBSUB|SHARDCHANNELS": 2}
-"""Commands that answer with all names of a pattern, and the position of that pattern."""
+"""Commands whose reply has all names that match a pattern, and the position of the pattern."""
 
 
 class CommandOptions(NamedTuple):
-    """CommandOptions that may come in any order behind the first key of a command.
+    """The options of a command that may follow its first key in any order.
 
     Attributes:
         start: position of the first option.
-        words: the number of arguments of each option that has any. The argument of an option with
-            one argument is a name.
+        words: the number of arguments of each option that has arguments. An option with one
+            argument has a name as its argument.
     """
 
     start: int
@@ -108,13 +108,13 @@ REPLIES: Final = {
     "by_name": "XREAD XREADGROUP",
     "names_and_values": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
 }
-"""Commands whose replies have names in them, by the shape that ``prefix/replies.py`` describes."""
+"""Commands whose replies have names in them, by the shapes that ``prefix/replies.py`` describes."""
 
 KEYSPACE: Final = "DBSIZE FLUSHALL FLUSHDB RANDOMKEY SCAN"
-"""Commands about all keys of a server, which are limited to those with the prefix."""
+"""Commands about all keys of a server; itkit limits them to the keys with the prefix."""
 
 REFUSED_IN_SCRIPTS: Final = "FLUSHALL MIGRATE MOVE SWAPDB"
-"""Commands that a script may not call where the server itself does not limit the login."""
+"""Commands that a script may not call unless the server itself limits the login."""
 
 _TRANSACTIONS: Final = "DISCARD EXEC MULTI"
 
@@ -124,10 +124,10 @@ REFUSED: Final = {name: reason for reason, words in _REASONS.items() for name in
 _DESTRUCTIVE: Final = frozenset(
     {"FAILOVER", "MIGRATE", "MOVE", "REPLICAOF", "SHUTDOWN", "SLAVEOF", "SWAPDB"}
 )
-"""Sent to no server that itkit has not started, whatever the settings say."""
+"""Commands that are sent only to servers that itkit has started, whatever the settings allow."""
 
 _CONFUSING: Final = frozenset({"CLIENT|REPLY", "RESET"})
-"""Sent nowhere: redis-py itself could not go on."""
+"""Commands that are never sent, as redis-py itself could not continue."""
 
 
 def command_names() -> frozenset[str]:
@@ -140,20 +140,20 @@ def command_names() -> frozenset[str]:
 
 
 def allowed(listed: Iterable[str], *, owned: bool) -> frozenset[str]:
-    """Return the commands that ``ALLOW_COMMANDS`` lets through, as they are named here.
+    """Return the commands that ``ALLOW_COMMANDS`` lets through, by their names in these tables.
 
     Args:
-        listed: the setting: a command, a subcommand (``CONFIG SET``), or all of a container's.
+        listed: the setting: commands, subcommands (``CONFIG SET``), or containers of subcommands.
         owned: whether the server is thrown away after the run.
     """
     found = {"|".join(name.upper().split()) for name in listed}
     found |= {name for name in REFUSED if name.partition("|")[0] in found}
-    found.discard("FLUSHALL")  # which removes the test's own keys, so there is nothing to allow
+    found.discard("FLUSHALL")  # it removes the test's own keys, so there is nothing to allow
     return frozenset(found - _CONFUSING - (frozenset() if owned else _DESTRUCTIVE))
 
 
 def refusal(name: str, listed: Sequence[str] = ()) -> str:
-    """Return why a command is refused and what to do instead.
+    """Return why a command is refused, and what to do instead.
 
     Args:
         name: the name of the command.

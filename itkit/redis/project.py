@@ -1,4 +1,4 @@
-"""The Redis servers that the project's settings name, and pointing those settings elsewhere."""
+"""Finds the Redis servers that the project's settings name, and points the settings elsewhere."""
 
 import contextlib
 import difflib
@@ -27,20 +27,20 @@ _BACKENDS = {
 }
 _BETWEEN_LOCATIONS = re.compile(r"[;,]")
 _CELERY = re.compile(r"CELERY|BROKER|RESULT_BACKEND")
-_OF_CELERY = ("redis+socket", "sentinel")  # schemes that nothing else reads
+_OF_CELERY = ("redis+socket", "sentinel")  # schemes that only clients of Redis use
 _NUMBER = 7
 _UNLISTED = 5
 _NOT_OURS = frozenset({"CACHES", "DATABASES", "ITKIT"})
 _OF_REDIS = re.compile(r"redis|valkey|sentinel|^RQ_|CACHEOPS", re.IGNORECASE)
-_NEAR = 0.7  # less would find a namesake for anything among all of Django's settings
+_NEAR = 0.7  # with less, any name would be near to one of Django's many settings
 
 
 def project_servers() -> list[tuple[str, str]]:
-    """Return label and URL of each Redis server of the project, in the order of its settings.
+    """Return label and URL of each Redis server of the project, in the order of the settings.
 
-    They are in the aliases of ``CACHES`` whose backend is django-redis or Django's own, then in
-    the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names. Sentinels are among them, by URLs of
-    their own scheme: who asks one for a server is given the tests'.
+    The servers are in the aliases of ``CACHES`` whose backend is django-redis or Django's own, and
+    in the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names. Sentinels are among them, by URLs
+    with a scheme of their own: a client that asks a Sentinel gets the tests' server.
 
     Raises:
         ConfigurationError: a setting has a text that is not the URL of a Redis server.
@@ -49,7 +49,7 @@ def project_servers() -> list[tuple[str, str]]:
 
 
 def usable_server(servers: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """Return the first of the project's servers that can be that of the tests; no Sentinel can."""
+    """Return the first of the project's servers that the tests can use, which is no Sentinel."""
     return next((server for server in servers if not addresses.is_sentinel(server[1])), None)
 
 
@@ -64,9 +64,9 @@ def is_redis(backend: str) -> bool:
 
 
 def mistakes() -> list[conf.Mistake]:
-    """Return what is wrong with ``ITKIT["REDIS"]`` in view of the project's other settings."""
+    """Return the mistakes in ``ITKIT["REDIS"]``, compared with the project's other settings."""
     if conf.mistakes():
-        return []  # reported there; the table cannot be read
+        return []  # another check reports it, and the table cannot be read
     table = conf.get().redis
     return [
         *_wrong_names(table.settings),
@@ -81,8 +81,8 @@ def mistakes() -> list[conf.Mistake]:
 def pointed_at(server: str) -> Iterator[None]:
     """Point the settings that ``ITKIT["REDIS"]["SETTINGS"]`` names at a server within a block.
 
-    Environment variables of the same names do as well, for subprocesses. Django's
-    ``setting_changed`` is sent, because libraries such as channels drop on it what they made of
+    Environment variables of the same names are changed as well, for subprocesses. Django's
+    ``setting_changed`` is sent, as libraries such as channels then drop objects that they made from
     the old value.
     """
     with contextlib.ExitStack() as stack:
@@ -117,7 +117,7 @@ def _locations(cache: Mapping[str, Any]) -> list[str]:
 
 
 def _with_login(url: str, options: Mapping[str, Any]) -> str:
-    """Add the login of a cache's OPTIONS: in capitals for django-redis, else for Django's own."""
+    """Add the login in a cache's OPTIONS: capital keys for django-redis, small ones for Django."""
     server = addresses.parse(url)
     user = options.get("USERNAME") or options.get("username") or server.user
     password = options.get("PASSWORD") or options.get("password") or server.password
@@ -157,9 +157,9 @@ def _variable_pointed(name: str, server: str) -> Iterator[None]:
 
 
 def _pointed(name: str, value: Any, server: str) -> Any:
-    """Return a copy of a setting's value that names a server in place of each that it names.
+    """Return a copy of a setting's value in which each server is replaced by another one.
 
-    A pair or a mapping cannot turn from a host into a socket. Then it stays as it is, and its
+    A pair or a mapping with a host cannot name a socket. In that case it stays as it is, and its
     connections are redirected like those to all addresses of the project.
     """
     target = addresses.parse(server)
@@ -181,7 +181,7 @@ def _relocated(named_by: Any, target: urls.ServerURL) -> Any:
 
 
 def _unlisted(listed: tuple[str, ...]) -> Iterator[conf.Mistake]:
-    """Yield one warning that names all settings with addresses of Redis that nobody has listed."""
+    """Yield one warning about all settings that have addresses of Redis and are not listed."""
     found = [name for name in _names_of_settings() if name not in listed and _names_redis(name)]
     if found:
         line = ", ".join(f'"{name}"' for name in (*listed, *found))
@@ -200,12 +200,12 @@ def _names_of_settings() -> list[str]:
 
 
 def _names_redis(name: str) -> bool:
-    """Return whether a setting names a server that is one of Redis, and not of something else."""
+    """Return whether a setting names a server that must be Redis."""
     with warnings.catch_warnings(), contextlib.suppress(ImproperlyConfigured):
         warnings.simplefilter("ignore")  # deprecated settings are read with all others
         value = getattr(settings, name)
         found = addresses.found_in(value)
-        # A host with a port may be one of anything.
+        # A host with a port may be any kind of server.
         return bool(found) and bool(_OF_REDIS.search(name) or _OF_REDIS.search(repr(value)))
     return False
 

@@ -12,7 +12,7 @@ from itkit.redis.prefix.rewrite import Rewriter
 from itkit.redis.wire.guard import Shared
 
 _GENERATION: Final = 0
-"""That of no test, which are counted from 1."""
+"""A generation that no test has, as tests count from 1."""
 
 CacheDatabase = tuple[Address, int]
 
@@ -20,7 +20,7 @@ CacheDatabase = tuple[Address, int]
 def sharing(
     run: str, worker: str, project: Sequence[tuple[str, str]], options: Mapping[str, Any]
 ) -> Shared | None:
-    """Return what puts the prefix on the commands of shared caches; None where there are none.
+    """Return the databases of shared caches and their rewriter; None where there are none.
 
     Args:
         run: id of the run.
@@ -35,7 +35,7 @@ def sharing(
 
 
 def shared_databases(project: Sequence[tuple[str, str]]) -> frozenset[CacheDatabase]:
-    """Return the databases of shared caches, each by its server's address and its number.
+    """Return the databases of shared caches, each as its server's address and its number.
 
     Args:
         project: labels and URLs of the project's own servers.
@@ -45,7 +45,7 @@ def shared_databases(project: Sequence[tuple[str, str]]) -> frozenset[CacheDatab
 
 
 def mistakes(project: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield what is wrong with the setting: an alias that is none, or not the only one there.
+    """Yield the mistakes in the setting: unknown aliases, and databases with several aliases.
 
     Args:
         project: labels and URLs of the project's own servers.
@@ -61,7 +61,7 @@ def mistakes(project: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 
 def label_of(alias: str) -> str:
-    """Return how a cache is called among the project's own servers."""
+    """Return the label of a cache among the project's own servers."""
     return f'CACHES["{alias}"]'
 
 

@@ -13,9 +13,9 @@ _MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def differences(real: Any, stand_in: Any) -> list[str]:
-    """Return what of the real one a fake cannot stand for, a line each.
+    """Return a line for each part of the real one that the fake cannot replace.
 
-    A fake may have methods of its own, and parameters that need not be given.
+    A fake may have additional methods, and additional parameters that are optional.
 
     Args:
         real: a class or a function.
@@ -26,7 +26,7 @@ def differences(real: Any, stand_in: Any) -> list[str]:
     if not isinstance(stand_in, type):
         return ["it is no class"]
     if "__getattr__" in {name for kind in stand_in.__mro__ for name in vars(kind)}:
-        return []  # it answers to every name
+        return []  # such a fake accepts every name
     own = members_of(stand_in)
     found: list[str] = []
     for name, member in members_of(real).items():
@@ -83,7 +83,7 @@ def _of_parameters(real: list[Parameter], fake: list[Parameter]) -> Iterator[str
 
 
 def _callers(member: Member) -> list[Parameter]:
-    """Return the parameters that a caller gives."""
+    """Return the parameters that a caller gives, without ``self`` and ``cls``."""
     signature: Signature = signature_of(member.function)
     return list(signature.parameters.values())[member.has_owner :]
 

@@ -1,4 +1,4 @@
-"""What of a class is faked: its public methods and properties, and how each of them is called."""
+"""The members of a class that are faked: its public methods and properties, and their kinds."""
 
 import contextlib
 import enum
@@ -48,7 +48,7 @@ Otherwise = Callable[[Any], Any]
 
 
 class Kind(enum.Enum):
-    """What a call of a member gives back."""
+    """The kind of value that a call of a member returns."""
 
     PLAIN = enum.auto()
     COROUTINE = enum.auto()
@@ -64,14 +64,16 @@ class Member:
     """One public method or property of a real class, or a real function.
 
     Attributes:
-        name: the name that the class has for it.
+        name: the name in the class.
         kind: the kind of value that a call returns.
-        function: the real one, for its signature; a property's getter.
+        function: the real function, which has the signature; for a property, its getter.
         has_owner: whether it takes ``self`` or ``cls``.
         raw: the object in the class's ``__dict__``.
-        otherwise: answers calls that are not programmed; None where only the test can know.
-        is_own: whether the class itself defines it, and has not inherited it.
-        is_object: whether the object that is called, and no class, is what answers in reality.
+        otherwise: makes the answer of calls that are not programmed; None where only the test can
+            know it.
+        is_own: whether the class defines the member itself and does not inherit it.
+        is_object: whether the member is an object that is called itself, and no function of a
+            class.
     """
 
     name: str
@@ -85,12 +87,12 @@ class Member:
 
     @cached_property
     def bind(self) -> Binder:
-        """Takes what the real method takes, ``self`` included, returns the arguments by name."""
+        """A function with the real method's parameters that returns the arguments by name."""
         return compile_binder(self._full_name, self.signature, has_owner=self.has_owner)
 
     @cached_property
     def check(self) -> Callable[..., bool]:
-        """Takes what the real method takes, ``self`` included, and raises TypeError otherwise.
+        """A function with the real method's parameters; wrong arguments raise TypeError.
 
         It returns whether an argument can change.
         """
@@ -103,7 +105,7 @@ class Member:
 
     @cached_property
     def returned(self) -> Any:
-        """The annotation of what it returns; ``Any`` where there is none that can be resolved."""
+        """The annotation of the return value; ``Any`` where none can be resolved."""
         try:
             return typing.get_type_hints(self.function).get("return", Any)
         except Exception:  # noqa: BLE001 - an annotation may be anything, also a name that is gone
@@ -144,13 +146,13 @@ def attributes_of(interface: type) -> dict[str, Member]:
 
 
 def function_member(function: Callable[..., Any]) -> Member:
-    """Return the member that a plain function is."""
+    """Return the member for a plain function."""
     known = getattr(function, REPLACED, None)
     return known or _method(function.__name__, _copied(function), function, has_owner=False)
 
 
 def _copied(function: Any) -> Any:
-    """Return a function that stays real when the code of the first is replaced."""
+    """Return a copy of a function, which stays real when the code of the original is replaced."""
     if not isinstance(function, FunctionType):
         return function
     copied = FunctionType(
@@ -170,7 +172,7 @@ def _attributes(real: type) -> Iterator[tuple[str, Any]]:
     for kind in reversed(real.__mro__):
         if not _describes_only(kind):
             merged.update(vars(kind))
-    # What is a container itself holds data.
+    # An object that is a container itself holds data.
     special = SPECIAL_METHODS - (_OF_CONTAINERS if issubclass(real, Container) else frozenset())
     for name, raw in merged.items():
         if not name.startswith("_") or name in special or name in abstract:
@@ -178,7 +180,7 @@ def _attributes(real: type) -> Iterator[tuple[str, Any]]:
 
 
 def _describes_only(kind: type) -> bool:
-    """Return whether a class is one of Python's own, such as object and dict, written in C."""
+    """Return whether a class is one of Python's own classes in C, such as object and dict."""
     is_written_in_c = bool(kind.__flags__ & _IMMUTABLE_TYPE)
     return is_written_in_c and kind.__module__.partition(".")[0] in sys.stdlib_module_names
 
@@ -203,10 +205,10 @@ def _member(name: str, raw: Any, real: type) -> Member | None:
 
 
 def is_descriptor(raw: Any) -> bool:
-    """Return whether a class's attribute decides what is read from an object.
+    """Return whether an attribute of a class is a descriptor, which decides what is read.
 
-    Before Python 3.14 a partial is called as it is; the ``__get__`` that it has in 3.13 only warns
-    of the change.
+    Before Python 3.14 a partial in a class is no method; the ``__get__`` that it has in 3.13 only
+    warns of the change.
     """
     if isinstance(raw, functools.partial) and sys.version_info < (3, 14):
         return False
@@ -214,7 +216,7 @@ def is_descriptor(raw: Any) -> bool:
 
 
 def _computes(raw: Any) -> bool:
-    """Return whether a descriptor computes what is read, and does not only store it."""
+    """Return whether a descriptor computes the value that is read, and does not only store it."""
     kind = type(raw)
     if not is_descriptor(raw) or isinstance(raw, type):
         return False
@@ -226,7 +228,7 @@ def _computes(raw: Any) -> bool:
 
 
 def _reading(name: str, raw: Any) -> Member:
-    """Return the member that a descriptor is, such as a cached property: it is read."""
+    """Return the member for a descriptor that is read, such as a cached property."""
 
     def getter(owner: Any) -> Any:
         stored = getattr(owner, "__dict__", {})
@@ -261,7 +263,7 @@ def _method(
 
 
 def unknown_member(name: str) -> Member:
-    """Return a member that no object has shown yet: it takes anything."""
+    """Return a member for a name that no object has shown yet; it takes any arguments."""
 
     def unknown(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
@@ -271,7 +273,7 @@ def unknown_member(name: str) -> Member:
 
 
 def called_member(name: str, value: Callable[..., Any]) -> Member:
-    """Return the member that an object is which is called itself, such as a partial.
+    """Return the member for an object that is called itself, such as a partial.
 
     Args:
         name: the name by which its calls are recorded.
@@ -290,7 +292,7 @@ def _kind(function: Callable[..., Any]) -> Kind:
         return Kind.GENERATOR
     if inspect.isasyncgenfunction(function):
         return Kind.ASYNC_GENERATOR
-    # A decorator that wraps a coroutine function is often a plain function itself.
+    # The wrapper that a decorator puts around a coroutine function is often a plain function.
     if iscoroutinefunction(function) or iscoroutinefunction(inspect.unwrap(function)):
         return Kind.COROUTINE
     return Kind.PLAIN
@@ -308,6 +310,6 @@ def _nothing() -> Iterator[None]:
     yield
 
 
-# contextlib makes every such function from one code object, which no other function has.
+# contextlib makes all these functions from one code object, which no other function has.
 _CONTEXT_CODE = contextlib.contextmanager(_nothing).__code__
 _ASYNC_CONTEXT_CODE = contextlib.asynccontextmanager(_nothing).__code__  # type: ignore[arg-type]  # only its code

@@ -1,4 +1,4 @@
-"""What a real method can return, by its annotation."""
+"""The values that a real method can return, by its annotation."""
 
 import types
 import typing
@@ -20,12 +20,12 @@ def can_return(member: Member, value: Any) -> bool:
 
 
 def neutral(member: Member) -> Any:
-    """Return a value that says nothing, such as an empty string, or ``UNKNOWN``."""
+    """Return a neutral value of the annotated type, such as an empty string, or ``UNKNOWN``."""
     return _neutral(member.returned) if member.kind in _SINGLE else UNKNOWN
 
 
 def shown(member: Member) -> str:
-    """Return the annotation as it is written."""
+    """Return the annotation as it is written in the source."""
     hint = member.returned
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 

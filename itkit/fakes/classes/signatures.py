@@ -1,4 +1,4 @@
-"""Bind arguments as the real function would, at the speed of a plain call."""
+"""Binds arguments as the real function would, at the speed of a plain call."""
 
 import inspect
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     """Return the signature of a function, or one that takes anything where it has none."""
     try:
         return inspect.signature(function)
-    except ValueError:  # some functions written in C have none that can be read
+    except ValueError:  # some functions in C have no signature that can be read
         return _ANYTHING
 
 
@@ -32,7 +32,7 @@ def compile_binder(qualified_name: str, signature: Signature, *, has_owner: bool
     Args:
         qualified_name: the name of the function in the TypeError for wrong arguments.
         signature: the signature of the real function.
-        has_owner: whether the first argument is ``self`` or ``cls``, which is left out.
+        has_owner: whether the first argument is ``self`` or ``cls``, which the result leaves out.
     """
     items = _items(list(signature.parameters.values()), has_owner)
     return _compile(qualified_name, signature, f"return {{{items}}}")
@@ -49,7 +49,7 @@ def compile_checker(
     Args:
         qualified_name: the name of the function in messages.
         signature: the signature of the real function.
-        has_owner: whether the first parameter is ``self`` or ``cls``, which does not count.
+        has_owner: whether the first parameter is ``self`` or ``cls``, which is not checked.
     """
     parameters = list(signature.parameters.values())
     conditions = [_can_change(item) for item in parameters[has_owner:]]
@@ -67,7 +67,7 @@ def _can_change(parameter: Parameter) -> str:
 def _compile(qualified_name: str, signature: Signature, body: str) -> Callable[..., Any]:
     parameters = list(signature.parameters.values())
     source = f"def compiled{_header(parameters)}:\n {body}"
-    # Names that no parameter has: one may well be called "type".
+    # The prefix keeps these names apart from parameters, one of which may be called "type".
     namespace: dict[str, Any] = {
         "_itkit_are_immutable": are_immutable,
         "_itkit_immutable": IMMUTABLE,

@@ -39,9 +39,9 @@ class RecordingFake(_Mock, Controls, Generic[Interface]):
     container.bind(IPaymentGateway, payments)
     ```
 
-    It passes ``isinstance`` of its interface, which may be an ABC, a Protocol or any class. What
-    it is called with is asked by ``call_count``, ``was_called_with`` and ``get_calls``;
-    ``handle_of(payments)`` gives the handle with everything else.
+    It is an instance of its interface, which may be an ABC, a Protocol or any class.
+    ``call_count``, ``was_called_with`` and ``get_calls`` report its calls; ``handle_of(payments)``
+    returns the handle with everything else.
     """
 
     if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def mock_object(interface: Callable[..., Interface], address: str) -> Interface:
         interface: an ABC, a Protocol or any class; its ``__init__`` is not run.
         address: how the test reaches the handle, for messages.
     """
-    made_from: Any = interface  # mypy takes no type variable for something hashable
+    made_from: Any = interface  # mypy does not know that the class is hashable
     mock = _mock_class(made_from, _Mock)()
     _give_fake(mock, interface.__name__, lambda name: programming_line(address, name))
     return mock  # type: ignore[no-any-return]  # a class made above
@@ -121,7 +121,7 @@ def _members_of(interface: type) -> dict[str, Member]:
     members = attributes_of(interface) | members_of(interface)
     for name, member in members.items():
         if member.kind is Kind.PROPERTY:
-            # The real getter reads what the real __init__ would have stored.
+            # The real getter would read a value that only the real __init__ stores.
             members[name] = replace(member, otherwise=None)
     return members
 

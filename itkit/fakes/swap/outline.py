@@ -1,8 +1,7 @@
-"""What a class says of the parts of its objects, before any object of it is made.
+"""Finds the parts of a class's objects in its source, before any object is made.
 
-Annotations say it, and so do assignments such as ``self.chat = Chat(self)`` and properties that
-``return Chat(self)``. What they do not say is found out when a test or the application makes an
-object.
+Annotations name the parts, and so do assignments such as ``self.chat = Chat(self)`` and properties
+that ``return Chat(self)``. Other parts are found when a test or the application makes an object.
 """
 
 import ast
@@ -25,7 +24,7 @@ from itkit.fakes.swap.stored import answers_to_any_name, functions_of, stored_na
 
 
 class Said(Enum):
-    """What a class says of one of its names, other than the class that is behind it."""
+    """What the source says about a name where it does not show a class."""
 
     ABSENT = auto()
     METHOD = auto()
@@ -51,7 +50,7 @@ class Outline:
         self._seen = seen
 
     def has(self, part: str, name: str) -> bool:
-        """Return whether a part may have a name; of the client itself, if the part is ``""``."""
+        """Return whether a part may have a name; the part ``""`` is the client itself."""
         kind = self._at(part)
         if isinstance(kind, type):
             return name in members_of(kind) or self._below(kind, name) not in _WITHOUT
@@ -92,7 +91,7 @@ class Outline:
 
 @functools.lru_cache(maxsize=4096)
 def said_of(kind: type, name: str) -> Outlined:
-    """Return what a class says of one of its names: the class behind it, or why there is none."""
+    """Return the class of the value that a name of a class stands for, or why there is none."""
     raw = inspect.getattr_static(kind, name, _NOT_FOUND)
     raw = raw.raw if isinstance(raw, PartReading) else real_of(raw)
     is_stored = name in stored_names(kind) and not isinstance(raw, FunctionType | property)
@@ -143,7 +142,7 @@ def _said_of_stored(kind: type, name: str) -> Outlined:
 
 
 def _assigned(kind: type, name: str) -> Iterator[tuple[FunctionType, ast.expr]]:
-    """Yield what methods assign to a name of ``self``."""
+    """Yield the expressions that methods assign to an attribute of ``self``."""
     for function in functions_of(kind):
         if name not in function.__code__.co_names:
             continue
@@ -160,7 +159,7 @@ def _assigned(kind: type, name: str) -> Iterator[tuple[FunctionType, ast.expr]]:
 
 
 def _said_by(value: ast.expr, function: FunctionType) -> Outlined:
-    """Return what an expression in a function says of its value."""
+    """Return the class of the value of an expression in a function, or why there is none."""
     if isinstance(value, ast.Constant | ast.JoinedStr):
         return Said.VALUE
     if isinstance(value, ast.Name):
@@ -206,7 +205,7 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
 
 
 def _evaluated(written: Any, module: str) -> Any:
-    """Return an annotation, or None where it names what is only there for type checkers."""
+    """Return an annotation, or None where it uses names that exist for type checkers only."""
     if not isinstance(written, str):
         return written
     try:

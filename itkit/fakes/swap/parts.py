@@ -1,10 +1,10 @@
 """The parts of a client: ``client.chat.completions.create`` is a method of a part of a part.
 
-A part is what a client holds and calls are made on: an object with public methods, or a function.
-The real client and its parts are made by their real constructors. Whoever reads a part from the
-client gets an object that looks like it, and whose methods are answered by the client's fake; they
-are recorded under their whole name. Values are no parts, nor is what Python and Django bring: they
-are isolated otherwise, or heard by the network guard.
+A part is an object with public methods, or a function, that a client holds. The real constructors
+make the real client and its parts. Code that reads a part from the client gets a proxy instead,
+which looks like the part. The client's fake answers the methods of the proxy, and records them
+under their whole name. Values are no parts. Objects of Python's and Django's classes are none
+either: they are isolated in other ways, or the network guard notices them.
 """
 
 import copy
@@ -77,8 +77,8 @@ _swapped: list[type] = []
 
 
 def is_part(value: Any) -> bool:
-    """Return whether calls of what a client holds leave the process, as far as is known."""
-    kind: Any = type(value)  # mypy takes no class for something hashable
+    """Return whether calls of a value that a client holds may leave the process."""
+    kind: Any = type(value)  # mypy does not know that a class is hashable
     if kind in IMMUTABLE or issubclass(kind, Proxy):
         return False
     if issubclass(kind, ROUTINES):
@@ -93,7 +93,7 @@ def _is_foreign_routine(value: Any) -> bool:
         return _is_foreign_routine_or_part(value.func)
     function = getattr(value, "__wrapped__", value)
     if getattr(function, REPLACED, None) is not None:
-        return False  # it is faked where it is
+        return False  # it is faked by its own backend
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, ModuleType | type):
         return is_foreign(type(owner).__module__)
@@ -149,7 +149,7 @@ def _is_client(value: Any) -> bool:
 
 
 def is_foreign(module: str | None) -> bool:
-    """Return whether what a module defines may reach out, and is isolated by nothing else."""
+    """Return whether code of a module may reach out, and nothing else isolates it."""
     return _root(module) not in _STANDARD | _ISOLATED
 
 
@@ -214,7 +214,7 @@ class Parts:
         self._fake.wrap = self.wrap
 
     def wrap(self, name: str, value: Any) -> Any:
-        """Return what stands for a part that was read; any other value is returned as it is.
+        """Return the proxy of a part that was read; return any other value as it is.
 
         Args:
             name: the name of the part, below that of the backend.
@@ -229,7 +229,7 @@ class Parts:
         return made
 
     def standing(self, name: str, kind: Any) -> dict[str, Any]:
-        """Return what stands for the methods of a part, by their names.
+        """Return the replacements of the methods of a part, by their names.
 
         Args:
             name: the name of the part.
@@ -262,15 +262,15 @@ class Parts:
         return replacement(method)
 
     def _outside(self, name: str, otherwise: Callable[[Any], Any], owner: Any) -> Any:
-        """Return what a special method gives, and the part itself as others see it."""
+        """Return the result of a special method; if that is the part itself, its proxy."""
         given = otherwise(owner)
         return self.wrap(name, owner) if given is owner else given
 
     def check_names(self, above: str, value: Any) -> None:
-        """Check that the methods that the test programs exist, now that an object shows its names.
+        """Check that the programmed methods exist, now that an object shows its names.
 
         Args:
-            above: the beginning of the names of its methods, below that of the backend.
+            above: the beginning of the names of the object's methods, after that of the backend.
             value: the object.
 
         Raises:
@@ -296,7 +296,7 @@ class Parts:
 
 
 class Proxy:
-    """Looks like a part of a real client, and answers as its fake does."""
+    """Looks like a part of a real client; the client's fake answers its methods."""
 
     _itkit_is_part: Final = True
     __slots__ = ("__weakref__", "_itkit_name", "_itkit_parts", "_itkit_real")
@@ -376,7 +376,7 @@ _PROXIES: "weakref.WeakSet[type]" = weakref.WeakSet()
 
 @functools.lru_cache(maxsize=4096)
 def _proxy_class(kind: Any) -> type[Proxy]:
-    """Return the class of what looks like an object of a class, special methods included."""
+    """Return the class of proxies for the objects of a class, with its special methods."""
     namespace: dict[str, Any] = {"__slots__": (), "__module__": kind.__module__}
     faked = set(members_of(kind)) if has_methods(kind) else set()
     for name in dir(kind):

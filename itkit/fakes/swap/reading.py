@@ -1,8 +1,8 @@
-"""How parts are read from a faked client: whatever way it has come to hold them.
+"""Replaces the parts that are read from a faked client, in whatever way the client holds them.
 
-Parts that lie in the class are replaced in it. Those of its objects are made by the real
-constructor, found in the object, and replaced when they are read. Reading is slower then, so it is
-only intercepted for a class whose objects do hold parts, or may answer to any name.
+Parts in the class itself are replaced there. The real constructor makes the parts of an object;
+they are found in the object, and replaced when they are read. This makes reading slower, so it is
+intercepted only for a class whose objects do hold parts, or accept any name.
 """
 
 import functools
@@ -29,13 +29,13 @@ from itkit.fakes.swap.stored import answers_to_any_name, stored_names
 
 
 class PartsWatch:
-    """Finds the parts of one class and has them read as fakes.
+    """Finds the parts of one class, and lets readers get their fakes.
 
     Args:
         real: the class.
         parts: the parts of its fake.
         put: puts an attribute into the class, until it is restored.
-        name: the name of the class below the backend, with a dot at its end; none for the client
+        name: the name of the class below the backend, with a dot at its end; empty for the client
             itself.
     """
 
@@ -50,16 +50,16 @@ class PartsWatch:
         self._was_stopped = False
 
     def start(self) -> None:
-        """Replace the parts that are there, and find those that come.
+        """Replace the parts that exist, and find those that are made later.
 
-        After a stop, objects may have been made that nobody has seen. To look for them would take
-        longer than to intercept the reading of all does in the rest of a run.
+        Between a stop and a start, objects may have been made that nobody has seen. To look for
+        them would take longer than to intercept all reading in the rest of a run.
         """
         add_swapped(self._real)
         self._parts.connect()
         for name, raw in class_parts(self._real):
             wrapped = self._parts.wrap(self._name + name, raw)
-            # A function in a class would be given the object that it is called on.
+            # A function in a class would get the object as an argument.
             self._put(name, staticmethod(wrapped) if isinstance(raw, ROUTINES) else wrapped)
         if issubclass(self._real, BaseException):
             return
@@ -74,7 +74,7 @@ class PartsWatch:
             self._intercept()
 
     def stop(self) -> None:
-        """Forget what was found; the class itself is restored by who has given ``put``."""
+        """Forget the parts that were found; the owner of ``put`` restores the class itself."""
         self._is_reading = False
         self._was_stopped = True
         remove_swapped(self._real)
@@ -116,7 +116,7 @@ class PartsWatch:
             value = original(owner, name)
             if name.startswith("_") or not is_part(value) or is_under_construction(owner):
                 return value
-            # What is found in the class is a method: faked, or that of a subclass, which is real.
+            # A value from the class is a method: a faked one, or a real one of a subclass.
             if isinstance(value, ROUTINES) and name not in original(owner, "__dict__"):
                 return value
             return wrap(above + name, value)
@@ -137,7 +137,7 @@ class PartsWatch:
 
 
 def class_parts(real: type) -> Iterator[tuple[str, Any]]:
-    """Yield the parts that lie in a class itself, such as an object or a partial, by name."""
+    """Yield the parts in a class itself, such as an object or a partial, by name."""
     found: dict[str, Any] = {}
     for kind in reversed(real.__mro__):
         if kind is not object:
@@ -166,7 +166,7 @@ def _has_parts(owner: Any) -> bool:
 
 
 def subclasses_of(real: type) -> list[type]:
-    """Return the subclasses of a class that there are, and theirs."""
+    """Return all existing subclasses of a class, at any depth."""
     found: dict[type, None] = {}
     waiting = [real]
     while waiting:
@@ -178,7 +178,7 @@ def subclasses_of(real: type) -> list[type]:
 
 
 def is_nested(real: type, name: str, raw: Any) -> bool:
-    """Return whether what lies in a class is one of its own classes that has methods."""
+    """Return whether an attribute of a class is a class that is defined in it and has methods."""
     if name.startswith("_") or not isinstance(raw, type) or not has_methods(raw):
         return False
     return raw.__qualname__ == f"{real.__qualname__}.{name}" and defines_methods(raw)
@@ -190,10 +190,10 @@ _alive: Callable[[], set[type]] | None = None
 
 @contextmanager
 def looking_once() -> Iterator[None]:
-    """Look at all objects once for what is swapped within a block, as each look takes long.
+    """Search all objects only once for all swaps within a block, as each search takes long.
 
-    Only the objects of a class that has some are looked for then, and nothing is looked at where
-    no class is swapped whose objects might have parts.
+    Later only the objects of classes that have any are searched for. Nothing is searched where no
+    swapped class has objects that may hold parts.
     """
     global _alive  # noqa: PLW0603 - as the classes that are swapped are, for all threads
     _alive = functools.cache(lambda: set(map(type, gc.get_objects())))
@@ -204,7 +204,7 @@ def looking_once() -> Iterator[None]:
 
 
 def _objects_of(real: type) -> Iterator[Any]:
-    """Yield the objects of a class, and of its subclasses, that were made before."""
+    """Yield the existing objects of a class and of its subclasses."""
     kinds: set[type] = {real, *subclasses_of(real)}
     if _alive is not None and kinds.isdisjoint(_alive()):
         return

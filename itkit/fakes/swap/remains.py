@@ -1,4 +1,4 @@
-"""What of a faked class stays real, because no fake can take its place."""
+"""Which parts of a faked class stay real, because no fake can replace them."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from itkit.timeline import callsite
 
 
 def stays_real(real: type) -> list[str]:
-    """Return what of a class is not faked although calls of it may leave the process, by name."""
+    """Return the names that stay real in a class, although their calls may leave the process."""
     return [*_of_metaclass(real), *_of_held_classes(real), *_of_subclasses(real)]
 
 
@@ -26,7 +26,7 @@ def _of_metaclass(real: type) -> Iterator[str]:
 
 
 def _of_held_classes(real: type) -> Iterator[str]:
-    """Yield classes that lie in the class under a name, and are made by whoever calls it."""
+    """Yield the classes that are attributes of the class, whose callers make objects of them."""
     for kind in real.__mro__:
         for name, raw in vars(kind).items():
             if name.startswith("_") or not isinstance(raw, type) or not is_foreign(kind.__module__):
@@ -37,7 +37,7 @@ def _of_held_classes(real: type) -> Iterator[str]:
 
 
 def _of_subclasses(real: type) -> Iterator[str]:
-    """Yield the methods that subclasses override, without a call of the one that is faked."""
+    """Yield the methods that subclasses override without calling the faked one."""
     members = members_of(real)
     for kind in subclasses_of(real):
         if _is_of_tests(kind) or _is_of_library(kind):

@@ -1,4 +1,4 @@
-"""What stands in a class for its real methods: the same signature and kind, answered by a fake."""
+"""Replacements of a class's methods, of the same signature and kind, which a fake answers."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -18,7 +18,7 @@ Performer = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def replacement(method: Method) -> Any:
-    """Return what replaces a method's real one in the ``__dict__`` of its class."""
+    """Return the replacement of a real method in the ``__dict__`` of its class."""
     member, perform = method.member, performer(method)
     if not member.has_owner:
         return staticmethod(_unowned(member, perform))
@@ -34,9 +34,9 @@ def replacement(method: Method) -> Any:
 
 
 def mock_replacement(member: Member, method_of: Callable[[Any], Method]) -> Any:
-    """Return what stands for a member in the class of a mock.
+    """Return the replacement of a member in the class of a mock.
 
-    It always takes the object, for each has a fake of its own: static methods too.
+    It always takes the object, even for static methods, as each mock has a fake of its own.
     """
     perform_on = _PERFORMERS[member.kind]
 
@@ -48,7 +48,7 @@ def mock_replacement(member: Member, method_of: Callable[[Any], Method]) -> Any:
 
 
 def called_replacement(method: Method, value: Any) -> Callable[..., Any]:
-    """Return what stands for a function that a client holds, or for an object that is called."""
+    """Return the replacement of a function that a client holds, or of an object that is called."""
     perform = performer(method)
 
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -58,7 +58,7 @@ def called_replacement(method: Method, value: Any) -> Callable[..., Any]:
 
 
 def performer(method: Method) -> Performer:
-    """Return what answers the calls of a method, to be called by what stands for the real one."""
+    """Return the function that answers the calls of a method, for use by its replacement."""
     perform = _PERFORMERS[method.member.kind]
     return perform.__get__(method, Method)  # type: ignore[no-any-return]  # bound, as fast as can be
 
@@ -78,11 +78,11 @@ def _property(method: Method, get: Callable[..., Any]) -> property:
 
 
 class PartReading(property):
-    """Stands for a descriptor that is no property, such as a cached property.
+    """Replaces a descriptor that is no property, such as a cached property.
 
     Args:
-        method: records what is read, and answers.
-        get: reads.
+        method: records the reading, and answers.
+        get: reads the value by the real descriptor.
 
     Attributes:
         raw: the real descriptor.
@@ -117,20 +117,20 @@ def _forget(name: str, owner: Any) -> None:
 
 def _like(member: Member, function: Callable[..., Any]) -> Callable[..., Any]:
     function = wraps(member.function)(function)
-    # Copied from an abstract method, it would keep the class from being instantiated.
+    # This attribute, copied from an abstract method, would keep the class from being instantiated.
     vars(function).pop("__isabstractmethod__", None)
     vars(function)[REPLACED] = member
     return markcoroutinefunction(function) if member.kind is Kind.COROUTINE else function
 
 
-# Coroutines and generators run their first line when they are first awaited or iterated, not
-# when they are called; so they are recorded then. Arguments are checked at once, as in the real.
+# Coroutines and generators run their first line when they are first awaited or iterated, not when
+# they are called; so they are recorded then. Arguments are checked at once, as the real ones do.
 
-_UP_TO_THE_CALLER = 3  # the frames of the functions below and of what stands for the real one
+_UP_TO_THE_CALLER = 3  # the frames of the functions below and of the replacement
 
 
 def _made(method: Method, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-    """Return a call that is to happen; that it never does fails the test."""
+    """Return a call that will happen; the test fails if it never does."""
     call = method.begin(owner, args, kwargs, _UP_TO_THE_CALLER)
     core.own_timeline().made.append(call)
     return call

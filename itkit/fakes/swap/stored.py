@@ -1,4 +1,4 @@
-"""The names under which a class stores what its objects hold, as its code shows."""
+"""The names under which a class stores the values of its objects, as its code shows."""
 
 import dis
 import functools
@@ -12,10 +12,10 @@ _MAKING: Final = frozenset({"__init__", "__post_init__", "__setstate__"})
 
 
 def answers_to_any_name(real: type) -> bool:
-    """Return whether the class does not show which names its objects have."""
+    """Return whether objects of a class may accept any name, beyond those that it shows."""
     if hasattr(real, "__getattr__") or issubclass(real, tuple):
         return True
-    reading: Any = real.__getattribute__  # a fake's has the real one within
+    reading: Any = real.__getattribute__  # the method of a fake contains the real one
     if inspect.unwrap(reading) is not object.__getattribute__:
         return True
     if isinstance(real.__new__, FunctionType):
@@ -26,7 +26,7 @@ def answers_to_any_name(real: type) -> bool:
 
 @functools.lru_cache(maxsize=512)
 def stored_names(real: type) -> frozenset[str]:
-    """Return the public names under which a class stores what its objects hold."""
+    """Return the public names under which a class stores the values of its objects."""
     found: set[str] = set()
     for kind in real.__mro__:
         found.update(vars(kind).get("__annotations__", ()))

@@ -1,10 +1,10 @@
-"""Swap a real class or function for its fake, in place: every reference to it is reached.
+"""Swaps a real class or function for its fake in place, so that all references get the fake.
 
-Nothing is patched by name. The methods are replaced on the class itself, so that instances made
-before, ``from x import Y`` and ``super()`` get them. Of a function the code is replaced; so is that
-of the class's own methods, for what was taken out of it before the swap, such as a bound method or
-a partial of one. Out of reach is only such a one of an inherited method. The arguments of an
-``async`` function or a generator function are checked when it first runs.
+Nothing is patched by name. The methods are replaced on the class itself, so that earlier instances,
+``from x import Y`` and ``super()`` get them. The code object of a function is replaced. So is the
+code of the class's own methods, for references that were taken before the swap, such as a bound
+method or a partial. Only earlier references to inherited methods are not reached. The arguments of
+an ``async`` function or a generator function are checked when it first runs.
 """
 
 import inspect
@@ -29,14 +29,14 @@ _IMMUTABLE_TYPE = 1 << 8  # Py_TPFLAGS_IMMUTABLETYPE
 
 
 class Patch(NamedTuple):
-    """Something that lies over a fake.
+    """A patch of the test's that hides a fake.
 
     Attributes:
         name: the name of what is patched.
-        found: the object that lies there.
-        fake: the object that is to lie there.
-        line: the line that a test writes so that the patch is undone.
-        put: puts something there.
+        found: the object that was found in the fake's place.
+        fake: the object that belongs there.
+        line: the line by which a test undoes the patch.
+        put: puts an object there.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Patch(NamedTuple):
 
 
 def obstacle(real: Any) -> str | None:
-    """Return why a real backend cannot be swapped, or None when it can."""
+    """Return why a real backend cannot be swapped, or None if it can."""
     if isinstance(real, FunctionType):
         return None
     if not isinstance(real, type):
@@ -61,17 +61,18 @@ def obstacle(real: Any) -> str | None:
 
 
 class ClassSwap:
-    """The methods of one class and what stands for them.
+    """The swap of one class: its methods and their replacements.
 
-    ``__init__`` stays real, for it stores configuration; so do private methods, and special
-    methods except those that reach out (``SPECIAL_METHODS``). The parts of its objects, and its
-    nested classes, are faked as well.
+    ``__init__`` stays real, as it stores configuration. Private methods stay real too, and so do
+    special methods except those that reach out (``SPECIAL_METHODS``). The parts of the class's
+    objects and its nested classes are faked as well.
 
     Args:
         real: the class.
-        fake: answers.
+        fake: the fake that answers.
         has_parts: whether parts are faked.
-        name: the name of the class below that of the backend, where it is nested in the client's.
+        name: the name of the class below that of the backend, for a class that is nested in the
+            client's class.
     """
 
     def __init__(self, real: type, fake: Fake, *, has_parts: bool = True, name: str = "") -> None:
@@ -125,7 +126,7 @@ class ClassSwap:
                 type.__setattr__(self._real, name, method)
 
     def is_clear(self) -> bool:
-        """Return whether nothing lies over the methods; it is asked before and after each test."""
+        """Return whether no patch hides the methods; called before and after each test."""
         own = vars(self._real)
         for name, placed in list(self._placed.items()):
             if own.get(name) is not placed:
@@ -133,7 +134,7 @@ class ClassSwap:
         return all(inner.is_clear() for inner in self._inner)
 
     def patches(self) -> Iterator[Patch]:
-        """Yield what lies over the methods."""
+        """Yield the patches that hide the methods."""
         own = vars(self._real)
         for name, placed in list(self._placed.items()):
             if own.get(name) is not placed:
@@ -151,12 +152,12 @@ class ClassSwap:
         if self._originals is not None:
             self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
             self._placed[name] = value
-            # A metaclass may refuse plain assignment, or make something of it.
+            # A metaclass may refuse plain assignment, or change the value.
             type.__setattr__(self._real, name, value)
 
 
 def _named(name: str, real: type, fake: Fake) -> dict[str, Method]:
-    """Return the methods of a class that lies in the client's, by their names in it."""
+    """Return the methods of a class that is nested in the client's class, by their names."""
     return {
         key: fake.method(f"{name}.{key}", replace(member, name=f"{name}.{key}"))
         for key, member in members_of(real).items()
@@ -164,7 +165,7 @@ def _named(name: str, real: type, fake: Fake) -> dict[str, Method]:
 
 
 class FunctionSwap:
-    """One function and the code that stands for its own.
+    """The swap of one function, whose code is replaced.
 
     Args:
         real: the function, which may be that of a method.
@@ -193,7 +194,7 @@ class FunctionSwap:
         return self._real_state is None or self._real.__code__ is self._fake_state.code
 
     def patches(self) -> Iterator[Patch]:
-        """Yield what lies over the function: only its code can."""
+        """Yield the patches that hide the function: only its code can be replaced."""
         code = self._real.__code__
         if self._real_state is not None and code is not self._fake_state.code:
             name = f"{self._real.__module__}.{self._real.__qualname__}.__code__"
@@ -207,7 +208,7 @@ class FunctionSwap:
             self._real.__code__ = code
 
     def _state_for(self, method: Method) -> "_FunctionState":
-        # The closure stays with the function, so the new code must claim as many variables.
+        # The closure stays with the function, so the new code has to have as many free variables.
         member = method.member
         stub = _stub_for(self._real, has_owner=member.has_owner)
         code = stub.__code__.replace(co_freevars=self._real.__code__.co_freevars)
@@ -218,7 +219,7 @@ class FunctionSwap:
 
 
 class _FunctionState(NamedTuple):
-    """All of a function that a swap changes."""
+    """The attributes of a function that a swap changes."""
 
     code: CodeType
     defaults: tuple[Any, ...] | None
@@ -235,7 +236,7 @@ class _FunctionState(NamedTuple):
         )
 
     def put_into(self, function: FunctionType) -> None:
-        # Calls in other threads see either code, and each needs its own defaults: harmless, as
+        # A call in another thread may see the new code with the old defaults. That is harmless, as
         # a swap happens before the first test and a restore after the last.
         function.__code__ = self.code
         function.__defaults__ = self.defaults
@@ -244,7 +245,7 @@ class _FunctionState(NamedTuple):
         vars(function).update(self.attributes)
 
 
-# A function keeps its kind for life: CPython warns when it gets code of another one.
+# A function never changes its kind: CPython warns when it gets code of another kind.
 
 
 def _stub_for(function: FunctionType, *, has_owner: bool) -> Any:
@@ -258,7 +259,7 @@ def _stub_for(function: FunctionType, *, has_owner: bool) -> Any:
 
 
 def _own_function(member: Member) -> FunctionType | None:
-    """Return the function of a method that the class itself defines, as it is in the class."""
+    """Return the function of a method, as it is in the class that defines it itself."""
     raw = member.raw
     function = raw.__func__ if isinstance(raw, staticmethod | classmethod) else raw
     return function if member.is_own and isinstance(function, FunctionType) else None

@@ -1,4 +1,4 @@
-"""A Redis server of one worker's own: all commands, no prefix, and no keys of others."""
+"""A Redis server for one worker alone: all commands, no prefix, and no keys of others."""
 
 import contextlib
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from itkit.redis.shared import shared_databases
 
 
 class OwnServer(Installed):
-    """Stands in the place of ``PrefixIsolation`` where each worker has a server.
+    """Replaces ``PrefixIsolation`` where each worker has a server of its own.
 
     Args:
         server: URL of the worker's server, which is thrown away after it.
-        project: labels and URLs of the project's own servers, for which it stands.
+        project: labels and URLs of the project's own servers, which it replaces.
 
     Attributes:
         generation: always 0, as there is no prefix.
-        generations: always empty, as there are none to follow.
+        generations: always empty, as there are no generations to follow.
     """
 
     generation = 0
@@ -43,8 +43,8 @@ class OwnServer(Installed):
         return self._server
 
     def new_generation(self) -> None:
-        """Begin with no keys but those of levels, and with the configuration of the start."""
-        # A server that a test has shut down is for the next one to report.
+        """Begin with no keys but those of levels, and with the initial configuration."""
+        # If a test has shut the server down, the next test reports that.
         with (
             contextlib.suppress(ServiceUnavailableError),
             servers.connected(self._server) as client,
@@ -70,7 +70,7 @@ class OwnServer(Installed):
         self._levels.end(level)
 
     def left(self) -> list[str]:
-        """Return a line for each key that there is.
+        """Return a line for each existing key.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -85,7 +85,7 @@ class OwnServer(Installed):
         ]
 
     def contents(self) -> list[tuple[str, str]]:
-        """Return the name and the value of each key that there is.
+        """Return the name and the value of each existing key.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -94,7 +94,7 @@ class OwnServer(Installed):
         return levels.contents(self._server, names, b"", self._kept.__contains__) if names else []
 
     def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the keys that there are: a line about each, and the first of its value.
+        """Return the existing keys: a line about each, and the beginning of its value.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -104,11 +104,11 @@ class OwnServer(Installed):
         return [(key.describe(), value) for key, value in found if key.database not in self._kept]
 
     def denied(self) -> list[str]:
-        """Return nothing: all is allowed."""
+        """Return an empty list, as everything is allowed."""
         return []
 
     def clear(self) -> int:
-        """Leave all that is there to go with the server."""
+        """Remove nothing, as the server is thrown away."""
         return 0
 
     def _new_route(self) -> RedisRoute:

@@ -1,4 +1,4 @@
-"""redis-py under isolation in one process: a worker's, or one that its test has started."""
+"""redis-py under isolation in one process: that of a worker, or one that a test has started."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from itkit.redis.wire.guard import ConnectionGuard, Shared
 
 
 class RedisRoute(NamedTuple):
-    """Where the connections of an isolated process go, and what becomes of their commands.
+    """The server of an isolated process' connections, and the rewriters of their commands.
 
     Attributes:
-        server: URL of the isolated server with the login that the application has; None where each
+        server: URL of the isolated server, with the login for the application; None where each
             connection is refused.
         rewrite: puts the prefix on commands.
-        shared: the same for the caches whose keys outlast a test.
+        shared: puts the prefix on commands of the caches whose keys outlast a test.
     """
 
     server: str | None
@@ -45,7 +45,7 @@ class Installed:
 
     @property
     def route(self) -> RedisRoute:
-        """Where connections go; known since the first :meth:`install`."""
+        """The route of connections; known after the first :meth:`install`."""
         if self._route is None:
             raise IsolationError("This isolation of Redis was never installed.")
         return self._route
@@ -57,14 +57,14 @@ class Installed:
 
     @property
     def own_url(self) -> str | None:
-        """URL of a server that is one worker's own, where there is one."""
+        """URL of the server that belongs to one worker alone, where there is one."""
         return None
 
     def install(self) -> None:
         """Isolate all of redis-py in this process, and point the named settings at the server.
 
-        A connection that is open already changes over before its next command. In a forked
-        process the isolation of its parent is replaced.
+        A connection that is open already moves to the isolated server before its next command. In a
+        forked process the isolation of its parent is replaced.
 
         Raises:
             IsolationError: another isolation is installed in this process.
@@ -89,7 +89,7 @@ class Installed:
         self._pid = os.getpid()
 
     def drop_connections(self) -> None:
-        """Close all connections of the clients, which connect anew with their next command."""
+        """Close all connections of the clients, which connect again for their next command."""
         if self._guard is not None:
             patch.close_all(self._guard)
 
@@ -97,7 +97,7 @@ class Installed:
         """Leave redis-py and the settings as they are, but refuse all connections from now on.
 
         Args:
-            refuse: raises, given what is refused.
+            refuse: raises an error that says what was refused, which is its argument.
         """
         if self._guard is not None:
             self._guard.refuse = refuse
@@ -105,22 +105,22 @@ class Installed:
         self._ends.close()
 
     def uninstall(self) -> None:
-        """Undo all that :meth:`install` did; does nothing the second time."""
+        """Undo all that :meth:`install` did; a second call does nothing."""
         self._undo.close()
 
     def _new_route(self) -> RedisRoute:
-        """Return where connections go, with a login that the server knows from now on.
+        """Return the route of connections, with a login that the server accepts from now on.
 
         Raises:
-            ServiceUnavailableError: the server, which is to have that login, does not answer.
+            ServiceUnavailableError: the server, which creates the login, does not answer.
         """
         raise NotImplementedError
 
     def _begin(self, releases: contextlib.ExitStack) -> None:
-        """Begin what lasts as long as the isolation, and note how it is released."""
+        """Acquire what is needed while the isolation lasts, and push its release on the stack."""
 
     def _make_way(self) -> None:
-        """Leave redis-py to another isolation, in a process that was forked from this one's."""
+        """Leave redis-py to another isolation, in a process that was forked from this one."""
         if self._pid == os.getpid():
             raise IsolationError(
                 f"Redis is isolated under {self.prefix} already: uninstall() that isolation before"

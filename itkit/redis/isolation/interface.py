@@ -1,4 +1,4 @@
-"""What the environment needs of a worker's Redis, whichever way it is isolated."""
+"""The interface of a worker's Redis for the environment, for both ways of isolation."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,7 +15,7 @@ class WorkerRedis(Protocol):
 
     @property
     def prefix(self) -> str:
-        """What the name of each key begins with on the server; empty on a server of its own."""
+        """The beginning of each key's name on the server; empty on a dedicated server."""
 
     @property
     def generation(self) -> int:
@@ -23,7 +23,7 @@ class WorkerRedis(Protocol):
 
     @property
     def generations(self) -> str:
-        """Path of the memory from which other processes read the generation; empty without one."""
+        """Path of the memory in which other processes read the generation, or an empty text."""
 
     @property
     def own_url(self) -> str | None:
@@ -78,10 +78,10 @@ class WorkerRedis(Protocol):
         """
 
     def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the keys that are there now: a line about each, and the first of its value.
+        """Return the keys that exist now: a line about each, and the beginning of its value.
 
         Args:
-            most: the number of keys, and of elements of a value.
+            most: the greatest number of keys, and of elements of a value.
 
         Raises:
             ServiceUnavailableError: the server does not answer.

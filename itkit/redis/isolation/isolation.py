@@ -22,7 +22,7 @@ from itkit.redis.server.tracking import Tracking
 from itkit.redis.shared import sharing
 
 _GENERATIONS = 64
-"""So many tests leave their keys before they are removed, in one go."""
+"""The number of tests after which their keys are removed together."""
 
 
 class PrefixIsolation(Installed):
@@ -34,7 +34,7 @@ class PrefixIsolation(Installed):
         run: id of the run.
         worker: id of the worker.
         owned: whether the server is thrown away after the run.
-        project: labels and URLs of the project's own servers, for which the isolated one stands.
+        project: labels and URLs of the project's own servers, which the isolated one replaces.
         secret: the secret of the run, where each worker has a user of its own on the server.
     """
 
@@ -70,14 +70,15 @@ class PrefixIsolation(Installed):
 
     @property
     def generations(self) -> str:
-        """Path of the memory from which other processes read that number, or an empty text."""
+        """Path of the memory in which other processes read that number, or an empty text."""
         return self._counter.path
 
     def new_generation(self) -> None:
-        """Begin with no keys: one assignment, which all threads and connections see at once.
+        """Begin a generation without keys, by one assignment that all threads see at once.
 
-        The keys of earlier generations are removed when there are many. A client that waits for one
-        of them, such as a worker of rq, gets an empty reply, and waits for a new key then.
+        The keys of earlier generations are removed when there are many. A client that waits for
+        such a key, as a worker of rq does, gets an empty reply. Its next wait is for a key of the
+        new generation.
         """
         namespace = self._rewrite.namespace = self._next_namespace()
         if self._counter.is_read or (self._guard is not None and self._guard.is_waited_on()):
@@ -111,7 +112,7 @@ class PrefixIsolation(Installed):
         self._levels.end(level)
 
     def left(self) -> list[str]:
-        """Return a line for each key that the current generation has, but for those of levels.
+        """Return a line for each key of the current generation, without those of levels.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -136,7 +137,7 @@ class PrefixIsolation(Installed):
         return levels.contents(self._server, names, self.prefix.encode(), lambda _number: False)
 
     def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the keys of the current generation: a line about each, and the first of its value.
+        """Return the keys of the current generation: a line about each, the beginning of its value.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -149,7 +150,7 @@ class PrefixIsolation(Installed):
         return [(key.describe(start), value) for key, value in found]
 
     def _names(self) -> set[bytes]:
-        """Return the names of the keys of the current generation, and of some that are gone."""
+        """Return the names of the keys of the current generation; some may not exist any more."""
         if self._server is None:
             return set()
         if self._tracking is not None:
@@ -159,10 +160,10 @@ class PrefixIsolation(Installed):
         return set(servers.names_under(self._server, self.prefix))
 
     def denied(self) -> list[str]:
-        """Return what the server has denied since the last call, in a line each.
+        """Return a line for each command that the server has denied since the last call.
 
-        The server is not asked if this process has sent nothing, so what others have sent under
-        the same prefix is reported later.
+        The server is not asked if this process has sent no command. So denials of other processes
+        under the same prefix may be reported later.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -174,8 +175,8 @@ class PrefixIsolation(Installed):
     def clear(self) -> int:
         """Remove the keys of all generations from all databases; return how many there were.
 
-        To be called while the isolation is installed: then their names are known, and nothing has
-        to be looked for.
+        It is called while the isolation is installed, as the names of the keys are known then and
+        no search is needed.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -191,7 +192,7 @@ class PrefixIsolation(Installed):
     def _wake(self) -> None:
         """Make the server answer the clients of this worker that wait for an older generation.
 
-        They are recognised by their user. A server that has died is for the tests to report.
+        The server knows them by their user. If the server has died, the tests report that.
         """
         if self._server is None or self._denials is None:
             return
@@ -206,7 +207,7 @@ class PrefixIsolation(Installed):
 
     def _take_notice(self) -> bool:
         """Return whether this process has sent any command since the last call."""
-        used = [rewrite.take_used() for rewrite in self._rewriters()]  # all of them
+        used = [rewrite.take_used() for rewrite in self._rewriters()]  # each is asked
         return any(used)
 
     def _rewriters(self) -> list[Rewriter]:
@@ -247,7 +248,7 @@ class PrefixIsolation(Installed):
             releases.callback(self._denials.close)
 
     def _new_tracking(self) -> Tracking | None:
-        """Return what knows the keys to remove or to report, where there is need for it."""
+        """Return the tracking of keys to remove or to report; None where nothing needs it."""
         if self._server is None or (self._owned and conf.get().redis.leaks == "off"):
             return None
         return Tracking(self._server, names.key_prefix(self._run, self._worker))

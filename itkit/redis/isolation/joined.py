@@ -1,4 +1,4 @@
-"""Redis for a process that a test has started: under the prefix of that test, whichever it is."""
+"""Redis for a process that a test has started: under the prefix of the test that is running."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,15 +19,15 @@ from itkit.redis.shared import sharing
 class JoinedIsolation(Installed):
     """The isolation of a process that a test has started.
 
-    The process has the login of the test's worker, which counts the generations, and which knows
-    and removes the keys of both.
+    The process logs in as the test's worker does. The worker counts the generations, and knows and
+    removes the keys of both processes.
 
     Args:
         invitation: the environment variables that the test has set for its processes.
         server: URL of the isolated server; None where the project has no Redis.
         run: id of the run.
         owned: whether the server is thrown away after the run.
-        project: labels and URLs of the project's own servers, for which the isolated one stands.
+        project: labels and URLs of the project's own servers, which the isolated one replaces.
         secret: the secret of the run, where each worker has a user of its own on the server.
     """
 
@@ -71,5 +71,5 @@ def _generations(invitation: Invitation) -> Callable[[], int]:
     """Return the function that reads the generation of the test that is running."""
     try:
         return Reader(invitation.generations).now
-    except OSError:  # this process is another user's, or the system has no memory of that kind
+    except OSError:  # this process belongs to another user, or the system has no such memory
         return lambda: invitation.generation

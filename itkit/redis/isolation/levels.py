@@ -1,7 +1,7 @@
-"""Keys that several tests share: those that the set-up of a session, module or class has left.
+"""Keys that several tests share, made by the set-up of a session, module or class.
 
-A test begins with no keys but these. They are kept by this process, as the server prints them, and
-are written anew, under the prefix of the test or into its empty server, when it begins.
+A test begins with no keys but these. This process keeps them in the form of the server's DUMP. When
+a test begins, it writes them again, under the test's prefix or to its empty server.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Key(NamedTuple):
-    """A key.
+    """A key of a level.
 
     Attributes:
         name: the name of the key, without a prefix.
-        ttl: milliseconds until it expires, counted from when a test begins; 0 if it does not.
+        ttl: milliseconds from the beginning of a test until it expires; 0 if it does not expire.
         value: the value, as the server returns it for DUMP.
     """
 
@@ -38,13 +38,13 @@ class KeyLevel:
 def read(
     url: str, names: Iterable[bytes], prefix: bytes, is_left_out: Callable[[int], bool]
 ) -> KeyLevel:
-    """Return a level of those keys of some names that are there.
+    """Return a level of the existing keys among some names.
 
     Args:
-        url: the URL of the server, with a login that may read them.
+        url: the URL of the server, with a login that may read the keys.
         names: the names, with the prefix.
         prefix: the prefix that the names begin with.
-        is_left_out: whether the keys of a database, by its number, are none of the level's.
+        is_left_out: returns whether a level leaves out a database, given its number.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -72,16 +72,16 @@ def read(
 def contents(
     url: str, names: Iterable[bytes], prefix: bytes, is_left_out: Callable[[int], bool]
 ) -> list[tuple[str, str]]:
-    """Return those keys of some names that are there: the name, without the prefix, and the value.
+    """Return name, without the prefix, and value of the existing keys among some names.
 
-    Values without an order are sorted, so that they are equal where they were written in another
-    one; what has a TTL is marked, and the TTL itself, which the clock decides, is left out.
+    Values without an order are sorted, so that equal values look the same. Keys with a TTL are
+    marked; the TTL itself depends on the clock and is left out.
 
     Args:
-        url: the URL of the server, with a login that may read them.
+        url: the URL of the server, with a login that may read the keys.
         names: the names, with the prefix.
         prefix: the prefix that the names begin with.
-        is_left_out: whether the keys of a database, by its number, are left out.
+        is_left_out: returns whether a database is left out, given its number.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -102,7 +102,7 @@ def contents(
 
 
 def _value_of(client: "redis.Redis", name: bytes) -> object:
-    """Return the value of a key, sorted where it has no order; None where there is no such key."""
+    """Return the value of a key, sorted if it has no order; None if there is no such key."""
     kind = client.type(name)
     if kind == b"none":
         return None
@@ -135,16 +135,16 @@ class KeyLevels:
         return level
 
     def end(self, level: KeyLevel) -> None:
-        """Remove a level; does nothing the second time."""
+        """Remove a level; a second call does nothing."""
         if level in self._levels:
             self._levels.remove(level)
 
     def write(self, url: str, prefix: bytes) -> None:
-        """Write the keys of all levels, those of a later one over those of an earlier one.
+        """Write the keys of all levels; a later level overwrites an earlier one.
 
         Args:
             url: the URL of the server, with a login that may write them.
-            prefix: the prefix that their names are to begin with.
+            prefix: the prefix of the written names.
 
         Raises:
             ServiceUnavailableError: the server does not answer.

@@ -1,4 +1,4 @@
-"""The prefix: which words of a command get it, and which of a reply lose it.
+"""The prefix: which words of a command get it, and which words of a reply lose it.
 
 Read in this order: ``namespace``, ``counter``, ``plans``, ``replies``, ``rewrite``,
 ``scripts`` with ``prologue.lua``, ``command_info`` (commands of modules), ``notifications``.

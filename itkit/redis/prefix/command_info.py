@@ -1,4 +1,4 @@
-"""Commands that the table of keys does not have, such as those of modules: the server is asked."""
+"""Asks the server about commands that are not in the tables, such as those of modules."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -14,14 +14,14 @@ _SUBCOMMANDS: Final = 9
 
 
 def asking(url: str) -> Ask:
-    """Return a function that asks a server, once for each command, how it is to be rewritten.
+    """Return a function that asks a server, once for each command, how to rewrite it.
 
     The function takes the command's name and its first argument, both in capitals. It returns None
-    where the server does not say which arguments are keys, or has none of them: that is no reason
-    to let a module's command pass, which may have names of another kind, such as an index.
+    where the server does not say which arguments are keys, or says that none is. Such a command of
+    a module is not let through, as it may have names of another kind, such as an index.
 
     Args:
-        url: the server, with a login of ours.
+        url: the URL of the server, with a login of ours.
     """
     known: dict[tuple[str, str], Plan | None] = {}
 
@@ -37,7 +37,7 @@ def notation_of(spec: dict[str, Any]) -> str:
     """Return a key specification of COMMAND in the notation of ``itkit.redis.commands``.
 
     Raises:
-        ValueError: the specification has no notation: the server itself knows no more than a part.
+        ValueError: the specification cannot be written in the notation, as it is incomplete.
     """
     begin, find = spec["begin_search"], spec["find_keys"]
     if "incomplete" not in spec["flags"]:
@@ -53,7 +53,7 @@ def notation_of(spec: dict[str, Any]) -> str:
 
 def _entry(url: str, name: str) -> list[Any] | None:
     """Return the server's entry about a command; None if the server does not know it."""
-    # Read without redis-py's callbacks, which leave out the key specifications.
+    # Read without redis-py's callbacks, which drop the key specifications.
     connection: Any = servers.client(url, protocol=3).connection_pool.make_connection()
     try:
         with servers.failures_explained(url):
@@ -66,7 +66,7 @@ def _entry(url: str, name: str) -> list[Any] | None:
 
 def _plan(entry: list[Any] | None, subcommand: str) -> Plan | None:
     if entry is None:
-        return plans.as_it_is  # for the server to say so
+        return plans.as_it_is  # the server reports this mistake
     if len(entry) <= _SPECS:
         return _plan_of_redis_6(entry)
     if entry[_SUBCOMMANDS]:
@@ -82,7 +82,7 @@ def _plan(entry: list[Any] | None, subcommand: str) -> Plan | None:
 
 
 def _plan_of_redis_6(entry: Sequence[Any]) -> Plan | None:
-    """Redis 6 has a range of positions in its entry, which is enough unless keys are movable."""
+    """Return the plan by the range of positions in an entry of Redis 6, unless keys are movable."""
     _, _, flags, first, last, step, *_ = entry
     if not first or "movablekeys" in flags:
         return None

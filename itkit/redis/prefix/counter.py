@@ -15,8 +15,9 @@ class Counter:
     """Counts the generations of one worker.
 
     Attributes:
-        path: the path by which the processes of the worker's tests find the memory. It is no file
-            on a disk, so that nothing has to be removed; empty where the system has no such memory.
+        path: the path by which processes that the worker's tests start find the memory. The file is
+            on no disk, so that nothing has to be removed. Empty where the system has no such
+            memory.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class Counter:
         self._last = 0
 
     def next(self) -> int:
-        """Count one on, for everybody who reads, and return the number."""
+        """Increase the number, which all readers see, and return it."""
         self._last += 1
         self._memory[_NUMBER] = self._last.to_bytes(8, "little")
         return self._last
@@ -48,10 +49,10 @@ class Reader:
     """Reads the counter of another process.
 
     Args:
-        path: the path of its memory.
+        path: the path of the counter's memory.
 
     Raises:
-        OSError: the memory cannot be read, as the process has ended, or is another user's.
+        OSError: the memory cannot be read, as the process has ended or belongs to another user.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The prefix of one generation of one worker: how a name gets it, and how it is taken off again."""
+"""The prefix of one generation of one worker: adds it to names, and removes it from them."""
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -10,10 +10,10 @@ _TYPES: Final = (bytearray, memoryview)
 
 
 class Namespace:
-    """All keys and channels of one generation; immutable, so that replacing it is atomic.
+    """The keys and channels of one generation. The object is immutable and replaced atomically.
 
-    The prefix is made of lower-case letters, digits and colons only. So it is the same in a glob
-    pattern as it is in a key, and a cluster would see no hash tag in it.
+    The prefix has only lower-case letters, digits and colons. So it is the same in a glob pattern
+    and in a key, and a cluster would see no hash tag in it.
     """
 
     __slots__ = ("_raw", "_raw_root", "generation", "root", "text")
@@ -26,9 +26,9 @@ class Namespace:
         self._raw = self.text.encode()
 
     def add(self, name: Any) -> Any:
-        """Return a key, channel or pattern with the prefix, as redis-py takes it.
+        """Return a key, channel or pattern with the prefix, in a form that redis-py accepts.
 
-        What redis-py refuses as an argument is returned as it is, for redis-py to refuse.
+        An argument that redis-py does not accept is returned as it is, so that redis-py refuses it.
         """
         if isinstance(name, str):
             return self.text + name
@@ -45,9 +45,9 @@ class Namespace:
         return name.startswith(self._raw)
 
     def strip(self, name: Any) -> Any:
-        """Return a name of a reply without the prefix of whichever generation of this worker.
+        """Return a name in a reply without the prefix of any generation of this worker.
 
-        A reply may be read after its command's generation has passed.
+        A reply may be read when the generation of its command is over.
         """
         if isinstance(name, str) and name.startswith(self.root):
             return name[name.index(":", len(self.root)) + 1 :]
@@ -57,7 +57,7 @@ class Namespace:
 
 
 class NoNamespace(Namespace):
-    """That of a worker with a server of its own: names are as they are."""
+    """The namespace of a worker with a server of its own: names stay as they are."""
 
     __slots__ = ()
 
@@ -84,7 +84,7 @@ class Mark(Enum):
 
 
 Expected = Callable[[Any], Any] | Mark | None
-"""How to read a command's reply: a function over it, a mark, or None for as it is."""
+"""How to read a command's reply: by a function, by a mark, or unchanged if it is None."""
 
 Rewritten = tuple[Arguments, Expected]
 Plan = Callable[[Namespace, Arguments], Rewritten]

@@ -1,7 +1,7 @@
 """Keyspace notifications: the server's own channels, which name a key or an event.
 
-Of those that name a key, the prefix is on the key. Those that name an event are everybody's, and
-have the key in the message: a message about a key of another generation is left out.
+In a channel that names a key, the key has the prefix. A channel that names an event is shared by
+all, and its messages name the keys: messages about keys of other generations are left out.
 """
 
 import re
@@ -17,7 +17,7 @@ _EITHER: Final = "__key"
 
 
 def add(namespace: Namespace, name: Any) -> Any:
-    """Return a channel or a pattern with the prefix, wherever that belongs.
+    """Return a channel or a pattern with the prefix in its right place.
 
     Raises:
         EscapeError: the name is a pattern for notifications of both kinds at once.
@@ -38,7 +38,7 @@ def add(namespace: Namespace, name: Any) -> Any:
 
 
 def strip(namespace: Namespace, name: Any) -> Any:
-    """Return a channel or a pattern of a frame without the prefix."""
+    """Return a channel or a pattern in a frame without the prefix."""
     if found := _KEY.match(_text(name)):
         return name[: found.end()] + namespace.strip(name[found.end() :])
     return namespace.strip(name)

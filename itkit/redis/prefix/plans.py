@@ -1,6 +1,6 @@
-"""How each command is rewritten: a plan takes the arguments and returns those to send.
+"""The plans by which commands are rewritten: a plan takes the arguments and returns those to send.
 
-Arguments come with the command's name in single words: ``XINFO``, ``STREAM``, the key.
+The arguments begin with the command's name, each word by itself: ``XINFO``, ``STREAM``, the key.
 """
 
 import random
@@ -27,7 +27,7 @@ _FORGET = (
     "return redis.status_reply('OK')"
 )
 _FORGET_ALL = (
-    # A database that the server does not have is an error; what a script selects ends with it.
+    # SELECT fails for a database that the server does not have. A script's SELECT ends with it.
     "local n = 0 while not redis.pcall('SELECT', n).err do "
     "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('UNLINK', key) end "
     "n = n + 1 end return redis.status_reply('OK')"
@@ -46,7 +46,7 @@ _PICK = (
 
 
 def mark(name: str) -> Mark | None:
-    """Return what a command, which is sent as it is, does to the order of the replies."""
+    """Return the mark of a command that is sent unchanged: its effect on the order of replies."""
     if name in policy.SUBSCRIBING.split():
         return Mark.SUBSCRIBE
     return next((mark for mark, marked in _MARKS.items() if marked == name), None)
@@ -59,13 +59,14 @@ def all_plans(
     limited: bool = False,
     allowed: Iterable[str] = (),
 ) -> dict[str, Plan]:
-    """Return the plan of each command that may be sent, by its name or ``NAME|SUBCOMMAND``.
+    """Return the plan of each command that may be sent, by ``NAME`` or ``NAME|SUBCOMMAND``.
 
     Args:
-        owned: whether the server is thrown away after the run, so that more is harmless.
+        owned: whether the server is thrown away after the run, so that more commands are harmless.
         login: the user and the password of all connections, if they have any.
         limited: whether that login reaches the worker's keys only.
-        allowed: commands that would be refused but for the settings; no other plan gives way.
+        allowed: commands that the settings allow, and that would be refused otherwise; other plans
+            stay.
     """
     passed = policy.PASSED | (policy.OWN_SERVER_ONLY if owned else frozenset())
     positions = {**_by_name(KEYS), **_by_name(REDIS_KEYS), **_by_name(policy.CHANNELS)}
@@ -92,12 +93,12 @@ def _logging_in(login: tuple[str, str]) -> dict[str, Plan]:
 
 
 def _authenticate(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
-    """AUTH: the application means its own server, where it may be anybody."""
+    """Rewrite AUTH: the application's login is for its own server, so the worker's is sent."""
     return (args[0], *login), None
 
 
 def _greet(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
-    """HELLO: the version of the protocol first, then options, one of which is a login."""
+    """Rewrite HELLO: the version of the protocol, then options, one of which is a login."""
     rewritten = list(args)
     at = 2
     while at < len(args):
@@ -109,7 +110,7 @@ def _greet(login: tuple[str, str], _: Namespace, args: Arguments) -> Rewritten:
 
 
 def as_it_is(_: Namespace, args: Arguments) -> Rewritten:
-    """The plan of a command without names."""
+    """Return a command without names unchanged."""
     return args, None
 
 
@@ -118,17 +119,17 @@ def _marked(mark: Mark, _: Namespace, args: Arguments) -> Rewritten:
 
 
 def first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
-    """The plan of a command with one key, which comes first."""
+    """Rewrite a command whose only key is its first argument."""
     if len(args) < 2:
         return args, None
     key = args[1]
-    # Nearly all commands and keys: a call less.
+    # Written out here, as it saves a call for nearly all commands and keys.
     key = namespace.text + key if type(key) is str else namespace.add(key)
     return (args[0], key, *args[2:]), None
 
 
 def names_at(notation: str, reader: replies.Reader | None = None) -> Plan:
-    """Return the plan of a command whose names are where a notation says.
+    """Return the plan of a command whose names are at the positions of a notation.
 
     Args:
         notation: the positions of the names, in the notation of ``itkit.redis.commands``.
@@ -153,16 +154,16 @@ def _subscribe(namespace: Namespace, args: Arguments) -> Rewritten:
 
 
 def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritten:
-    """KEYS and PUBSUB CHANNELS: the pattern is the argument ``at``, or missing and means all."""
+    """Rewrite KEYS and PUBSUB CHANNELS: the argument ``at`` is a pattern, or missing."""
     pattern = args[at] if len(args) > at else "*"
     rewritten = (*args[:at], namespace.add(pattern), *args[at + 1 :])
     return rewritten, partial(replies.all_names, namespace)
 
 
 def _scan(namespace: Namespace, args: Arguments) -> Rewritten:
-    """SCAN: all names at once, as there would be a call for each ten keys of others otherwise."""
+    """Rewrite SCAN to return all names at once, as most of its calls find others' keys only."""
     options = {word(args[at]): args[at + 1] for at in range(2, len(args) - 1, 2)}
-    if len(args) % 2 or not options.keys() <= _SCAN:  # for the server to refuse
+    if len(args) % 2 or not options.keys() <= _SCAN:  # the server refuses it
         return (*args, "MATCH", namespace.add("*")), partial(replies.names_after_cursor, namespace)
     if word(args[1]) != "0":
         return ("EVAL", _NO_MORE, 0), None
@@ -174,7 +175,7 @@ def _scan(namespace: Namespace, args: Arguments) -> Rewritten:
 def _names_behind(
     options: policy.CommandOptions, namespace: Namespace, args: Arguments
 ) -> Rewritten:
-    """SORT and GEORADIUS: a key first, then options, some of which take a name or a pattern."""
+    """Rewrite SORT and GEORADIUS: a key, then options, some of which take a name or a pattern."""
     rewritten = list(first_argument(namespace, args)[0])
     at = options.start
     while at + 1 < len(args):
@@ -202,7 +203,7 @@ def _count(namespace: Namespace, _: Arguments) -> Rewritten:
 
 
 def _pick(namespace: Namespace, _: Arguments) -> Rewritten:
-    # A script's own random numbers are the same in each call.
+    # Random numbers that a script makes itself are the same in each call.
     number = random.randrange(2**31)  # noqa: S311 - picks a key, hides nothing
     return _script(_PICK, namespace, number), partial(replies.name, namespace)
 

@@ -13,42 +13,42 @@ _MESSAGES = frozenset(f"{kind}{name}" for kind in ("", "p", "s") for name in _KI
 
 
 def name(namespace: Namespace, reply: Any) -> Any:
-    """RANDOMKEY: a name."""
+    """Read the reply of RANDOMKEY: a name."""
     return namespace.strip(reply)
 
 
 def all_names(namespace: Namespace, reply: Any) -> Any:
-    """KEYS and PUBSUB CHANNELS: names, in whichever collection the protocol has."""
+    """Read the reply of KEYS and PUBSUB CHANNELS: names, in the protocol's kind of collection."""
     return [namespace.strip(item) for item in reply]
 
 
 def names_after_cursor(namespace: Namespace, reply: Any) -> Any:
-    """SCAN: a cursor and names."""
+    """Read the reply of SCAN: a cursor and names."""
     cursor, found = reply
     return [cursor, all_names(namespace, found)]
 
 
 def first(namespace: Namespace, reply: Any) -> Any:
-    """BLPOP, LMPOP and the like: a name, then what was in it."""
+    """Read the reply of BLPOP, LMPOP and similar commands: a name, then values."""
     return [namespace.strip(reply[0]), *reply[1:]]
 
 
 def names_and_values(namespace: Namespace, reply: Any) -> Any:
-    """PUBSUB NUMSUB: names and values in turn, or a map of them."""
+    """Read the reply of PUBSUB NUMSUB: names and values in turn, or a map of them."""
     if isinstance(reply, dict):
         return by_name(namespace, reply)
     return [namespace.strip(item) if not index % 2 else item for index, item in enumerate(reply)]
 
 
 def by_name(namespace: Namespace, reply: Any) -> Any:
-    """XREAD: pairs of a name and its entries, or a map of them."""
+    """Read the reply of XREAD: pairs of a name and its entries, or a map of them."""
     if isinstance(reply, dict):
         return {namespace.strip(key): value for key, value in reply.items()}
     return [[namespace.strip(key), *rest] for key, *rest in reply]
 
 
 def is_message(reply: Any) -> bool:
-    """Whether a reply is a frame of publish and subscribe rather than the answer to a command."""
+    """Return whether a reply is a frame of publish and subscribe, and no answer to a command."""
     if not isinstance(reply, list) or len(reply) < 3:
         return False
     kind = reply[0].decode("latin-1") if isinstance(reply[0], bytes) else reply[0]
@@ -56,11 +56,11 @@ def is_message(reply: Any) -> bool:
 
 
 def message(namespace: Namespace, reply: list[Any]) -> list[Any] | None:
-    """A frame of publish and subscribe: its kind, the channel, and the rest.
+    """Read a frame of publish and subscribe: its kind, the channel, and the rest.
 
-    A ``pmessage`` has the pattern before the channel. The frame is changed in place, for with
-    RESP3 its type distinguishes it from an answer. None stands for one about a key that is
-    not ours; redis-py takes it for nothing that has come.
+    A ``pmessage`` has the pattern before the channel. The frame is changed in place, as its type
+    distinguishes it from an answer with RESP3. None is returned for a message about a key that is
+    not ours: redis-py then acts as if no message had come.
     """
     names_in_it: Sequence[int] = (1, 2) if len(reply) == 4 else (1,)
     if notifications.is_event(reply[names_in_it[-1]]) and not isinstance(reply[-1], int):

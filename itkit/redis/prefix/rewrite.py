@@ -1,4 +1,4 @@
-"""Rewrite commands for the current namespace, or refuse them."""
+"""Rewrites commands for the current namespace, or refuses them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
@@ -24,17 +24,18 @@ class Rewriter:
     """Puts the prefix on every key and channel of a command.
 
     Args:
-        namespace: the first one; the attribute is replaced to begin a new generation, which all
-            threads see at once.
+        namespace: the first namespace. To begin a new generation, the attribute is replaced, which
+            all threads see at once.
         owned: whether the server is thrown away after the run.
-        login: the user and the password that all connections have, whatever they ask for.
+        login: the user and the password of all connections, whatever login they send.
         limited: whether that login reaches the worker's keys only.
-        ask: returns the plan of a command that is none of ours, by its name and first argument,
-            or None to refuse it.
-        listed: commands that are let through although they reach further: ``ALLOW_COMMANDS``.
+        ask: returns the plan of a command that is in no table, given its name and first argument;
+            returns None to refuse it.
+        listed: the commands of ``ALLOW_COMMANDS``, which are let through although they reach
+            further.
 
     Attributes:
-        used: the namespace that a command was rewritten for last.
+        used: the namespace of the command that was rewritten last.
     """
 
     def __init__(
@@ -84,13 +85,13 @@ class Rewriter:
         sent: list[Arguments] = []
         expected: list[Expected] = []
         self._is_used = True
-        self.used = namespace = self.namespace  # one for all of them
+        self.used = namespace = self.namespace  # one namespace for all commands
         find, prefix, first = self._single_words.get, namespace.text, plans.first_argument
         record, strand, at = self._recorder(), core.here.strand, perf_counter()
         is_observed = crossings.is_observing()
         for args in commands:
             plan = find(args[0])
-            # Nearly all of a pipeline: three calls less.
+            # Written out here, as it saves three calls for nearly all commands of a pipeline.
             if plan is first and not is_observed and len(args) > 1 and type(args[1]) is str:
                 if args[0] in WRITES:
                     record((self, args[:2], strand, at))
@@ -110,11 +111,11 @@ class Rewriter:
         return was_used
 
     def crossing(self, record: Record) -> RedisCommand:
-        """Return the command that a record on the timeline is of."""
+        """Return the command for a record on the timeline."""
         return RedisCommand(record)
 
     def _noted(self, plan: Plan | None, namespace: Namespace, args: Arguments) -> Rewritten:
-        """Record a command, whose plan may have to be looked up, and rewrite it."""
+        """Record a command and rewrite it, by a plan that may have to be looked up."""
         record = (self, args, core.here.strand, perf_counter())
         if plan is None:
             plan, args = self._look_up(args)
@@ -128,7 +129,7 @@ class Rewriter:
         return timeline.record if timeline.test else _nowhere
 
     def _look_up(self, args: Arguments) -> tuple[Plan, Arguments]:
-        """Find a plan however the name is spelled: bytes, small letters, two words in one."""
+        """Find the plan of a name in any spelling: bytes, small letters, two words in one."""
         words = word(args[0]).split()
         args = (*words, *args[1:])
         name = words[0] if words else ""
@@ -147,7 +148,7 @@ def _nowhere(_record: Record) -> None:
 
 
 class PassingRewriter(Rewriter):
-    """Sends all commands as they are: for a server that is one worker's own."""
+    """Sends all commands as they are, to a server of one worker alone."""
 
     def __init__(self) -> None:
         super().__init__(NoNamespace(), owned=True)
@@ -174,7 +175,7 @@ class PassingRewriter(Rewriter):
 
 
 class FollowingRewriter(Rewriter):
-    """A rewriter in a process that a test has started: its namespace is always the test's.
+    """The rewriter in a process that a test has started; its namespace is always the test's.
 
     Args:
         namespace_of: returns the namespace of a generation.

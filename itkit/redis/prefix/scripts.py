@@ -1,10 +1,11 @@
-"""Lua scripts under a prefix: what a script builds by itself gets it inside of the server.
+"""Lua scripts under a prefix: names that a script builds get the prefix inside of the server.
 
-A script is sent with a prologue (``prologue.lua``), after which ``redis`` is a table of ours:
-``KEYS`` have no prefix any more, and each command that the script calls has it put on its keys and
-channels, and taken off what it returns. So ``KEYS``, ``ARGV`` and keys that are built from either
-are all the same, as in ``channels_redis``, which passes keys as arguments. The prefix comes as a
-last argument that the script does not see: what is sent is the same for all tests, and so its SHA1.
+A script is sent with a prologue (``prologue.lua``), which replaces the table ``redis`` and removes
+the prefix from ``KEYS``. The new table adds the prefix to the keys and channels of each command
+that the script calls, and removes it from the replies. So it makes no difference whether a key
+comes from ``KEYS`` or ``ARGV`` or is built from them; ``channels_redis`` passes keys as arguments.
+The prefix is a last argument, which the script does not see. So the text of the script, and its
+SHA1, is the same for all tests.
 """
 
 import re
@@ -21,7 +22,7 @@ from itkit.redis.prefix.namespace import Namespace, Plan, Rewritten
 
 
 def _policy() -> dict[str, Any]:
-    """Return the tables that the prologue reads, which are those of the client's side."""
+    """Return the tables that the prologue reads; the client's side reads the same ones."""
     positions: dict[str, list[str]] = {}
     for table in (KEYS, REDIS_KEYS, policy.CHANNELS):
         for notation, names in table.items():
@@ -36,7 +37,7 @@ def _policy() -> dict[str, Any]:
 
 
 def _in_lua(value: Any) -> str:
-    """Return a value of the tables as Lua writes it."""
+    """Return a value of the tables as Lua source."""
     if isinstance(value, Mapping):
         return "{" + ",".join(f"['{key}']={_in_lua(item)}" for key, item in value.items()) + "}"
     return f"'{value}'" if isinstance(value, str) else str(value)
@@ -50,15 +51,15 @@ def _prologue(source: str) -> str:
 
 _PROLOGUE: Final = _prologue((Path(__file__).parent / "prologue.lua").read_text())
 _BY_SHA: Final[dict[str, str]] = {}
-"""SHA1 of what is sent, by that of the script itself."""
+"""The SHA1 of each script with the prologue, by the SHA1 of the script itself."""
 _NOBODYS: Final = "0" * 40
 
 
 def plans(*, limited: bool) -> dict[str, Plan]:
-    """Return how the commands are rewritten that send scripts.
+    """Return the plans of the commands that send scripts.
 
     Args:
-        limited: whether the server itself denies a script what is not its own, and logs it.
+        limited: whether the server itself denies a script foreign keys, and logs the denial.
     """
     mark = "l" if limited else "u"
     return {
@@ -100,14 +101,14 @@ def _show(_: Namespace, args: Sequence[Any]) -> Rewritten:
 
 
 def _with_prologue(script: Any) -> Any:
-    """Return a script to send; one that is no text is left to redis-py to refuse."""
+    """Return a script with the prologue; return a value that is no text as redis-py refuses it."""
     source = _encoded(script)
     return script if source is None else _prepared(source)
 
 
 @lru_cache(maxsize=256)
 def _prepared(source: bytes) -> bytes:
-    # What follows #! in the first line has to stay there: the engine and the script's flags.
+    # A first line with #! has to stay the first: it names the engine and the script's flags.
     end = source.find(b"\n") + 1 if source.startswith(b"#!") else 0
     sent = source[:end] + _PROLOGUE.encode() + source[end:]
     _BY_SHA[_sha(source)] = _sha(sent)
@@ -115,9 +116,10 @@ def _prepared(source: bytes) -> bytes:
 
 
 def _sha_with_prologue(sha: Any) -> Any:
-    """Return the SHA1 of what was sent, or one that no script has.
+    """Return the SHA1 of the script that was sent with the prologue, or one that no script has.
 
-    Others may have sent the script to the same server, which would then run it as it is.
+    The script's own SHA1 is not sent: the server would run the script without the prologue if
+    others had sent it.
     """
     return _BY_SHA.get(word(sha).lower(), _NOBODYS)
 

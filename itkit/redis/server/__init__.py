@@ -1,4 +1,4 @@
-"""A Redis server: itkit's own connections, and what it grants to a worker.
+"""A Redis server: itkit's own connections to it, and the rights of a worker.
 
 Read in this order: ``redis_py`` (the library may be absent), ``server``, ``lease`` (runs that are
 alive), ``acl`` and ``denials`` (a worker's user), ``tracking`` (the keys that are written).

@@ -1,8 +1,8 @@
 """A user of the server that reaches the keys and channels of one worker, and no others.
 
-The prefix is put on what redis-py sends and on what scripts do, but a library of functions, another
-client, or a script that means to, can go round that. There only the server itself can say no. What
-it has denied is in its ``ACL LOG``: see ``denials``.
+redis-py and scripts get the prefix, but a library of functions, another client, or a script that
+tries to, can avoid it. Only the server itself can refuse their commands. Its ``ACL LOG`` has the
+commands that it has denied: see ``denials``.
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from itkit.redis import policy
 from itkit.redis.server import server as servers
 from itkit.redis.server.redis_py import redis
 
-# Commands of administrators that only read, or concern the connection that sends them. The others
-# shows the users of others.
+# Commands for administrators that only read, or concern only the connection that sends them. The
+# three that show other users are left out.
 _HARMLESS = policy.PASSED - {"ACL|GETUSER", "ACL|LIST", "ACL|USERS"}
 _REACHING = ("-flushall", "-flushdb", "-swapdb", "-move", "-migrate")
 _REACHING_SINCE_7 = (
@@ -29,16 +29,17 @@ def grant(
 ) -> str | None:
     """Create a worker's user and return the URL of the server with its login.
 
-    None means that the server has no such users, or that itkit may not create one: then the client
-    guard is all there is. A user that is there already stays, and so do its connections.
+    None means that the server has no ACL users, or that itkit may not create one. In that case only
+    the client's guard protects other keys. A user that exists already stays, and so do its
+    connections.
 
     Args:
         server: URL with a login of ours.
         run: id of the run.
         worker: id of the worker.
-        secret: the secret of the run, that passwords are made of: a process that a worker starts
-            has its.
-        owned: whether the server is thrown away after the run, so that more is harmless.
+        secret: the secret of the run, from which passwords are made: a process that a worker starts
+            uses the worker's.
+        owned: whether the server is thrown away after the run, so that more commands are harmless.
         allowed: commands that may reach beyond the worker, as ``policy.allowed`` returns them.
 
     Raises:
@@ -76,7 +77,7 @@ def logged_in(server: str, run: str, worker: str, *, secret: str) -> str:
 
 
 def revoke(client: "redis.Redis", run: str) -> None:
-    """Delete the users of a run, and with them their connections, if there are any."""
+    """Delete the users of a run, if there are any, and close their connections."""
     try:
         users = [str(user) for user in client.acl_users()]
         ours = [user for user in users if user.startswith(names.redis_user(run, worker=""))]
@@ -102,8 +103,9 @@ def _password(secret: str, worker: str) -> str:
 def _since_7(everything: str) -> tuple[str, ...]:
     """Return the rules that Redis 6 does not have.
 
-    A pattern may be subscribed to if the rules have that very pattern, and SORT may look for
-    weights and values if all keys may be read. The rules in brackets are for these commands alone.
+    The server allows a subscription to a pattern only if the rules have exactly this pattern. It
+    allows SORT with weights and values in other keys only if all keys may be read. The rules in
+    brackets are for these commands alone.
     """
     return (
         *("clearselectors", f"&{everything}", "(+psubscribe allchannels)"),
@@ -122,7 +124,7 @@ def _is_set(client: "redis.Redis", user: str, *rules: str) -> bool:
 
 
 def _add(client: "redis.Redis", user: str, commands: Iterable[str]) -> None:
-    """Let a user send commands; one that the server does not know has no effect."""
+    """Let a user send commands; commands that the server does not know are ignored."""
     with client.pipeline(transaction=False) as pipeline:
         for name in sorted(commands):
             pipeline.execute_command("ACL", "SETUSER", user, f"+{name.lower()}")  # type: ignore[no-untyped-call]  # redis-py's

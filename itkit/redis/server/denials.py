@@ -1,7 +1,7 @@
-"""What the server has denied to a worker's user: an escape that no client can hide.
+"""The commands that the server has denied to a worker's user, which no client can hide.
 
-An application may swallow the error, and a Lua script may catch it; the server's ``ACL LOG`` has it
-all the same. The log is everybody's, so it is only read.
+An application or a Lua script may catch the error, but the server's ``ACL LOG`` has it
+nevertheless. Others use the log as well, so itkit only reads it.
 """
 
 import re
@@ -18,7 +18,7 @@ _Denial = tuple[str, str, str, str]  # reason, object, context, and the command 
 
 
 class Denials:
-    """The denials to one user, each of which is returned once.
+    """The denials to one user; each is returned once.
 
     Args:
         server: URL with a login that may read the log.
@@ -43,7 +43,7 @@ class Denials:
         for entry in entries:
             if entry["username"] == self._user:
                 found[_denial(entry)] += int(entry["count"])
-        # Older entries leave a log that is full, so a count can be lower than it was.
+        # A full log drops its oldest entries, so a count can be lower than before.
         new, self._seen = found - self._seen, found
         return [_line(denial, count) for denial, count in new.items()]
 
@@ -68,7 +68,7 @@ def can_read_acl_log(server: str) -> bool:
 
 def _denial(entry: dict[str, Any]) -> _Denial:
     client = entry.get("client-info")
-    # redis-py parses it in some of its versions.
+    # Some versions of redis-py parse the line already.
     command = client.get("cmd") if isinstance(client, dict) else _found(_COMMAND, str(client))
     return entry["reason"], entry["object"], entry["context"], command or ""
 

@@ -1,4 +1,4 @@
-"""Runs that are alive hold a lease on the server; the keys of those that died are swept."""
+"""Runs that are alive hold a lease on the server; the keys of runs that died are removed."""
 
 import contextlib
 import os
@@ -22,10 +22,10 @@ _RUNS = f"{names.KEY_ROOT}runs"
 
 
 class RunLease:
-    """Shows other runs that this one is alive, and the next run that it has died.
+    """Shows other runs whether this one is alive.
 
-    A key that expires after a minute is renewed by a thread; a set names all runs. Both are in
-    database 0, wherever the keys of the run may be.
+    A thread renews a key that expires after a minute, and a set names all runs. Both are in
+    database 0; the keys of the run may be in others.
 
     Args:
         server: URL of the server.
@@ -50,7 +50,7 @@ class RunLease:
         self._heart.start()
 
     def stop(self) -> None:
-        """Remove all keys of the run and give the lease back; does nothing the second time.
+        """Remove all keys of the run and give the lease back; a second call does nothing.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
@@ -66,35 +66,35 @@ class RunLease:
 
     def _renew(self) -> None:
         with servers.connected(self._server) as client:
-            # The lease first: a run that is registered without one would be swept.
+            # The lease first, as a registered run without a lease would be swept.
             client.set(_lease(self._run), this_process(), ex=_TTL)
             client.sadd(_RUNS, self._run)
 
     def _beat(self) -> None:
         while not self._stopped.wait(_HEARTBEAT):
-            # A server that has died is for the tests to report.
+            # If the server has died, the tests report that.
             with contextlib.suppress(ServiceUnavailableError):
                 self._renew()
-                self._tracking.written()  # or the server would have to keep what it reports
+                self._tracking.written()  # else the server would have to keep its reports
 
 
 def sweep(server: str) -> list[str]:
     """Remove the keys of runs that have died; return the ids of those runs.
 
-    A run has died when its lease has expired, or at once when it was a process of this machine,
-    as the server is, and is no more.
+    A run has died when its lease has expired. If run, server and this process are on the same
+    machine, it has also died when its process has ended.
 
-    Only runs that registered here are looked at, and only keys with their ids are removed. Users of
-    a run that is not registered were made by a worker that has outlived it.
+    Only runs that are registered here are examined, and only keys with their ids are removed. Users
+    of a run that is not registered were made by a worker that has outlived its run.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
     """
     with servers.connected(server) as client:
-        with_users = acl.runs_with_users(client)  # first: a run is registered before it has any
+        with_users = acl.runs_with_users(client)  # first: a run registers before it has users
         runs = sorted(str(run) for run in client.smembers(_RUNS))
         leases = {run: client.get(_lease(run)) for run in runs if _is_run(run)}
-    # Cloned virtual machines take each other for one, but not with a server on each of them.
+    # Cloned virtual machines have the same id, but here the server is on the same machine too.
     is_local = urls.parse(server, urls.REDIS_SCHEMES).is_local
     dead = [
         run
@@ -110,7 +110,7 @@ def sweep(server: str) -> list[str]:
 
 
 def is_registered(server: str, run: str) -> bool:
-    """Return whether a run is one of those that are alive, or have not been swept.
+    """Return whether a run is alive, or has died and was not swept yet.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -120,7 +120,7 @@ def is_registered(server: str, run: str) -> bool:
 
 
 def revoke(server: str, run: str) -> None:
-    """Delete the users of a run, which is registered no more.
+    """Delete the users of a run that is not registered any more.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -131,19 +131,19 @@ def revoke(server: str, run: str) -> None:
 
 def _forget(server: str, run: str, tracking: Tracking | None = None) -> None:
     with servers.connected(server) as client:
-        acl.revoke(client, run)  # first: what a process of the run still writes would stay
+        acl.revoke(client, run)  # first, as keys that a process of the run still writes would stay
         written = tracking.written() if tracking else []
         if tracking and tracking.is_on:
-            client.unlink(_lease(run))  # which was there before the tracking
+            client.unlink(_lease(run))  # keys from before the tracking
             tracking.remove(written)
         else:
             servers.remove(server, _root(run))
         client.srem(_RUNS, run)
-        acl.revoke(client, run)  # again: a worker that outlives its run may just have made one
+        acl.revoke(client, run)  # again, as a worker that outlives its run may just have made one
 
 
 def _is_run(text: str) -> bool:
-    """Return whether an entry of the set is a run's id, and not a pattern that would match more."""
+    """Return whether an entry of the set is a run's id, and no pattern that would match more."""
     return names.run_of_key(_root(text)) == text
 
 
@@ -156,20 +156,20 @@ def _lease(run: str) -> str:
 
 
 def this_process() -> str:
-    """Return an id of this process that no other one has, on any machine, if there is one."""
+    """Return an id of this process that no process on any machine shares, if possible."""
     machine = _machine()
     return f"{machine} {os.getpid()}" if machine else _UNKNOWN
 
 
 def has_ended(holder: str) -> bool:
-    """Return whether a process has certainly ended; False where that cannot be seen from here."""
+    """Return whether a process has certainly ended; False if that cannot be found out here."""
     machine, _, pid = holder.rpartition(" ")
-    # Another process may have the id by now: then the lease lasts until it expires.
+    # Another process may have this id by now. In that case the lease lasts until it expires.
     return bool(machine) and machine == _machine() and not is_there(int(pid))
 
 
 def _machine() -> str | None:
-    """Return the boot and the container in which process ids mean what they mean to us."""
+    """Return the ids of the boot and the container, within which process ids are unique."""
     try:
         return f"{_BOOT.read_text().strip()} {_PROCESSES.readlink()}"
     except OSError:

@@ -1,8 +1,8 @@
-"""redis-py, which a project without Redis need not have.
+"""Imports redis-py, which a project without Redis need not have.
 
-It is imported when a name of it is first used. That takes a tenth of a second, which a project that
-names no Redis does not pay for, although another package may have brought redis-py. Where it is not
-there, a name of redis-py in an ``except`` stands for something that never comes.
+The import happens when a name of redis-py is first used. It takes a tenth of a second, which a
+project without Redis does not pay, even if another package has installed redis-py. Where redis-py
+is not installed, its names in an ``except`` are replaced by a class that is never raised.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from itkit.exceptions import ServiceUnavailableError
 
 OLDEST: Final = (5, 0)
-"""The first version that speaks RESP3, by which the server reports which keys were written."""
+"""The first version with RESP3, by which the server reports the keys that were written."""
 
 
 TOO_OLD: Final = "redis-py {} is too old for the prefix of the tests' keys, which needs RESP3."
@@ -22,11 +22,11 @@ UPDATE: Final = "Update it, for the tests at least: pip install 'redis>=5'"
 
 
 class _NeverRaisedByRedis(Exception):  # noqa: N818 - it stands for classes of all kinds
-    """Stands for each class of redis-py where there is none."""
+    """Replaces each class of redis-py where redis-py is not installed."""
 
 
 class _Late:
-    """Stands for the module until, and after, a name of it is used."""
+    """Replaces the module, and imports it when a name of it is used."""
 
     def __getattr__(self, name: str) -> Any:
         library = _library()
@@ -50,7 +50,7 @@ __all__ = ["TOO_OLD", "UPDATE", "redis", "require", "too_old"]
 
 
 def require() -> None:
-    """Make sure that redis-py is there, and new enough.
+    """Make sure that redis-py is installed and new enough.
 
     Raises:
         ServiceUnavailableError: redis-py is not installed, or too old.
@@ -64,9 +64,9 @@ def require() -> None:
         )
 
 
-@cache  # its metadata is read from a file, for each client of itkit's own otherwise
+@cache  # cached, as each of itkit's clients would read the metadata from a file otherwise
 def too_old() -> str:
-    """Return the version of redis-py where the prefix does not fit it; nothing where it does."""
+    """Return the version of redis-py if it is too old for the prefix; empty if it is not."""
     try:
         found = version("redis")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""itkit's own connections to a Redis server: no prefix, and no guard in their way."""
+"""itkit's own connections to a Redis server, without prefix and guard."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ _SCANNED = 10_000
 
 
 class Left(NamedTuple):
-    """A key that is there.
+    """A key that exists on the server.
 
     Attributes:
         name: the name, with its prefix.
         database: the number of the database.
-        kind: the kind, in the server's words.
-        ttl: seconds until it expires, None if it does not.
+        kind: the type of the value, in the server's words.
+        ttl: seconds until it expires; None if it does not expire.
     """
 
     name: bytes
@@ -36,7 +36,7 @@ class Left(NamedTuple):
         """Return a line that describes the key.
 
         Args:
-            prefix: the number of bytes of its name that are left out, from the first.
+            prefix: the number of bytes to leave out at the beginning of the name.
         """
         name = self.name[prefix:].decode(errors="backslashreplace")
         expires = "no TTL" if self.ttl is None else f"TTL {self.ttl:.0f} s"
@@ -44,7 +44,7 @@ class Left(NamedTuple):
 
 
 class OwnConnection:
-    """Marks the connections that the isolation and the network guard let through as they are."""
+    """Marks connections that the isolation and the network guard let through unchanged."""
 
     def _connect(self) -> Any:
         with audit.trusted():
@@ -53,16 +53,16 @@ class OwnConnection:
 
 @functools.cache
 def _own(kind: type[Any]) -> type[Any]:
-    """Return the class of itkit's own connections that do what those of redis-py's class do."""
+    """Return the marked subclass of a class of redis-py's connections."""
     return type(f"Own{kind.__name__}", (OwnConnection, kind), {})
 
 
 def options(url: str) -> dict[str, Any]:
-    """Return redis-py's keyword arguments for a URL, Valkey's schemes and ``connection_class`` too.
+    """Return redis-py's keyword arguments for a URL, also for Valkey's schemes.
 
     Raises:
         ConfigurationError: the text is not the URL of a Redis server.
-        ServiceUnavailableError: redis-py is not there.
+        ServiceUnavailableError: redis-py is not installed.
     """
     redis_py.require()
     server = urls.parse(url, urls.REDIS_SCHEMES)
@@ -86,10 +86,10 @@ def login(url: str) -> tuple[str, str] | None:
 
 @contextlib.contextmanager
 def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iterator["redis.Redis"]:
-    """Give a client of itkit's own for a block.
+    """Give a block a client of itkit's own.
 
     Args:
-        url: the server; the database in it does not matter.
+        url: the URL of the server; the database in it is ignored.
         database: the number of the database.
         timeout: seconds for a connection, and for each reply.
 
@@ -106,9 +106,9 @@ def connected(url: str, *, database: int = 0, timeout: float = _TIMEOUT) -> Iter
 
 @functools.cache
 def _anonymous() -> dict[str, None]:
-    """Return the options with which a connection does not name its library to the server.
+    """Return the options that keep a connection from sending the name of its library.
 
-    redis-py would look its version up on the disk for each connection.
+    Without them redis-py would read its version from the disk for each connection.
     """
     parameters = inspect.signature(redis.connection.AbstractConnection.__init__).parameters
     is_new = "driver_info" in parameters
@@ -117,7 +117,7 @@ def _anonymous() -> dict[str, None]:
 
 @contextlib.contextmanager
 def raw(url: str, database: int) -> Iterator["redis.Redis"]:
-    """Give a client of itkit's own for a block, whose replies are bytes.
+    """Give a block a client of itkit's own, whose replies are bytes.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -128,11 +128,11 @@ def raw(url: str, database: int) -> Iterator["redis.Redis"]:
 
 
 def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT, **more: Any) -> "redis.Redis":
-    """Return a client of itkit's own, for the caller to close.
+    """Return a client of itkit's own, which the caller has to close.
 
     Args:
         url: the URL of the server, with a login of ours.
-        database: number of the database; that of the URL if it is None.
+        database: number of the database; None for the database in the URL.
         timeout: seconds to wait for an answer.
         more: options of redis-py's connections.
     """
@@ -148,7 +148,7 @@ def client(url: str, *, database: int = 0, timeout: float = _TIMEOUT, **more: An
 
 @contextlib.contextmanager
 def failures_explained(url: str) -> Iterator[None]:
-    """Add the address of the server to errors of a block in which it does not answer.
+    """Add the address of the server to errors within a block if the server does not answer.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -161,11 +161,11 @@ def failures_explained(url: str) -> Iterator[None]:
 
 
 def probe(url: str, timeout: float) -> str:
-    """Ask a server what it is, such as ``Valkey 9.1.2`` or ``Redis 7.0.15``.
+    """Return the name and version of a server, such as ``Valkey 9.1.2`` or ``Redis 7.0.15``.
 
     Args:
-        url: the server.
-        timeout: seconds until it has to answer.
+        url: the URL of the server.
+        timeout: seconds within which it has to answer.
 
     Raises:
         ServiceUnavailableError: the server does not answer, or refuses the login.
@@ -195,7 +195,7 @@ def remove(url: str, root: str) -> int:
 
 
 def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
-    """Yield those keys of some names that are there.
+    """Yield the existing keys among some names.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -213,12 +213,12 @@ def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
 
 
 def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[Left, object]]:
-    """Yield those keys of some names that are there, each with its value, or the first of it.
+    """Yield the existing keys among some names, each with its value or the beginning of it.
 
     Args:
         url: the URL of the server.
         names: the names.
-        most: the number of elements of a value, and of a hundredth of its bytes.
+        most: the greatest number of elements of a value; of a text, a hundred times as many bytes.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -243,7 +243,7 @@ def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[L
 
 
 def names_under(url: str, root: str) -> list[bytes]:
-    """Look for all keys that begin with ``root``, in all databases.
+    """Search all databases for keys that begin with ``root``.
 
     Raises:
         ServiceUnavailableError: the server does not answer.
@@ -256,19 +256,19 @@ def names_under(url: str, root: str) -> list[bytes]:
 
 
 def _databases(url: str) -> Iterator["redis.Redis"]:
-    """Yield a client of each database that has any key."""
+    """Yield a client for each database that has keys."""
     for number in databases_of(url):
         with connected(url, database=number) as client:
             yield client
 
 
 def databases_in_use(client: "redis.Redis") -> list[int]:
-    """Return the numbers of the databases that have any key."""
+    """Return the numbers of the databases that have keys."""
     return [int(name.removeprefix("db")) for name in client.info("keyspace")]
 
 
 def databases_of(url: str) -> list[int]:
-    """Return the numbers of the databases of a server that have any key.
+    """Return the numbers of a server's databases that have keys.
 
     Raises:
         ServiceUnavailableError: the server does not answer.

@@ -1,8 +1,8 @@
-"""The names of all keys that anybody writes under a root: the server reports them.
+"""Collects the names of all keys that anybody writes under a root, as the server reports them.
 
-To look for them would take seconds where others have a million keys. The server is asked on one
-connection (``CLIENT TRACKING`` in its broadcasting mode) and reports on another one, which works
-with either protocol and all versions of redis-py.
+A search for them would take seconds on a server where others have a million keys. The tracking is
+switched on by one connection (``CLIENT TRACKING`` in its broadcasting mode), and the server reports
+on another one. This works with both protocols and all versions of redis-py.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ _RAW: Final = {"decode_responses": False, "protocol": 2}
 
 
 class Tracking:
-    """Knows the keys that were written since it was started and are not forgotten.
+    """Knows the keys that were written since its start and that were not removed.
 
     Args:
         server: URL with a login that may track.
         root: the beginning of the names of the keys.
 
     Attributes:
-        is_on: whether no name was missed. The server may refuse to track, or have closed a
-            connection that received more than it could read.
+        is_on: whether no name was missed. The server may refuse to track, or may have closed a
+            connection that did not read its reports fast enough.
     """
 
     def __init__(self, server: str, root: str) -> None:
@@ -44,7 +44,7 @@ class Tracking:
         self.is_on = False
 
     def start(self) -> None:
-        """Begin to track, if the server lets us."""
+        """Begin to track, if the server allows it."""
         with self._lost_if_it_fails():
             client: Any = self._opened(servers.client(self._server, **_RAW))
             self._listener = client.pubsub()
@@ -52,16 +52,16 @@ class Tracking:
             listener_id = self._listener.parse_response()
             self._listener.subscribe(_CHANNEL)
             self._listener.get_message(timeout=_PATIENCE)
-            # Its pool has one connection, as nothing is done at once.
+            # The pool has one connection, as there are never two commands at once.
             self._asking = self._opened(servers.client(self._server, **_RAW))
             self._asking_id = self._asking.client_id()
-            # Not what this connection itself writes: it removes keys.
+            # Without writes of this connection itself, as it removes keys.
             options = ("REDIRECT", listener_id, "BCAST", "PREFIX", self._root, "NOLOOP")
             self._asking.execute_command("CLIENT", "TRACKING", "ON", *options)
             self.is_on = True
 
     def written(self, prefix: str = "") -> list[bytes]:
-        """Return the names that begin so, of keys that were written and may be there still."""
+        """Return the names of written keys that begin like this and may still exist."""
         with self._lost_if_it_fails():
             self._read()
         start = prefix.encode()
@@ -70,7 +70,7 @@ class Tracking:
     def remove(self, names: Sequence[bytes]) -> int:
         """Remove keys from all databases and forget their names; return how many there were.
 
-        Where the server does not answer any more there were none, and the tracking is off.
+        If the server does not answer any more, return 0 and switch the tracking off.
         """
         removed = 0
         with self._lost_if_it_fails():
@@ -92,10 +92,10 @@ class Tracking:
         self._releases.close()
 
     def _read(self) -> None:
-        """Read what the server has reported.
+        """Read the reports of the server.
 
-        It reports what was written before it answers the one connection, so that stands before its
-        answer to the other.
+        The server reports all earlier writes on the second connection before it answers the PING on
+        the first one. So these reports come before the answer to a PING on the second connection.
         """
         if not self.is_on:
             return
@@ -106,7 +106,7 @@ class Tracking:
         while kind != "pong":
             message = self._listener.get_message(timeout=_PATIENCE)
             kind = message["type"] if message else ""
-            if kind not in {"message", "pong"}:  # nothing, or subscribed anew by redis-py
+            if kind not in {"message", "pong"}:  # no report, or redis-py has subscribed again
                 raise redis.ConnectionError(
                     "the server has stopped reporting which keys are written"
                 )
@@ -120,7 +120,7 @@ class Tracking:
     @contextlib.contextmanager
     def _lost_if_it_fails(self) -> Iterator[None]:
         if self.is_on and self._pid != os.getpid():
-            self.is_on = False  # the connections are those of the parent process
+            self.is_on = False  # the connections belong to the parent process
         try:
             yield
         except (redis.RedisError, ServiceUnavailableError):

@@ -1,4 +1,4 @@
-"""The connections of client libraries, on whose wire the prefix is put.
+"""The connections of client libraries, where the prefix is added to the commands.
 
 Read in this order: ``libraries`` and ``patch`` (which classes, those of Sentinel among them),
 ``guard`` (where they may connect), ``wire``, ``sync_connection``, ``async_connection``,

@@ -1,4 +1,4 @@
-"""The isolation inside a library's asyncio connections; reasons are in ``sync_connection``."""
+"""The isolation in a library's asyncio connections; ``sync_connection`` explains the reasons."""
 
 import asyncio
 import functools
@@ -13,7 +13,7 @@ Method = Callable[..., Any]
 
 
 def methods(library: Library) -> dict[str, Method]:
-    """Return what takes the place of the methods of ``AbstractConnection``, by their names."""
+    """Return the replacements of the methods of ``AbstractConnection``, by their names."""
     original = vars(library.asynchronous)
     own = original["pack_command"]
     pack_command, pack_commands = wire.packing(own, functools.partial(_pack_together, own))
@@ -32,7 +32,7 @@ def methods(library: Library) -> dict[str, Method]:
 
 
 def _pack_together(pack_command: Method, connection: Any, commands: Iterable[Any]) -> list[bytes]:
-    """Pack commands, unlike redis-py's own, without the connection's ``pack_command``."""
+    """Pack commands without the connection's ``pack_command``, which redis-py's method calls."""
     return [b"".join(chunk for args in commands for chunk in pack_command(connection, *args))]
 
 
@@ -54,29 +54,29 @@ async def _drop_older(connection: Any) -> None:
 
 
 async def _dial(connection: Any) -> None:
-    """Connect to the isolated server, in the place of redis-py's ``_connect``.
+    """Connect to the isolated server, in place of redis-py's ``_connect``.
 
-    The streams are where redis-py keeps them. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py
-    6.2.
+    The streams are set as the attributes in which redis-py keeps them. Checked with redis-py 5.1,
+    6.4 and 8.1 and valkey-py 6.2.
     """
     try:
         async with asyncio.timeout(connection.socket_connect_timeout):
             connection._reader, connection._writer = await _streams(connection)
-    except OSError as error:  # TimeoutError is one
+    except OSError as error:  # also TimeoutError
         raise wire.unreachable(connection, error) from error
 
 
 async def _streams(connection: Any) -> tuple[Any, Any]:
     guard = wire.current()
     if path := guard.options.get("path"):
-        # redis-py's own method would shake hands on the bare connection.
+        # redis-py's own method would send the handshake on the bare connection.
         return await asyncio.open_unix_connection(path)
     is_tls = issubclass(guard.connection_class, redis.SSLConnection)
     kind = redis.asyncio.SSLConnection if is_tls else redis.asyncio.Connection
     bare = wire.bare_connection(connection, kind)
     await bare._connect()
     streams = bare._reader, bare._writer
-    bare._reader = bare._writer = None  # else it would warn that nobody closed it
+    bare._reader = bare._writer = None  # else it would warn that it was not closed
     return streams
 
 
@@ -111,7 +111,7 @@ def _reading(response_error: type[Exception], original: Method) -> Method:
         except response_error:
             link.skip()
             raise
-        if link.plain:  # nearly always: a call less
+        if link.plain:  # nearly always; saves a call
             link.plain -= 1
             return reply
         return link.read(reply)

@@ -19,23 +19,23 @@ from itkit.timeline import core
 
 
 class Shared(NamedTuple):
-    """The databases of the caches whose keys outlast a test, and what puts the prefix on these."""
+    """The databases of the caches whose keys outlast a test, and the rewriter of their commands."""
 
     databases: frozenset[tuple[Address, int]]
     rewrite: Rewriter
 
 
 class ConnectionGuard:
-    """One isolation in one process: its server, whom it lets through, and its current namespace.
+    """The guard of one isolation in one process, with its server and its current namespace.
 
     Args:
-        server: URL of the isolated server; None lets nothing through but what is allowed.
-        project: URLs of the project's own servers, which the isolated one stands for.
+        server: URL of the isolated server; None refuses all but the allowed addresses.
+        project: URLs of the project's own servers, which the isolated one replaces.
         allowed: addresses that are let through as they are.
         rewrite: puts the prefix on commands; holds the current namespace.
-        shared: does so for the databases of the caches that outlast a test.
-        make_way: uninstalls the isolation whose guard this is, for another one that is installed
-            in a process which was forked; raises ``IsolationError`` in its own process.
+        shared: the databases of the caches that outlast a test, and their rewriter.
+        make_way: uninstalls the guard's isolation when another one is installed in a forked
+            process; raises ``IsolationError`` in the process of the isolation itself.
 
     Attributes:
         refuse: raises an error for each connection, after the tests.
@@ -71,14 +71,14 @@ class ConnectionGuard:
         return self.rewrite.namespace
 
     def note_wait(self) -> None:
-        """Note that a command was sent that blocks, or another whose reply names a key."""
+        """Note that a command was sent that blocks, or another one whose reply names a key."""
         self._may_wait = True
 
     def is_waited_on(self) -> bool:
-        """Return whether a connection may wait for something to come into a list or a stream."""
+        """Return whether a connection may be waiting for an element of a list or a stream."""
         if not self._may_wait:
             return False
-        self._may_wait = False  # first: a thread may send the next command that waits
+        self._may_wait = False  # reset first, as a thread may send the next command that waits
         try:
             connections = list(self.connections)
         except RuntimeError:  # a thread has just opened one
@@ -94,7 +94,7 @@ class ConnectionGuard:
         return addresses.at(host, port) in self._stood_for
 
     def rewrite_of(self, connection: Any) -> Rewriter:
-        """Return what puts the prefix on the commands of a connection."""
+        """Return the rewriter of a connection's commands."""
         database = (_address_of(connection), int(connection.db or 0))
         if self.shared is not None and database in self.shared.databases:
             return self.shared.rewrite
@@ -104,7 +104,7 @@ class ConnectionGuard:
         """Return whether a connection goes to the isolated server; False when it is let through.
 
         Raises:
-            EscapeError: the connection goes to a server that is neither.
+            EscapeError: the connection goes to another server, which is not allowed.
         """
         if isinstance(connection, servers.OwnConnection):
             return False

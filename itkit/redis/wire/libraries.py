@@ -1,7 +1,7 @@
 """The client libraries that are isolated: redis-py, and valkey-py, its fork, once it is imported.
 
-They differ in the names of their modules and of one attribute. A library that is installed and not
-used is not imported: that takes as long as the rest of the isolation of Redis does.
+They differ in the names of their modules and of one attribute. A library that is installed but not
+used is not imported, as the import takes as long as the rest of Redis' isolation.
 """
 
 import sys
@@ -22,12 +22,11 @@ class Library(NamedTuple):
 
     Attributes:
         sync: the class that all its connections inherit.
-        asynchronous: the same of those for asyncio.
-        sentinels: the classes that ask Sentinels for a server, and the same for asyncio.
+        asynchronous: the class that all its connections for asyncio inherit.
+        sentinels: the class that asks Sentinels for a server, and the one for asyncio.
         response_error: the class of the error that the server answers with.
         connection_error: the class of the error for a server that does not answer.
-        handshake: the attribute of a connection with the function that takes the place of its
-            ``on_connect``.
+        handshake: the attribute of a connection with the function that replaces its ``on_connect``.
     """
 
     sync: type[Any]
@@ -43,7 +42,7 @@ def each(found: Callable[[Library], None]) -> Iterator[None]:
     """Call a function for each library that is imported, now or later within a block.
 
     Args:
-        found: gets the library, at the latest before the import that was asked for returns.
+        found: gets the library, before the import of the library returns.
     """
     finder = _Finder(lambda name: found(_library(name)))
     sys.meta_path.insert(0, finder)
@@ -57,7 +56,7 @@ def each(found: Callable[[Library], None]) -> Iterator[None]:
 
 
 def library_of(connection: Any) -> Library:
-    """Return the library whose connection this is."""
+    """Return the library of a connection."""
     return next(
         library
         for library in (_library(name) for name in _NAMES if name in sys.modules)
@@ -66,7 +65,7 @@ def library_of(connection: Any) -> Library:
 
 
 class _Finder(MetaPathFinder):
-    """Finds no module itself, but notices when one of the libraries is imported.
+    """Finds no module itself, but notices the import of a library.
 
     Args:
         imported: gets the name of the library.
@@ -89,7 +88,7 @@ class _Finder(MetaPathFinder):
 
             def execute_and_add(module: ModuleType) -> None:
                 execute(module)
-                if self in sys.meta_path:  # whoever has asked for a spec may use it later
+                if self in sys.meta_path:  # the caller may use the spec later
                     self._imported(name)
 
             loader.exec_module = execute_and_add

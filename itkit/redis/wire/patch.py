@@ -1,8 +1,8 @@
-"""Put the connections of all client libraries under a guard and release them.
+"""Puts the connections of all client libraries under a guard, and releases them.
 
-This is the one place that patches. The libraries have no hook for commands or sockets, so some
-methods are replaced on the two classes that all connections inherit (TCP, TLS, sockets, those of
-Sentinel; sync and asyncio), and on those that ask a Sentinel where a server is.
+Only this module patches the libraries. They have no hook for commands or sockets. So some methods
+are replaced on the two classes that all connections inherit (TCP, TLS, sockets, Sentinel; sync and
+asyncio), and on the classes that ask a Sentinel for a server.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from itkit.redis.wire.libraries import Library
 
 @contextlib.contextmanager
 def under(guard: ConnectionGuard) -> Iterator[None]:
-    """Make every connection of the libraries in this process ask a guard, within a block."""
+    """Put every connection of the libraries in this process under a guard, within a block."""
     with contextlib.ExitStack() as restore:
         wire.put_under(guard)
         restore.callback(wire.put_under, None)
@@ -53,7 +53,7 @@ def _replace(
 
 
 def close_all(guard: ConnectionGuard) -> None:
-    """Close what was opened under the guard, so that it reaches its own server again."""
+    """Close connections that were opened under the guard, so that they reach their servers."""
     for connection in list(guard.connections):
         loop = wire.loop_of(connection)
         if loop is None:
@@ -64,17 +64,17 @@ def close_all(guard: ConnectionGuard) -> None:
 
 def _close_in(loop: asyncio.AbstractEventLoop, connection: Any) -> None:
     if loop is asyncio._get_running_loop():
-        connection._close()  # now: its next command may be on its way before a callback
+        connection._close()  # at once, as its next command may be sent before a callback runs
         return
     with contextlib.suppress(RuntimeError):  # the loop is closed, and the connection with it
         loop.call_soon_threadsafe(connection._close)
 
 
 def _sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
-    """Return what takes the place of the methods of a library's ``Sentinel``, by their names.
+    """Return the replacements of the methods of a library's ``Sentinel``, by their names.
 
-    No Sentinel is asked where a server of the project is. The Sentinel's own address is the answer,
-    as a connection to it goes to the tests' server like those to all addresses of the project.
+    No Sentinel is asked for a server of the project. The answer is the Sentinel's own address: a
+    connection to it goes to the tests' server, like connections to all addresses of the project.
     """
     master, replicas = kind.discover_master, kind.discover_slaves
 
@@ -91,7 +91,7 @@ def _sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
 
 
 def _async_sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
-    """Return the same for asyncio."""
+    """Return the replacements for asyncio."""
     master, replicas = kind.discover_master, kind.discover_slaves
 
     @wraps(master)
@@ -107,7 +107,7 @@ def _async_sentinel_methods(kind: type[Any]) -> dict[str, Callable[..., Any]]:
 
 
 def _address_of(asking: Any) -> tuple[str, int] | None:
-    """Return the address of a Sentinel for which the tests' server stands, if there is one."""
+    """Return the address of a Sentinel that the tests' server replaces, if there is one."""
     for sentinel in asking.sentinels:
         given = sentinel.connection_pool.connection_kwargs
         host, port = given.get("host", "localhost"), int(given.get("port", 0))

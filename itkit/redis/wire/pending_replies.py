@@ -1,4 +1,4 @@
-"""What itkit knows about one socket of a redis-py connection, and commands packed for it."""
+"""The replies that one socket of a redis-py connection owes, and the commands packed for it."""
 
 from asyncio import AbstractEventLoop
 from collections import deque
@@ -10,24 +10,24 @@ from itkit.redis.prefix import replies
 from itkit.redis.prefix.namespace import Expected, Mark, Namespace
 
 ATTRIBUTE: Final = "_itkit_link"
-"""Where a connection has the link of its socket."""
+"""The attribute of a connection with the link of its socket."""
 
 _TRANSACTION: Final = (Mark.BEGIN, Mark.EXECUTE)
 
 
 class Guarding(Protocol):
-    """What a link needs of the guard of its connection: ``itkit.redis.wire.guard`` has it."""
+    """The part of a guard that a link needs; ``itkit.redis.wire.guard`` implements it."""
 
     def note_wait(self) -> None:
-        """Note that a command was sent that blocks, or another whose reply names a key."""
+        """Note that a command was sent that blocks, or another one whose reply names a key."""
 
     @property
     def namespace(self) -> Namespace:
-        """The prefix that replies have."""
+        """The namespace of the replies."""
 
 
 class Packed(list[Any]):
-    """Commands as bytes for a socket, together with how their replies are read."""
+    """Commands as bytes for a socket, together with the readers of their replies."""
 
     __slots__ = ("expected",)
 
@@ -39,9 +39,9 @@ class Packed(list[Any]):
 class Link:
     """The replies that one socket still owes, in the order of the commands.
 
-    Replies come in that order, so a queue shows which belongs to which. Nearly all are read as they
-    are: of those that come before any other in the queue there is only a count. Frames of publish
-    and subscribe come in between and are known by their shape.
+    Replies come in that order, so a queue assigns them to the commands. Nearly all replies are read
+    unchanged: for those at the head of the queue there is only a count. Frames of publish and
+    subscribe come in between, and are recognised by their shape.
     """
 
     __slots__ = ("_expected", "_queued", "_subscribed", "guard", "isolated", "loop", "plain")
@@ -57,13 +57,13 @@ class Link:
 
     @property
     def is_waited_on(self) -> bool:
-        """Whether a reply is to come that names a key, as that of a command which blocks."""
+        """Whether a reply is expected that names a key, as that of a blocking command does."""
         return bool(self._expected)
 
     def expect(self, expected: Sequence[Expected]) -> None:
         """Note the commands that were sent."""
         if not (self._expected or self._subscribed) and self._queued is None:
-            # Without readers between, the reply to EXEC is read as it is too.
+            # Where no command between has a reader, the reply to EXEC is read unchanged as well.
             is_whole = len(expected) > 1 and (expected[0], expected[-1]) == _TRANSACTION
             if not any(expected[1:-1] if is_whole else expected):
                 self.plain += len(expected)
@@ -79,7 +79,7 @@ class Link:
         if self._subscribed:
             if replies.is_message(reply):
                 return replies.message(self.guard.namespace, reply)
-            if reply is None:  # nothing came in time
+            if reply is None:  # no reply came in time
                 return None
         if not self._expected:
             return reply
@@ -94,7 +94,7 @@ class Link:
             self._expected.popleft()
 
     def _expect_in_context(self, item: Expected) -> None:
-        """Note a command whose reply is read, one of a transaction, or one with a mark."""
+        """Note a command whose reply has a reader, or that is in a transaction, or has a mark."""
         self.guard.note_wait()
         if item is Mark.SUBSCRIBE:
             self._subscribed = True
@@ -118,7 +118,7 @@ class Link:
 
 
 def _read_each(readers: list[Callable[[Any], Any] | None], answer: list[Any]) -> list[Any]:
-    """Read the answer to EXEC: the replies to the queued commands, errors among them."""
+    """Read the answer to EXEC: the replies to the queued commands, which may be errors."""
     return [
         reply if reader is None or reply is None or isinstance(reply, Exception) else reader(reply)
         for reader, reply in zip(readers, answer, strict=True)

@@ -1,4 +1,4 @@
-"""The isolation inside a library's sync connections; ``async_connection`` does it with await."""
+"""The isolation in a library's sync connections; ``async_connection`` does the same with await."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Method = Callable[..., Any]
 
 
 def methods(library: Library) -> dict[str, Method]:
-    """Return what takes the place of the methods of ``AbstractConnection``, by their names."""
+    """Return the replacements of the methods of ``AbstractConnection``, by their names."""
     original = vars(library.sync)
     pack_command, pack_commands = wire.packing(original["pack_command"], original["pack_commands"])
     wrapped = wire.wrapped_methods(
@@ -41,7 +41,7 @@ def _connecting(original: Method) -> Method:
 
 
 def _drop_older(connection: Any) -> None:
-    """Disconnect from a server that the connection reached before the guard was on."""
+    """Disconnect a connection that was opened before the guard was on."""
     if connection._sock is not None and wire.is_stranger(connection):
         connection.disconnect()
 
@@ -64,7 +64,7 @@ def _shaking_hands(original: Method) -> Method:
 
 
 def _send_command(self: Any, *args: Any, **kwargs: Any) -> None:
-    # redis-py's own packs without pack_command().
+    # redis-py's own method packs without pack_command().
     packed = self.pack_command(*args)
     self.send_packed_command(packed, check_health=kwargs.get("check_health", True))
 
@@ -75,7 +75,7 @@ def _sending(original: Method) -> Method:
         _drop_older(self)
         expected = wire.expected_of(self, command)
         original(self, command, *args, **kwargs)
-        # Only now: sending may connect first, and read the replies of the handshake.
+        # Noted after sending, which may connect first and read the replies of the handshake.
         wire.expect(self, expected)
 
     return send_packed_command
@@ -92,7 +92,7 @@ def _reading(response_error: type[Exception], original: Method) -> Method:
         except response_error:
             link.skip()
             raise
-        if link.plain:  # nearly always: a call less
+        if link.plain:  # nearly always; saves a call
             link.plain -= 1
             return reply
         return link.read(reply)

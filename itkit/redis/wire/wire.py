@@ -1,4 +1,4 @@
-"""What all connections do while a guard is on, in sync and asyncio code alike."""
+"""The parts of the isolation that sync and asyncio connections share while a guard is on."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ _guard: ConnectionGuard | None = None
 
 
 def put_under(guard: ConnectionGuard | None) -> None:
-    """Make a guard the one of all connections of this process, or none."""
+    """Put all connections of this process under a guard, or under none."""
     global _guard  # noqa: PLW0603 - as global as redis-py's classes
     _guard = guard
 
@@ -39,7 +39,7 @@ def current() -> ConnectionGuard:
     """Return the guard that is on.
 
     Raises:
-        EscapeError: no guard is on: it was taken off while a command was on its way.
+        EscapeError: no guard is on, as it was taken off while a command was being sent.
     """
     if _guard is None:
         raise EscapeError("A Redis command was sent while its isolation was taken down.")
@@ -47,13 +47,13 @@ def current() -> ConnectionGuard:
 
 
 def link_of(connection: Any) -> Link | None:
-    """Return the link of the connection's socket, or None when that is from before the guard."""
+    """Return the link of the connection's socket; None if the socket is older than the guard."""
     link: Link | None = connection.__dict__.get(ATTRIBUTE)
     return link if link is not None and link.guard is _guard else None
 
 
 def is_stranger(connection: Any) -> bool:
-    """Return whether a connection's socket is from before the guard, and not one of our own."""
+    """Return whether a connection's socket is older than the guard, and not one of ours."""
     return link_of(connection) is None and not isinstance(connection, OwnConnection)
 
 
@@ -68,8 +68,8 @@ def wrapped_methods(
 ) -> dict[str, Method]:
     """Return wrappers of the methods of a class of connections, by their names.
 
-    redis-py 5 and valkey-py have no ``…_check_health``; from redis-py 6 on, the methods without it
-    call those with it.
+    redis-py 5 and valkey-py have no methods ``…_check_health``; from redis-py 6 on, the methods
+    without this ending call those with it.
 
     Args:
         own: the methods of the class.
@@ -93,8 +93,8 @@ def wrapped_methods(
 def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
     """Make a connection dial the isolated server, whatever its address is, while it connects.
 
-    There is no hook between the address and the socket, so the object's own method is replaced for
-    that while. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
+    There is no hook between the address and the socket, so the object's own method is replaced
+    while it connects. Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
 
     Raises:
         EscapeError: the connection goes to a server that it may not reach.
@@ -107,8 +107,8 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
     if link.isolated:
         guard.connections.add(connection)
         vars(connection)["_connect"] = dial  # found before the method of any class
-        # It takes the place of on_connect(), to log in to the project's own server in a way of its
-        # own; here it would leave the connection to whoever the server takes a stranger for.
+        # This function replaces on_connect(), to log in to the project's own server in its own way.
+        # Here the connection would be left with the default user of the tests' server.
         setattr(connection, attribute, None)
     try:
         with audit.trusted():
@@ -120,7 +120,7 @@ def dialling(connection: Any, dial: Callable[[], Any]) -> Iterator[Link]:
 
 @contextlib.contextmanager
 def logging_in(connection: Any) -> Iterator[None]:
-    """Make a connection use the login of the isolated server, while it shakes hands."""
+    """Make a connection use the login of the isolated server during its handshake."""
     if not _is_isolated(connection):
         yield
         return
@@ -133,7 +133,7 @@ def logging_in(connection: Any) -> Iterator[None]:
 
 
 def bare_connection(connection: Any, kind: type[Any]) -> Any:
-    """Return a connection to the isolated server, not connected, with another's timeouts."""
+    """Return an unconnected connection to the isolated server, with another one's timeouts."""
     timeouts = {name: getattr(connection, name) for name in _TIMEOUTS}
     return kind(**{**timeouts, **current().options})
 
@@ -145,11 +145,11 @@ def unreachable(connection: Any, error: OSError) -> Exception:
 
 
 def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:
-    """Return what takes the place of a connection's methods that pack commands.
+    """Return the replacements of a connection's methods that pack commands.
 
     Args:
-        pack_command: redis-py's own.
-        pack_commands: one that does not call the connection's ``pack_command``.
+        pack_command: redis-py's own method.
+        pack_commands: a method that does not call the connection's ``pack_command``.
     """
 
     @functools.wraps(pack_command)
@@ -170,7 +170,7 @@ def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method
 
 
 def expected_of(connection: Any, packed: Any) -> Sequence[Expected]:
-    """Return how the replies to packed commands are read.
+    """Return the readers of the replies to packed commands.
 
     Raises:
         EscapeError: the commands were not packed by the connection.
@@ -205,7 +205,7 @@ def _rewriter(connection: Any) -> Rewriter:
 
 
 def _assign(connection: Any, values: dict[str, Any]) -> None:
-    """Give a connection another login, which it takes from its own attributes and nowhere else.
+    """Give a connection another login, by its attributes and without its credential provider.
 
     Checked with redis-py 5.1, 6.4 and 8.1 and valkey-py 6.2.
     """
