@@ -1,4 +1,4 @@
-"""What itkit has left on a server for later runs, and its removal by ``manage.py itkit clean``."""
+"""What itkit keeps on a server for later runs, and its removal for ``manage.py itkit clean``."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,8 +27,8 @@ class Leftover:
 
     Attributes:
         kind: ``schema`` or ``database``.
-        database: the database that it is in, or that it was found from.
-        name: the name of the thing.
+        database: the database of the schema; of a database, the one that itkit was connected to.
+        name: the name of the schema or database.
         size: the size, in bytes.
         is_used: whether a run that is alive uses it, so that it has to stay.
     """
@@ -47,7 +47,7 @@ def leftovers(server: str) -> list[Leftover]:
         server: URL.
 
     Raises:
-        ServiceUnavailableError: the server refuses to answer.
+        ServiceUnavailableError: the server does not answer, or refuses to.
     """
     found: list[Leftover] = []
     with _failures_explained(server):
@@ -60,9 +60,9 @@ def leftovers(server: str) -> list[Leftover]:
 
 
 def clean(server: str) -> None:
-    """Remove all of it that no run uses, and the databases if they are ours.
+    """Remove all leftovers that no run uses, and the databases if they are ours.
 
-    What cannot be removed from one database does not keep the rest.
+    A failure in one database does not keep the other databases from being cleaned.
 
     Args:
         server: URL.
@@ -88,7 +88,7 @@ def _clean_home(server: str, isolation: Isolation, home: str) -> None:
 
 
 def _drop_if_unused(places: Places, fingerprint: str) -> None:
-    """Drop a template and what belongs to it, also where half of that is missing."""
+    """Drop a template and all that belongs to it, even if parts of it are missing."""
     with locks.idle_template(places.connection, fingerprint) as is_idle:
         if not is_idle or fingerprint in _fingerprints_in_use(places):
             return
@@ -98,7 +98,7 @@ def _drop_if_unused(places: Places, fingerprint: str) -> None:
 
 
 def _leave(isolation: Isolation, maintenance: Connection, connection: Connection) -> None:
-    """Drop what all runs have shared, where none is alive."""
+    """Drop what all runs have shared, if no run is alive."""
     with locks.setup(maintenance):
         if not locks.other_runs_alive(connection) and not isolation.places(connection).ours():
             isolation.leave(maintenance, connection)
@@ -127,7 +127,7 @@ def _shared_left(connection: Connection) -> Iterator[Leftover]:
 
 
 def _kept(places: Places) -> list[str]:
-    """Return the templates, their scripts, and what was kept of them."""
+    """Return the templates, their scripts, and the kept clones."""
     return [
         name
         for name, comment in places.described().items()
@@ -146,7 +146,7 @@ def _alive(places: Places) -> set[str]:
 
 
 def _fingerprints_in_use(places: Places) -> set[str | None]:
-    """Return the fingerprints of the templates that places of living runs have come from."""
+    """Return the fingerprints of the templates from which places of living runs were made."""
     alive = _alive(places)
     return {
         names.fingerprint_of_schema(found.template)
@@ -156,10 +156,10 @@ def _fingerprints_in_use(places: Places) -> set[str | None]:
 
 
 def _homes(server: str) -> list[tuple[Isolation, str]]:
-    """Return the databases that runs may have worked from, in either isolation.
+    """Return the databases that runs may have used as homes, in either isolation.
 
-    They are those of itkit's own, of any project, and where the user may have allowed runs of this
-    project to put their schemas.
+    These are the databases of itkit's own, of any project, and those in which the user may have
+    allowed the schemas of this project's runs.
     """
     url = parse(server, POSTGRES_SCHEMES)
     own = [str(connections[alias].settings_dict["NAME"]) for alias in postgres_aliases()]

@@ -1,9 +1,9 @@
 """The two ways to keep workers apart: a schema each, in one database, or a database each.
 
-``ITKIT["POSTGRES"]["ISOLATION"]`` chooses. All that differs between them is here or in what is made
-here; ``run``, ``routing`` and ``creation`` know only of places, whose registry, templates and
-connections the isolation provides. The *home* of an alias is the database that our own connections
-go to: the one with the schemas, or the server's maintenance database.
+``ITKIT["POSTGRES"]["ISOLATION"]`` chooses. All differences between the two are here, or in objects
+that are made here. ``run``, ``routing`` and ``creation`` know only places, whose registry,
+templates and connections the isolation provides. The *home* of an alias is the database that our
+own connections go to: the one with the schemas, or the server's maintenance database.
 """
 
 import sys
@@ -38,24 +38,24 @@ from itkit.postgres.template.schemas import Schemas
 from itkit.postgres.template.template import Template
 
 PROJECT_ROLE: Final = "project"
-"""The value of ``ITKIT["POSTGRES"]["ROLE"]`` by which no worker has a role of its own."""
+"""The value of ``ITKIT["POSTGRES"]["ROLE"]`` with which no worker has a role of its own."""
 
 _PUBLIC: Final = "public"
 
 
 class Isolation(ABC):
-    """What differs between schemas and databases.
+    """The differences between schemas and databases.
 
     Args:
         is_alone: whether nobody but this project uses the server, which itkit has started.
         secret: the secret of the run, if each worker logs in by a role of its own.
 
     Attributes:
-        secret: as above; a run knows it only when it has seen the server.
-        beside: the schemas of extensions that come on the search_path behind ``itkit_ext``.
+        secret: the secret of the run, which is set when the run has examined the server.
+        beside: the schemas of extensions that follow ``itkit_ext`` on the search_path.
         reach: the schemas or databases that the role of a worker may use, in words.
-        wider: the setting for a project whose tests need more than that; empty where nothing helps.
-        without_roles: the words for what keeps tests apart where no worker has its own role.
+        wider: the setting for a project whose tests need more; empty where no setting helps.
+        without_roles: the words that say what keeps tests apart if no worker has its own role.
     """
 
     reach: ClassVar[str]
@@ -66,16 +66,17 @@ class Isolation(ABC):
         self._is_alone = is_alone
         self.secret = secret
         self.beside: list[str] = []
-        self._chosen: dict[str, tuple[str, tuple[str, ...]]] = {}  # by what decides each template
+        self._chosen: dict[str, tuple[str, tuple[str, ...]]] = {}  # by the base
         self._settled: set[str] = set()
 
     @abstractmethod
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
-        """Make sure that ``home`` finds or creates one, without creating anything.
+        """Check that ``home`` will find or create a database, without creating one.
 
         Raises:
             IsolationError: the role may do neither, or only in the project's own database, which
-                nobody has allowed. The first line says why, each other one what helps.
+                the user has not allowed. The first line is the reason, and each further line a
+                remedy.
         """
 
     @abstractmethod
@@ -83,16 +84,18 @@ class Isolation(ABC):
         """Find or create the database that our own connections for an alias go to.
 
         Raises:
-            IsolationError: as ``require``, or the server refuses to create it all the same.
+            IsolationError: for the reasons of ``require``, or because the server refuses to create
+                the database.
         """
 
     @abstractmethod
     def places(self, connection: Connection, alias: str = "") -> Places:
-        """Return the registry of what is ours, by a connection to a home.
+        """Return the registry of our places, by a connection to a home.
 
         Args:
             connection: a connection to the home.
-            alias: an alias of ``DATABASES``, to create a place in which its migrations are to run.
+            alias: an alias of ``DATABASES``, if a place is created in which its migrations will
+                run.
         """
 
     @abstractmethod
@@ -103,28 +106,28 @@ class Isolation(ABC):
     def connection_settings(
         self, home: str, name: str, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return the settings that take a connection of Django's to a place.
+        """Return the settings with which Django connects to a place.
 
         Args:
             home: URL.
             name: the name of the place.
-            options: ``OPTIONS`` as the project has them.
+            options: the project's own ``OPTIONS``.
         """
 
     @abstractmethod
     def options(self, places: Iterable[str]) -> str:
-        """Return the startup options that take a client of libpq to one of some places.
+        """Return the startup options with which a client of libpq connects to one of some places.
 
         Args:
-            places: names of those of one worker; where a database has several, the first is meant.
+            places: names of one worker's places; where a database has several, the first is meant.
         """
 
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
-        """Provide what migrations need beside their place."""
+        """Provide what migrations need outside of their place."""
 
     def look(self, connection: Connection) -> None:
-        """Look up the search_path of a home; nothing to do where each place has its own.
+        """Look up the search_path of a home; do nothing if each place has its own.
 
         Args:
             connection: a connection to the home.
@@ -133,18 +136,18 @@ class Isolation(ABC):
 
     @abstractmethod
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        """Return what stops migrations, for a block, that write outside of their place.
+        """Return a context manager that stops migrations which write outside of their place.
 
         Args:
-            connection: Django's, in that place.
+            connection: Django's connection to that place.
         """
 
     @abstractmethod
     def after_migrating(self, home: str, name: str) -> None:
-        """Put beside what a template's migrations have made what its clones' resets need."""
+        """Store what the resets of clones need, after the migrations of a template."""
 
     def is_foreign(self, home: str) -> bool:
-        """Return whether a home, by its URL, is a database with data that is not the tests'."""
+        """Return whether a home, by its URL, is a database with other data than that of tests."""
         del home
         return False
 
@@ -160,17 +163,17 @@ class Isolation(ABC):
         note: Callable[[str, str], object],
         store: Callable[[], str],
     ) -> Reset:
-        """Return what resets a place.
+        """Return the reset of a place.
 
         Args:
             home: URL.
             name: the name of the place.
-            template: the place that it is a clone of, or that holds its initial rows.
+            template: the place from which it was cloned, or that has its initial rows.
             application: name of the connections of the worker's tests.
-            sessions: the lines that have opened the sessions of the tests.
-            renew: makes the place anew, as ``Reset`` says.
-            note: gets what a test has changed in the structure, as ``Reset`` says.
-            store: returns a schema for rows, as ``Reset`` says.
+            sessions: knows which lines have opened the sessions of the tests.
+            renew: makes the place anew, as ``Reset`` describes.
+            note: gets the changes of a test to the structure, as ``Reset`` describes.
+            store: returns a schema for rows, as ``Reset`` describes.
         """
         return Reset(
             application=application,
@@ -191,10 +194,10 @@ class Isolation(ABC):
         Args:
             connection: a connection to the home.
             run: id of the run.
-            name: the name of the place, in which nobody is.
+            name: the name of the place, to which nobody is connected.
 
         Returns:
-            Whether that could be done; nothing has changed if not.
+            Whether this was possible; if not, nothing has changed.
         """
         found = self.places(connection).registration(name)
         fingerprint = (
@@ -207,12 +210,12 @@ class Isolation(ABC):
 
     @abstractmethod
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
-        """Drop what all runs have shared in a home that nobody uses any more.
+        """Drop what all runs have shared in a home that no run uses any more.
 
         Args:
-            maintenance: a connection to the server's maintenance database, with the lock of the
-                set-up there.
-            keeper: a connection to the home; it is closed where the home may be dropped.
+            maintenance: a connection to the server's maintenance database, which holds the set-up
+                lock there.
+            keeper: a connection to the home; it is closed if the home may be dropped.
         """
 
     @abstractmethod
@@ -223,7 +226,7 @@ class Isolation(ABC):
     def template_of(
         self, connection: Connection, alias: str, run: str, *, migrate: bool
     ) -> Template:
-        """Return the template of what the project's files are now.
+        """Return the template for the present state of the project's files.
 
         Args:
             connection: a connection to the alias' home.
@@ -247,11 +250,11 @@ class Isolation(ABC):
         return template
 
     def settle(self, template: Template, *, is_found: bool) -> None:
-        """Keep to a template from now on, or choose another if it does not fit.
+        """Use a template from now on, or choose another one if it does not fit.
 
         Args:
-            template: the template that was asked for a place.
-            is_found: whether it had one.
+            template: the template from which a place was requested.
+            is_found: whether it has provided one.
         """
         if is_found:
             self._settled.add(template.base)
@@ -262,9 +265,9 @@ class Isolation(ABC):
 class SchemaIsolation(Isolation):
     """A schema for each worker, in a database of itkit's own.
 
-    A role that may not create databases needs ``CREATE`` on one that is there, and the word of the
-    user that schemas of tests may go there: a URL that names a database for tests, or the setting
-    ``IN_PROJECT_DATABASE``. One statement that names ``public`` would reach foreign data there.
+    A role that may not create databases needs ``CREATE`` on an existing one, and the user's
+    permission to put schemas of tests there: a URL that names a database for tests, or the setting
+    ``IN_PROJECT_DATABASE``. There, a statement that names ``public`` would reach foreign data.
     """
 
     reach = "the worker's own schema and itkit_ext"
@@ -276,13 +279,13 @@ class SchemaIsolation(Isolation):
     without_roles = "only the search_path keeps the tests in their schemas"
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
-        """Make sure that there is a database, or may be."""
+        """Check that the database exists or may be created."""
         name = self.own_database(alias, maintenance.info.user)
         if not (databases.may_create(maintenance) or _is_usable(maintenance, name)):
             self._foreign_database(maintenance, alias, server)
 
     def home(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
-        """Return the database of itkit's own, or else the one that the user allows."""
+        """Return itkit's own database, or else the one that the user allows."""
         name = self.own_database(alias, maintenance.info.user)
         databases.adopt(maintenance, name)
         if _is_usable(maintenance, name):
@@ -319,7 +322,7 @@ class SchemaIsolation(Isolation):
         return names.database(name, test_name, *owner, *([template] if template else []))
 
     def _foreign_database(self, maintenance: Connection, alias: str, server: ServerURL) -> str:
-        """Return a database that is not itkit's own, where the user allows to use it."""
+        """Return a database that is not itkit's own, if the user allows its use."""
         user, own = maintenance.info.user, str(connections[alias].settings_dict["NAME"] or "")
         name = server.name or own
         is_for_tests = bool(
@@ -371,7 +374,7 @@ class SchemaIsolation(Isolation):
         self, home: str, name: str, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return a search_path by the startup options: ``SET`` would end with a rollback."""
-        # The last -c wins, so a search_path of the project's own gives way to ours.
+        # The last -c wins, so ours overrides a search_path of the project's own.
         startup = f"{options.get('options', '')} {self.options([name])}".strip()
         database = parse(home, POSTGRES_SCHEMES).name
         return {"NAME": database, "OPTIONS": {**options, "options": startup}}
@@ -386,18 +389,18 @@ class SchemaIsolation(Isolation):
         self.beside = list(dict.fromkeys([*self.beside, *extensions.schemas_beside(connection)]))
 
     def prepare(self, connection: Connection) -> None:
-        """Create the extensions, outside of the schemas that come and go."""
+        """Create the extensions, outside of the workers' schemas, which are dropped."""
         extensions.prepare_for_project(connection)
         if self.secret and databases.is_ours(connection, connection.info.dbname):
             is_on_path = _PUBLIC in extensions.schemas_beside(connection)
             roles.shut_public(connection, is_on_path=is_on_path)
 
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        """Stop migrations that write into another schema, or leave another search_path."""
+        """Stop migrations that write into another schema, or change the search_path for good."""
         return watch.watched(connection)
 
     def after_migrating(self, home: str, name: str) -> None:
-        """Do nothing: the template's own rows are at hand."""
+        """Do nothing, as resets read the template's own rows."""
 
     def is_foreign(self, home: str) -> bool:
         """Return whether a home, by its URL, is not a database of itkit's own."""
@@ -409,7 +412,7 @@ class SchemaIsolation(Isolation):
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
         """Drop the extensions, and the database if it is ours."""
         name = keeper.info.dbname
-        # The lock that is held already is that of the maintenance database.
+        # The lock that is held already is in the maintenance database.
         is_held = name == maintenance.info.dbname
         with nullcontext() if is_held else locks.setup(keeper):
             extensions.drop(keeper)
@@ -425,7 +428,7 @@ class SchemaIsolation(Isolation):
 
 
 class DatabaseIsolation(Isolation):
-    """A database for each worker, with its own ``public``; it needs ``CREATEDB``.
+    """A database for each worker, with its own ``public``; this needs ``CREATEDB``.
 
     Args:
         server: the server that has the databases.
@@ -441,7 +444,7 @@ class DatabaseIsolation(Isolation):
         self._server = server
 
     def require(self, maintenance: Connection, alias: str, server: ServerURL) -> None:
-        """Make sure that the role may create databases."""
+        """Check that the role may create databases."""
         del alias, server
         if not databases.may_create(maintenance):
             user = maintenance.info.user
@@ -468,17 +471,17 @@ class DatabaseIsolation(Isolation):
     def connection_settings(
         self, home: str, name: str, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Return another ``NAME``: the search_path is the project's own."""
+        """Return another ``NAME``; the search_path stays the project's own."""
         del home
         return {"NAME": name, "OPTIONS": dict(options)}
 
     def options(self, places: Iterable[str]) -> str:
-        """Return none: ``NAME`` says it all."""
+        """Return no options, as ``NAME`` is enough."""
         del places
         return ""
 
     def prepare(self, connection: Connection) -> None:
-        """Leave the server's own databases to our own role, if nobody else uses the server.
+        """Shut the server's own databases to the workers' roles, if nobody else uses the server.
 
         Each database has its own extensions, which its migrations create.
         """
@@ -486,12 +489,12 @@ class DatabaseIsolation(Isolation):
             databases.shut_others(connection)
 
     def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-        """Stop none: all schemas of the database are the place."""
+        """Stop no migration, as all schemas of the database belong to the place."""
         del connection
         return nullcontext()
 
     def after_migrating(self, home: str, name: str) -> None:
-        """Keep the initial rows in the database itself, as no other can be read from it."""
+        """Keep the initial rows in the database itself, as it cannot read another database."""
         with closing(connect(_in(home, name), application="itkit setup")) as connection:
             initial_rows.keep_database(connection)
 
@@ -501,7 +504,7 @@ class DatabaseIsolation(Isolation):
         return {"url": _in(home, name), **seeded}
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
-        """Do nothing: a maintenance database is nobody's."""
+        """Do nothing, as a maintenance database does not belong to itkit."""
 
     def _template(
         self, connection: Connection, alias: str, state: str, run: str, *, is_private: bool
@@ -532,16 +535,16 @@ def isolation(server: str, *, is_alone: bool = False, secret: str = "") -> Isola
 
 
 def probe_for_tests(url: str, timeout: float) -> str:
-    """Return the server's name and version, where tests of this project can run on it.
+    """Return the server's name and version if tests of this project can run on it.
 
     Args:
-        url: any database of the server; it need not exist yet.
+        url: URL of any database of the server; it need not exist yet.
         timeout: seconds to wait for an answer.
 
     Raises:
-        driver.OperationalError: no answer, or the role may not connect.
+        driver.OperationalError: the server does not answer, or the role may not connect.
         IsolationError: there is no database for the tests, and none may be created. The first line
-            says why, each other one what helps.
+            is the reason, and each further line a remedy.
     """
     server = parse(url, POSTGRES_SCHEMES)
     chosen = isolation(url)
@@ -552,7 +555,7 @@ def probe_for_tests(url: str, timeout: float) -> str:
 
 
 def _creation_suffix(alias: str) -> str:
-    """Return what Django's ``CREATE DATABASE`` says of a test database: encoding and template."""
+    """Return the end of Django's ``CREATE DATABASE`` for a test database: encoding and template."""
     return _primary(alias).creation.sql_table_creation_suffix() if alias else ""
 
 
@@ -562,17 +565,17 @@ def _is_usable(maintenance: Connection, name: str) -> bool:
 
 
 def _primary(alias: str) -> BaseDatabaseWrapper:
-    """Return the connection of an alias, or of the one that it mirrors."""
+    """Return the connection of an alias, or of the alias that it mirrors."""
     return connections[connections[alias].settings_dict["TEST"]["MIRROR"] or alias]
 
 
 def _project_databases() -> set[str]:
-    """Return the databases of the project itself, which are not for tests."""
+    """Return the names of the project's own databases, which are not for tests."""
     return {str(connections[alias].settings_dict["NAME"]) for alias in postgres_aliases()}
 
 
 def _project_directory() -> str:
-    """Return what distinguishes this project from another with the same ``NAME`` on one server."""
+    """Return the directory that distinguishes this project from others with the same ``NAME``."""
     module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
     file = getattr(module, "__file__", None)
     return str(Path(file).resolve().parent if file else Path.cwd())

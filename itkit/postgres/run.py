@@ -1,4 +1,4 @@
-"""The databases of one run: found or created at its start, cleared of it at its end."""
+"""The databases of one run: found or created at its start, and cleaned up at its end."""
 
 import secrets
 import time
@@ -33,21 +33,21 @@ _COLLECTED: Final = 0.6
 
 
 class RunDatabases:
-    """Prepares a home for each Postgres alias of ``DATABASES`` and leaves none of us in it.
+    """Prepares a home for each Postgres alias of ``DATABASES``, and cleans it up at the end.
 
     Args:
-        server: URL of the server; its database is used where the role may not create one, and the
+        server: URL of the server. The database in it is used if the role may not create one and the
             user allows it.
         run: id of the run.
-        owned: whether the server is ours to throw away, so that nothing needs to be cleared.
+        owned: whether the server is thrown away, so that no clean-up is needed.
 
     Attributes:
-        secret: the source of the passwords of the workers' roles; empty until ``start``, and
-            where the tests log in by the project's own role.
+        secret: the source of the passwords of the workers' roles; empty until ``start``, and if the
+            tests log in by the project's own role.
         notes: the parts of the start line about the databases.
         place: the database that the schemas of the first alias are in, or the server's own.
-        to_migrate: the aliases whose migrations are to run, as no earlier run has left the result.
-        changed: the values that migrations have read for an earlier run, and that are others now.
+        to_migrate: the aliases whose migrations have to run, as no earlier run has left a template.
+        changed: the values that migrations have read for an earlier run and that differ now.
     """
 
     def __init__(self, server: str, run: str, *, owned: bool) -> None:
@@ -71,7 +71,7 @@ class RunDatabases:
 
         Args:
             migrate: whether to run migrations; False with an option such as ``--nomigrations``.
-            rebuild: whether templates that are there already are to be made anew.
+            rebuild: whether to make existing templates anew.
 
         Raises:
             ConfigurationError: a seed file does not exist.
@@ -97,11 +97,11 @@ class RunDatabases:
 
     @property
     def beside(self) -> list[str]:
-        """The schemas of extensions that come on the search_path of the tests."""
+        """The schemas of extensions on the search_path of the tests."""
         return self._isolation.beside
 
     def keeper(self, home: str) -> Connection | None:
-        """Return the connection that holds a home for the run; None where it was ended.
+        """Return the connection that holds a home for the run; None if its session has ended.
 
         Args:
             home: URL.
@@ -113,7 +113,7 @@ class RunDatabases:
         """Return whether each worker logs in by a role of its own.
 
         Raises:
-            IsolationError: the settings say so, and it cannot.
+            IsolationError: the settings require roles, and they are not possible.
         """
         wanted = conf.get().postgres.role
         if wanted == PROJECT_ROLE:
@@ -132,7 +132,7 @@ class RunDatabases:
         return False
 
     def _why_no_roles(self, entered: tuple[str, Connection]) -> str | None:
-        """Return why no worker can have a role of its own in a database; None where each can."""
+        """Return why no worker can have a role of its own in a database; None if each can."""
         name, keeper = entered
         return None if self._owned else roles.why_not(keeper, self._url(name))
 
@@ -140,10 +140,11 @@ class RunDatabases:
         return str(replace(self._server, name=database))
 
     def check_outside(self) -> None:
-        """Check that the run has not written outside of itkit's schemas, where that is foreign.
+        """Check that the run has not written outside of itkit's schemas in a foreign database.
 
         Raises:
-            EscapeError: the run has written outside; the test is known if one has failed for it.
+            EscapeError: the run has written outside. If one test did it, that test has failed
+                already.
         """
         for sight in self._foreign:
             self._wait_for_counters(sight.connection)
@@ -151,22 +152,22 @@ class RunDatabases:
                 raise EscapeError(outside.explained("The run", sight.connection, found))
 
     def _wait_for_counters(self, connection: Connection) -> None:
-        """Wait until the sessions of the tests have handed on what they have counted."""
+        """Wait until the sessions of the tests have reported their counters."""
         deadline = time.monotonic() + _PATIENCE
         query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE %s)"
         sessions = places.application_name(self._run, "%")
         while value(connection, query, [sessions]) and time.monotonic() < deadline:
-            time.sleep(_POLL)  # the end of a session is no event that others hear of
+            time.sleep(_POLL)  # the end of a session is no event that others can wait for
         if connection.info.server_version < outside.HANDED_ON_AT_ONCE:
-            time.sleep(_COLLECTED)  # a process of its own collects them, by datagrams
+            time.sleep(_COLLECTED)  # a separate process collects them from datagrams
 
     def stop(self) -> None:
-        """Drop the run's schemas, and what itkit has created for all runs if this is the last.
+        """Drop the run's schemas and, after the last run, all that itkit has created for all runs.
 
         Raises:
-            ServiceUnavailableError: the server did not answer; the next run drops what is left.
+            ServiceUnavailableError: the server did not answer; the next run drops the rest.
             IsolationError: tests have written outside of their schemas, in a database of itkit's
-                own. It does not stay for the next run.
+                own, which is dropped.
         """
         try:
             self._releases.close()
@@ -183,7 +184,7 @@ class RunDatabases:
             )
 
     def _keepers_of_own_databases(self) -> list[Connection]:
-        """Return the connections to databases in which what tests leave outside is to go."""
+        """Return the connections to itkit's own databases, in which nothing may be left outside."""
         if self._owned or isinstance(self._isolation, DatabaseIsolation):
             return []
         foreign = [sight.connection for sight in self._foreign]
@@ -202,17 +203,17 @@ class RunDatabases:
 
     def _enter(self, database: str) -> None:
         url = self._url(database)
-        # Not the application name of the tests' connections: those are ended at the end.
+        # With another application name than the tests' connections, which are ended at the end.
         keeper = connect(url, application=f"itkit keeper {self._run}")
         self._releases.callback(self._release, keeper)
-        # Before any schema is created: one whose run has no lock looks stale to the others.
+        # Locked before any schema is created: without the lock, others take a schema for stale.
         locks.hold_run(keeper, self._run)
         if self._isolation.is_foreign(url):
             self._foreign.append(Sight(keeper))
         self._keepers[database] = keeper
 
     def _prepare(self, alias: str, keeper: Connection, *, migrate: bool, rebuild: bool) -> None:
-        """Check before any test that the database has what the migrations will ask for."""
+        """Check before the tests that the database has what the migrations will need."""
         template = self._isolation.template_of(keeper, alias, self._run, migrate=migrate)
         if rebuild:
             template.rebuild()
@@ -231,7 +232,7 @@ class RunDatabases:
                 releases.callback(self._tidy_up, keeper)
 
     def _tidy_up(self, keeper: Connection) -> None:
-        """Leave nothing of this run, and of others no more than is likely to be used again."""
+        """Drop all of this run, and templates that are not likely to be used again."""
         self._isolation.places(keeper).drop_of_run(self._run)
         templates = self._isolation.templates(keeper)
         sight = self._own.get(keeper)
@@ -243,7 +244,7 @@ class RunDatabases:
             evict(templates)
 
     def _leave(self, keeper: Connection) -> None:
-        """Drop what itkit has created for all runs, unless something of it is still in use."""
+        """Drop what itkit has created for all runs, unless a part of it is still in use."""
         with self._alone() as maintenance:
             in_use = locks.other_runs_alive(keeper) or self._isolation.places(keeper).ours()
             if not in_use:
@@ -265,6 +266,6 @@ class RunDatabases:
 
     @contextmanager
     def _alone(self) -> Iterator[Connection]:
-        """Connect to the server and keep other runs from entering or leaving a database."""
+        """Connect to the server, and keep other runs from starting or ending in a database."""
         with connect_to_server(str(self._server)) as maintenance, locks.setup(maintenance):
             yield maintenance

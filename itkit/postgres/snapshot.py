@@ -1,7 +1,7 @@
-"""A copy of a running server's cluster, taken before the first test can have written to it.
+"""Copies the cluster of a running server, before the first test can have written to it.
 
-The server gets to know that it is backed up, so that what it writes meanwhile does no harm: the
-copy has the log that makes it whole when it is started.
+The server is in backup mode meanwhile, so its writes do no harm: the copy has the log that makes it
+complete when it is started.
 """
 
 import os
@@ -38,16 +38,16 @@ _EMPTY: Final = frozenset(
         "pg_wal",
     }
 )
-"""Directories whose contents a server that starts makes anew, or has no use for."""
+"""Directories whose contents a starting server makes anew or does not need."""
 
 
 @dataclass(frozen=True)
 class Snapshots:
-    """Where the cluster is that a server runs on, and where a copy of it is to be put.
+    """The directory of a server's cluster, and the target for a copy of it.
 
     Attributes:
         data: the server's data directory.
-        target: the target of the copy, which is there when it is whole.
+        target: the target of the copy, which exists when the copy is complete.
     """
 
     data: Path
@@ -57,12 +57,12 @@ class Snapshots:
         """Copy the cluster, in place of an earlier copy.
 
         Args:
-            connection: a superuser's.
+            connection: a superuser's connection.
             reads: the values that the migrations have read, which are kept beside the copy.
 
         Raises:
-            OSError: there is no room, or the cluster cannot be read.
-            driver.Error: the server refuses.
+            OSError: the disk is full, or the cluster cannot be read.
+            driver.Error: the server refuses the backup.
         """
         partial = self.target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -82,7 +82,7 @@ class Snapshots:
 def _backed_up(connection: Connection, target: Path) -> Iterator[str]:
     """Put the server into backup mode while it is copied, and leave its label in the copy.
 
-    Yields the name of the segment of the log that the copy needs first.
+    Yields the name of the first segment of the log that the copy needs.
     """
     start, stop = _FUNCTIONS if connection.info.server_version >= _NEW_NAMES else _OLD_FUNCTIONS
     first = str(value(connection, sql.SQL("SELECT pg_walfile_name({})").format(start)))
@@ -99,7 +99,7 @@ def _copy(source: Path, target: Path) -> None:
         _give_owner(Path(directory), here)
         if Path(directory).name in _EMPTY:
             files.clear()
-            # Those of pg_wal are expected to be there.
+            # The directories in pg_wal have to exist.
             names[:] = [name for name in names if Path(directory).name == "pg_wal"]
         for name in files:
             if name not in _LEFT_OUT and not name.startswith("pgsql_tmp"):
@@ -107,7 +107,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_log(source: Path, target: Path, first: str) -> None:
-    """Copy the log from the segment on in which the copying has begun."""
+    """Copy the log, beginning with the segment in which the copying has begun."""
     for path in sorted((source / "pg_wal").iterdir()):
         if path.is_file() and path.name >= first:
             _copy_file(path, target / "pg_wal" / path.name)

@@ -1,11 +1,12 @@
-"""What the catalogue says of a schema, in words that are the same for a template and its clone.
+"""Describes a schema by its catalogue, in terms that are the same for a template and its clone.
 
-A description is made of the catalogues' own rows: every column counts, those of later servers
-included, unless it is named below as one that is bound to differ or is contained in another. So it
-knows nothing of the kinds that a clone's script can make, and finds what that has lost.
+A description is made from the rows of the catalogues. Every column counts, also those of later
+server versions, unless it is listed below as one that always differs or that another property
+contains. So the comparison does not depend on the kinds of objects that the script of a clone
+supports, and finds objects that the script has lost.
 
-Object ids are printed as names, relative to the schema; definitions as the server prints them. The
-owner of the schema has no name, as a clone may belong to another role than its template.
+Object ids are printed as names relative to the schema, and definitions as the server prints them.
+The owner of the schema is left unnamed, as a clone may belong to another role than its template.
 """
 
 from collections import defaultdict
@@ -24,7 +25,7 @@ from itkit.postgres.server.driver import Connection
 Description = Mapping[tuple[str, str], Mapping[str, str | None]]
 """The properties of each object, by its kind and name."""
 
-# Else a constant, a bound or an identifier would be printed as this session happens to have it.
+# Else constants, bounds and identifiers would depend on the settings of the session.
 PRINTING = {
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -33,13 +34,13 @@ PRINTING = {
     "extra_float_digits": "1",
     "quote_all_identifiers": "off",
     "xmloption": "content",
-    "row_security": "off",  # rather fail than see some of the rows
+    "row_security": "off",  # better to fail than to see only some of the rows
     "jit": "off",
 }
 
 
 def _role(oid: str) -> str:
-    """Return SQL for the name of a role; the owner of the schema has none."""
+    """Return SQL for the name of a role, which is a dot for the owner of the schema."""
     return f"CASE {oid} WHEN ns.owner THEN '.' ELSE pg_get_userbyid({oid})::text END"
 
 
@@ -66,12 +67,12 @@ class _Catalogue:
 
     Attributes:
         name: the name of the catalogue.
-        kind: SQL for the kind of object, in a person's words.
+        kind: SQL for the kind of object, in words.
         object: SQL for the object's name within its kind.
         joined: the catalogues that ``object`` and ``where`` need as well.
-        where: SQL that is true for what belongs to the namespace ``ns.oid``.
-        left_out: columns that are bound to differ, or that another property contains.
-        expressions: SQL for each property; one overrides the column of its name.
+        where: SQL that is true for the objects of the namespace ``ns.oid``.
+        left_out: columns that always differ, or that another property contains.
+        expressions: SQL by the names of properties; it overrides the column of the same name.
     """
 
     name: str
@@ -86,8 +87,8 @@ class _Catalogue:
 def _definition(text: str) -> str:
     """Return SQL that makes a printed definition comparable.
 
-    The server prints ``status IN ('a', 'b')`` in one of two ways, depending on whether it has been
-    parsed from its own print before: both become the same.
+    The server prints ``status IN ('a', 'b')`` in one of two forms, depending on whether it was
+    parsed from such printed text before. Both forms become the same.
     """
     string = "E?''(?:[^'']|'''')*''"
     one_by_one = rf"'\(({string}::character varying)\)::text', '\1', 'g'"
@@ -100,7 +101,7 @@ def _definition(text: str) -> str:
 
 
 def _grants(acl: str, kind: str, owner: str) -> str:
-    """Return SQL for privileges, which is null where they are the defaults of the kind."""
+    """Return SQL for privileges; it is null for the default privileges of the kind."""
     granted, default = (
         _sorted(f"ARRAY(SELECT {_GRANT} FROM aclexplode({privileges}) a)")
         for privileges in (acl, f'acldefault(({kind})::"char", {owner})')
@@ -166,7 +167,7 @@ _CATALOGUES = (
     _Catalogue(
         name="pg_constraint",
         kind="'constraint'",
-        # What a foreign key adds for each partition that it refers to has a name by chance.
+        # A foreign key adds constraints for the partitions that it refers to, with arbitrary names.
         object="""CASE WHEN c.conrelid = 0 THEN c.contypid::regtype::text
             ELSE c.conrelid::regclass::text END || '.' || CASE WHEN p.conrelid = c.conrelid
             THEN pg_get_constraintdef(c.oid)
@@ -177,9 +178,9 @@ _CATALOGUES = (
             conffeqop confdelsetcols conexclop conbin""",
         expressions={
             "definition": _definition("pg_get_constraintdef(c.oid)"),
-            # What it says of an index depends on how that came to its partition, and is not used.
+            # For the constraint of an index it depends on the index's history, and is not used.
             "connoinherit": "CASE WHEN c.contype NOT IN ('p', 'u', 'x') THEN c.connoinherit END",
-            # Where several unique indexes would do, the server takes the first.
+            # If several unique indexes are possible, the server takes the first one.
             "conindid": "CASE WHEN c.contype <> 'f' THEN c.conindid::regclass END",
             "conparentid": "CASE WHEN p.conrelid <> c.conrelid THEN p.conname END",
         },
@@ -231,7 +232,7 @@ _CATALOGUES = (
             || ' on ' || r.relname""",
         joined="""JOIN pg_class r ON r.oid = c.tgrelid
             LEFT JOIN pg_constraint k ON k.oid = c.tgconstraint""",
-        # The triggers that carry out a foreign key go with it, unless someone has disabled them.
+        # The triggers of a foreign key belong to it, and count only if somebody has disabled them.
         where="""r.relnamespace = ns.oid AND
             (NOT c.tgisinternal OR c.tgconstraint = 0 OR c.tgenabled <> 'O')""",
         left_out="oid tgrelid tgname tgattr tgargs tgqual tgconstraint",
@@ -274,7 +275,7 @@ _CATALOGUES = (
         kind="CASE c.typtype WHEN 'd' THEN 'domain' ELSE 'type' END",
         object="c.typname",
         joined="LEFT JOIN pg_class r ON r.oid = c.typrelid",
-        # A table's row type and the type of an array go with it.
+        # A table's row type belongs to the table, and an array type to its element type.
         where="""c.typnamespace = ns.oid AND (c.typrelid = 0 OR r.relkind = 'c')
             AND NOT (c.typelem <> 0 AND c.typcategory = 'A')""",
         left_out="oid typname typnamespace typrelid typarray typdefaultbin typndims",
@@ -304,7 +305,8 @@ _CATALOGUES = (
             "definition": "CASE WHEN c.prokind = 'a' THEN pg_get_function_arguments(c.oid) ELSE "
             + _definition("pg_get_functiondef(c.oid)")
             + " END",
-            # The constructors of a range type belong to the first superuser, whoever makes it.
+            # The constructors of a range type belong to the first superuser, whoever makes the
+            # type.
             "proowner": f"""CASE WHEN NOT EXISTS (SELECT FROM pg_depend d
                 WHERE d.classid = 'pg_proc'::regclass AND d.objid = c.oid AND d.deptype = 'i')
                 THEN {_role("c.proowner")} END""",
@@ -335,7 +337,7 @@ _CATALOGUES = (
         kind="'collation'",
         object="c.collname",
         where="c.collnamespace = ns.oid",
-        left_out="oid collname collnamespace collencoding",  # any, or that of the database
+        left_out="oid collname collnamespace collencoding",  # it may be any
     ),
     _Catalogue(
         name="pg_namespace",
@@ -374,7 +376,7 @@ _CATALOGUES = (
     ),
 )
 
-# Every object that may have a comment or a label.
+# All objects that may have a comment or a label.
 _MEMBERS: LiteralString = " UNION ALL ".join(
     f"SELECT '{catalogue}'::regclass::oid AS classid, o.oid AS objid FROM {catalogue} o {joined}"
     for catalogue, joined in (
@@ -399,7 +401,7 @@ KNOWN = tuple(catalogue.name for catalogue in _CATALOGUES)
 
 @contextmanager
 def printed(connection: Connection, schema: str) -> Iterator[None]:
-    """Print names relative to a schema, and constants in one form, within a block."""
+    """Let the server print names relative to a schema, and constants in one form, in a block."""
     path = sql.SQL("{}, {}").format(sql.Identifier(schema), sql.Identifier(EXTENSION_SCHEMA))
     settings = {**PRINTING, "search_path": path.as_string()}
     with connection.transaction():
@@ -425,7 +427,7 @@ def describe(connection: Connection, schema: str) -> Description:
 
 
 def digest(connection: Connection, schema: str) -> str:
-    """Return a digest of a schema's description: it takes far less time than that."""
+    """Return a digest of a schema's description, in far less time than the description takes."""
     found = _of_each(connection, schema, "count(*), sum(hashtextextended(t::text, 0))", [])
     with printed(connection, schema):
         set_options = [
@@ -437,9 +439,9 @@ def digest(connection: Connection, schema: str) -> str:
 
 
 def mentions(connection: Connection, schema: str, text: str) -> list[tuple[str, str]]:
-    """Return kind and name of the objects of a schema whose description has a text in it.
+    """Return kind and name of the objects of a schema whose description contains a text.
 
-    Comments are left out: what they say is no reference.
+    Comments are left out, as a text in a comment is no reference.
     """
     where = "WHERE strpos(t::text, %s) > 0 AND kind <> 'comment'"
     found = _of_each(connection, schema, "kind::text, object::text", [text], where)
@@ -449,7 +451,7 @@ def mentions(connection: Connection, schema: str, text: str) -> list[tuple[str, 
 def _of_each(
     connection: Connection, schema: str, columns: str, parameters: list[str], where: str = ""
 ) -> list[tuple[Any, ...]]:
-    """Select the same of each catalogue's part of a description, in one query."""
+    """Run one query that selects the same columns from each catalogue's part of a description."""
     with printed(connection, schema):
         parts = [
             f"SELECT {number}, {columns} FROM ({_select(catalogue, properties)}) t {where}"

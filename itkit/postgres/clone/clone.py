@@ -1,8 +1,9 @@
-"""Clone a schema: a script made once from the catalogue, replayed in one round trip, and verified.
+"""Clones a schema by a script: made once from the catalogue, replayed in one round trip, verified.
 
-The script is text that names nothing with its schema but the tables whose rows it copies, so it is
-good for any empty schema of the same database. What others may use is made in the order of their
-dependencies, then come the rows, then what checks, finds and answers to them.
+The script qualifies only the names of the tables whose rows it copies, so it can be replayed in any
+empty schema of the same database. First it makes the objects that others may use, in the order of
+their dependencies. Then it copies the rows. At the end it makes what depends on rows: constraints,
+indexes, triggers and rules.
 """
 
 from collections import defaultdict
@@ -34,13 +35,13 @@ CLONE_VERSION: Final = 4
 
 _SHOWN_OF_A_KIND = 3
 _ONLY_IN_CLONE, _ONLY_IN_TEMPLATE = "only in the clone", "only in the template"
-_STATEMENTS_PER_TRANSACTION = 50  # a table holds some ten locks until its transaction ends
+_STATEMENTS_PER_TRANSACTION = 50  # each table holds about ten locks until its transaction ends
 
 _TYPES, _FUNCTIONS, _SEQUENCES, _TABLES, _VIEWS, _DEFAULTS = range(6)
 
-# What a replay needs in its session: it has many transactions, so none of it can be local to one.
+# The settings of a replay's session. They cannot be local to a transaction, as there are many.
 _SESSION = {
-    "check_function_bodies": "off",  # a body may name what comes later
+    "check_function_bodies": "off",  # a function's body may name objects that are made later
     "client_min_messages": "warning",
     "default_table_access_method": "heap",
     "default_tablespace": "",
@@ -52,9 +53,9 @@ class Difference(NamedTuple):
     """A difference between a template and its clone.
 
     Attributes:
-        kind: the kind of the object that differs; empty where ``name`` says it.
+        kind: the kind of the object that differs; empty if ``name`` contains it.
         name: the name of the object.
-        what: the property that differs, or what else is the matter with the object.
+        what: the property that differs, or another problem with the object.
         values: the values of the property, in words.
     """
 
@@ -68,19 +69,19 @@ class Difference(NamedTuple):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What it is about, whichever of the two has it."""
+        """The object and property that differ, for a comparison with other differences."""
         is_of_existence = self.what in {_ONLY_IN_CLONE, _ONLY_IN_TEMPLATE}
         return self.kind, self.name, "" if is_of_existence else self.what
 
 
 def script(connection: Connection, template: str) -> str:
-    """Return SQL that rebuilds a schema, rows included, in the schema that leads the search_path.
+    """Return SQL that rebuilds a schema with its rows in the first schema of the search_path.
 
-    While it is replayed, the policies that hide rows from the template's owner must be lifted.
+    During its replay, the policies that hide rows from the template's owner must be lifted.
 
     Args:
         connection: a connection to the database of the template, in autocommit.
-        template: name of the schema; nobody may be changing it.
+        template: name of the schema, which nobody may change meanwhile.
     """
     with printed(connection, template):
         return _Script(connection, template).text()
@@ -89,19 +90,19 @@ def script(connection: Connection, template: str) -> str:
 def replay(connection: Connection, script: str, schema: str, *, role: str | None = None) -> None:
     """Run a script in an existing empty schema, in one round trip.
 
-    It has many transactions, so that it does not exhaust the server's lock table; where it fails,
-    the schema is left with a part of the objects.
+    The script has many transactions, so that it does not exhaust the server's lock table. If it
+    fails, the schema keeps a part of the objects.
 
     Args:
         connection: a connection to the database of the schema, in autocommit.
         script: the script, as ``script`` returns it.
-        schema: the schema that is there and empty.
-        role: the role that is to own what is made; by default that of the connection.
+        schema: the name of the schema, which exists and is empty.
+        role: the role that will own the objects; by default that of the connection.
 
     Raises:
-        driver.Error: a statement has failed; the connection can be used.
+        driver.Error: a statement has failed; the connection can still be used.
     """
-    # Others than when the script was made, where an extension was moved since.
+    # They differ from those at the making of the script if an extension was moved since.
     schemas = [schema, EXTENSION_SCHEMA, *schemas_beside(connection)]
     path = sql.SQL(", ").join(map(sql.Identifier, schemas))
     session = {**catalogue.PRINTING, **_SESSION, "search_path": path.as_string()}
@@ -119,10 +120,10 @@ def replay(connection: Connection, script: str, schema: str, *, role: str | None
 
 
 def differences(connection: Connection, template: str, schema: str) -> list[Difference]:
-    """Find what differs between a template and its clone; nothing if the clone is faithful.
+    """Return the differences between a template and its clone; none if the clone is faithful.
 
-    That is each object that only one of them has, each property that differs, and each object of
-    the clone that still uses or mentions the template.
+    The differences are objects that only one of them has, properties that differ, and objects of
+    the clone that still use or mention the template.
     """
     found: list[Difference] = []
     if digest(connection, schema) != digest(connection, template):
@@ -146,19 +147,19 @@ def without_servers_own(
 ) -> Iterator[Difference]:
     """Yield the differences that come from the script, and not from the server.
 
-    One script makes both clones, so whatever differs between them is written by the server itself:
-    a number, a time, a name made by chance.
+    One script makes both clones, so the server itself has written what differs between them: a
+    number, a time, an arbitrary name.
 
     Args:
-        found: between the template and a clone.
-        between_clones: between this clone and another one of the template.
+        found: the differences between the template and a clone.
+        between_clones: the differences between this clone and another clone of the template.
     """
     own = {difference.key for difference in between_clones}
     return (difference for difference in found if difference.key not in own)
 
 
 def grouped(found: Iterable[Difference]) -> list[str]:
-    """Return differences as lines of text: many of one kind as one line."""
+    """Return differences as lines of text, with one line for many of the same kind."""
     groups: defaultdict[tuple[str, str], list[Difference]] = defaultdict(list)
     for difference in found:
         groups[difference.kind, difference.what].append(difference)
@@ -172,7 +173,7 @@ def grouped(found: Iterable[Difference]) -> list[str]:
 
 
 class _Script:
-    """The making of one script."""
+    """Makes one script."""
 
     def __init__(self, connection: Connection, template: str) -> None:
         self._connection = connection
@@ -197,9 +198,9 @@ class _Script:
             self._steps["pg_class", oid].statements.append(set_options.pop(oid))
         order = self._dependencies.order(self._steps)
         before = [statement for address in order for statement in self._steps[address].statements]
-        # A worker's role may read its own schema only, and not that of the template.
+        # A worker's role may read its own schema only, and not the template.
         rows = ["SET LOCAL ROLE NONE", *self._rows(tables), *self._values()]
-        after = [*self._after(tables, order), *set_options.values()]  # those of indexes
+        after = [*self._after(tables, order), *set_options.values()]  # options of indexes
         return "".join(
             [
                 *_transactions(before, _STATEMENTS_PER_TRANSACTION),
@@ -209,7 +210,7 @@ class _Script:
         )
 
     def _after(self, tables: Tables, order: list[Address]) -> Iterator[str]:
-        """Yield what checks, finds and answers to rows."""
+        """Yield the statements that make constraints, indexes, triggers and rules."""
         yield from statements.statements(self._connection, statements.INDEXES)
         yield from tables.late_constraints("ncpux")
         yield from tables.late_constraints("f")
@@ -224,7 +225,7 @@ class _Script:
             self._steps[address] = CloneStep((section, address[1]), [statement])
 
     def _add_sequences(self) -> dict[int, str]:
-        """Add the sequences that are no column's identity; return the options of those that are."""
+        """Add the sequences, except those of identity columns; return the options of these."""
         identities = {}
         for oid, is_identity, inline, statement in statements.sequences(self._connection):
             identities[oid] = inline
@@ -249,7 +250,7 @@ class _Script:
                     self._add_default(column, *alter(names[oid], [default]))
 
     def _relations(self) -> set[int]:
-        """Return the ids of the relations that the script makes so far: not those of indexes."""
+        """Return the ids of the relations that the script has made so far, without indexes."""
         return {oid for catalogue, oid in self._steps if catalogue == "pg_class"}
 
     def _add_default(self, column: Column, *statements: str) -> None:
@@ -257,10 +258,10 @@ class _Script:
         self._steps["pg_attrdef", oid] = CloneStep((_DEFAULTS, oid), [*statements])
 
     def _rows(self, tables: Tables) -> Iterator[str]:
-        """Yield what copies the rows of each table that has any."""
+        """Yield the statements that copy the rows of each table that has rows."""
         for table in tables.by_id.values():
             source = f"{self._template}.{table.name}"
-            # Where a policy hides rows there is no telling.
+            # If a policy hides rows, the table may have some nevertheless.
             is_filled = table.hides_rows or self._has_rows(source)
             if table.partition_key is None and is_filled:
                 yield _copy(table, tables.target_of_rows(table), source)
@@ -270,7 +271,7 @@ class _Script:
         return bool(self._connection.execute(query).rowcount)
 
     def _values(self) -> Iterator[str]:
-        """Yield what sets the sequences that have been used."""
+        """Yield the statements that set the sequences that were used."""
         changed = []
         for name, start in self._connection.execute(_NAMES_OF_SEQUENCES).fetchall():
             query = f"SELECT last_value, is_called FROM {self._template}.{name}"
@@ -316,13 +317,13 @@ def _copy(table: TableDefinition, target: TableDefinition, source: str) -> str:
 
 
 def _transactions(statements: list[str], size: int) -> Iterator[str]:
-    """Yield some statements after the other, each in a transaction."""
+    """Yield statements, divided into several transactions."""
     for start in range(0, len(statements), size):
         yield "BEGIN;\n" + ";\n".join(statements[start : start + size]) + ";\nCOMMIT;\n"
 
 
 def _leave(connection: Connection, session: Iterable[str]) -> None:
-    """Give a connection its own settings back, also after a statement has failed."""
+    """Restore a connection's own settings, also after a statement has failed."""
     if connection.closed:
         return
     if not connection.is_idle:

@@ -1,4 +1,4 @@
-"""What needs what in a schema, by the server's own record: the order to make it in, its reach."""
+"""The dependencies in a schema: the order in which to make its objects, and what is outside."""
 
 import heapq
 from collections import defaultdict
@@ -9,9 +9,9 @@ from typing import LiteralString
 from itkit.postgres.server import sql
 from itkit.postgres.server.driver import Connection
 
-Address = tuple[str, int]  # the catalogue that an object is a row of, and its id there
+Address = tuple[str, int]  # the catalogue that has the object as a row, and the object's id there
 
-# What is made together with something else: its part of the dependencies is that one's.
+# Objects that are made as a part of others, which have their dependencies as well.
 _PARTS: LiteralString = """
     SELECT 'pg_attrdef', d.oid, 'pg_class', d.adrelid
     FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid
@@ -55,7 +55,7 @@ _PARTS: LiteralString = """
         AND d.refclassid = 'pg_class'::regclass AND c.relkind = 'S'
         AND c.relnamespace = current_schema()::regnamespace
 """
-# A sequence that a column owns depends on it, but is made first and given to the column later.
+# A sequence that a column owns depends on the column, but is made first and assigned later.
 _NEEDS: LiteralString = """
     WITH member AS (
         SELECT 'pg_class'::regclass AS classid, oid AS objid FROM pg_class
@@ -82,7 +82,7 @@ _NEEDS: LiteralString = """
         'pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_collation'::regclass)
 """
 
-# All that depends on a namespace, on what is in it, and so on.
+# All that depends on a namespace, directly or through other objects.
 _REACH: LiteralString = """
     SELECT 'pg_namespace'::regclass::oid AS classid, oid AS objid FROM pg_namespace
     WHERE nspname = {schema}
@@ -90,7 +90,7 @@ _REACH: LiteralString = """
     SELECT d.classid, d.objid FROM {itself} JOIN pg_depend d
         ON d.refclassid = {itself}.classid AND d.refobjid = {itself}.objid
 """
-# Of that, what goes when the schema goes: it is in there, or a part of what is.
+# The part of it that is dropped with the schema: objects in it, and parts of them.
 _CONTENT: LiteralString = (
     _REACH + " WHERE d.deptype <> 'n' OR d.refclassid = 'pg_namespace'::regclass"
 )
@@ -109,7 +109,7 @@ _OTHERS: LiteralString = """
     WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
     ORDER BY 1
 """
-# An intersection, as the planner expects few rows of either and would join them in a nested loop.
+# An intersection, as the planner underestimates both and would join them in a nested loop.
 _REFERENCES: LiteralString = """
     WITH RECURSIVE ours AS ({ours}), theirs AS ({theirs}), used AS (
         SELECT d.classid, d.objid, d.refclassid, d.refobjid
@@ -124,7 +124,7 @@ _REFERENCES: LiteralString = """
 
 @dataclass
 class CloneStep:
-    """One object that others may use, and what makes it.
+    """One object that others may use, and the statements that make it.
 
     Attributes:
         rank: the position among objects that do not need each other.
@@ -136,7 +136,7 @@ class CloneStep:
 
 
 class Dependencies:
-    """What the objects of the schema that leads the search_path need."""
+    """The dependencies of the objects in the first schema of the search_path."""
 
     def __init__(self, connection: Connection) -> None:
         self._parts = {
@@ -149,9 +149,9 @@ class Dependencies:
         ]
 
     def separate(self, functions: set[Address]) -> set[Address]:
-        """Make objects of their own of the defaults and constraints that use functions.
+        """Turn the defaults and constraints that use functions into separate objects.
 
-        A function may use the table in turn, so these can only be made when both are there.
+        A function may use the table in turn, so these are made when both exist.
         """
         users = {self._constraint_of(user) for user, used in self._needs if used in functions}
         late = {user for user in users if user[0] in {"pg_attrdef", "pg_constraint"}}
@@ -160,7 +160,7 @@ class Dependencies:
         return late
 
     def order(self, steps: Mapping[Address, CloneStep]) -> list[Address]:
-        """Return the objects with each after all that it needs, and else by rank."""
+        """Return the objects by rank, but each one after all objects that it needs."""
         waiting: dict[Address, set[Address]] = {address: set() for address in steps}
         users: defaultdict[Address, set[Address]] = defaultdict(set)
         for user, used in self._between(steps):
@@ -176,7 +176,7 @@ class Dependencies:
                 waiting[user].discard(address)
                 if not waiting[user]:
                     heapq.heappush(ready, (steps[user].rank, user))
-        # What is left needs each other: the replay fails, and names what was missing.
+        # The remaining objects need each other. The replay fails, and names what was missing.
         left = waiting.keys() - set(order)
         return order + sorted(left, key=lambda address: steps[address].rank)
 
@@ -186,7 +186,7 @@ class Dependencies:
         return whole if whole[0] == "pg_constraint" else address
 
     def _between(self, steps: Iterable[Address]) -> Iterator[tuple[Address, Address]]:
-        """Yield which step needs which other one."""
+        """Yield pairs of a step and another step that it needs."""
         known = set(steps)
         for user, used in self._needs:
             step, needed = self._whole(user, known), self._whole(used, known)
@@ -203,8 +203,8 @@ class Dependencies:
 def others(connection: Connection, schema: str, known: Iterable[str]) -> list[str]:
     """Return the objects that depend on a schema but are in none of the known catalogues.
 
-    That is what has no form in a clone's script: operators, casts, publications; what sits in
-    another schema; and what belongs to an extension, whatever it is.
+    The script of a clone cannot make these: operators, casts and publications; objects in another
+    schema; and all objects of extensions.
     """
     query = sql.SQL(_OTHERS).format(
         reach=_recursive(_REACH, schema, "reach"),
@@ -215,7 +215,7 @@ def others(connection: Connection, schema: str, known: Iterable[str]) -> list[st
 
 
 def references(connection: Connection, schema: str, other: str) -> list[tuple[str, str]]:
-    """Return what in one schema depends on what in the other."""
+    """Return the objects of one schema that depend on objects of the other."""
     query = sql.SQL(_REFERENCES).format(
         ours=_recursive(_CONTENT, schema, "ours"), theirs=_recursive(_CONTENT, other, "theirs")
     )

@@ -1,4 +1,4 @@
-"""The statements that give the objects of a schema the privileges that the template's have."""
+"""The statements that give the objects of a schema the privileges of the template's objects."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import literal
 
-# The object, as a statement names it; its column, if it is one; its privileges and its kind's own.
+# The object as a statement names it, the column if any, its privileges, its kind's defaults.
 _OBJECTS: LiteralString = """
     SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE ' ELSE 'TABLE ' END || quote_ident(relname), NULL,
         relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)
@@ -53,7 +53,7 @@ _Privileges = set[tuple[bool, tuple[str, ...]]]
 
 
 def grants(connection: Connection) -> Iterator[str]:
-    """Yield what takes the privileges of all objects from their kind's own to the template's."""
+    """Yield the statements that change the default privileges of all objects to the template's."""
     for target, grantee, default, granted in _read(connection, _OBJECTS):
         on, part = target
         if default:
@@ -64,7 +64,7 @@ def grants(connection: Connection) -> Iterator[str]:
 
 
 def default_privileges(connection: Connection) -> Iterator[str]:
-    """Yield what sets the privileges of objects that are made in the schema later on."""
+    """Yield the statements that set the privileges of objects made in the schema later."""
     for target, grantee, _, granted in _read(connection, _DEFAULTS):
         alter, kind = target
         for is_grantable, privileges in sorted(granted):
@@ -77,7 +77,7 @@ def default_privileges(connection: Connection) -> Iterator[str]:
 def _read(
     connection: Connection, objects: LiteralString
 ) -> Iterator[tuple[tuple[str, str | None], str, _Privileges, _Privileges]]:
-    """Yield object, grantee, the kind's own privileges and the template's, where they differ."""
+    """Yield object, grantee, default privileges and the template's, where these differ."""
     found: defaultdict[tuple[str, str | None, str], tuple[_Privileges, _Privileges]]
     found = defaultdict(lambda: (set(), set()))
     rows: Iterable[tuple[str, str | None, bool, str, bool, list[str]]] = connection.execute(
@@ -96,7 +96,7 @@ def _option(is_grantable: bool) -> str:  # noqa: FBT001 - read from the catalogu
 
 
 def _for_schema(statement: str) -> str:
-    """Put the name of the schema in where a statement needs it, which the script does not know."""
+    """Return a statement that inserts the schema's name, which the script does not know, itself."""
     head, found, tail = statement.partition(_SCHEMA)
     if not found:
         return statement

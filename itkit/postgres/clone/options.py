@@ -1,9 +1,9 @@
 """Options of tables, indexes, views and columns, without those that are the server's own.
 
-A server may keep notes of its own among the options: Postgres 15.20 writes ``pg_attver=…`` into
-each column, with a number that differs from table to table. No list of names distinguishes these.
-An option belongs to the project if DDL can take it away and set it again, which is tried on one
-example of each in a transaction that is rolled back.
+A server may store notes of its own among the options: Postgres 15.20 writes ``pg_attver=…`` into
+each column, with a number that differs from table to table. No list of names can distinguish these.
+An option belongs to the project if DDL can remove it and set it again. This is tried for one
+example of each option, in a transaction that is rolled back.
 """
 
 from collections import defaultdict
@@ -43,7 +43,7 @@ _OF_RELATION: Final[LiteralString] = "AND c.oid = %s"
 
 
 class Option(NamedTuple):
-    """An option.
+    """An option of a table, index, view or column.
 
     Attributes:
         relation: id of the relation.
@@ -51,13 +51,13 @@ class Option(NamedTuple):
         relkind: kind of the relation, as in ``pg_class``.
         kind: the kind of the relation or column, in words.
         object: the name of the object.
-        name: the name of the option; one of the TOAST table begins with ``toast.``.
+        name: the name of the option; ``toast.`` precedes the options of the TOAST table.
         value: the value of the option.
         table: the relation, as a statement names it.
         part: the words that name the column in an ``ALTER TABLE``.
-        form: the words that set it: ``WITH`` of the table's definition, or an ``ALTER``. Empty
-            where the relation's definition has it, as that of an index does, and where nothing sets
-            it.
+        form: the words that set it: ``WITH`` in the table's definition, or an ``ALTER``. Empty if
+            the relation's printed definition contains the option, as an index's does, or if no
+            statement can set it.
     """
 
     relation: int
@@ -88,10 +88,10 @@ class Option(NamedTuple):
 
 
 def of_project(connection: Connection) -> list[Option]:
-    """Return the options in the schema that leads the search_path, without the server's own.
+    """Return the options in the first schema of the search_path, without the server's own.
 
     Args:
-        connection: inside of ``catalogue.printed``.
+        connection: a connection inside of ``catalogue.printed``.
     """
     rows = connection.execute(f"{_OPTIONS} {_IN_ORDER}").fetchall()
     found = [Option(*row) for row in rows]
@@ -109,7 +109,7 @@ def of_project(connection: Connection) -> list[Option]:
 
 
 def definitions(options: Iterable[Option]) -> dict[int, str]:
-    """Return what gives each table its options in its definition, by the table's id."""
+    """Return the options in the definition of each table, by the table's id."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     for option in options:
         if option.form == "WITH":
@@ -129,7 +129,7 @@ def statements(options: Iterable[Option]) -> dict[int, str]:
 
 
 def _is_settable(connection: Connection, option: Option) -> bool | None:
-    """Return whether DDL can remove an option and set it again; None where that cannot be tried."""
+    """Return whether DDL can remove an option and set it again; None if this cannot be tried."""
     alter = f"ALTER TABLE ONLY {option.table} "
     try:
         with connection.transaction(force_rollback=True):

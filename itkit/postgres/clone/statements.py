@@ -1,6 +1,6 @@
-"""The statements that make what is in a schema, tables excepted: one query for each kind of object.
+"""The statements that make the objects of a schema, except tables: one query for each kind.
 
-What they print is relative to the search_path; they are run inside of ``catalogue.printed``.
+The queries print names relative to the search_path, and run inside of ``catalogue.printed``.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Final, LiteralString
 from itkit.postgres.clone.dependencies import Address
 from itkit.postgres.server.driver import Connection
 
-# Some definitions name their object with its schema, always in the same place.
+# Some definitions qualify the name of their object, always in the same position.
 _PREFIX: Final = "length(quote_ident(current_schema()) || '.')"
 
 
@@ -48,7 +48,7 @@ _RANGES: LiteralString = """
         JOIN pg_type m ON m.oid = r.rngmultitypid
     WHERE t.typnamespace = current_schema()::regnamespace
 """
-# What a locale's column is called depends on the server's version.
+# The name of the column with the locale depends on the server's version.
 _COLLATIONS: LiteralString = """
     SELECT 'pg_collation', c.oid, format('CREATE COLLATION %I (%s)', c.collname, concat_ws(', ',
         'PROVIDER = ' || CASE c.collprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin'
@@ -80,7 +80,7 @@ _FUNCTION_HEAD: Final = (
     "CASE p.prokind WHEN 'p' THEN 'CREATE OR REPLACE PROCEDURE '"
     " ELSE 'CREATE OR REPLACE FUNCTION ' END"
 )
-# A range's constructors are made with it.
+# The constructors of a range are made with the range.
 _FUNCTIONS: LiteralString = f"""
     SELECT 'pg_proc', p.oid, {_relative(_FUNCTION_HEAD, "pg_get_functiondef(p.oid)")}
     FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace AND p.prokind <> 'a'
@@ -137,7 +137,7 @@ _VIEWS: LiteralString = """
         AND c.relkind IN ('v', 'm')
 """
 
-# From here on, each query gives nothing but statements, in their order.
+# From here on, each query returns only statements, in their order.
 _OWNERS: LiteralString = """
     SELECT format('ALTER SEQUENCE %I OWNED BY %s.%I', c.relname, d.refobjid::regclass, a.attname)
     FROM pg_class c JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -179,7 +179,7 @@ _STATISTICS: LiteralString = f"""
         AND (number = 1 OR coalesce(x.stxstattarget, -1) >= 0)
     ORDER BY x.oid, s.number
 """
-# A partition gets those of its parent from there; servers before 15 call them internal.
+# A partition gets its parent's triggers from there; servers before 15 call them internal.
 _TRIGGERS: LiteralString = """
     SELECT pg_get_triggerdef(t.oid, true)
     FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
@@ -206,7 +206,7 @@ _POLICIES: LiteralString = """
 """
 _STATE: Final = """CASE s.state WHEN 'D' THEN 'DISABLE' WHEN 'A' THEN 'ENABLE ALWAYS'
     WHEN 'R' THEN 'ENABLE REPLICA' END"""
-# What is set on a table last: on most there is nothing.
+# The settings that a table gets at the end; most tables have none.
 _SETTINGS: LiteralString = f"""
     SELECT format('ALTER TABLE ONLY %I %s', c.relname, string_agg(s.action, ', '))
     FROM pg_class c JOIN LATERAL (
@@ -289,14 +289,14 @@ def creations(
 
 
 def statements(connection: Connection, queries: tuple[LiteralString, ...]) -> Iterator[str]:
-    """Yield the statements for some kinds, in an order that is good."""
+    """Yield the statements for some kinds, in an order in which they can run."""
     for query in queries:
         for (statement,) in connection.execute(query).fetchall():
             yield statement
 
 
 def sequences(connection: Connection) -> Iterator[tuple[int, bool, str, str]]:
-    """Yield of each sequence: id, whether it is an identity's, its options there, its statement."""
+    """Yield each sequence: id, whether it is of an identity, its options there, its statement."""
     for oid, is_identity, unlogged, name, kind, options in connection.execute(
         _SEQUENCES
     ).fetchall():

@@ -1,6 +1,6 @@
-"""Tables as data, and the statements that make them again: the largest part of a clone's script.
+"""Reads tables and makes their statements, the largest part of a clone's script.
 
-What is printed here is relative to the search_path; it is read inside of ``catalogue.printed``.
+Names are printed relative to the search_path, as all is read inside of ``catalogue.printed``.
 """
 
 from collections import defaultdict
@@ -54,7 +54,7 @@ _COMPRESSION = {"p": "pglz", "l": "lz4"}
 
 @dataclass(frozen=True)
 class Column:
-    """A column; names and expressions are quoted and ready to be printed."""
+    """A column; its names and expressions are quoted already."""
 
     table: int
     name: str
@@ -74,7 +74,7 @@ class Column:
 
     @property
     def copied(self) -> str:
-        """What to select from the template: by way of text where it has another type."""
+        """The expression to select from the template; through text if its type is another one."""
         return f"{self.name}::text::{self.type}" if self.has_own_type else self.name
 
 
@@ -95,7 +95,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class TableDefinition:
-    """A table, how it is tied to those it inherits from, whether its owner may not see all rows."""
+    """A table with its parents, and whether policies hide rows from its owner."""
 
     id: int
     name: str
@@ -112,12 +112,12 @@ class TableDefinition:
 
 
 class Tables:
-    """The tables of the schema that leads the search_path.
+    """The tables of the first schema of the search_path.
 
     Args:
-        connection: inside of ``catalogue.printed``.
-        late: ids of defaults and of constraints that use the schema's functions. A function may
-            use the table in turn, so these follow when all tables and functions are there.
+        connection: a connection inside of ``catalogue.printed``.
+        late: ids of defaults and of constraints that use the schema's functions. A function may use
+            the table in turn, so these follow when all tables and functions exist.
         sequences: the options of each sequence, by its id.
         options: the end of each table's definition, by the table's id.
     """
@@ -145,7 +145,7 @@ class Tables:
                 self.by_id[constraint.table].constraints.append(constraint)
 
     def create(self, table: TableDefinition) -> Iterator[str]:
-        """Yield what makes a table: its columns and what is good to be there before its rows."""
+        """Yield the statements that make a table, with all that can exist before its rows."""
         body = [self._declare(column) for column in table.columns if column.is_declared]
         body += [
             f"CONSTRAINT {constraint.name} {constraint.definition}"
@@ -160,7 +160,7 @@ class Tables:
         yield from alter(f"ONLY {table.name}", self._alterations(table))
 
     def late_default(self, column: Column) -> str:
-        """Return what gives a column the default that uses a function."""
+        """Return the statement that gives a column a default which uses a function."""
         table = self.by_id[column.table].name
         return f"ALTER TABLE ONLY {table} ALTER {column.name} SET DEFAULT {column.default}"
 
@@ -169,8 +169,9 @@ class Tables:
         return not column.generated and ("pg_attrdef", column.default_id or 0) in self._late
 
     def late_constraints(self, kinds: str) -> Iterator[str]:
-        """Yield what adds the constraints of some kinds that wait for all rows to be there."""
-        # A partition's own name for a foreign key stays if it is there when its parent's comes.
+        """Yield the statements that add constraints of some kinds, which need all rows to exist."""
+        # A partition keeps its own name for a foreign key if it has it before the parent's is
+        # added.
         for table in sorted(self.by_id.values(), key=self._depth, reverse=True):
             late = [
                 f"ADD CONSTRAINT {constraint.name} {constraint.definition}"
@@ -180,10 +181,10 @@ class Tables:
             yield from alter(table.name, late)
 
     def target_of_rows(self, table: TableDefinition) -> TableDefinition:
-        """Return the table to insert the rows of a table in.
+        """Return the table into which the rows of a table are inserted.
 
-        It is the table itself, but for a hash partition: which one a row belongs to may depend on
-        the ids of a type's labels.
+        It is the table itself, or the highest ancestor that is partitioned by hash: the partition
+        of a row may depend on the ids of an enumeration's labels.
         """
         target = ancestor = table
         while ancestor.is_partition:
@@ -243,7 +244,7 @@ class Tables:
             yield from settings(column)
 
     def _override(self, column: Column) -> Iterator[str]:
-        """Yield what an inherited column has of its own."""
+        """Yield the actions for the properties in which a column differs from the inherited one."""
         if column.default is None:
             yield f"ALTER {column.name} DROP DEFAULT"
         elif not column.generated and not self.is_late(column):
@@ -253,7 +254,7 @@ class Tables:
 
 
 def settings(column: Column) -> Iterator[str]:
-    """Yield what sets how a column is stored and sampled."""
+    """Yield the actions that set the storage and the statistics of a column."""
     if column.storage:
         yield f"ALTER {column.name} SET STORAGE {_STORAGE[column.storage]}"
     if column.statistics is not None:
@@ -261,6 +262,6 @@ def settings(column: Column) -> Iterator[str]:
 
 
 def alter(table: str, actions: Iterable[str]) -> Iterator[str]:
-    """Yield one statement for all actions, if there are any: each one rebuilds what is cached."""
+    """Yield one statement for all actions, if any, as each statement invalidates caches."""
     if joined := ", ".join(actions):
         yield f"ALTER TABLE {table} {joined}"

@@ -1,4 +1,4 @@
-"""The project's migrations: what they need, what they reach, and how they run.
+"""The project's migrations: what they need from a server, what they write to, and how they run.
 
 Read in this order: ``operations``, ``requirements`` (what a server lacks), ``extensions``,
 ``escapes`` (SQL that reaches beyond a schema), ``watch`` (migrations that write elsewhere),

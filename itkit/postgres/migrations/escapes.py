@@ -1,4 +1,4 @@
-"""What SQL reaches beyond the schema of a worker: found in its text, without a server."""
+"""Finds SQL that reaches beyond the schema of a worker, in its text and without a server."""
 
 import re
 from collections.abc import Iterator
@@ -44,12 +44,12 @@ pages say of a module that it "is considered trusted", and its chapters of PL/Pe
 
 @dataclass(frozen=True)
 class Escape:
-    """One kind of statement that a schema does not keep in.
+    """One kind of statement whose effects a schema does not isolate.
 
     Attributes:
-        what: the statement, for people.
+        what: the statement, in words.
         why: the reason why it is not isolated.
-        is_of_server: whether a database of its own does not keep it in either.
+        is_of_server: whether a separate database does not isolate it either.
     """
 
     what: str
@@ -59,12 +59,12 @@ class Escape:
 
 @dataclass(frozen=True)
 class Match:
-    """Where such a statement is in a text.
+    """The position of such a statement in a text.
 
     Attributes:
         escape: the kind of escape.
-        text: the words that show it.
-        offset: the offset of these in the text that was searched.
+        text: the words by which it was found.
+        offset: the offset of these words in the text that was searched.
     """
 
     escape: Escape
@@ -153,8 +153,8 @@ _EXTENSION: Final = _pattern(
     (?:"(?P<quoted>[^"]+)"|(?!IF\s)(?P<plain>\w+))"""
 )
 
-# Not those of core.sqltext, which reads a whole statement and takes a body in $$ for a value: here
-# are pieces of statements as well, as Python's source has them, and bodies are executed.
+# core.sqltext is not used here. It reads whole statements and takes a body in $$ for a value, but
+# this module also gets fragments from Python's source, and bodies are executed.
 _TOKEN: Final = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?\*/)
     |(?P<text>\bE'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')
@@ -190,9 +190,10 @@ def is_sql(text: str, *, likely: bool) -> bool:
     """Return whether a text looks like SQL.
 
     Args:
-        text: any.
-        likely: whether it stands where SQL does. If not, "Select a file" is taken for prose:
-            what is SQL is written in capitals, or begins with a statement in small letters.
+        text: any text.
+        likely: whether SQL is expected in its place. If it is not, a text like "Select a file"
+            counts as prose; SQL has its keywords in capitals, or begins with a statement in small
+            letters.
     """
     if likely:
         return bool(_ANY_SQL.search(text))
@@ -200,7 +201,7 @@ def is_sql(text: str, *, likely: bool) -> bool:
 
 
 def escapes(statements: str) -> Iterator[Match]:
-    """Yield what reaches beyond a schema in SQL; comments and the contents of texts do not."""
+    """Yield the parts of SQL that reach beyond a schema, outside of comments and constants."""
     code = bare(statements)
     for escape, pattern in _ESCAPES:
         for match in pattern.finditer(code):
@@ -213,7 +214,7 @@ def escapes(statements: str) -> Iterator[Match]:
 
 
 def bare(statements: str) -> str:
-    """Return SQL with spaces in the place of its comments and of texts that are not executed."""
+    """Return SQL with spaces in place of its comments and of constants that are not executed."""
     return _TOKEN.sub(_blanked, statements)
 
 
@@ -223,7 +224,7 @@ def without_comments(statements: str) -> str:
 
 
 def untrusted(extension: str) -> Escape | None:
-    """Return what there is to say of an extension that not every role may create."""
+    """Return a text about an extension that not every role may create."""
     if extension in _TRUSTED:
         return None
     return Escape(
@@ -234,14 +235,14 @@ def untrusted(extension: str) -> Escape | None:
 
 
 def _blanked(token: re.Match[str]) -> str:
-    """Return spaces of the same shape for what is not code."""
+    """Return spaces of the same length and lines for a match that is not code."""
     if not token["comment"] and (token["text"] is None or _is_code(token)):
         return token[0]
     return re.sub(r"[^\n]", " ", token[0])
 
 
 def _is_code(token: re.Match[str]) -> bool:
-    """Return whether a text in quotes names an object or is executed."""
+    """Return whether a quoted text names an object or is executed."""
     content = token["text"].strip("eE").strip("'")
     if content in {"public", "search_path"} or is_sql(content, likely=False):
         return True

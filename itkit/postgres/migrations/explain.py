@@ -1,4 +1,4 @@
-"""What a build of Postgres lacks or a server denies, said with what helps."""
+"""Explains what a build of Postgres lacks or a server denies, and names the remedies."""
 
 import re
 import traceback
@@ -34,12 +34,12 @@ _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
 
 
 def denied(shown: str, reach: str, wider: str) -> str:
-    """Return what to do about what Postgres has denied a test, whose role may use its place only.
+    """Return advice for a test that Postgres has denied something, as its role is limited.
 
     Args:
-        shown: the text that is printed of the test's failure.
+        shown: the printed text of the test's failure.
         reach: the schemas or databases that the role may use, in words.
-        wider: the setting for a project whose tests need more than that; empty where nothing helps.
+        wider: the setting for a project whose tests need more; empty where no setting helps.
     """
     if not _DENIED.search(shown):
         return ""
@@ -51,10 +51,10 @@ def denied(shown: str, reach: str, wider: str) -> str:
 
 
 def unmigrated(shown: str) -> str:
-    """Return what to do where a failure says that the database lacks what the models have.
+    """Return advice for a failure that says that the database lacks a table or column of a model.
 
     Args:
-        shown: the text that is printed of the test's failure.
+        shown: the printed text of the test's failure.
     """
     labels = _without_migration() if _MISSING.search(shown) else ()
     if not labels:
@@ -67,14 +67,14 @@ def unmigrated(shown: str) -> str:
 
 @cache
 def _without_migration() -> tuple[str, ...]:
-    """Return the labels of the applications that ``makemigrations`` would write something for."""
+    """Return the labels of the apps for which ``makemigrations`` would write a migration."""
     loader = MigrationLoader(None)
     detector = MigrationAutodetector(loader.project_state(), ProjectState.from_apps(apps))
     return tuple(sorted(detector.changes(graph=loader.graph)))
 
 
 def denial(error: BaseException) -> str:
-    """Return what Postgres has denied; nothing where an error has another reason."""
+    """Return what Postgres has denied; an empty text if an error has another reason."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, driver.errors.InsufficientPrivilege):
@@ -84,7 +84,7 @@ def denial(error: BaseException) -> str:
 
 
 def project_role_notice(alias: str, needs: str, kept_by: str) -> str:
-    """Return the line that says why the tests do not log in by a role of the worker."""
+    """Return a line that says why the tests do not log in by a role of the worker."""
     return (
         f"itkit: the tests of alias {alias!r} log in by the project's own role, as {needs};"
         f" {kept_by}. {_PROJECT} says so from the start."
@@ -92,7 +92,7 @@ def project_role_notice(alias: str, needs: str, kept_by: str) -> str:
 
 
 def role_too_weak(needs: str) -> str:
-    """Return the message that the settings want a role of the worker which may not migrate."""
+    """Return the message that the worker's role, which the settings require, may not migrate."""
     return (
         f'ITKIT["POSTGRES"]["ROLE"] is "worker", and {needs}. Nothing of the migrations was kept.'
         f' Set {_PROJECT}, or {_VARIABLE} in the environment, or "auto", which finds that out.'
@@ -107,7 +107,7 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
         names: knows which migration is running.
 
     Raises:
-        MigrationError: something of the project's went wrong.
+        MigrationError: the project's own code has failed.
     """
     try:
         yield
@@ -131,7 +131,7 @@ def _full_name(kind: type) -> str:
 
 
 def _places(error: BaseException) -> Iterator[str]:
-    """Yield the operation that was running, and the project's own lines."""
+    """Yield the operation that was running, and the lines of the project."""
     for frame, line in traceback.walk_tb(error.__traceback__):
         operation = frame.f_locals.get("operation")
         if frame.f_code is Migration.apply.__code__ and isinstance(operation, Operation):
@@ -142,7 +142,7 @@ def _places(error: BaseException) -> Iterator[str]:
 
 @contextmanager
 def lacking_explained() -> Iterator[None]:
-    """Explain failures of a block of migrations that come from the build of Postgres.
+    """Explain failures of migrations in a block that are due to the build of Postgres.
 
     Raises:
         ServiceUnavailableError: a migration needs ICU, which the server was built without.

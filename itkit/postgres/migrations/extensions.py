@@ -1,12 +1,13 @@
 """Extensions, created before any migration asks for them, as they belong to the whole database.
 
-Made by a migration, an extension would land in the first schema of the search_path, which is one
-worker's: no other would see its types, and all would lose it when that schema is dropped. Made
-before, each migration's ``CREATE EXTENSION`` finds it there.
+If a migration created an extension, it would be in the first schema of the search_path, which
+belongs to one worker. Other workers would not see its types, and all would lose it when that schema
+is dropped. So itkit creates extensions first, and the ``CREATE EXTENSION`` of each migration finds
+them.
 
-It is in the schema that the migration names, or that its control file fixes, else in ``itkit_ext``.
-One that the database has from its template stays where it is. The schemas of all that are not in
-``itkit_ext`` come on the search_path behind that.
+An extension is created in the schema that the migration names or that its control file fixes, else
+in ``itkit_ext``. Extensions that the database has from its template stay where they are. The
+schemas of extensions outside of ``itkit_ext`` follow it on the search_path.
 """
 
 import re
@@ -45,13 +46,13 @@ _HOME_OF: LiteralString = """
     SELECT nspname, extrelocatable FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
     WHERE extname = %s
 """
-# Of the default version, as no other is asked for.
+# Of the default version only, as itkit requests no other.
 _FIXED: LiteralString = """
     SELECT v.schema FROM pg_available_extensions a JOIN pg_available_extension_versions v
         ON v.name = a.name AND v.version = a.default_version
     WHERE a.name = %s
 """
-# Names that need quotes cannot be in the startup options as they are.
+# Names that need quotes cannot be put into the startup options unchanged.
 _BESIDE: LiteralString = """
     SELECT nspname FROM pg_namespace n WHERE nspname ~ '^[a-z_][a-z0-9_]*$'
         AND nspname !~ '^pg_' AND nspname <> 'information_schema' AND nspname !~ {ours}
@@ -74,7 +75,7 @@ def prepare_for_project(connection: Connection) -> None:
 
     Raises:
         ServiceUnavailableError: the server does not have an extension.
-        IsolationError: an extension sits in another schema, or the role may not create it.
+        IsolationError: an extension is in another schema, or the role may not create it.
     """
     may_move = databases.is_ours(connection, connection.info.dbname)
     extensions = wanted(conf.get().postgres.extensions)
@@ -88,18 +89,18 @@ def prepare(
     may_move: bool,
     schemas: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Create the schema of extensions, and each of them there or where it is asked for.
+    """Create the schema of extensions, and each extension there or in the requested schema.
 
     Args:
         connection: a connection to the database of the tests.
-        extensions: their names.
+        extensions: the names of the extensions.
         may_move: whether the database was created by itkit, so that other schemas may be created
             in it, and an extension may be moved to the one that a migration names.
-        schemas: the schema that a migration names for an extension, if it names one.
+        schemas: the schemas that migrations name for extensions, by the names of these.
 
     Raises:
         ServiceUnavailableError: the server does not have an extension.
-        IsolationError: an extension sits in another schema, or the role may not create it.
+        IsolationError: an extension is in another schema, or the role may not create it.
     """
     # Two runs may get here at once: IF NOT EXISTS alone loses that race with a unique violation.
     with locks.setup(connection), connection.transaction():
@@ -107,7 +108,7 @@ def prepare(
             schema = sql.Identifier(EXTENSION_SCHEMA)
             connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
             connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, _COMMENT))
-            # The roles of the workers: what is in there belongs to everybody by Postgres' defaults.
+            # For the workers' roles; the objects in it may be used by all by Postgres' defaults.
             connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(schema))
         for name in dict.fromkeys(extensions):
             asked = (schemas or {}).get(name) if may_move else None
@@ -124,7 +125,7 @@ def are_ours(connection: Connection) -> bool:
 def drop(connection: Connection) -> None:
     """Drop the schema of extensions, unless another run is alive in this database.
 
-    The caller holds the lock of the set-up of this database.
+    The caller holds the set-up lock of this database.
     """
     if are_ours(connection) and not locks.other_runs_alive(connection):
         schema = sql.Identifier(EXTENSION_SCHEMA)
@@ -145,8 +146,8 @@ def _schema_comment(connection: Connection) -> str | None:
 def schemas_beside(connection: Connection) -> list[str]:
     """Return the schemas beside ``itkit_ext`` that belong on the search_path of the tests.
 
-    They have extensions. ``public`` is among them where the database is itkit's own, and has
-    anything in it, which its template has brought along or a migration has asked for.
+    These schemas have extensions. In a database of itkit's own ``public`` is one of them if it is
+    not empty: its contents come from the database's template, or a migration has requested them.
     """
     is_ours = databases.is_ours(connection, connection.info.dbname)
     query = sql.SQL(_BESIDE).format(ours=names.OUR_SCHEMAS, is_ours=is_ours)
@@ -154,10 +155,10 @@ def schemas_beside(connection: Connection) -> list[str]:
 
 
 def rewritten(connection: Connection, statements: str) -> str:
-    """Return statements of a migration without the creation of what ``prepare`` has created.
+    """Return statements of a migration without the creation of extensions that exist already.
 
     Args:
-        connection: a connection to the database that they are for.
+        connection: a connection to the database for which the statements are.
         statements: any SQL.
     """
 
@@ -167,7 +168,7 @@ def rewritten(connection: Connection, statements: str) -> str:
         return re.sub(r"(?i)(EXTENSION)\s", r"\1 IF NOT EXISTS ", found[0], count=1)
 
     def of_schema(found: re.Match[str]) -> str:
-        # Even with IF NOT EXISTS, the role of a worker may not say so.
+        # A worker's role may not run this, even with IF NOT EXISTS.
         return "SELECT 1" if _named(found, 1) in schemas_beside(connection) else found[0]
 
     return _CREATE_SCHEMA.sub(of_schema, _CREATE.sub(of_extension, statements))
@@ -177,10 +178,10 @@ class InstalledExtension(NamedTuple):
     """An extension that a database has.
 
     Attributes:
-        oid: another one, where it was dropped and created again.
+        oid: its oid, which is another one after it was dropped and created again.
         version: the version of the extension.
         schema: the schema that it is in.
-        leads: whether that schema leads the search_path.
+        leads: whether this schema is the first on the search_path.
     """
 
     oid: int
@@ -205,7 +206,7 @@ def _named(found: re.Match[str], number: int) -> str | None:
 
 
 def _open_to_workers(connection: Connection, schema: str) -> None:
-    """Let the roles of workers use a schema of extensions, and read the tables in it."""
+    """Let the roles of workers use a schema of extensions and read its tables."""
     if not value(
         connection,
         "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = %s",
@@ -253,7 +254,7 @@ def _create(connection: Connection, name: str, asked: str | None, *, may_move: b
         )
     schema = asked or EXTENSION_SCHEMA
     if fixed:
-        # What it requires goes to the first schema of the path.
+        # CASCADE creates required extensions in the first schema of the path.
         path = sql.SQL("SET LOCAL search_path = {}").format(sql.Identifier(EXTENSION_SCHEMA))
         connection.execute(path)
         statement = sql.SQL("CREATE EXTENSION {} CASCADE").format(sql.Identifier(name))
@@ -280,7 +281,7 @@ def _create(connection: Connection, name: str, asked: str | None, *, may_move: b
             f" {connection.info.dbname!r}: {statement.as_string()};"
         ) from error
     except driver.Error as error:
-        # Such as that of postgis_topology, which sets the search_path itself on its way.
+        # The script of postgis_topology, for example, sets the search_path itself.
         raise IsolationError(
             f"The extension {name!r} cannot be created where what it requires is in the schema"
             f" {EXTENSION_SCHEMA!r} ({first_line(error)}). Give each worker a database of its own:"
@@ -328,7 +329,7 @@ def _from_engines() -> Iterator[str]:
 
 @cache
 def _from_migrations() -> tuple[tuple[str, str | None], ...]:
-    """Return the extensions that migrations create, each with the schema that one names for it."""
+    """Return the extensions that migrations create, each with the schema that a migration names."""
     return tuple(pair for step in operations.steps() for pair in created(step))
 
 

@@ -1,7 +1,7 @@
-"""What a migrated database has that a schema for each worker would not isolate: the server knows.
+"""Finds what a schema for each worker would not isolate in a migrated database, by its catalogue.
 
-The text of the project shows most of it, with file and line. What a data migration, a package or a
-name that is put together has made is in the catalogue only.
+The text of the project shows most of it, with file and line. Objects that were made by a data
+migration or a package, or under a computed name, are found in the catalogue only.
 """
 
 from collections.abc import Iterator
@@ -43,11 +43,11 @@ _ALL_SHARE = "all workers share it"
 
 
 def inspected() -> Iterator[tuple[str, str, Escape]]:
-    """Yield what is in the databases that Django is connected to now.
+    """Yield such objects in the databases that Django is connected to now.
 
     Returns:
-        For each thing: the alias; of which kind it is, in the words that the text of a project is
-        searched for; and what there is to say of it.
+        For each object: the alias, its kind in the words of the search through the project's text,
+        and a text about it.
     """
     for alias in postgres_aliases():
         with connections[alias].cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The project's migrations, as they would run on a new database: their operations, in order."""
+"""The operations of the project's migrations, in the order in which a new database gets them."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -24,8 +24,8 @@ class MigrationStep(NamedTuple):
     """An operation that changes the database.
 
     Attributes:
-        migration: the migration that it is of.
-        operation: the operation, which may be one of those within a ``SeparateDatabaseAndState``.
+        migration: the migration that has the operation.
+        operation: the operation, which may be a part of a ``SeparateDatabaseAndState``.
     """
 
     migration: Migration
@@ -35,7 +35,7 @@ class MigrationStep(NamedTuple):
         """Return the name of the migration, with its file and the line to look at.
 
         Args:
-            texts: the line is the first that has one of these; they are tried in order.
+            texts: texts to look for, in order; the line is the first one that has the text.
         """
         name = f"{self.migration.app_label}.{self.migration.name}"
         path = Path(inspect.getfile(type(self.migration)))
@@ -47,7 +47,7 @@ class MigrationStep(NamedTuple):
 
 @cache
 def steps() -> tuple[MigrationStep, ...]:
-    """Return all that would run, without a migration that one with ``replaces`` stands for.
+    """Return all steps that would run, without migrations that others replace.
 
     Raises:
         ConfigurationError: Django cannot put the migrations in an order.
@@ -73,7 +73,7 @@ def steps() -> tuple[MigrationStep, ...]:
 
 
 def flat(operations: Iterable[Any]) -> Iterator[Any]:
-    """Yield what operations run on the database."""
+    """Yield the operations that run on the database."""
     for operation in operations:
         if isinstance(operation, SeparateDatabaseAndState):
             yield from flat(operation.database_operations)
@@ -82,7 +82,7 @@ def flat(operations: Iterable[Any]) -> Iterator[Any]:
 
 
 def statements(operation: RunSQL) -> Iterator[str]:
-    """Yield the texts of a RunSQL: it takes one, or several, each with parameters or without."""
+    """Yield the texts of a RunSQL, which takes one or several, with or without parameters."""
     given: Any = operation.sql
     if isinstance(given, str):
         yield given

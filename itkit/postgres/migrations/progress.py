@@ -1,4 +1,4 @@
-"""Prints which migration is running, once migrating has taken some time."""
+"""Prints which migration is running, if migrating takes some time."""
 
 import os
 import threading
@@ -17,13 +17,13 @@ _CLEARED = "\r\x1b[K"
 def shown(alias: str, names: MigrationNames, stderr: int | None) -> Iterator[None]:
     """Print, within a block that migrates, which migration runs and for how long.
 
-    A terminal sees one line that is written anew each second, and is cleared at the end. Anything
-    else gets a single line.
+    A terminal shows one line, which is updated each second and cleared at the end. Other outputs
+    get a single line.
 
     Args:
         alias: an alias of ``DATABASES``.
         names: knows which migration is running.
-        stderr: a file descriptor, which no runner captures; None shows nothing.
+        stderr: a file descriptor that no runner captures; None prints nothing.
     """
     if stderr is None:
         yield
@@ -55,5 +55,5 @@ def shown(alias: str, names: MigrationNames, stderr: int | None) -> Iterator[Non
 
 
 def _write(stderr: int, text: str) -> None:
-    with suppress(OSError):  # a pipe that nobody reads is no reason to fail
+    with suppress(OSError):  # a closed pipe must not fail the migrations
         os.write(stderr, text.encode())

@@ -1,8 +1,8 @@
-"""What migrations need of a server: found in their operations, before the first of them runs.
+"""Checks what migrations need from a server, by their operations, before the first one runs.
 
-A migration that fails for what the server lacks does so after all that come before it, which can be
-minutes. Only what is certain is refused here. What a data migration or the body of a function asks
-for is not seen; the server refuses it when the migration runs.
+A migration for which the server lacks something fails only after all earlier ones have run, which
+can take minutes. Only certain failures are reported here. What a data migration or the body of a
+function needs is not seen; the server reports it when the migration runs.
 """
 
 import re
@@ -42,12 +42,12 @@ _PARTS: Final = (
 
 
 class Requirement(NamedTuple):
-    """One thing that a migration asks a server for.
+    """One thing that a migration needs from a server.
 
     Attributes:
-        kind: ``extension``, ``collation``, or ``provider``: that of a collation which is created.
+        kind: ``extension``, ``collation``, or ``provider`` for the provider of a new collation.
         name: the name of the extension, the collation or the provider.
-        step: the step that asks.
+        step: the step that needs it.
         shown: the text to look for in the migration's file.
     """
 
@@ -58,7 +58,7 @@ class Requirement(NamedTuple):
 
 
 def require(connection: Connection, alias: str) -> None:
-    """Make sure that a server has what the migrations of an alias need.
+    """Check that a server has what the migrations of an alias need.
 
     Args:
         connection: a connection to the server.
@@ -121,13 +121,13 @@ def _requirements(step: MigrationStep) -> Iterator[Requirement]:
 
 
 def _texts(operation: RunSQL) -> Iterator[str]:
-    """Yield what runs at once: the body of a function does not."""
+    """Yield the SQL that runs in the migration itself, without the bodies of functions."""
     for text in statements(operation):
         yield _BODY.sub("", without_comments(text))
 
 
 def _collations(value: Any) -> Iterator[str]:
-    """Yield the names of collations in an operation, and in what it consists of."""
+    """Yield the names of collations in an operation and its parts."""
     if isinstance(value, list | tuple):
         parts: Iterable[Any] = value
     elif isinstance(value, dict):
@@ -148,7 +148,7 @@ def _collations(value: Any) -> Iterator[str]:
 
 
 def _lacking(connection: Connection, needed: Sequence[Requirement]) -> Iterator[str]:
-    """Yield what a server does not have, a line each."""
+    """Yield a line for each thing that the server lacks."""
     collations: dict[str, str] = dict(
         connection.execute("SELECT collname::text, collprovider::text FROM pg_collation").fetchall()
     )
@@ -156,7 +156,7 @@ def _lacking(connection: Connection, needed: Sequence[Requirement]) -> Iterator[
     # The collation "unicode" is listed by servers without ICU as well.
     has_icu = any(name.endswith("-x-icu") for name in collations)
     usable = {name for name, provider in collations.items() if has_icu or provider != "i"}
-    usable |= {shown for kind, _, _, shown in needed if kind == "provider"}  # they create these
+    usable |= {shown for kind, _, _, shown in needed if kind == "provider"}  # they make these
     for kind, name, step, shown in needed:
         place = step.place(shown, f"{type(step.operation).__name__}(")
         if kind == "extension" and name not in available:

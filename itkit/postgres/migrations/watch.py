@@ -1,8 +1,9 @@
-"""Migrations are watched: one that writes outside of the tests' schema stops the run.
+"""Watches migrations: one that writes outside of the tests' schema stops the run.
 
-What a migration writes into ``public`` or another schema is shared by all workers and runs, and
-would be kept as the state that they begin with. In a developer's own database it would be foreign
-data. So each migration is looked at before it is committed, which takes all of it back.
+All workers and runs would share what a migration writes into ``public`` or another schema, and
+would begin with it. In a developer's own database the migration might change foreign data. So the
+effects of each migration are checked before it is committed, and a migration that has written
+outside is rolled back.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,21 +25,21 @@ from itkit.postgres.server.server import value
 
 _RECORD: Final = 'INSERT INTO "django_migrations"'
 AFTER: Final = "what comes after the migrations (such as a receiver of post_migrate)"
-"""What runs when no migration does any more, as the subject of a sentence."""
+"""What runs after the last migration, as the subject of a sentence."""
 
 _READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
 
 
 @contextmanager
 def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Stop the migrations of a block that write outside of itkit's schemas.
+    """Stop migrations in a block that write outside of itkit's schemas.
 
     Args:
-        connection: Django's, by which the migrations are run, in a place of itkit's.
+        connection: Django's connection to a place of itkit's, by which the migrations run.
 
     Raises:
-        IsolationError: a migration does; the message has the migration's name, and what was written
-            where. What can be rolled back is.
+        IsolationError: a migration has done so. The message has the migration's name, and what it
+            has written where. It is rolled back as far as possible.
     """
     connection.ensure_connection()
     watch = _Watch(connection)
@@ -70,18 +71,18 @@ class _Watch:
         many: bool,  # noqa: FBT001 - the signature of Django's wrappers
         context: Any,
     ) -> Any:
-        """Run a statement of a migration, and look at what was written before it is committed."""
+        """Run a statement of a migration, and check what it has written before the commit."""
         if isinstance(sql, str):
             sql = extensions.rewritten(self._raw, sql)
         statement = str(sql).lstrip()
         if statement.startswith(_RECORD):
-            self.look()  # the migration is whole, and its transaction is not at its end
+            self.look()  # the migration is complete, and its transaction still open
         elif not self._connection.in_atomic_block and not statement.upper().startswith(_READS):
             return self._execute_alone(execute, sql, params, many, context)
         return execute(sql, params, many, context)
 
     def _execute_alone(self, execute: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a statement that would be committed by itself in a transaction, to roll it back."""
+        """Run a statement that would commit itself within a transaction, to be able to undo it."""
         try:
             with transaction.atomic(using=self._connection.alias):
                 result = execute(*arguments)
@@ -91,7 +92,7 @@ class _Watch:
                 raise
         else:
             return result
-        result = execute(*arguments)  # one that Postgres runs outside of transactions only
+        result = execute(*arguments)  # a statement that Postgres runs only outside of transactions
         self.look()
         return result
 
@@ -104,7 +105,7 @@ class _Watch:
         self._require_nothing(outside.written_in_transaction(self._raw))
 
     def look_at_all(self) -> None:
-        """Check the same, committed rows included.
+        """Check that nothing was written outside, committed rows included.
 
         Raises:
             IsolationError: something was written outside.
@@ -130,7 +131,7 @@ class _Watch:
     def _require_extensions(self) -> None:
         """Check that the extensions in ``itkit_ext``, which all runs use, are unchanged.
 
-        Those in other schemas are among what lies outside.
+        Extensions in other schemas count as outside, and are checked there.
 
         Raises:
             IsolationError: an extension has changed, or one was created in the schema of the
@@ -177,8 +178,8 @@ class MigrationNames:
     def followed(self) -> Iterator[None]:
         """Follow the migrations of a block.
 
-        Django reports which one is applied to the command ``migrate`` alone, which prints it, so
-        the method of its executor is wrapped. Checked with Django 5.2, 6.0 and 6.1.
+        Django reports the applied migration only to the command ``migrate``, which prints it. So
+        the method of Django's executor is wrapped. Checked with Django 5.2, 6.0 and 6.1.
         """
         original = MigrationExecutor.apply_migration
 

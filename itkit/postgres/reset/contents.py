@@ -1,4 +1,4 @@
-"""What a schema holds that tests can change: tables, sequences and materialised views."""
+"""Reads the contents of a schema that tests can change: tables, sequences, materialised views."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +18,9 @@ from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import value
 
 # Partitions are emptied and filled through their parents, which have no rows of their own. A clone
-# has types of its own, so that a value of one comes from the template by way of text. What the role
-# may not write at all, such as a table of an extension, no test of its has written.
+# has its own types, so values of these are copied from the template through text. Tables that the
+# role may not write to, such as those of an extension, are left out, as no test can have changed
+# them.
 _TABLES: Final = """
     SELECT c.oid::bigint, c.relname, c.relkind = 'r', s.oid IS NOT NULL,
         c.relrowsecurity AND c.relforcerowsecurity,
@@ -61,7 +62,7 @@ _UNPROVEN: Final = """
     WHERE c.relnamespace = {schema}::regnamespace AND NOT c.relispartition
         AND NOT f.convalidated AND f.coninhcount = 0 AND f.conparentid = 0
 """
-# A view that is made of others reaches all that these reach, and them: it comes after them.
+# A view that reads other views comes after them: it depends on all that they depend on.
 _VIEWS: Final = """
     WITH RECURSIVE made_of (view, source) AS (
         SELECT DISTINCT r.ev_class, d.refobjid FROM pg_rewrite r JOIN pg_depend d
@@ -92,7 +93,7 @@ def read(connection: Connection, schemas: Mapping[str, str], *, is_replica: bool
 
     Args:
         connection: a connection of our own.
-        schemas: the schemas to be reset, each with the schema that has what comes back.
+        schemas: the schemas to be reset, each with the schema that has its initial rows.
         is_replica: whether the session that resets is in the role ``replica``, which other
             triggers and rules than usual answer to.
     """
@@ -114,7 +115,7 @@ class _Contents:
     Args:
         connection: a connection of our own, with the schema on its path.
         schema: the schema to be reset.
-        initial: schema with what comes back.
+        initial: schema with the initial rows.
         is_replica: whether the session that resets is in the role ``replica``, which other
             triggers and rules than usual answer to.
     """
@@ -178,7 +179,7 @@ class _Contents:
             yield SequenceValue(self._named(label), last_value, is_called, is_logged)
 
     def views(self) -> Iterator[tuple[int, View]]:
-        """Yield the materialised views, each with a number that those it reads have less of."""
+        """Yield the materialised views, each with a number above those of the views it reads."""
         rows = self._rows(_VIEWS)
         counts = self._counts(
             {
@@ -191,12 +192,12 @@ class _Contents:
             yield depth, View(oid, self._named(label), counts.get(oid))
 
     def _counts(self, rows: Mapping[int, sql.Composable]) -> dict[int, int]:
-        """Return how many rows there are of each, in one round trip."""
+        """Return the number of rows of each table, in one round trip."""
         query = sql.SQL("SELECT {}::bigint, count(*) FROM {}")
         return dict(self._together(query.format(oid, one) for oid, one in rows.items()))
 
     def _together(self, queries: Iterable[sql.Composed]) -> list[tuple[Any, ...]]:
-        """Return the rows of several queries, in the order of these, in one round trip."""
+        """Return the rows of several queries in order, in one round trip."""
         parts = list(queries)
         if not parts:
             return []

@@ -1,4 +1,4 @@
-"""Which rows of a table are otherwise than its initial rows, as a session of itkit's sees them."""
+"""Finds the rows of a table that differ from its initial rows, by a session of itkit's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -23,11 +23,11 @@ Row = Mapping[str, Any]
 
 
 class RowDifference(NamedTuple):
-    """A row that is otherwise.
+    """A row that differs.
 
     Attributes:
-        before: as it was; None where it was not there.
-        now: as it is; None where it is gone.
+        before: the initial row; None if there was none.
+        now: the present row; None if it was deleted.
     """
 
     before: Row | None
@@ -35,11 +35,11 @@ class RowDifference(NamedTuple):
 
 
 class TableDifference(NamedTuple):
-    """What is otherwise in a table.
+    """The differences in a table.
 
     Attributes:
-        table: its name.
-        rows: the first rows that are, in the order of their values.
+        table: the name of the table.
+        rows: the first rows that differ, in the order of their values.
         has_more: whether there are more.
     """
 
@@ -49,11 +49,11 @@ class TableDifference(NamedTuple):
 
 
 def of(connection: Connection, table: ResetTable) -> TableDifference:
-    """Return which rows of a table were added, changed and removed.
+    """Return the rows of a table that were added, changed and removed.
 
     Args:
         connection: a connection of our own.
-        table: as a plan of a reset has it.
+        table: the table as an item of a reset's plan.
     """
     most = sql.Literal(MOST_ROWS + 1)
     if not table.seed_count:

@@ -1,8 +1,8 @@
-"""The rows and the values of sequences that migrations have made, where they have to be copied.
+"""Copies the rows and the sequence values that migrations have made, where this is needed.
 
-A clone's initial rows are its template. Where a schema is no clone, or its template is in a
-database of its own, they are copied to a schema beside it, under the same names. In a database
-there is one such schema for each that migrations have made, whose comment names that one.
+The initial rows of a clone are in its template. For a schema without a template in the same
+database, they are copied to a schema beside it, under the same names. In a database there is one
+such schema for each schema that migrations have made, and its comment names that schema.
 """
 
 from collections.abc import Container
@@ -23,7 +23,7 @@ _SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace
 OF_TESTS: LiteralString = (
     "nspname !~ '^(pg_|information_schema$)' AND nspname !~ '^itkit_seeds(_[0-9a-f]{8})?$'"
 )
-"""The condition on a row of ``pg_namespace``: neither the server's nor one of initial rows."""
+"""The condition in ``pg_namespace`` for schemas of neither the server nor initial rows."""
 
 _SCHEMAS = sql.SQL("SELECT nspname FROM pg_namespace WHERE {} ORDER BY nspname").format(
     sql.SQL(OF_TESTS)
@@ -40,8 +40,8 @@ def keep(connection: Connection, schema: str, initial: str) -> None:
     Args:
         connection: a connection of our own.
         schema: the schema that was migrated.
-        initial: the schema that receives tables with rows, sequences, and each materialised view
-            that is populated as a table.
+        initial: the schema that receives tables with rows, sequences, and a table for each
+            materialised view that is populated.
     """
     with connection.transaction(), policies.lifted(connection, schema):
         _copy_rows(connection, schema, initial)
@@ -49,7 +49,7 @@ def keep(connection: Connection, schema: str, initial: str) -> None:
 
 
 def keep_database(connection: Connection) -> None:
-    """Do the same for each schema of a database of itkit's, in a schema beside it for each.
+    """Copy each schema of a database of itkit's to a schema beside it.
 
     Args:
         connection: a connection of our own, to the database.
@@ -62,12 +62,12 @@ def keep_database(connection: Connection) -> None:
 
 
 def of_database(connection: Connection) -> dict[str, str]:
-    """Return the schemas that migrations have made, each with that of its initial rows."""
+    """Return the schemas that migrations have made, each with the schema of its initial rows."""
     return dict(connection.execute(_KEPT).fetchall())
 
 
 def drop_others(connection: Connection, schemas: Container[str]) -> None:
-    """Drop the schemas of a database of itkit's that were made since, with all that is in them.
+    """Drop all other schemas of a database of itkit's, with their contents.
 
     Args:
         connection: a connection of our own, to the database.
@@ -85,7 +85,7 @@ def _copy_rows(connection: Connection, schema: str, initial: str) -> None:
     for name, kind in connection.execute(_WITH_ROWS, [quoted]).fetchall():
         table = sql.Identifier(schema, name)
         rows = sql.SQL("ONLY {}" if kind == "r" else "{}").format(table)
-        # A view is copied even if it is empty: that it is there says that it was populated.
+        # A view is copied even if it is empty, as its copy shows that it was populated.
         query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(rows)
         if kind == "m" or value(connection, query):
             copy = sql.Identifier(initial, name)
@@ -98,7 +98,7 @@ def _copy_sequences(connection: Connection, schema: str, initial: str) -> None:
         query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(schema, name))
         [(last_value, is_called)] = connection.execute(query).fetchall()
         copy = sql.Identifier(initial, name)
-        # Of the widest range, so that it can hold the value of any other.
+        # Of the widest range, so that it can hold the value of any sequence.
         connection.execute(sql.SQL("CREATE SEQUENCE {} MINVALUE -9223372036854775808").format(copy))
         connection.execute(
             sql.SQL("SELECT setval(to_regclass({}), {}, {})").format(

@@ -1,4 +1,4 @@
-"""What a test can change in a schema, each with the SQL that finds it changed and takes it back."""
+"""The items of a schema that tests can change, and the SQL that detects and reverts changes."""
 
 import re
 from collections.abc import Sequence, Set
@@ -14,7 +14,7 @@ _KINDS: Final[dict[str, LiteralString]] = {"TRIGGER": "TRIGGER", "RULE": "RULE"}
 
 @dataclass(frozen=True)
 class SuppressedTrigger:
-    """A trigger or rule that a reset must keep silent."""
+    """A trigger or rule that must not act during a reset."""
 
     table: sql.Identifier
     kind: str
@@ -23,12 +23,12 @@ class SuppressedTrigger:
 
     @cached_property
     def disable(self) -> str:
-        """The statement that keeps it silent."""
+        """The statement that disables it."""
         return self._alter("ALTER TABLE ONLY {} DISABLE {} {}")
 
     @cached_property
     def enable(self) -> str:
-        """The statement that enables it as it was."""
+        """The statement that enables it as before."""
         return self._alter("ALTER TABLE ONLY {} ENABLE " + _ENABLED[self.enabled] + "{} {}")
 
     def _alter(self, statement: LiteralString) -> str:
@@ -38,7 +38,7 @@ class SuppressedTrigger:
 
 @dataclass(frozen=True)
 class NotValidConstraint:
-    """A constraint that was not validated, so that rows which come back may violate it."""
+    """A constraint that was not validated, so that initial rows may violate it."""
 
     table: sql.Identifier
     name: str
@@ -46,12 +46,12 @@ class NotValidConstraint:
 
     @cached_property
     def drop(self) -> str:
-        """The statement that lets any row in."""
+        """The statement that drops it, so that any row is accepted."""
         return _written("ALTER TABLE {} DROP CONSTRAINT {}", self.table, sql.Identifier(self.name))
 
     @cached_property
     def add(self) -> str:
-        """The statement that adds it as it was."""
+        """The statement that adds it as before."""
         name, definition = sql.Identifier(self.name), sql.SQL(self.definition)
         return _written("ALTER TABLE {} ADD CONSTRAINT {} {}", self.table, name, definition)
 
@@ -64,13 +64,13 @@ class ResetTable:
         oid: the oid, in the catalogue.
         name: the name of the table.
         rows: the table in a FROM clause, without the rows of tables that inherit from it.
-        initial: the table that its rows come back from, in a FROM clause.
-        seed_count: how many these are.
+        initial: the table that has its initial rows, in a FROM clause.
+        seed_count: the number of initial rows.
         hides_rows: whether a policy hides rows from their owner.
-        columns: the columns that are copied, in parentheses if there are any.
-        copied: the relation or query that these are copied from.
-        noise: the triggers and rules that must be kept silent.
-        unproven: constraints that must not be checked.
+        columns: the columns that are copied, in parentheses, or an empty text.
+        copied: the relation or query from which the rows are copied.
+        noise: the triggers and rules that must not act during a reset.
+        unproven: the constraints that must not be checked.
         referring: oids of other tables with a foreign key to it.
         first_writers: the transactions, by the lower half of their ids, that had written the
             initial rows before the first reset.
@@ -92,11 +92,11 @@ class ResetTable:
     def detect(self, number: int) -> str:
         """Return the query that yields a number if the table has changed.
 
-        Beside it is whether all initial rows are still there, so that no more than other rows have
-        to go. The restored xid of the table is the parameter of that number.
+        The second column says whether all initial rows are still there, so that only other rows
+        have to be removed. The parameter with that number is the table's restored xid.
         """
         if self.hides_rows:
-            return _written("SELECT {}, false", number)  # there is no telling
+            return _written("SELECT {}, false", number)  # hidden rows cannot be compared
         if not self.seed_count:
             return _written("SELECT {}, false WHERE EXISTS (SELECT FROM {})", number, self.rows)
         return _others_than(self.seed_count, self.rows, number, self.first_writers)
@@ -112,24 +112,24 @@ class ResetTable:
         return _written("DELETE FROM {}", self.rows)
 
     def count_by_writer(self, number: int, restored_xid: str, transactions: Set[int]) -> str:
-        """Return the query for the rows that are initial rows, and those that are others'.
+        """Return the query for the numbers of initial rows and of rows that others wrote.
 
         Args:
             number: the number that the query yields first.
             restored_xid: the transaction that has restored the initial rows of the table.
-            transactions: the transactions whose rows are counted as neither, by the lower halves of
-                their ids.
+            transactions: the transactions whose rows are not counted, by the lower halves of their
+                ids.
         """
         return _count_by_writer(self.rows, number, restored_xid, self.first_writers, transactions)
 
     def delete_others(self, restored_xid: str) -> str:
-        """Return the statement that removes all rows but those that a transaction has restored."""
+        """Return the statement that removes all rows that a transaction has not restored."""
         initial = _is_initial(sql.Literal(restored_xid), self.first_writers)
         return _written("DELETE FROM {} WHERE NOT ({})", self.rows, initial)
 
     @cached_property
     def insert(self) -> str:
-        """The statement that fills it, where it has initial rows."""
+        """The statement that restores its initial rows, if it has any."""
         return _written(
             "INSERT INTO {} {} OVERRIDING SYSTEM VALUE SELECT {} FROM {}",
             self.name,
@@ -140,7 +140,7 @@ class ResetTable:
 
     @cached_property
     def open(self) -> list[str]:
-        """The statements before it is changed: nothing answers, no row is hidden or refused."""
+        """The statements before a change: nothing reacts then, and no row is hidden or refused."""
         return [
             *(noise.disable for noise in self.noise),
             *(constraint.drop for constraint in self.unproven),
@@ -149,7 +149,7 @@ class ResetTable:
 
     @cached_property
     def shut(self) -> list[str]:
-        """The statements that take those back."""
+        """The statements that revert the ones of ``open``."""
         return [
             *self._policies("ALTER TABLE {} FORCE ROW LEVEL SECURITY"),
             *(constraint.add for constraint in self.unproven),
@@ -162,7 +162,7 @@ class ResetTable:
 
 @dataclass(frozen=True)
 class SequenceValue:
-    """A sequence, and the value that it comes back to."""
+    """A sequence, and its initial value."""
 
     name: sql.Identifier
     value: int
@@ -181,16 +181,16 @@ class SequenceValue:
 
     @cached_property
     def restore(self) -> str:
-        """The statement that takes it back."""
+        """The statement that restores it."""
         name = self.name.as_string()
         return _written("SELECT setval({}::regclass, {}, {})", name, self.value, self.is_called)
 
 
 @dataclass(frozen=True)
 class View:
-    """A materialised view; ``seed_count`` is None where it is not populated.
+    """A materialised view; ``seed_count`` is None if it was not populated.
 
-    ``first_writers`` are those of a table.
+    ``first_writers`` has the meaning that it has for a table.
     """
 
     oid: int
@@ -201,7 +201,7 @@ class View:
     def detect(self, number: int) -> str:
         """Return the query that yields a number if the view has changed.
 
-        Its restored xid is the parameter of that number.
+        The parameter with that number is its restored xid.
         """
         if self.seed_count is None:
             query: LiteralString = (
@@ -211,15 +211,15 @@ class View:
         return _others_than(self.seed_count, self.name, number, self.first_writers)
 
     def count_by_writer(self, number: int, restored_xid: str, transactions: Set[int]) -> str:
-        """Return the query for the rows that are initial rows, and those that are others'.
+        """Return the query for the numbers of initial rows and of rows that others wrote.
 
-        The arguments are those of a table's.
+        The arguments are those of the method of a table.
         """
         return _count_by_writer(self.name, number, restored_xid, self.first_writers, transactions)
 
     @cached_property
     def restore(self) -> str:
-        """The statement that takes it back."""
+        """The statement that restores it."""
         if self.seed_count is None:
             return _written("REFRESH MATERIALIZED VIEW {} WITH NO DATA", self.name)
         return _written("REFRESH MATERIALIZED VIEW {}", self.name)
@@ -237,9 +237,9 @@ def label(item: Item) -> str:
 def _others_than(
     count: int, rows: sql.Composable, number: int, first_writers: frozenset[int]
 ) -> str:
-    """Return the query that yields a number if rows are not as many initial rows and no others.
+    """Return the query that yields a number unless there are exactly the initial rows.
 
-    Beside it is whether as many are initial rows.
+    The second column says whether all initial rows are there.
     """
     restored_xid = sql.SQL("$1[{}]").format(number + 1)
     return _written(

@@ -1,8 +1,8 @@
-"""Levels of initial rows: those of the migrations, and above them what several tests share.
+"""Levels of rows: the initial rows of the migrations, and above them rows that several tests share.
 
-What the set-up of a session, module or class commits is there for each of its tests: it becomes a
-level, which the resets of these tests go back to. The rows of a level are copied to temporary
-tables of the session that restores, so they go with that session, however it ends.
+Each test sees the rows that the set-up of its session, module or class has committed. These rows
+become a level, to which the resets of the tests return. They are copied to temporary tables of the
+session that restores, so they disappear with that session, however it ends.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,8 +39,8 @@ class RowLevel:
     """The rows that a set-up has made, above those of another level.
 
     Attributes:
-        plan: takes the schemas back to these rows.
-        copies: the temporary tables that have those rows which other levels do not have.
+        plan: the plan that resets the schemas to these rows.
+        copies: the temporary tables with the rows that lower levels do not have.
     """
 
     plan: ResetPlan
@@ -55,12 +55,11 @@ class RowLevel:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """What was committed for one test only, so that it is no part of a level.
+    """Transactions that were committed for one test only, and do not belong to a level.
 
     Attributes:
-        transactions: their ids.
-        initial_left: how many rows of the level below were left then, in the items that had
-            changed.
+        transactions: the ids of the transactions.
+        initial_left: how many rows of the level below were left after them, in the changed items.
     """
 
     transactions: frozenset[int] = frozenset()
@@ -68,20 +67,20 @@ class PassedOver:
 
     @property
     def written(self) -> frozenset[int]:
-        """The transactions as their rows carry them."""
+        """The transactions' ids in the form that rows contain."""
         return frozenset(number % XIDS for number in self.transactions)
 
 
 def without(
     passed_over: PassedOver, changed: Mapping[int, bool], plan: ResetPlan, detector: Connection
 ) -> dict[int, bool]:
-    """Return the changed items without those that only the passed-over transactions changed.
+    """Return the changed items, without those that only the passed-over transactions changed.
 
     Args:
         passed_over: the tables that are left out, with the sequences that they own.
         changed: the result of ``ResetPlan.detect``.
         plan: the plan of the level below.
-        detector: our connection that the plan uses.
+        detector: our connection on which the plan is prepared.
     """
     if not passed_over.transactions:
         return dict(changed)
@@ -97,12 +96,12 @@ def without(
 
 
 def with_writers(connection: Connection, items: Sequence[Item], tests: set[int]) -> list[Item]:
-    """Return items that know who has written their rows, before the first reset of them.
+    """Return the items with the writers of their rows, before their first reset.
 
     Args:
         connection: a connection of our own.
         items: the items of the schemas.
-        tests: ids of the transactions that tests have committed meanwhile.
+        tests: the ids of the transactions that tests have committed meanwhile.
     """
     seeded = {
         number: item.rows if isinstance(item, ResetTable) else item.name
@@ -135,19 +134,20 @@ def above(
     restorer: Connection,
     is_replica: bool,
 ) -> RowLevel:
-    """Make a level of what the schemas hold now.
+    """Make a level from the present rows of the schemas.
 
     Args:
-        below: the level that they held before.
-        items: the items of the schemas: those of the level below, unless the structure has changed.
+        below: the plan of the level below.
+        items: the items of the schemas, which are those of the level below unless the structure has
+            changed.
         structure: the structure of the schemas.
         changed: numbers of the items that differ from the level below.
-        passed_over: the transactions whose rows are none of the level's.
+        passed_over: the transactions whose rows do not belong to the level.
         number: the number of the new level's plan.
-        store: the schema that is to have the copies, ``pg_temp`` if that may be.
+        store: the schema for the copies, ``pg_temp`` if possible.
         detector: our connection that finds out what has changed.
-        restorer: our connection that takes it back.
-        is_replica: whether the second is in the role ``replica``.
+        restorer: our connection that restores.
+        is_replica: whether the restorer's session is in the role ``replica``.
     """
     numbers = {_key(item): n for n, item in enumerate(below.plan.items)}
     made: list[Item] = []
@@ -183,12 +183,12 @@ def above(
 def rebased(
     level: RowLevel, bottom: ResetPlan, copies: set[str], *, number: int, is_replica: bool
 ) -> None:
-    """Make a level restore its rows into tables that a test has altered or made anew.
+    """Return the level with a plan for tables that a test has altered or made anew.
 
     Args:
-        level: the level that was above another state of the schemas.
-        bottom: the plan that restores without a level, made of the schemas as they are now.
-        copies: the names of the tables that have the rows of this level and of those below.
+        level: the level, which was made for an earlier structure.
+        bottom: the plan that restores the initial rows, made from the present schemas.
+        copies: the names of the tables with the rows of this level and of those below.
         number: the number of the level's plan.
         is_replica: whether the session that restores is in the role ``replica``.
     """
@@ -228,7 +228,7 @@ def _copy(
     copies: Mapping[int, sql.Identifier],
     passed_over: frozenset[int],
 ) -> dict[int, tuple[ResetTable, int, list[int]]]:
-    """Copy tables, and return each as one that comes back from its copy, with count and writers."""
+    """Copy tables; return them as items restored from the copies, with count and writers."""
     if not tables:
         return {}
     found = {}
@@ -262,7 +262,7 @@ def _copy(
 def _read_writers(
     connection: Connection, rows: Mapping[int, sql.Composable]
 ) -> dict[int, tuple[int, list[int]]]:
-    """Return how many rows there are, and the transactions that have written them."""
+    """Return the number of rows, and the transactions that have written them."""
     if not rows:
         return {}
     parts = [sql.SQL(_WRITERS).format(number, one) for number, one in rows.items()]
@@ -271,7 +271,7 @@ def _read_writers(
 
 
 def _with_views(connection: Connection, items: Sequence[Item], changed: set[int]) -> list[Item]:
-    """Return items whose materialised views are to be as they are now."""
+    """Return items with the materialised views in their present state."""
     made = list(items)
     for position in changed:
         item = items[position]

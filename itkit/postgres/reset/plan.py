@@ -1,15 +1,15 @@
-"""What a reset has to do in one schema or in several, put together once from the catalogue.
+"""The plan of a reset of one or several schemas, made once from the catalogue.
 
-Each table, sequence and materialised view is an item of the plan, with a query that yields its
-number if it has changed since the last reset and with the statements that take it back.
-``ResetPlan.detect`` runs all those queries as one, ``ResetPlan.restore`` the statements of the
+Each table, sequence and materialised view is an item of the plan. It has a query that yields its
+number if it has changed since the last reset, and the statements that restore it.
+``ResetPlan.detect`` runs all these queries as one. ``ResetPlan.restore`` runs the statements of the
 items that have changed.
 
-A table without initial rows has changed if it has rows. One with initial rows has, if their number
-is another or if a row was written by any other transaction than the one that has restored them
-last, whose id is the *restored xid*. That sees what came by raw SQL, COPY, triggers and other
-processes, and does not see what was rolled back. As long as all rows of that transaction are there,
-it is enough to remove the others.
+A table without initial rows has changed if it has rows. A table with initial rows has changed if
+their number differs, or if another transaction has written a row than the one that restored them
+last, whose id is the *restored xid*. This detects the rows of raw SQL, COPY, triggers and other
+processes, and ignores what was rolled back. As long as all rows of that transaction are there, it
+is enough to remove the others.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -23,28 +23,28 @@ from itkit.postgres.server.driver import Connection
 
 STRUCTURE_CHANGED: Final = -1
 XIDS: Final = 2**32
-"""A row carries only the lower half of a transaction's id."""
+"""A row contains only the lower half of a transaction's id."""
 _NO_STAMP: Final = "0"
 _TRANSACTION: Final = "SELECT pg_current_xact_id()::text"
 
 
 class ResetPlan:
-    """The SQL that takes schemas, which may refer to each other, back to one state.
+    """The SQL that resets schemas, which may refer to each other, to one state.
 
     Args:
-        number: the number of the plan, among those of one connection.
+        number: the number of the plan among the plans of one connection.
         items: the items of the schemas, in the order in which they can be restored.
-        structure: the structure of the schemas, as it is meant to be.
-        is_replica: whether the session that restores is in the role ``replica``: no foreign key
-            is checked in it, and no trigger or rule fires but those that ask for it.
-        restored_xids: the restored xids of the items, by number, where another plan has restored
-            them before.
+        structure: the structure that the schemas should have.
+        is_replica: whether the session that restores is in the role ``replica``, which checks no
+            foreign keys and fires only triggers and rules that are enabled for it.
+        restored_xids: the restored xids of the items by number, if another plan has restored them
+            before.
 
     Attributes:
-        items: as above.
-        structure: as above.
-        everything: numbers of all items.
-        sequences: numbers of all sequences.
+        items: the items of the schemas.
+        structure: the structure that the schemas should have.
+        everything: the numbers of all items.
+        sequences: the numbers of all sequences.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ResetPlan:
         self._untraced = " UNION ALL ".join(item.detect(0) for item in untraced)
 
     def use(self, connection: Connection) -> None:
-        """Prepare what ``detect`` executes, unless this connection has it already.
+        """Prepare the statement of ``detect``, unless this connection has it already.
 
         Args:
             connection: a connection of our own.
@@ -89,20 +89,20 @@ class ResetPlan:
         self._connection = connection
 
     def forget(self) -> None:
-        """Make room on the server for other plans."""
+        """Remove the prepared statement, to make room on the server for other plans."""
         connection, self._connection = self._connection, None
         if connection is not None and not connection.closed:
             connection.execute(f"DEALLOCATE {self._name}")
 
     def restored_xid(self, number: int) -> str:
-        """Return the restored_xid of an item."""
+        """Return the restored xid of an item."""
         return self._restored_xids[number]
 
     def detect(self) -> dict[int, bool]:
-        """Return the numbers of what has changed.
+        """Return the numbers of the changed items.
 
-        ``STRUCTURE_CHANGED`` is among them where that is not what it is meant to be. The value is
-        true for a table that has lost none of its initial rows, but has other rows as well.
+        ``STRUCTURE_CHANGED`` is among them if the structure is not as it should be. The value is
+        true for a table that still has all initial rows, and has other rows as well.
         """
         restored_xids = ",".join(self._restored_xids)
         return dict(
@@ -110,10 +110,10 @@ class ResetPlan:
         )
 
     def moved_sequences(self) -> set[int]:
-        """Return the numbers of the sequences that rolled-back tests have moved on.
+        """Return the numbers of the sequences that rolled-back tests have advanced.
 
-        There are none where any table has other rows than its initial rows: somebody may have
-        loaded these for several tests, and they have taken numbers as well.
+        The result is empty if any table has other rows than its initial rows. Somebody may have
+        loaded these rows for several tests, and they have taken numbers as well.
         """
         changed = self.detect()
         if STRUCTURE_CHANGED in changed:
@@ -129,9 +129,9 @@ class ResetPlan:
         return self.sequences & changed.keys()
 
     def initial_left(self, numbers: Iterable[int]) -> dict[int, int]:
-        """Return how many rows of their initial rows are left in some tables and views.
+        """Return how many of their initial rows some tables and views still have.
 
-        A table whose rows a policy hides is not among them.
+        Tables whose rows a policy hides are left out.
         """
         found = self._rows_by_writer(numbers, frozenset())
         return {number: initial for number, (initial, _) in found.items()}
@@ -139,12 +139,12 @@ class ResetPlan:
     def written_by_others(
         self, numbers: Iterable[int], transactions: Set[int], initial_left: Mapping[int, int]
     ) -> set[int]:
-        """Return in which tables and views somebody else than some transactions has made a change.
+        """Return the tables and views that somebody else than some transactions has changed.
 
         Args:
             numbers: the numbers of the items to look at.
             transactions: the lower halves of their ids.
-            initial_left: the result of ``initial_left`` when these were done.
+            initial_left: the result of ``initial_left`` after these transactions.
         """
         found = self._rows_by_writer(numbers, transactions)
         return {
@@ -154,15 +154,15 @@ class ResetPlan:
         }
 
     def has_changed_untraced(self) -> bool:
-        """Return whether anything has changed that can without the id of a transaction."""
+        """Return whether anything has changed that can change without a transaction id."""
         return bool(self._untraced and self._rows(self._untraced))
 
     def restore(self, changed: Mapping[int, bool], connection: Connection) -> int:
-        """Take back what has changed, in one transaction, and return its id.
+        """Take back the changes in one transaction, and return its id.
 
         Args:
             changed: the result of ``detect``.
-            connection: a connection of our own, another one than that of ``detect``.
+            connection: a connection of our own, other than that of ``detect``.
         """
         kept = {number for number, has_initial in changed.items() if has_initial}
         whole = self._with_referring(changed.keys() - kept)
@@ -178,7 +178,7 @@ class ResetPlan:
     def _rows_by_writer(
         self, numbers: Iterable[int], transactions: Set[int]
     ) -> dict[int, tuple[int, int]]:
-        """Return how many rows are initial, and how many are neither that nor the transactions'."""
+        """Return the numbers of initial rows and of rows that are not from the transactions."""
         items = {number: self.items[number] for number in numbers}
         queries = [
             item.count_by_writer(number, self._restored_xids[number], transactions)
@@ -218,9 +218,9 @@ class ResetPlan:
         return "; ".join(parts)
 
     def _with_referring(self, changed: Set[int]) -> set[int]:
-        """Add the seeded tables that refer to those which are emptied, and to these in turn.
+        """Add the tables with initial rows that refer, directly or not, to tables that are emptied.
 
-        Where foreign keys are checked, their rows would be deleted as well, or in the way.
+        Where foreign keys are checked, their rows would be deleted too, or prevent the deletion.
         """
         found = set(changed)
         pending = [] if self._is_replica else list(found)
@@ -232,7 +232,7 @@ class ResetPlan:
 
     def _seeded_referring(self, item: Item) -> Iterator[int]:
         if not isinstance(item, ResetTable) or not item.seed_count:
-            return  # what refers to rows that are not seeded is not seeded either
+            return  # rows that refer to rows which are not initial are not initial either
         for oid in item.referring:
             number = self._numbers.get(oid)
             other = self.items[number] if number is not None else None
@@ -240,25 +240,24 @@ class ResetPlan:
                 yield number
 
     def _rows_back(self, deletes: list[str], inserts: list[str]) -> list[str]:
-        """Return what empties tables and fills those with initial rows.
+        """Return the statements that empty tables and restore their initial rows.
 
-        Where foreign keys are checked, all is done at once, so that they are checked when it is
-        done. Then the order does not matter, not even where keys that cannot be deferred form a
-        circle.
+        Where foreign keys are checked, one statement does everything, so that they are checked at
+        its end. Then the order does not matter, even if keys that cannot be deferred form a circle.
         """
         if self._is_replica:
             return [*deletes, *inserts]
         return [*_at_once(deletes), *_at_once(inserts)]
 
     def _silenced(self, tables: Sequence[ResetTable], statements: list[str]) -> Iterator[str]:
-        """Yield statements with the project's own triggers, rules and policies out of the way."""
+        """Yield statements, and around them those that disable triggers, rules and policies."""
         if not self._is_replica:
             yield "SET CONSTRAINTS ALL DEFERRED"
         for table in tables:
             yield from table.open
         yield from statements
         if not self._is_replica:
-            # What is still to be checked would keep the tables from being altered.
+            # Pending checks would keep the tables from being altered.
             yield "SET CONSTRAINTS ALL IMMEDIATE"
         for table in tables:
             yield from table.shut

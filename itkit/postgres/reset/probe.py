@@ -1,8 +1,8 @@
-"""What one cheap query shows about a database: which transactions are done, and who sits in one.
+"""A cheap query about a database: which transactions have ended, and which sessions are in one.
 
-Whatever changes a row needs the id of a transaction, so nothing has changed since a moment after
-which no transaction but known ones has ended. A sequence that was just set needs one as well, as
-the server has to write its next value ahead; only an unlogged one does not.
+Each change of a row needs a transaction id. So nothing has changed since a moment after which only
+known transactions have ended. A sequence that was just set needs a transaction id for its next
+value as well, as the server has to log it; only unlogged sequences do not.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ _PREPARE_COMMITTED: Final = (
 _PREPARE: Final = (
     "PREPARE itkit_glance AS SELECT pg_current_snapshot()::text, EXISTS (SELECT FROM {})"
 )
-# Materialised, or the sessions might be ended before it is known which of them are to be.
+# Materialised, as the server might end sessions before it has selected them otherwise.
 _END: Final = (
     "WITH found AS MATERIALIZED (SELECT pid, query FROM {})"
     " SELECT pid, query, pg_terminate_backend(pid) FROM found"
@@ -33,7 +33,7 @@ _END: Final = (
 
 
 class LeftOpen(NamedTuple):
-    """A session that sat in a transaction."""
+    """A session that had an open transaction."""
 
     pid: int
     query: str
@@ -41,11 +41,11 @@ class LeftOpen(NamedTuple):
 
 @dataclass(frozen=True)
 class TransactionSnapshot:
-    """Which transactions are done.
+    """The transactions that have ended at one moment.
 
     Attributes:
-        end: all from this id on are not.
-        running: the transactions before it that are not visible either.
+        end: all transactions from this id on have not ended.
+        running: the transactions before ``end`` that have not ended either.
     """
 
     end: int
@@ -58,20 +58,20 @@ class TransactionSnapshot:
         return cls(int(end), frozenset(map(int, filter(None, running.split(",")))))
 
     def done_until(self, later: "TransactionSnapshot", known: Collection[int] = ()) -> list[int]:
-        """Return the transactions that were done between this and a later one, but for known ones.
+        """Return the transactions that ended between this and a later snapshot, without known ones.
 
-        Whether they were committed or rolled back does not show.
+        They may have been committed or rolled back.
         """
         not_done = chain(self.running, range(self.end, later.end))
         return [n for n in not_done if n not in later.running and n not in known]
 
 
 class ChangeProbe:
-    """Looks at a database by one connection.
+    """Examines a database by one connection.
 
     Args:
         connection: a connection of our own.
-        application: name of the sessions that must not sit in a transaction.
+        application: the name of the sessions that must not be in a transaction.
     """
 
     def __init__(self, connection: Connection, application: str) -> None:
@@ -87,9 +87,9 @@ class ChangeProbe:
         connection.execute(_PREPARE_COMMITTED)
 
     def snapshot(self) -> TransactionSnapshot:
-        """Return which transactions are done; the same object as long as these are the same.
+        """Return the transactions that have ended; the same object as long as they are the same.
 
-        This runs after each test, so it does without a cursor, which would take five times as long.
+        This runs after each test, so it uses no cursor, which would take five times as long.
         """
         text = self._connection.text_of("EXECUTE itkit_snapshot")
         if text != self._last or self._parsed is None:
@@ -97,9 +97,9 @@ class ChangeProbe:
         return self._parsed
 
     def committed(self, transactions: Sequence[int]) -> set[int]:
-        """Return which of some transactions, all of which are done, were committed.
+        """Return which of some ended transactions were committed.
 
-        This runs after each test that has written, so it does without a cursor as well.
+        This runs after each test that has written, so it uses no cursor either.
         """
         if not transactions:
             return set()
@@ -113,12 +113,12 @@ class ChangeProbe:
         return {pid for (pid,) in rows}
 
     def check(self) -> tuple[TransactionSnapshot, Sequence[LeftOpen]]:
-        """Return which transactions are done, and end the sessions that sit in one."""
+        """Return the transactions that have ended, and end the sessions that are in one."""
         [(snapshot, has_left_open)] = self._connection.execute("EXECUTE itkit_glance").fetchall()
         return TransactionSnapshot.parse(snapshot), self._ended(self._end) if has_left_open else ()
 
     def end_busy(self) -> Sequence[LeftOpen]:
-        """End the sessions of the tests that are still at work."""
+        """End the sessions of the tests that still run a statement."""
         return self._ended(self._end_busy)
 
     def _ended(self, query: sql.Composed) -> list[LeftOpen]:

@@ -1,10 +1,10 @@
-"""Take a schema back to what its migrations made of it, after tests that have committed.
+"""Resets a schema to the result of its migrations, after tests that have committed.
 
 The change probe shows whether anything can have changed at all. If so, a second round trip finds
-out what has, and a third one takes that back, if there is anything. Two connections of its own do
-it, so it does not matter in which state a test left Django's: the first keeps prepared statements,
-whose plans it would lose by changing ``session_replication_role``; the second has that role where
-it may, and so deletes without a look at foreign keys.
+the changes, and a third one takes them back if there are any. A reset has two connections of its
+own, so it does not depend on the state in which a test left Django's. The first one keeps prepared
+statements, whose plans it would lose by changing ``session_replication_role``. The second one sets
+this role to ``replica`` if it may, and so deletes without checks of foreign keys.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,14 +72,14 @@ _BLOCKERS: Final = """
 
 
 class _Opened:
-    """The two connections, and what was prepared on the first.
+    """The two connections, and the probe that was prepared on the first one.
 
     Args:
-        detector: the first, which is open.
-        probe: the probe that was prepared on it.
-        is_replica: whether the second has the role ``replica``.
-        restorer: the second, where it is open already.
-        connect: opens it when it is first used.
+        detector: the first connection, which is open.
+        probe: the probe that was prepared on the detector.
+        is_replica: whether the second connection has the role ``replica``.
+        restorer: the second connection, if it is open already.
+        connect: opens the second connection when it is first used.
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class _Opened:
 
 @dataclass(frozen=True)
 class _Clean:
-    """When nothing was left to be reset.
+    """The last moment at which nothing had to be reset.
 
     Attributes:
-        snapshot: the snapshot of a moment after the tests.
-        restored: id of the only transaction since then, if there was one.
+        snapshot: the snapshot at that moment.
+        restored: the id of our own transaction since then, if there was one.
     """
 
     snapshot: TransactionSnapshot
@@ -125,30 +125,30 @@ class _Clean:
 
     @property
     def known(self) -> tuple[int, ...]:
-        """The transactions of our own that come after the snapshot."""
+        """Our own transactions after the snapshot."""
         return (self.restored,) if self.restored is not None else ()
 
 
 class Reset:
-    """Resets one schema; what to do is read from the catalogue when it is needed first.
+    """Resets one schema, by a plan that is read from the catalogue when it is first needed.
 
     Args:
         url: the URL of the database.
         schema: the schema of the worker.
-        initial: schema with the rows, sequences and populated views that come back, under the same
-            names: the template that the worker's is a clone of, or what ``initial_rows.keep`` has
-                made.
+        initial: the schema with the initial rows, sequences and populated views, under the same
+            names: the template from which the worker's schema was cloned, or the schema that
+            ``initial_rows.keep`` has made.
         application: name of the sessions of the worker's tests.
-        sessions: the lines that have opened the sessions of the tests.
+        sessions: knows which lines have opened the sessions of the tests.
         patience: seconds to wait for a lock.
-        is_whole: whether the whole database is the worker's: all of its schemas are reset, by what
-            ``initial_rows.keep_database`` has made, and those that tests have made are dropped.
-            Then ``schema`` is the one that comes first on the search_path.
-        renew: makes the place anew from its template, and returns whether that could be done.
-        note: gets what a test has changed in the structure, and what has become of it, in words.
-        store: returns a schema for the rows of levels, where the role may create no temporary
-            tables.
-        beside: schemas of extensions on the search_path, behind ``itkit_ext``.
+        is_whole: whether the whole database belongs to the worker. If so, all of its schemas are
+            reset, from the schemas that ``initial_rows.keep_database`` has made, and schemas that
+            tests have made are dropped. ``schema`` is the first one on the search_path in this
+            case.
+        renew: makes the place anew from its template, and returns whether this was possible.
+        note: gets a change of a test to the structure, and what was done about it, in words.
+        store: returns a schema for the rows of levels, if the role may not create temporary tables.
+        beside: the schemas of extensions that follow ``itkit_ext`` on the search_path.
     """
 
     def __init__(
@@ -189,15 +189,15 @@ class Reset:
         self._seen: _Clean | None = None
         self._is_blocked = False
         self._is_altered = False
-        self._own: set[int] = set()  # our transactions that come after what was seen
+        self._own: set[int] = set()  # our own transactions since the last look
 
     @property
     def has_begun(self) -> bool:
-        """Whether it was noted what is there before the tests."""
+        """Whether the state before the tests was noted."""
         return self._seen is not None
 
     def begin(self) -> None:
-        """Note that no test has begun yet, and that nothing but initial rows is there."""
+        """Note that no test has begun yet, and that there are only initial rows."""
         opened = self._open()
         self._structure = Structure.of(opened.detector, self._watched(self._schemas(opened)))
         snapshot = opened.probe.snapshot()
@@ -205,20 +205,20 @@ class Reset:
         self._seen = _Clean(snapshot, None)
 
     def prepare(self) -> None:
-        """Read what there is to restore, before a test that commits can change its structure.
+        """Read the plan, before a test that commits can change the structure.
 
-        After such a test the server may have no place for another session.
+        After such a test the server may accept no further session.
         """
         opened = self._open()
         self._top(opened)
         _ = opened.restorer
 
     def pass_over_from(self) -> None:
-        """Leave what is committed from now on, until ``pass_over``, out of the next level."""
+        """Leave transactions between now and ``pass_over`` out of the next level."""
         self._marked = self._open().probe.snapshot()
 
     def pass_over(self) -> None:
-        """End that."""
+        """End the part that ``pass_over_from`` has begun."""
         marked, self._marked = self._marked, None
         if marked is None:
             return
@@ -234,14 +234,14 @@ class Reset:
     def run(self) -> bool:
         """Reset the schema.
 
-        That a test has left sessions with an open transaction, which are ended, is kept for it.
+        Sessions with an open transaction are ended, and reported as a failure of the test.
 
         Returns:
-            Whether there was anything to take back.
+            Whether there was any change to take back.
 
         Raises:
-            IsolationError: something holds a lock on a table, or the rows that come back do not fit
-                into what a test has made of one.
+            IsolationError: a session holds a lock on a table, or the initial rows do not fit into a
+                table that a test has altered.
         """
         left_open: list[LeftOpen] = []
         try:
@@ -255,9 +255,9 @@ class Reset:
             self._report_left_open(left_open)
 
     def renew_sequences(self) -> None:
-        """Take back what tests that were rolled back have done to sequences.
+        """Set sequences back that rolled-back tests have advanced.
 
-        Nothing happens where somebody has committed rows meanwhile, or has altered a table.
+        Do nothing if somebody has committed rows meanwhile or altered a table.
         """
         try:
             opened = self._open()
@@ -269,9 +269,9 @@ class Reset:
     def take_back(self) -> list[str]:
         """Take back what sessions have committed during a test that was rolled back.
 
-        Django's own session may still be in the transaction of a class, so nobody is waited for:
-        where that transaction has a lock on what is to be taken back, this is done after the class.
-        The values of sequences stay, as that class has rows with numbers of theirs.
+        Django's own session may still be in the transaction of a class, so this does not wait for
+        locks. If that transaction holds one on a changed table, the change is taken back after the
+        class. Sequences keep their values, as rows of the class may have taken numbers from them.
 
         Returns:
             The names of the tables that were written to.
@@ -295,9 +295,9 @@ class Reset:
         return [label(plan.items[number]) for number in rows]
 
     def differences(self) -> list[TableDifference]:
-        """Return which rows are otherwise than before the test, as our own session sees them.
+        """Return the rows that differ from those before the test, as our own session sees them.
 
-        A table that somebody has locked, or that takes too long, ends the list.
+        A table that is locked, or takes too long, ends the list.
         """
         found: list[TableDifference] = []
         opened = self._open()
@@ -312,7 +312,7 @@ class Reset:
                 differences.of(opened.detector, table) for table in tables if not table.hides_rows
             )
         except driver.Error:
-            pass  # what a test has altered, locked or filled is no reason to report nothing
+            pass  # report what was read, if a test has altered, locked or filled a table
         finally:
             if not opened.detector.closed:
                 opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
@@ -324,7 +324,7 @@ class Reset:
         return self._open().probe.sessions()
 
     def end_class(self) -> None:
-        """Take back changes that could not be taken back while a class of tests held locks."""
+        """Take back the changes that were left because a class of tests held locks."""
         if self._is_blocked:
             self._is_blocked = False
             opened = self._open()
@@ -332,10 +332,10 @@ class Reset:
             self._restore_if_free(opened, {n: kept for n, kept in changed.items() if n >= 0})
 
     def add_level(self) -> RowLevel | None:
-        """Let tests from now on begin with what was committed since the last look, or test.
+        """Let later tests begin with the rows that were committed since the last test or check.
 
         Returns:
-            The level, which ``end_level`` ends; None where nothing was committed.
+            The level, which ``end_level`` ends; None if nothing was committed.
 
         Raises:
             IsolationError: the rows cannot be kept for several tests.
@@ -356,29 +356,29 @@ class Reset:
         before, self._seen = self._seen, _Clean(now, None)
         if not self._committed(opened, before, now) - passed_over.transactions:
             return None
-        # Django's transaction of the class may be open, with locks on tables that it has altered.
+        # The transaction of a class may be open, with locks on tables that it has altered.
         changed = self._detect_if_free(opened)
         if not changed:
-            return None  # there may be no level either, where a lock was in the way
-        # The server's other databases share its transaction ids, so what was committed may be a
-        # stranger's, and all that has changed here may be what is to be passed over.
+            return None  # without a level either, as a lock was in the way
+        # All databases of the server share transaction ids. So the committed transaction may belong
+        # to another database, and all changes here may be passed over.
         changed = levels.without(passed_over, changed, self._levels[-1].plan, opened.detector)
         return self._add_level(opened, changed, passed_over)
 
     def end_level(self, level: RowLevel) -> None:
-        """Take back what a level has added to the one below, where that has not been done.
+        """Take back what a level has added to the one below, if this was not done yet.
 
-        Where another level has come on top of it meanwhile, what has been removed is removed from
-        that one as well, and the rest stays until that one ends.
+        If another level is above it by now, rows that were removed are removed from that level as
+        well, and the others stay until that level ends.
         """
         try:
             self._end_level(level)
         except driver.Error:
-            self.close()  # a test has altered what is to be restored; the next reset begins anew
+            self.close()  # a test has altered a table; the next reset begins anew
 
     def _end_level(self, level: RowLevel) -> None:
         if level not in self._levels:
-            return  # the server has lost it
+            return  # the session has ended, and the copies with it
         opened = self._open()
         is_top = level is self._levels[-1]
         self._levels.remove(level)
@@ -411,7 +411,7 @@ class Reset:
             opened.close()
 
     def forget(self) -> None:
-        """Make the next reset take back everything, as if nothing were known of the schema.
+        """Let the next reset take back everything, as if nothing were known about the schema.
 
         The connections stay open, unless they have rows of levels.
         """
@@ -429,17 +429,17 @@ class Reset:
         except driver.errors.LockNotAvailable:
             ended = self._open().probe.end_busy()
             if not ended:
-                raise  # it is somebody else's, who would be waited for as long again
+                raise  # another session holds a lock; a second attempt would wait as long again
             left_open += ended
             self._close_detector()
             return self._reset_all(left_open)
         except driver.OperationalError:
-            # A test has emptied a view, which cannot be read then, or the server has ended our
-            # sessions.
+            # A test has left a view unpopulated, so that it cannot be read, or the server has ended
+            # our sessions.
             self._close_detector()
             return self._reset_all(left_open)
         except driver.Error:
-            # A test has dropped or altered something.
+            # A test has dropped or altered an object.
             self._close_detector()
             if self._has_renewed(["something that a table has was dropped or altered"]):
                 return True
@@ -447,9 +447,9 @@ class Reset:
             return self._reset_all(left_open)
 
     def _reset(self, left_open: list[LeftOpen]) -> bool:
-        """Reset what has changed, if anything; add the sessions that were ended to a list."""
+        """Reset the changes, if any; add the sessions that were ended to a list."""
         opened = self._open()
-        # These first: they may hold the locks that all else would wait for.
+        # End these first, as they may hold locks that other statements would wait for.
         snapshot, ended = opened.probe.check()
         left_open += ended
         if not ended and self._is_clean(snapshot):
@@ -458,7 +458,7 @@ class Reset:
         return self._has_reset_changed(opened, snapshot)
 
     def _reset_all(self, left_open: list[LeftOpen]) -> bool:
-        """Reset without a look at what has changed."""
+        """Reset everything, without a look at the changes."""
         opened = self._open()
         snapshot, ended = opened.probe.check()
         left_open += ended
@@ -485,7 +485,7 @@ class Reset:
         return opened.probe.committed(done)
 
     def _has_reset_changed(self, opened: _Opened, snapshot: TransactionSnapshot) -> bool:
-        """Reset what has changed, and return whether anything had."""
+        """Reset the changes, and return whether there were any."""
         plan = self._top(opened)
         changed = plan.detect()
         if STRUCTURE_CHANGED in changed:
@@ -502,7 +502,7 @@ class Reset:
         return self._clean.restored is not None
 
     def _drop_added(self, opened: _Opened, structure: Structure) -> tuple[list[str], list[str]]:
-        """Drop what a test has created; return what that was, and what else has changed."""
+        """Drop the objects that a test has created; return them, and the other changes."""
         if self._is_whole:
             initial_rows.drop_others(opened.detector, structure.names)
         added = structure.drop_added(opened.detector)
@@ -510,7 +510,7 @@ class Reset:
         return [what.replace(here, "") for what in added], structure.changes(opened.detector)
 
     def _has_renewed(self, changes: Iterable[str]) -> bool:
-        """Make the place anew, unless a class or module has loaded rows that would be lost."""
+        """Make the place anew, unless this would lose rows that a class or module has loaded."""
         has_levels = len(self._levels) > 1
         self._is_altered = has_levels and not self._levels_outlast_renewal()
         is_new = not self._is_altered and self._renew()
@@ -526,7 +526,7 @@ class Reset:
         return is_new
 
     def _levels_outlast_renewal(self) -> bool:
-        """Return whether rows of levels are kept outside of the place, and fit into a new one."""
+        """Return whether rows of levels are kept outside of the place and fit into a new one."""
         bottom = self._levels[0].plan.structure
         if self._is_whole or any(level.plan.structure is not bottom for level in self._levels):
             return False
@@ -546,7 +546,7 @@ class Reset:
         self._close_detector()
         self._structure = None
         opened = self._open()
-        if len(self._levels) > 1:  # the session that has their rows is still there
+        if len(self._levels) > 1:  # the session that has their rows is still open
             self._structure = Structure.of(opened.detector, self._watched(self._schemas(opened)))
             self._begun = snapshot = opened.probe.snapshot()
             plan = self._read_anew(opened)
@@ -564,9 +564,9 @@ class Reset:
         return self._levels[-1]
 
     def _new_bottom(self, opened: _Opened) -> ResetPlan:
-        """Read what there is to restore.
+        """Read the plan for the initial rows.
 
-        The structure is that of before the first test, unless a test has changed it for good.
+        The structure is the one before the first test, unless a test has changed it for good.
         """
         schemas = self._schemas(opened)
         if self._structure is None:
@@ -591,7 +591,7 @@ class Reset:
         return plan
 
     def _read_anew(self, opened: _Opened) -> ResetPlan:
-        """Read what there is to restore, and let the levels go back to their rows in that."""
+        """Read the plan for the initial rows again, and base the levels' plans on it."""
         upper = self._levels[1:]
         del self._levels[1:]
         bottom = self._new_bottom(opened)
@@ -611,12 +611,11 @@ class Reset:
             return None
         below = self._levels[-1]
         if changed.keys() <= below.plan.sequences:
-            return None  # tests that were rolled back have moved these
+            return None  # rolled-back tests have advanced these
         items, structure = below.plan.items, below.plan.structure
         if STRUCTURE_CHANGED in changed:
             structure = Structure.of(opened.detector, structure.schemas)
-            # The schemas that the set-up has created have no initial rows; pg_catalog has none for
-            # them.
+            # Schemas that a set-up has created have no initial rows: pg_catalog stands for these.
             made = dict.fromkeys(structure.names, "pg_catalog")
             items = self._read_items(opened, made | self._schemas(opened))
         level = levels.above(
@@ -645,7 +644,7 @@ class Reset:
         return contents.read(opened.detector, schemas, is_replica=opened.is_replica)
 
     def _watched(self, schemas: Iterable[str]) -> sql.Composed:
-        """Return the condition on a schema, in ``pg_namespace``, that its structure is reset."""
+        """Return the condition in ``pg_namespace`` for schemas whose structure is reset."""
         others = sql.SQL(initial_rows.OF_TESTS if self._is_whole else "false")
         return sql.SQL("(nspname = ANY({}) OR {})").format(list(schemas), others)
 
@@ -654,7 +653,7 @@ class Reset:
         return self._plans
 
     def _restore(self, opened: _Opened, changed: Mapping[int, bool]) -> int | None:
-        """Take back what has changed; return the id of the transaction if there was one."""
+        """Take back changes; return the id of the transaction if there was one."""
         if not changed:
             return None
         restored = self._levels[-1].plan.restore(changed, opened.restorer)
@@ -662,7 +661,7 @@ class Reset:
         return restored
 
     def _detect_if_free(self, opened: _Opened) -> dict[int, bool]:
-        """Return what has changed, or leave it for later where somebody has locked a table."""
+        """Return the changes, or leave them for later if somebody has locked a table."""
         opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
         try:
             return self._top(opened).detect()
@@ -674,7 +673,7 @@ class Reset:
                 opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
 
     def _restore_if_free(self, opened: _Opened, changed: Mapping[int, bool]) -> None:
-        """Take back what has changed, or leave it for later where somebody has a lock on it."""
+        """Take back changes, or leave them for later if somebody has locked a table."""
         if not changed:
             return
         opened.restorer.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
@@ -692,7 +691,7 @@ class Reset:
             is_replica = _may_be_replica(detector)
             restorer, self._kept_restorer = self._kept_restorer, None
             if restorer is None or restorer.closed:
-                del self._levels[1:]  # their rows have gone with the session
+                del self._levels[1:]  # their rows were lost with the session
                 restorer = None
             options = "-c session_replication_role=replica" if is_replica else ""
             self._opened = _Opened(
@@ -705,7 +704,7 @@ class Reset:
         return self._opened
 
     def _close_detector(self) -> None:
-        """Close the session that detects changes; keep the restorer's, which has levels' rows."""
+        """Close the session that detects changes; keep the restorer's, which has rows of levels."""
         opened, self._opened = self._opened, None
         if opened is None:
             return
@@ -714,7 +713,7 @@ class Reset:
         opened.close(but_restorer=is_kept)
 
     def _connect(self, options: str) -> Connection:
-        # Rather fail than miss rows that a policy hides.
+        # Fail rather than overlook rows that a policy hides.
         options = f"-c row_security=off -c lock_timeout={self._patience}s {options}"
         return connect(self._url, application=_APPLICATION, search_path=self._path, options=options)
 
@@ -745,9 +744,9 @@ def _may_be_replica(connection: Connection) -> bool:
 
 
 def end_transaction(django: BaseDatabaseWrapper) -> None:
-    """Give Django a new connection where a test has left it inside of a transaction."""
+    """Give Django a new connection if a test has left the old one in a transaction."""
     if django.connection is None or django.connection.closed:
         return
     if django.in_atomic_block or not Connection(django.connection).is_idle:
         django.close()
-        django.connect()  # which resets what Django knows of the transaction, as close() does not
+        django.connect()  # also resets Django's notes about it, unlike close()

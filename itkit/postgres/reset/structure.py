@@ -1,7 +1,7 @@
-"""The structure of schemas, which no reset of rows takes back: what has changed, and what to drop.
+"""Compares the structure of schemas, which a reset of rows does not restore, and drops additions.
 
-A fingerprint of some milliseconds is made of parts, each of which finds changes of one kind. What
-has only been added is dropped again. For anything else the place has to be made anew.
+A fingerprint, which takes some milliseconds, has parts that each detect one kind of change. Objects
+that were only added are dropped again. After any other change the place has to be made anew.
 """
 
 from collections.abc import Sequence, Set
@@ -12,7 +12,7 @@ from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import value
 
 _PARTS: Final = {
-    # Whatever is in a schema depends on it, which is cheaper to read than each catalogue.
+    # All objects in a schema depend on it. This is cheaper to read than each catalogue.
     "something was created, dropped or renamed": """
         SELECT sum(objid::bigint) FROM pg_depend
         WHERE refclassid = 'pg_namespace'::regclass
@@ -21,14 +21,14 @@ _PARTS: Final = {
     "a schema was created or dropped": """
         SELECT sum(oid::bigint) FROM pg_namespace WHERE {schemas}
     """,
-    # Indexes, constraints, triggers, rules, policies, defaults and statistics. A refresh of a view
-    # gives it another TOAST table, which is internal to it.
+    # Indexes, constraints, triggers, rules, policies, defaults and statistics. Internal
+    # dependencies are left out, as a refresh of a view gives it another TOAST table.
     "something that belongs to a table was created or dropped": """
         SELECT sum(objid::bigint) FROM pg_depend
         WHERE refclassid = 'pg_class'::regclass AND refobjid = ANY({relations}::oid[])
             AND NOT (classid = 'pg_class'::regclass AND deptype = 'i')
     """,
-    # A level's copy of a table with such a column depends on the type as well, and is none.
+    # A level's copy of a table with such a column depends on the type too, but is no constraint.
     "a constraint of a type was created or dropped": """
         SELECT sum(objid::bigint) FROM pg_depend
         WHERE refclassid = 'pg_type'::regclass AND refobjid = ANY({types}::oid[])
@@ -47,7 +47,7 @@ _PARTS: Final = {
         SELECT sum(hashtext(concat_ws(' ', oid, tgenabled, tgdeferrable, tginitdeferred)))
         FROM pg_trigger WHERE tgrelid = ANY({relations}::oid[])
     """,
-    # Not xmin, which a restart changes as well.
+    # Not xmin, which a restart of a sequence changes as well.
     "a sequence was altered": """
         SELECT sum(hashtext(concat_ws(' ', seqrelid, seqtypid, seqstart, seqincrement, seqmax,
             seqmin, seqcache, seqcycle)))
@@ -68,7 +68,7 @@ _PARTS: Final = {
         SELECT sum(hashtext(enumlabel)) FROM pg_enum WHERE enumtypid = ANY({types}::oid[])
     """,
 }
-"""The queries of the parts of the fingerprint, by what each of them finds."""
+"""The queries of the fingerprint's parts, by the change that each of them detects."""
 
 _KNOWN: Final = """
     WITH members AS (SELECT oid FROM pg_namespace WHERE {schemas})
@@ -105,18 +105,18 @@ _KINDS: Final[dict[str, LiteralString]] = {
     "procedure": "PROCEDURE",
     "aggregate": "AGGREGATE",
 }
-"""How what tests create is dropped, by its kind as the server says it."""
+"""The words that drop an object, by its kind in the server's words."""
 
 
 class Structure:
-    """What is in some schemas, as it was when ``of()`` has read it.
+    """The structure of some schemas, as ``of()`` has read it.
 
     Args:
-        schemas: the condition on a row of ``pg_namespace`` that a schema is one of them.
+        schemas: the condition in ``pg_namespace`` for these schemas.
         fingerprint: the expression for the fingerprint.
         names: the names of the schemas.
-        objects: the objects in the schemas, each as the oids of its catalogue and of itself.
-        now: the fingerprint of what the schemas are meant to be.
+        objects: the objects in the schemas, each as the oid of its catalogue and its own oid.
+        now: the fingerprint that the schemas should have.
     """
 
     def __init__(
@@ -136,11 +136,11 @@ class Structure:
 
     @classmethod
     def of(cls, connection: Connection, schemas: sql.Composed) -> "Structure":
-        """Read what is in some schemas.
+        """Read the structure of some schemas.
 
         Args:
             connection: a connection of our own.
-            schemas: the condition on a row of ``pg_namespace`` that a schema is one of them.
+            schemas: the condition in ``pg_namespace`` for these schemas.
         """
         [known] = connection.execute(sql.SQL(_KNOWN).format(schemas=schemas)).fetchall()
         names = ("relations", "sequences", "views", "secured", "routines", "types")
@@ -164,15 +164,16 @@ class Structure:
         self.now = self._read(connection)
 
     def changes(self, connection: Connection) -> list[str]:
-        """Return what has changed, in words; nothing where nothing has."""
+        """Return the changes in words; an empty text if there are none."""
         parts = zip(_PARTS, self.now.split(), self._read(connection).split(), strict=True)
         return [words for words, before, after in parts if before != after]
 
     def drop_added(self, connection: Connection) -> list[str]:
-        """Drop what was added to the schemas, and return what that was.
+        """Drop the objects that were added to the schemas, and return their names.
 
-        What cannot be dropped stays, and is a change for ``changes()``. So does all where something
-        else is gone, as what was added may stand for that: migrations ran backwards and forwards.
+        Objects that cannot be dropped stay, and ``changes()`` reports them. All of them stay if
+        other objects are missing, as they may replace those: migrations may have run backwards and
+        forwards.
         """
         objects = _objects(connection, self.schemas)
         added = sorted(objects - self._objects)

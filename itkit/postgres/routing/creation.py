@@ -1,7 +1,7 @@
-"""Answers to what the runners ask of Django: to create, clone and destroy test databases.
+"""Creates, clones and destroys test databases, as runners request it from Django.
 
-Both Django's runner and pytest-django ask ``connection.creation``, so neither needs an option
-anything. What it hands out are schemas of one database.
+Both Django's runner and pytest-django use ``connection.creation``, so neither needs to be changed.
+The test databases are places of itkit's.
 """
 
 import json
@@ -44,10 +44,10 @@ _SERIALIZES: Final = django.VERSION < (6, 1)
 def schema_creation(
     connection: BaseDatabaseWrapper, routing: Routing, url: str
 ) -> BaseDatabaseCreation:
-    """Return what takes the place of a connection's ``creation``.
+    """Return the replacement of a connection's ``creation``.
 
-    It is mixed into the class that the connection has, so that what another backend (PostGIS, a
-    third-party one) adds there stays.
+    Its class is a mixin over the connection's own class, so that additions of other backends
+    (PostGIS, third-party ones) stay.
     """
     base = type(vars(connection)["creation"])
     kind = type("SchemaCreation", (_SchemaCreation, base), {"routing": routing, "url": url})
@@ -63,7 +63,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         return name
 
     def log(self, msg: str) -> None:
-        """Print a line; in place of Django's, that no test database is created, what is done."""
+        """Print a line; replace Django's lines about test databases, as none is created."""
         if msg.startswith(_CREATING):
             msg = (
                 f"itkit: migrating alias {self.connection.alias!r}, as no earlier run has left"
@@ -72,11 +72,11 @@ class _SchemaCreation(BaseDatabaseCreation):
         super().log(msg)
 
     def test_db_signature(self) -> tuple[Any, ...]:
-        # Two aliases that were two databases must not become one by being routed to one server.
+        # Two aliases with two databases must not become one because both are routed to one server.
         return self.routing.original_signature(self.connection.alias)
 
     def set_as_test_mirror(self, primary_settings_dict: dict[str, Any]) -> None:
-        """Do nothing: the alias was routed to the primary's place with options of its own."""
+        """Do nothing, as the alias was routed to the primary's place, with options of its own."""
 
     def create_test_db(
         self,
@@ -85,7 +85,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         serialize: bool | None = None,  # noqa: FBT001 - Django's signature
         keepdb: bool = False,  # noqa: FBT001, FBT002 - Django's signature
     ) -> str:
-        del autoclobber, keepdb  # a run's schema is always its own, and never stale
+        del autoclobber, keepdb  # a schema belongs to its run, and is never stale
         routed.close(self.connection)
         with self.routing.set_up_connection(self.connection.alias) as own:
             lacking = self._provide(own, self.routing.worker, verbosity)
@@ -136,7 +136,7 @@ class _SchemaCreation(BaseDatabaseCreation):
             self._provide(own, worker, verbosity=0)
 
     def _provide(self, own: Connection, worker: str, verbosity: int) -> tuple[str, ...]:
-        """Give a worker a clone of the template; return what such a clone would lack."""
+        """Give a worker a clone of the template; return the objects that a clone would lack."""
         while True:
             template = self._template(own)
             lacking = template.provide(
@@ -172,7 +172,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         )
 
     def _log_in(self, own: Connection) -> None:
-        """Use the role of the worker's place from now on, or say why it has none."""
+        """Use the role of the worker's place from now on, or print why it has none."""
         if not self.routing.secret:
             return
         places = self.routing.isolation.places(own)
@@ -184,7 +184,7 @@ class _SchemaCreation(BaseDatabaseCreation):
             self.log(project_role_notice(self.connection.alias, state.needs, kept_by))
 
     def _make_template(self, place: str, worker: str, verbosity: int) -> Migrated:
-        """Migrate, and return what is known about the result."""
+        """Migrate, and return the known facts about the result."""
         with recording.recording() as recorder:
             needs = self._migrate_by_any_role(place, worker, verbosity)
         self.routing.isolation.after_migrating(self.url, place)
@@ -193,7 +193,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         return Migrated(needs, recorder.values)
 
     def _migrate_by_any_role(self, place: str, worker: str, verbosity: int) -> str:
-        """Migrate, and return why that was impossible by the worker's role, if it was."""
+        """Migrate; return why the worker's role could not do it, or an empty text."""
         needs = self._migrate_by_role(place, worker, verbosity) if self.routing.secret else ""
         if needs:
             with self._own_connection() as connection:
@@ -205,10 +205,11 @@ class _SchemaCreation(BaseDatabaseCreation):
         return needs
 
     def _migrate_by_role(self, place: str, worker: str, verbosity: int) -> str:
-        """Migrate by the role of a worker, and return the migration that needs more, if any.
+        """Migrate by the role of a worker; return the migration that needs more rights, if any.
 
         Raises:
-            IsolationError: something does, and the settings want no other role.
+            IsolationError: a migration needs more rights, and the settings require the worker's
+                role.
         """
         role, migrations = self._place(worker), MigrationNames()
         with (
@@ -230,11 +231,11 @@ class _SchemaCreation(BaseDatabaseCreation):
         return needs
 
     def _migrate(self, place: str, verbosity: int, *, role: str | None = None) -> None:
-        """Let Django migrate, in a place that is there and empty.
+        """Let Django migrate in an existing, empty place.
 
         Args:
             place: the name of the place.
-            verbosity: Django's.
+            verbosity: Django's verbosity.
             role: the role by which to log in; by default that of the project.
         """
         with self._own_connection() as connection:
@@ -248,16 +249,16 @@ class _SchemaCreation(BaseDatabaseCreation):
             lacking_explained(),
             self.routing.isolation.watched(self.connection),
         ):
-            # An argument that Django 6.1 warns of.
+            # Django 6.1 warns about this argument.
             unserialized = {"serialize": False} if _SERIALIZES else {}
             super().create_test_db(verbosity=verbosity, autoclobber=True, **unserialized)
         self.routing.migrated[alias] = time.monotonic() - begin
 
     def _create_test_db(self, *_: Any, **__: Any) -> str:
-        return self._get_test_db_name()  # Django's create_test_db asks for it before it migrates
+        return self._get_test_db_name()  # Django's create_test_db calls it before it migrates
 
     def _migrate_alone(self, own: Connection, worker: str, verbosity: int) -> None:
-        """Migrate in a worker's own schema, where a clone of the template would lack something."""
+        """Migrate in a worker's own schema, as a clone of the template would lack objects."""
         place = self._place(worker)
         state = self._template(own).state()
         has_role = bool(self.routing.secret and state is not None and not state.needs)
@@ -282,7 +283,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         if not limit:
             return False
         self.routing.isolation.places(connection).end_sessions(self.routing.run, worker)
-        with suppress(IsolationError, driver.Error):  # what cannot be cleaned is dropped
+        with suppress(IsolationError, driver.Error):  # a place that cannot be reset is dropped
             self.routing.restore(self.connection.alias, worker, connection)
             return self._template(connection).keep(place, limit)
         return False

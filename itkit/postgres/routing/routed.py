@@ -1,7 +1,7 @@
-"""What Django's connections have of ours: their ``creation`` and their ``client``.
+"""The attributes that Django's connections get from itkit: their ``creation`` and their ``client``.
 
-A connection is another object in each thread, and in a thread in which a loop runs. So these are
-attributes of their class, and not of the object that happens to be there when a run begins.
+Each thread has its own connection objects, and so has code in an event loop. So these attributes
+are set on the class, and not on the objects that exist when a run begins.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -15,12 +15,12 @@ _NAMES: Final = ("creation", "client")
 
 
 class _Routed:
-    """An attribute that connections to routed aliases have from us, and others as Django made it.
+    """An attribute that itkit provides for routed aliases, and Django for all others.
 
     Args:
         name: the name of the attribute.
         aliases: the aliases that are routed.
-        make: returns what a connection has in the place of what Django has made.
+        make: returns the replacement of Django's attribute for a connection.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class _Routed:
         if connection is None:
             raise AttributeError(self._name)
         own = vars(connection)
-        # A copy with settings of its own, which Django makes to reach the server, is not routed.
+        # Django makes copies with other settings to reach the server, which are not routed.
         alias = connection.alias
         if (
             alias not in self._aliases
@@ -57,13 +57,14 @@ def install(
     creation: Callable[[BaseDatabaseWrapper], Any],
     client: Callable[[BaseDatabaseWrapper], Any],
 ) -> None:
-    """Give all connections to some aliases, open ones too, our ``creation`` and ``client``.
+    """Give all connections to some aliases, also existing ones, our ``creation`` and ``client``.
 
-    Django makes a connection anew in each thread and calls nobody before it is used, so both are
+    Django makes a new connection in each thread and has no hook before its first use, so both are
     attributes of the class. Checked with Django 5.2, 6.0 and 6.1.
 
     Args:
-        aliases: the aliases that are routed; one that is removed from it later is routed no more.
+        aliases: the aliases that are routed; an alias that is removed from the collection later is
+            not routed any more.
         creation: makes the ``creation`` of a connection.
         client: makes the ``client`` of a connection.
     """
@@ -72,30 +73,29 @@ def install(
 
 
 def uninstall() -> None:
-    """Give all connections back what Django has made for them."""
+    """Give all connections Django's own attributes back."""
     for name in _NAMES:
         if name in vars(BaseDatabaseWrapper):
             delattr(BaseDatabaseWrapper, name)
 
 
 def close(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection and its pool: an open pool would go on with the old settings."""
+    """Close a connection and its pool, which would keep the old settings otherwise."""
     connection.close()
     if connection.alias in pools(connection):
         connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only
 
 
 def pools(connection: BaseDatabaseWrapper) -> dict[str, object]:
-    """Return the pools of psycopg's by alias, which all threads of the process share."""
+    """Return the pools of psycopg by alias, which all threads of the process share."""
     found: dict[str, object] = getattr(connection, "_connection_pools", {})
     return found
 
 
 def place_client(connection: BaseDatabaseWrapper) -> BaseDatabaseClient:
-    """Return what takes the place of a connection's ``client``.
+    """Return the replacement of a connection's ``client``.
 
-    It is mixed into the class that the connection has, so that what another backend adds there
-    stays.
+    Its class is a mixin over the connection's own class, so that additions of other backends stay.
     """
     kind = type("PlaceClient", (_PlaceClient, type(vars(connection)["client"])), {})
     return cast("BaseDatabaseClient", kind(connection))

@@ -1,7 +1,7 @@
-"""Route Django's connections to our server and schema.
+"""Routes Django's connections to our server and schema.
 
-Everything is done to ``connection.settings_dict``, which all threads of the process share, and to
-``connection.creation`` and ``connection.client``: see ``routed``, ``creation`` and ``client``.
+It changes ``connection.settings_dict``, which all threads of the process share, and
+``connection.creation`` and ``connection.client``: see ``routed`` and ``creation``.
 """
 
 import copy
@@ -49,7 +49,7 @@ _SERVER_OPTIONS = frozenset(
         "target_session_attrs",
     }
 )
-"""Options of a connection that say where and how to reach a server: ours has its own."""
+"""Options of a connection about where and how to reach a server; our server has its own."""
 
 Creation = Callable[[BaseDatabaseWrapper, "Routing", str], BaseDatabaseCreation]
 """Makes the ``creation`` of a connection, given the routing and the URL of its database."""
@@ -57,10 +57,10 @@ Creation = Callable[[BaseDatabaseWrapper, "Routing", str], BaseDatabaseCreation]
 _STDERR = 2
 _WRITER = "The test, one before it that has not committed, or another worker's"
 _NOWHERE = {"NAME": "the_run_is_over", "HOST": "/the-run-is-over", "PORT": ""}
-"""Where an alias leads when the tests are over, also for who connects by the settings himself."""
+"""The host of an alias after the tests, also for code that connects by the settings itself."""
 
 _inherited: list[object] = []
-"""What a forked process must not close, not even by collecting it as garbage."""
+"""Objects that a forked process must not close, not even by garbage collection."""
 
 
 class Routing:
@@ -70,20 +70,20 @@ class Routing:
         databases: URL of the database of each alias.
         run: id of the run.
         worker: id of the worker whose schema is used.
-        owned: whether the server is thrown away, so that no schema needs to be dropped.
+        owned: whether the server is thrown away, so that no schema has to be dropped.
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
         secret: the source of the passwords of the workers' roles; empty where the tests log in
             by the project's own role.
-        snapshot: the server's data directory, and where a copy of it is to be put that has the
-            templates and nothing of any test; None where none is wanted.
+        snapshot: the server's data directory, and the target for a copy of it that has the
+            templates and nothing from tests; None if no copy is wanted.
 
     Attributes:
         lacking: the objects that a clone of the template would lack, by alias.
         is_clone: whether this is a worker of Django's, whose places another process has made.
-        migrated: the seconds that the migrations took where they were run, by alias.
-        stderr: a file descriptor that no runner captures; None where there is none.
-        note_unrepeatable: gets what migrations read that is another value each time: the place,
-            what it is, and by whom it is read.
+        migrated: the seconds that migrations took, by alias; without aliases that did not migrate.
+        stderr: a file descriptor that no runner captures, or None.
+        note_unrepeatable: gets each read of a migration whose value differs each time: the line,
+            what is read, and the migration.
     """
 
     def __init__(
@@ -106,19 +106,19 @@ class Routing:
         self.sessions = Sessions()
         self.secret = secret
         self.isolation = isolation(next(iter(databases.values()), ""), secret=secret)
-        self._with_role: set[str] = set()  # the aliases whose places have one of their own
+        self._with_role: set[str] = set()  # the aliases whose places have a role of their own
         self.lacking: dict[str, tuple[str, ...]] = {}
         self.migrated: dict[str, float] = {}
         self.stderr: int | None = None
-        self._original: dict[str, dict[str, Any]] = {}  # the settings by alias
+        self._original: dict[str, dict[str, Any]] = {}  # the original settings by alias
         self._resets: dict[str, Reset] = {}
-        self._sights: dict[str, Sight] = {}  # by the URL of the home
+        self._sights: dict[str, Sight] = {}  # by the URLs of the homes
         self._held: set[str] = set()
-        self._reset: set[str] = set()  # the aliases that were, since the test has begun
-        self._moved: set[str] = set()  # those whose sequences a rolled-back test may have moved
+        self._reset: set[str] = set()  # the aliases that were reset since the test has begun
+        self._moved: set[str] = set()  # sequences that a test may have advanced
         self.note_unrepeatable: Callable[[str, str, str], object] = lambda *_read: None
         self.is_clone = False
-        self._set_up: set[str] | None = None  # the aliases that a spawned worker has found
+        self._set_up: set[str] | None = None  # the aliases whose places a spawned worker has found
         self._altered: list[tuple[str, str]] = []
         self._places: dict[tuple[str, str], str] = {}
         self._jobs: list[Future[object]] = []
@@ -127,13 +127,13 @@ class Routing:
         self._first: RunDatabases | None = None
 
     def install(self, creation: Creation, first: RunDatabases | None = None) -> None:
-        """Route all aliases; connections that are open are closed.
+        """Route all aliases, and close their open connections.
 
         Args:
-            creation: makes what takes the place of a connection's ``creation``.
-            first: the object that has prepared the databases, in the process that has just started
-                the run: nobody has made a place before, so that none has a role. In another
-                process the databases are asked.
+            creation: makes the replacement of a connection's ``creation``.
+            first: the object that has prepared the databases, in the process that has started the
+                run. No place exists at that time, so none has a role. Other processes read the
+                roles from the databases.
         """
         self._first = first
         with suppress(OSError):
@@ -161,16 +161,16 @@ class Routing:
         self.sessions.install()
 
     def enter(self, worker: str) -> None:
-        """Become another worker: Django switches its own connections, this those of libpq."""
+        """Become another worker: Django switches its own connections, and this those of libpq."""
         self.worker = worker
         self._lead()
 
     def _lead(self) -> None:
-        """Lead libpq to the worker's place, and nowhere else.
+        """Let libpq connect to the worker's place, and nowhere else.
 
-        No other server has the worker's role, so each refuses a connection that asks for it: also
-        one that is made of what the settings have said before the run. Of several roles a login may
-        have its own only, so the variable cannot name one then.
+        No other server has the worker's role, so other servers refuse a connection with it, even
+        one that is made from settings of before the run. If there are several places, each login
+        may use its own role only, so the variable names none.
         """
         if not self._databases:
             return
@@ -181,7 +181,7 @@ class Routing:
         libpq.lead_to(options)
 
     def shut(self) -> None:
-        """Close what is open, and leave the aliases routed to where nothing is."""
+        """Close open connections, and leave the aliases routed to a host that does not exist."""
         self._close_stderr()
         self.sessions.uninstall()
         for made in self._resets.values():
@@ -195,10 +195,11 @@ class Routing:
             libpq.lead_to(f"-c role={_NOWHERE['NAME']}")
 
     def uninstall(self) -> None:
-        """Give the aliases back what they had.
+        """Give the aliases their own settings back.
 
-        A runner that has not destroyed its test database yet would destroy the project's own in
-        its place, so an alias that it holds stays routed, to where nothing is any more.
+        A runner that has not destroyed its test database yet would destroy the project's own
+        database instead. So an alias that a runner holds stays routed, to a host that does not
+        exist.
         """
         libpq.put_back()
         self._close_stderr()
@@ -230,8 +231,9 @@ class Routing:
     def forget_connections(self) -> None:
         """Let a process that was just forked open connections of its own.
 
-        Closing what it has inherited would end the sessions of its parent, whose sockets they are,
-        so Django's objects are made to forget them. Checked with Django 5.2, 6.0 and 6.1.
+        If it closed inherited connections, it would end the sessions of its parent, as both share
+        the sockets. So Django's objects are made to forget them. Checked with Django 5.2, 6.0 and
+        6.1.
         """
         for alias in self._databases:
             _inherited.append(connections[alias].connection)
@@ -246,18 +248,18 @@ class Routing:
 
         Args:
             alias: an alias of ``DATABASES``.
-            own: one of our own connections to its database.
+            own: one of our own connections to the alias's database.
         """
         self._held.add(alias)
         self._reset_of(alias, self.worker, own).begin()
 
     def let_go(self, alias: str) -> None:
-        """Note that a runner is done with the test database of an alias."""
+        """Note that a runner has destroyed the test database of an alias."""
         self._held.discard(alias)
 
     @property
     def is_set_up(self) -> bool:
-        """Whether any test database was created, or there is none to create."""
+        """Whether a test database was created, or none is needed."""
         return bool(self._held) or not self._databases
 
     def is_held(self, alias: str) -> bool | None:
@@ -266,7 +268,7 @@ class Routing:
 
     @property
     def may_drop(self) -> bool:
-        """Whether to drop schemas: not where all is thrown away, nor in a test's forked process."""
+        """Whether to drop schemas: not if the server is thrown away, nor in a forked process."""
         return not self.owned and os.getpid() == self._process
 
     def note_role(self, alias: str, *, has_role: bool) -> None:
@@ -279,10 +281,10 @@ class Routing:
         self._lead()
 
     def explained(self, shown: str) -> str:
-        """Return what to do about what the server has denied a test, or does not have.
+        """Return advice for a failure in which the server denies or lacks something.
 
         Args:
-            shown: the text that is printed of the test's failure.
+            shown: the printed text of the test's failure.
         """
         if not self._databases:
             return ""
@@ -292,7 +294,7 @@ class Routing:
         return denied or (explain.unmigrated(shown) if self.migrate else "")
 
     def settings(self, alias: str, worker: str) -> dict[str, Any]:
-        """Return the settings that take an alias to a worker's place."""
+        """Return the settings with which an alias connects to a worker's place."""
         place = self.place(alias, worker)
         settings = self.connection_settings(
             alias, place, role=place if alias in self._with_role else None
@@ -330,17 +332,17 @@ class Routing:
         }
 
     def place(self, alias: str, worker: str) -> str:
-        """Return the place of an alias; a mirror and a second name of a database share one."""
-        if (alias, worker) not in self._places:  # this is asked for after each test
+        """Return the place of an alias; mirrors and aliases of the same database share one."""
+        if (alias, worker) not in self._places:  # cached, as it is called after each test
             name = names.schema(self.run, worker, self._primary(alias))
             self._places[alias, worker] = name
         return self._places[alias, worker]
 
     def reset(self, alias: str) -> bool | None:
-        """Take an alias' place back to what migrations made of it.
+        """Reset the place of an alias to the result of its migrations.
 
         Returns:
-            Whether there was anything to take back; None if the place is not ours.
+            Whether there was any change to take back; None if the place is not ours.
         """
         if alias not in self._databases:
             return None
@@ -354,10 +356,10 @@ class Routing:
         return has_changed
 
     def renew_sequences(self, alias: str, *, always: bool = False) -> None:
-        """Take back what tests that were rolled back have done to the sequences of an alias.
+        """Set the sequences of an alias back that rolled-back tests have advanced.
 
         Args:
-            alias: an alias of ``DATABASES``; nothing happens where it is not ours.
+            alias: an alias of ``DATABASES``; nothing happens if it is not ours.
             always: whether to look although no such test has ended since the last reset.
         """
         if alias in self._databases and (always or alias in self._moved):
@@ -365,37 +367,38 @@ class Routing:
             self._reset_of(alias, self.worker).renew_sequences()
 
     def begin(self) -> None:
-        """Note that no test and no set-up has begun in this process, unless that was noted."""
+        """Note once that no test and no set-up has begun in this process."""
         for reset in self._resets_of(self._aliases()):
             if not reset.has_begun:
                 reset.begin()
 
     def prepare(self, alias: str) -> None:
-        """Read what there is to restore, before a test that commits can change its structure."""
+        """Read the plan of the reset, before a test that commits can change the structure."""
         if alias in self._databases:
             self._reset_of(alias, self.worker).prepare()
 
     def pass_over_from(self, aliases: Iterable[str]) -> None:
-        """Leave what is committed from now on, until ``pass_over``, out of the next level."""
+        """Leave transactions between now and ``pass_over`` out of the next level."""
         for reset in self._resets_of(self._databases.keys() & set(aliases)):
             reset.pass_over_from()
 
     def pass_over(self, aliases: Iterable[str]) -> None:
-        """End that: what Django has loaded for the first test of a class is that test's own."""
+        """End the part since ``pass_over_from``: Django's rows for the first test of a class."""
         for reset in self._resets_of(self._databases.keys() & set(aliases)):
             reset.pass_over()
 
     def add_levels(self) -> list[tuple[Reset, RowLevel]]:
-        """Let tests from now on begin with what was committed since the last look, or test.
+        """Let later tests begin with the rows that were committed since the last test or check.
 
         Returns:
-            What ends, by ``end_level``; nothing where nothing was committed.
+            The resets with their new levels, which ``end_level`` ends; none if nothing was
+            committed.
         """
         added = [(reset, reset.add_level()) for reset in self._resets_of(self._aliases())]
         return [(reset, level) for reset, level in added if level is not None]
 
     def end_class(self) -> None:
-        """Take back changes that could not be taken back while a class of tests held locks."""
+        """Take back the changes that were left because a class of tests held locks."""
         for reset in self._resets.values():
             try:
                 reset.end_class()
@@ -406,8 +409,8 @@ class Routing:
         """Take back what sessions have committed during a test that was rolled back.
 
         Returns:
-            The names of the tables that were written to, and who has opened sessions that Django
-            does not roll back, in words; nothing where nothing was committed.
+            The names of the tables that were written to, and texts about who has opened sessions
+            that Django does not roll back. Both are empty if nothing was committed.
         """
         tables: list[str] = []
         openers: list[str] = []
@@ -422,7 +425,7 @@ class Routing:
         return tables, list(dict.fromkeys(openers))
 
     def differences(self) -> list[TableDifference]:
-        """Return which rows the running test has added, changed and removed, and has committed."""
+        """Return the rows that the running test has added, changed or removed and committed."""
         resets = self._resets_of(self._aliases())
         try:
             return [found for reset in resets for found in reset.differences()]
@@ -432,12 +435,12 @@ class Routing:
             return []
 
     def altered(self) -> list[tuple[str, str]]:
-        """Return, once, the changes of tests to the structure, and what became of each."""
+        """Return the changes of tests to the structure and their outcomes, and forget them."""
         altered, self._altered = self._altered, []
         return altered
 
     def begin_test(self, test: str) -> None:
-        """Begin a test, by its name; before the first one, see what databases of others have."""
+        """Begin a test, by its name; note the contents of foreign databases before the first."""
         self.sessions.begin_test(test)
         self._reset.clear()
         for home in set(self._databases.values()) - self._sights.keys():
@@ -449,7 +452,7 @@ class Routing:
         self._moved |= self._databases.keys() - self._reset
 
     def _look_outside(self, home: str) -> None:
-        """Check that a test has not written outside of itkit's schemas, where that is foreign.
+        """Check that a test has not written outside of itkit's schemas in a foreign database.
 
         Raises:
             EscapeError: the test has written outside.
@@ -457,19 +460,20 @@ class Routing:
         sight = self._sights.get(home)
         if sight is not None and (found := sight.changes()):
             for alias in self._databases:
-                # The error keeps Django from it, and the search_path would reach the next test.
+                # The error keeps Django from closing it, and the next test would get its
+                # search_path.
                 connections[alias].close()
             raise EscapeError(outside.explained(_WRITER, sight.connection, found))
 
     def _flush_counters(self, alias: str) -> None:
-        """Make the session of the test report how many rows it has written, and where."""
+        """Let the session of the test report how many rows it has written to which tables."""
         raw = connections[alias].connection
         if raw is not None and self._databases[alias] in self._sights:
-            with suppress(driver.Error):  # a session that has ended has handed it on
+            with suppress(driver.Error):  # a session has reported it when it ended
                 outside.flush_counters(Connection(raw))
 
     def restore(self, alias: str, worker: str, own: Connection) -> None:
-        """Reset the whole place of a worker that is not in use any more.
+        """Reset the whole place of a worker, which is not in use any more.
 
         Args:
             alias: an alias of ``DATABASES``.
@@ -482,21 +486,21 @@ class Routing:
         self.close_reset(alias, worker)
 
     def close_reset(self, alias: str, worker: str) -> None:
-        """Forget how a place is reset, as it is given back."""
+        """Close the reset of a place, as the place is given back."""
         reset = self._resets.pop(self.place(alias, worker), None)
         if reset is not None:
             reset.close()
 
     def own_connection(self, alias: str) -> Connection:
-        """Connect to the database of an alias, not as a test does."""
+        """Connect to the database of an alias, with a connection of our own."""
         return connect(self._databases[alias], application=f"itkit setup {self.run}")
 
     @contextmanager
     def set_up_connection(self, alias: str) -> Iterator[Connection]:
-        """Connect for a block of what comes before or after all tests, in the main thread.
+        """Connect for a block that runs before or after all tests, in the main thread.
 
-        In the process that has started the run, that is the connection which the run has open: it
-        has read the catalogue already, which each session has to do for itself.
+        The process that has started the run uses the open connection of the run. It has read the
+        catalogue already, which takes time in each new session.
         """
         keeper: Connection | None = None
         if self._first is not None and os.getpid() == self._process:
@@ -505,15 +509,15 @@ class Routing:
             yield own
 
     def in_background(self, job: Callable[[], object]) -> None:
-        """Run what needs none of Django's connections beside what the runner does next."""
+        """Run a job that needs none of Django's connections while the runner continues."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="itkit-clone")
         self._jobs.append(self._threads.submit(job))
 
     def finish_jobs(self) -> None:
-        """Wait for what runs in the background; the first of its errors is raised.
+        """Wait for the jobs in the background, and raise their first error.
 
-        No thread is left, so that workers can be forked.
+        Afterwards there are no threads, so that workers can be forked.
         """
         threads, self._threads = self._threads, None
         jobs, self._jobs = self._jobs, []
@@ -523,7 +527,7 @@ class Routing:
             job.result()
 
     def original_signature(self, alias: str) -> tuple[Any, ...]:
-        """Return what identified the database of this alias before it was routed."""
+        """Return the signature of the database of this alias before it was routed."""
         settings = self._original[alias]
         test_name = settings["TEST"]["NAME"] or f"test_{settings['NAME']}"
         return (settings["HOST"], settings["PORT"], settings["ENGINE"], test_name)
@@ -544,7 +548,7 @@ class Routing:
         return self._resets[place]
 
     def _resets_of(self, aliases: Iterable[str]) -> list[Reset]:
-        """Return what resets the places of aliases, each once."""
+        """Return the resets of the places of aliases, each once."""
         return list(dict.fromkeys(self._reset_of(alias, self.worker) for alias in sorted(aliases)))
 
     def _aliases(self) -> set[str]:
@@ -556,7 +560,7 @@ class Routing:
         return self._set_up
 
     def _store(self, alias: str, worker: str) -> str:
-        """Return a schema of the run, beside that of a worker, for what several tests share."""
+        """Return a schema of the run, beside a worker's, for rows that several tests share."""
         name = names.twin_schema(self.place(alias, worker))
         with self.own_connection(alias) as own:
             places = self.isolation.places(own)
@@ -570,7 +574,7 @@ class Routing:
             return self.isolation.places(own).registration(place) is not None
 
     def _renew(self, alias: str, worker: str) -> bool:
-        """Make the place of a worker anew; False where that cannot be done."""
+        """Make the place of a worker anew; return False if this is not possible."""
         place = self.place(alias, worker)
         for other in self._databases:
             if self.place(other, worker) == place:
@@ -580,7 +584,7 @@ class Routing:
             return self.isolation.renew(own, self.run, place)
 
     def _seeds_of(self, alias: str, place: str, own: Connection | None) -> str:
-        """Return where the rows come back from; in a spawned worker only the registry knows."""
+        """Return the place with the initial rows; a spawned worker reads it from the registry."""
         with self.own_connection(alias) if own is None else nullcontext(own) as connection:
             found = self.isolation.places(connection).registration(place)
         template = found.template if found is not None else None

@@ -1,8 +1,8 @@
-"""A stamp of a catalogue: whether anybody has altered anything in it, in milliseconds.
+"""A stamp of a catalogue, which shows within milliseconds whether anybody has altered it.
 
-Each row of the system catalogues shows by its ``xmin`` which transaction wrote it, and DDL writes
-new rows, so the sum of their hashes changes with any of it. VACUUM and ANALYZE do not show: they
-update their figures in place.
+The ``xmin`` of each row in the system catalogues is the transaction that wrote it. DDL writes new
+rows, so the sum of the hashes of these values changes with each DDL statement. It does not change
+with VACUUM and ANALYZE, which update their figures in place.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _CATALOGUES: Final = (
     ("pg_type", "typnamespace", _SCHEMAS),
     ("pg_enum", "enumtypid", _TYPES),
     ("pg_description", "objoid", f"{_RELATIONS} UNION ALL {_ROUTINES} UNION ALL {_TYPES}"),
-    ("pg_depend", "refobjid", _SCHEMAS),  # whatever else lives in a schema depends on it
+    ("pg_depend", "refobjid", _SCHEMAS),  # all other objects in a schema depend on it
 )
 _PARTS: Final = " UNION ALL ".join(
     f"SELECT {number}, count(*), coalesce(sum(hashint8(xmin::text::bigint)), 0) FROM {name} WHERE {key} IN ({oids})"  # noqa: E501, S608 - made of the constants above
@@ -47,22 +47,22 @@ _QUERY: Final = f"""
 
 
 def of_schema(connection: Connection, schema: str) -> str:
-    """Return the stamp of all that is in a schema."""
+    """Return the stamp of all objects in a schema."""
     return _stamp(connection, "SELECT oid FROM pg_namespace WHERE nspname = %s", [schema])
 
 
 def of_database(connection: Connection) -> str:
-    """Return the stamp of all schemas of the connection's database that are not the server's."""
+    """Return the stamp of all schemas of the connection's database, except the server's own."""
     query = "SELECT oid FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema$)'"
     return _stamp(connection, query)
 
 
 def query(schemas: sql.Composed, more: sql.Composed) -> sql.Composed:
-    """Return the query for a stamp of all that is in some schemas, and of something else.
+    """Return the query for a stamp of all objects in some schemas, and of further objects.
 
     Args:
-        schemas: the query that yields their oids.
-        more: the query that yields what else changes the stamp.
+        schemas: the query that yields the oids of the schemas.
+        more: the query that yields the further objects.
     """
     found = sql.SQL(_QUERY.replace("%(schemas)s", "{schemas}"))
     array = sql.SQL("ARRAY({})::oid[]").format(schemas)
@@ -70,7 +70,7 @@ def query(schemas: sql.Composed, more: sql.Composed) -> sql.Composed:
 
 
 def is_logged(connection: Connection) -> bool:
-    """Return whether no table of the database is unlogged: a crash would empty such a table."""
+    """Return whether no table of the database is unlogged; a crash would empty such a table."""
     return not value(connection, "SELECT EXISTS (SELECT FROM pg_class WHERE relpersistence = 'u')")
 
 

@@ -1,4 +1,4 @@
-"""Databases of one server: which are there, which are ours, what our role may do with them."""
+"""The databases of one server: which exist, which are ours, and the rights of our role."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,8 +21,8 @@ class Databases(Places):
         connection: a connection of our own, in autocommit, to another database of the server.
         server: the URL of the server.
         secret: the secret of the run, if the places of its workers are to have roles of their own.
-        suffix: what ``CREATE DATABASE`` says of an empty one, as Django does: its encoding, and the
-            database that it is a copy of where that is not ``template1``.
+        suffix: the end of ``CREATE DATABASE`` for an empty database, as Django writes it: its
+            encoding, and the database to copy if that is not ``template1``.
     """
 
     def __init__(
@@ -34,17 +34,17 @@ class Databases(Places):
 
     @property
     def role_comment(self) -> str:
-        """What registers the role of a database of the server."""
+        """The comment that registers the role of a database of the server."""
         return roles.of_databases(self.connection)
 
     def connect_to(self, name: str) -> Connection:
-        """Connect to a database, by the project's role."""
+        """Connect to a database by the project's role."""
         return connect(str(replace(self._server, name=name)), application="itkit setup")
 
     def described(self) -> dict[str, str]:
         """Return name and comment of each database that may be ours and belongs to our role.
 
-        It also does if it belongs to a role that ours has created for it.
+        A place also counts as ours if it belongs to a role that ours has created for it.
         """
         rows = self.connection.execute(
             "SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database"
@@ -59,13 +59,13 @@ class Databases(Places):
         self._create(name, sql.SQL(self._suffix), run, has_role=has_role, group=None)
 
     def copy(self, template: str, name: str, run: str, *, has_role: bool = False) -> None:
-        """Create a copy of a database, in which nobody may be, and register it.
+        """Create a copy of a database, to which nobody may be connected, and register it.
 
         Args:
-            template: the database.
+            template: the name of the database.
             name: the name of the copy.
             run: id of the run that it belongs to.
-            has_role: whether a role of its own is to own it, by which the tests log in.
+            has_role: whether it gets a role of its own as its owner, by which the tests log in.
         """
         source = sql.SQL("TEMPLATE {}").format(sql.Identifier(template))
         group = template if self.has_role(template) else None
@@ -93,7 +93,7 @@ class Databases(Places):
         )
 
     def rename(self, name: str, new: str, text: str) -> None:
-        """Give a database, in which nobody may be, and its role another name, and a comment."""
+        """Rename a database, to which nobody may be connected, with its role; set its comment."""
         self.connection.execute(
             sql.SQL("ALTER DATABASE {} RENAME TO {}").format(
                 sql.Identifier(name), sql.Identifier(new)
@@ -108,7 +108,7 @@ class Databases(Places):
         self.register(new, text)
 
     def drop(self, name: str) -> None:
-        """Drop one of our databases, with the sessions in it, and its role."""
+        """Drop one of our databases with its role, and end the sessions in it."""
         places.require_ours(name)
         self.connection.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
@@ -117,9 +117,9 @@ class Databases(Places):
 
     @contextmanager
     def lent(self, name: str, role: str) -> Iterator[list[str]]:
-        """Let a role that exists for a block own a database of ours, which is ours again then.
+        """Let a temporary role own a database of ours within a block.
 
-        What is in it belongs to its own role, whose members the roles of its copies are.
+        Its contents then belong to its own role, of which the roles of its copies are members.
         """
         left: list[str] = []
         place = sql.Identifier(name)
@@ -137,9 +137,9 @@ class Databases(Places):
             roles.drop(self.connection, role, self.role_comment)
 
     def _copy_settings(self, template: str, name: str) -> None:
-        """Set for a database what migrations have set for its template, and nothing else.
+        """Give a database exactly the settings that migrations have set for its template.
 
-        The server copies what is in a database, and not what ``ALTER DATABASE`` has set for it.
+        The server copies the contents of a database, but no settings of ``ALTER DATABASE``.
         """
         database = sql.Identifier(name)
         found = self.connection.execute(
@@ -157,7 +157,7 @@ class Databases(Places):
                 self.connection.execute(statement.format(database, identifier))
 
     def _shut(self, name: str) -> None:
-        """Refuse everybody without the rights of its owner access to a database."""
+        """Refuse access to a database to all roles without the rights of its owner."""
         self.connection.execute(
             sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
         )
@@ -176,7 +176,7 @@ class Databases(Places):
 
 
 def _comment_by_name(name: str) -> str:
-    """Return the comment of a database whose run was killed before it could set one."""
+    """Return the comment for a database whose run was killed before it could set one."""
     run = names.run_of_schema(name)
     return places.comment(run) if run is not None else ""
 
@@ -192,7 +192,7 @@ def exists(connection: Connection, name: str) -> bool:
 
 
 def shut_others(connection: Connection) -> None:
-    """Refuse the roles of workers access to the databases of a server that are not their own.
+    """Refuse the roles of workers access to the other databases of a server.
 
     Args:
         connection: a connection to a server that itkit has started, which nobody else uses.
@@ -208,7 +208,7 @@ def shut_others(connection: Connection) -> None:
 
 
 def may_create_schemas(connection: Connection, database: str) -> bool:
-    """Return whether a database exists to which our role may connect and create schemas."""
+    """Return whether a database exists in which our role may connect and create schemas."""
     query = (
         "SELECT has_database_privilege(oid, 'CREATE') AND has_database_privilege(oid, 'CONNECT')"
         " FROM pg_database WHERE datname = %s"
@@ -217,7 +217,7 @@ def may_create_schemas(connection: Connection, database: str) -> bool:
 
 
 def may_connect(connection: Connection, database: str) -> bool:
-    """Return whether our role may connect to a database, which there is."""
+    """Return whether our role may connect to a database, which exists."""
     return bool(value(connection, "SELECT has_database_privilege(%s, 'CONNECT')", [database]))
 
 
@@ -228,14 +228,14 @@ def may_create(connection: Connection) -> bool:
 
 
 def create_for_schemas(connection: Connection, name: str, suffix: str) -> None:
-    """Create a database that schemas of ours are to live in, and register it as ours."""
+    """Create a database for schemas of ours, and register it as ours."""
     database = sql.Identifier(name)
     connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
     _register(connection, name)
 
 
 def adopt(connection: Connection, name: str) -> None:
-    """Register a database as ours whose run was killed between creating and registering it."""
+    """Register a database whose run was killed between creating and registering it."""
     query = (
         "SELECT true FROM pg_database WHERE datname = %s AND pg_get_userbyid(datdba) = current_user"
         " AND shobj_description(oid, 'pg_database') IS NULL"
@@ -245,7 +245,7 @@ def adopt(connection: Connection, name: str) -> None:
 
 
 def for_schemas(connection: Connection) -> list[str]:
-    """Return all such databases of our role on the server."""
+    """Return all databases for schemas that our role has on the server."""
     rows = connection.execute(
         "SELECT datname FROM pg_database WHERE pg_get_userbyid(datdba) = current_user"
         " AND shobj_description(oid, 'pg_database') = %s ORDER BY datname",
@@ -260,7 +260,7 @@ def _register(connection: Connection, name: str) -> None:
 
 
 def drop_if_unused(connection: Connection, name: str) -> None:
-    """Drop such a database, unless somebody is in it who is no run of itkit's."""
+    """Drop a database for schemas, unless a session that is no run of itkit's is in it."""
     with suppress(driver.errors.ObjectInUse):
         connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 

@@ -1,12 +1,11 @@
-"""The driver that Django uses, psycopg or psycopg2: the only module of itkit that knows of both.
+"""The driver that Django uses, psycopg or psycopg2; only this module knows both.
 
-Django takes psycopg 3 wherever it can be imported, and psycopg2 elsewhere. itkit's own sessions use
-the one that Django has taken, so that a project needs no other driver for its tests than for its
-work. What the two have in common is used as it is: the names of the errors, ``connection.info``,
-cursors. The rest is in ``Connection``.
+Django uses psycopg 3 if it can be imported, and else psycopg2. itkit's own sessions use the same
+driver, so that the tests of a project need no other driver than the project. itkit uses what both
+drivers have in common directly: the names of the errors, ``connection.info``, cursors.
+``Connection`` has the rest.
 
-Where neither can be imported, this module can be all the same: a project without Postgres needs
-none of them.
+This module can be imported even if neither driver can, as a project without Postgres needs none.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,12 +45,12 @@ _LEVELS_OF_PSYCOPG2: Final = {
     3: "SERIALIZABLE",
     4: "READ UNCOMMITTED",
 }
-_IDLE: Final = 0  # the number of a session outside of any transaction, to libpq and both drivers
+_IDLE: Final = 0  # the status of a session outside of any transaction, in libpq and both drivers
 _ERRORS: Final = tuple(name for name in __all__ if name.endswith("Error"))
 
 
 class _NeverRaisedByPostgres(Exception):  # noqa: N818 - it stands for errors of all kinds
-    """Stands for each error of a driver where there is none: nothing raises it."""
+    """Replaces each error class if no driver is installed; nothing raises it."""
 
 
 class _NoErrors(SimpleNamespace):
@@ -95,7 +94,7 @@ class Connection:
         raw: the driver's connection.
 
     Attributes:
-        raw: as above.
+        raw: the driver's connection.
     """
 
     def __init__(self, raw: Any) -> None:
@@ -139,34 +138,35 @@ class Connection:
     ) -> Any:
         """Run a statement, and return the driver's cursor with its rows.
 
-        Of several statements in one text, psycopg shows the rows of the first, psycopg2 those of
-        the last.
+        If a text has several statements, psycopg shows the rows of the first one, and psycopg2
+        those of the last one.
 
         Args:
-            query: one statement, or without parameters several.
-            parameters: the values for each ``%s`` or ``%(name)s``; without any, a ``%`` stays.
+            query: one statement; without parameters, several are possible.
+            parameters: the values for each ``%s`` or ``%(name)s``; without parameters, each ``%``
+                stays.
 
         Raises:
-            Error: the server refuses.
+            Error: the server refuses the statement.
         """
         text = query.as_string() if isinstance(query, sql.Composable) else query
         if is_psycopg3:
             return self.raw.execute(text, parameters)
         try:
-            # The project's own kind of cursor may return rows of another form.
+            # The project's own class of cursors may return rows in another form.
             cursor = self.raw.cursor(cursor_factory=import_module("psycopg2.extensions").cursor)
             cursor.execute(text, parameters)
-        except InterfaceError as error:  # the session has ended, as psycopg reports it
+        except InterfaceError as error:  # the same error as psycopg's for a session that has ended
             raise OperationalError(str(error)) from error
         return cursor
 
     def text_of(self, query: str) -> str:
         """Run a statement that yields one text, and return it.
 
-        psycopg does so without a cursor, in a fifth of the time.
+        psycopg does this without a cursor, in a fifth of the time.
 
         Raises:
-            Error: the server refuses, or the session has ended.
+            Error: the server refuses the statement, or the session has ended.
         """
         if not is_psycopg3:
             [(text,)] = self.execute(query).fetchall()
@@ -181,7 +181,7 @@ class Connection:
         """Run a block in a transaction; within another one, in a savepoint.
 
         Args:
-            force_rollback: whether nothing of it is to stay.
+            force_rollback: whether to roll it back at the end.
         """
         begin, commit, rollback = (
             ("BEGIN", "COMMIT", "ROLLBACK")
@@ -192,7 +192,7 @@ class Connection:
         try:
             yield
         except BaseException:
-            with suppress(Error):  # of a session that has ended nothing is left
+            with suppress(Error):  # a session that has ended was rolled back already
                 self.execute(rollback)
             raise
         self.execute(rollback if force_rollback else commit)
@@ -203,16 +203,16 @@ def connect(url: str, **options: Any) -> Connection:
 
     Args:
         url: the URL of the database.
-        options: parameters of libpq that are not in the URL, or are to be others.
+        options: parameters of libpq that are not in the URL, or that override those in the URL.
 
     Raises:
-        OperationalError: no answer, or the role may not connect.
+        OperationalError: the server does not answer, or the role may not connect.
         ServiceUnavailableError: neither psycopg nor psycopg2 is installed.
     """
     if _driver is None:
         raise ServiceUnavailableError(missing())
     if is_psycopg3:
-        # Several statements in one text cannot be prepared.
+        # Texts with several statements cannot be prepared.
         options.update(autocommit=True, prepare_threshold=None)
     raw = _driver.connect(url, **options)
     raw.autocommit = True
@@ -220,7 +220,7 @@ def connect(url: str, **options: Any) -> Connection:
 
 
 def misunderstood(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what is made for another driver than Django's in ``OPTIONS``, and how to mend it.
+    """Yield each of the ``OPTIONS`` that is meant for another driver, with its remedy.
 
     Args:
         options: the options of an entry of ``DATABASES``.
@@ -252,7 +252,7 @@ def misunderstood(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def missing() -> str:
-    """Return what to do where no driver can be imported; nothing where one can."""
+    """Return a message if no driver can be imported; an empty text if one can."""
     if _driver is not None:
         return ""
     reasons = "; ".join(map(_reason, ("psycopg", "psycopg2")))

@@ -1,14 +1,15 @@
-"""All advisory locks of ours: what runs that share a database wait for, and what they only try.
+"""All advisory locks of itkit: those that runs wait for, and those that they only try.
 
-A lock is two numbers, of which the first names its kind. In the order in which they are taken:
+A lock consists of two numbers; the first one is its kind. In the order in which they are taken:
 
-- of a run, held for as long as it lives. Others only try it, to learn whether it is dead;
-- of a template, exclusive while it is made or dropped, shared while clones are made of it: where
-  several runs start at once, one migrates and the others wait for it;
-- of the set-up, for creating or dropping what all runs share in a database;
-- of a claim, for the short transaction that hands a kept schema on.
+- the lock of a run, held as long as the run lives. Others only try it, to see whether the run is
+  dead;
+- the lock of a template, exclusive while it is made or dropped, and shared while clones are made of
+  it. If several runs start at once, one migrates and the others wait for it;
+- the lock of the set-up, for creating or dropping objects that all runs share in a database;
+- the lock of a claim, for the short transaction that takes over a kept schema.
 
-All end with their session, so nothing of a killed run stays locked.
+All locks end with their session, so nothing of a killed run stays locked.
 """
 
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from itkit.postgres.server.server import value
 _RUN = 0x69746B74  # "itkt"
 _TEMPLATE = _RUN + 1
 _CLAIM = _RUN + 2
-_SETUP = 0  # the second number in the place of a run's; no run has this id
+_SETUP = 0  # the second number in place of a run's id; no run has this id
 
 
 def hold_run(connection: Connection, run: str) -> None:
@@ -31,7 +32,7 @@ def hold_run(connection: Connection, run: str) -> None:
 
 @contextmanager
 def dead_run(connection: Connection, run: str) -> Iterator[bool]:
-    """Yield whether a run is dead; while it is looked at, nobody else finds it so."""
+    """Yield whether a run is dead; within the block, nobody else can find it dead."""
     lock = [_RUN, _number(run)]
     is_dead = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
     try:
@@ -55,7 +56,7 @@ def other_runs_alive(connection: Connection) -> bool:
 
 @contextmanager
 def setup(connection: Connection) -> Iterator[None]:
-    """Keep other runs from creating or dropping what all share in this database, for a block."""
+    """Keep other runs from creating or dropping shared objects in this database, for a block."""
     lock = [_RUN, _SETUP]
     connection.execute("SELECT pg_advisory_lock(%s, %s)", lock)
     try:
@@ -78,7 +79,7 @@ def template(connection: Connection, fingerprint: str, *, shared: bool) -> Itera
 
 @contextmanager
 def idle_template(connection: Connection, fingerprint: str) -> Iterator[bool]:
-    """Yield whether a template is neither made nor cloned now, and keep it so for a block."""
+    """Yield whether nobody makes or clones a template now, and keep it so for a block."""
     lock = [_TEMPLATE, _number(fingerprint)]
     is_idle = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
     try:
@@ -90,7 +91,7 @@ def idle_template(connection: Connection, fingerprint: str) -> Iterator[bool]:
 
 @contextmanager
 def claim(connection: Connection, fingerprint: str) -> Iterator[None]:
-    """Hold a fingerprint's claim for one transaction."""
+    """Hold the lock of a claim for a fingerprint during one transaction."""
     with connection.transaction():
         lock = [_CLAIM, _number(fingerprint)]
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock)
@@ -98,6 +99,6 @@ def claim(connection: Connection, fingerprint: str) -> Iterator[None]:
 
 
 def _number(digits: str) -> int:
-    """Return the first eight of some hex digits as the signed number that the functions take."""
+    """Return the first eight of some hex digits as the signed number that a lock needs."""
     number = int(digits[:8], 16)
     return number - 2**32 if number >= 2**31 else number

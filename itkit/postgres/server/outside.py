@@ -1,8 +1,8 @@
-"""What lies outside of itkit's schemas in a database, to find out whether a run has changed it.
+"""Finds out whether a run has changed anything outside of itkit's schemas in a database.
 
-The catalog is compared by a stamp first, one cheap query; only where that differs are the objects
-read that say what. Rows are compared by the counters that the server keeps of each table, which
-cost the same however many rows there are.
+The catalog is compared by its stamp first, which takes one cheap query. Only if the stamp differs,
+the objects are read to find the difference. Rows are compared by the server's counters for each
+table, at a cost that does not depend on the number of rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,21 +16,21 @@ from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import value
 
 SHOWN: Final = 20
-"""So many lines of what was written are shown."""
+"""The number of lines about changes that a message shows."""
 HANDED_ON_AT_ONCE: Final = 150000
-"""The version since which counters are shared memory, and a session can be made to write there."""
+"""The first version with counters in shared memory, to which a session can be made to write."""
 
 REMEDY: Final = (
     'Set ITKIT = {"POSTGRES": {"ISOLATION": "database"}}, or ITKIT_POSTGRES_ISOLATION=database in'
     " the environment: each worker then has a database of its own, with all of its schemas."
 )
-"""What to do about a project that writes into other schemas than its tests'."""
+"""Advice for a project that writes into other schemas than those of its tests."""
 
 _FOREIGN: Final = (
     "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname !~ {ours}"
 )
-# A column's row is written anew when the column is altered, and the table's is not always. No name
-# may depend on the search_path, which a migration may have changed.
+# The columns are read too, as altering one does not always write the table's row again. No name may
+# depend on the search_path, which a migration may have changed.
 _OBJECTS: Final = """
     SELECT 'the schema ' || quote_ident(nspname), xmin::text
     FROM pg_namespace n WHERE {foreign}
@@ -59,7 +59,7 @@ _OWN_ROWS: Final = """
         || ' ' || (SELECT coalesce(sum(hashint8(e.xmin::text::bigint)), 0)
             FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE {foreign})
 """
-# Large objects belong to no schema; temporary tables are nobody else's.
+# Large objects belong to no schema; temporary tables do not concern others.
 _COUNTED: Final = """
     SELECT quote_ident(schemaname) || '.' || quote_ident(relname), n_tup_ins, n_tup_upd, n_tup_del
     FROM {view} JOIN pg_namespace n ON n.nspname = schemaname
@@ -73,11 +73,11 @@ Counts = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Picture:
-    """What lies outside at one moment.
+    """The state outside of itkit's schemas at one moment.
 
     Attributes:
         stamp: the stamp of the catalogue.
-        objects: the objects of the catalog, each with what changes when it is altered.
+        objects: the objects of the catalog, each with a value that changes when it is altered.
     """
 
     stamp: str
@@ -85,7 +85,7 @@ class Picture:
 
 
 class Sight:
-    """Compares what lies outside with what lay there at the last look.
+    """Compares the state outside of itkit's schemas with the state at the last look.
 
     Attributes:
         connection: a connection of our own, to the database.
@@ -97,7 +97,7 @@ class Sight:
         self._counted = counters(connection)
 
     def changes(self) -> list[str]:
-        """Return what was written since the last look, in words; the next one begins here."""
+        """Return the changes since the last look in words; the next look compares with this one."""
         counted = counters(self.connection)
         found = [
             *catalog_changes(self.connection, self._picture),
@@ -109,17 +109,17 @@ class Sight:
 
 
 def picture(connection: Connection) -> Picture:
-    """Return what the catalog has outside of itkit's schemas."""
+    """Return the objects of the catalog outside of itkit's schemas."""
     return Picture(catalog_stamp(connection), _objects(connection))
 
 
 def catalog_stamp(connection: Connection) -> str:
-    """Return what changes with anything in the catalog outside of itkit's schemas."""
+    """Return a stamp of the catalog outside of itkit's schemas."""
     return str(value(connection, catalog_version.query(_query(_SCHEMAS), _query(_OWN_ROWS))))
 
 
 def catalog_changes(connection: Connection, before: Picture) -> list[str]:
-    """Return what has been created, altered or dropped since then, in words."""
+    """Return the objects that were created, altered or dropped since then, in words."""
     if catalog_stamp(connection) == before.stamp:
         return []
     now = _objects(connection)
@@ -127,26 +127,26 @@ def catalog_changes(connection: Connection, before: Picture) -> list[str]:
 
 
 def flush_counters(connection: Connection) -> None:
-    """Make the session of a connection write down its counters, if the server can do so.
+    """Let the session of a connection publish its counters, if the server supports this.
 
-    A session does so once in a second, and when it ends.
+    Otherwise a session does so once a second, and when it ends.
     """
     if connection.info.server_version >= HANDED_ON_AT_ONCE:
         connection.execute("SELECT pg_stat_force_next_flush()")
 
 
 def counters(connection: Connection) -> dict[str, Counts]:
-    """Return how many rows were ever inserted, updated and deleted, of each table outside."""
+    """Return how many rows were ever inserted, updated and deleted in each table outside."""
     return _counted(connection, "pg_stat_all_tables")
 
 
 def written_in_transaction(connection: Connection) -> list[str]:
-    """Return what the transaction that a connection is in has written outside, in words."""
+    """Return what the open transaction of a connection has written outside, in words."""
     return written({}, _counted(connection, "pg_stat_xact_all_tables"))
 
 
 def written(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> list[str]:
-    """Return how many rows were written between two looks at the counters, in words."""
+    """Return the numbers of rows that were written between two looks at the counters, in words."""
     lines = []
     for table, counts in sorted(now.items()):
         was = before.get(table, (0, 0, 0))
@@ -157,7 +157,7 @@ def written(before: Mapping[str, Counts], now: Mapping[str, Counts]) -> list[str
 
 
 def explained(who: str, connection: Connection, found: list[str]) -> str:
-    """Return the message that somebody has written outside, in a database that is not itkit's.
+    """Return the message that somebody has written outside, in a database that is not itkit's own.
 
     Args:
         who: who has written, as the beginning of a sentence, such as "The test".

@@ -1,10 +1,10 @@
-"""The registry of what is ours: schemas of a database, or databases of a server.
+"""The registry of our places: schemas of a database, or databases of a server.
 
-A place is where the tests of one worker live, a template, or what was kept of one. The registry
-lives where it cannot disagree with the places: each carries a comment. That of a run's place names
-the run, which holds an advisory lock of its id for as long as it lives; that of a template or of a
-kept place says that it is to stay. A place is dropped only if its name is ours, its comment agrees,
-we own it, and its run's lock is free.
+A place belongs to the tests of one worker, or is a template or a kept clone of one. The registry
+cannot disagree with the places, as each place has its entry as a comment. The comment of a run's
+place names the run, which holds an advisory lock for its id as long as it lives. The comment of a
+template or of a kept place says that it stays. A place is dropped only if its name is ours, its
+comment agrees, we own it, and the lock of its run is free.
 """
 
 import re
@@ -26,13 +26,13 @@ _RUN_COMMENT = re.compile(
 
 @dataclass(frozen=True)
 class Registered:
-    """What the comment of a run's place says.
+    """The content of the comment of a run's place.
 
     Attributes:
         name: the name of the place.
         run: id of the run that it belongs to.
-        template: the template that it is a clone of.
-        stamp: the stamp of its catalogue when the place was made.
+        template: the template from which the place was cloned.
+        stamp: the stamp of the catalogue when the place was made.
     """
 
     name: str
@@ -67,13 +67,13 @@ class Places(ABC):
     @property
     @abstractmethod
     def role_comment(self) -> str:
-        """What registers the role of such a place."""
+        """The comment that registers the role of such a place."""
 
     @abstractmethod
     def described(self) -> dict[str, str]:
         """Return name and comment of each place that may be ours and belongs to our role.
 
-        It also does if it belongs to a role that ours has created for it.
+        A place also counts as ours if it belongs to a role that ours has created for it.
         """
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Places(ABC):
         Args:
             name: the name of the place.
             run: id of the run.
-            has_role: whether a role of its own is to own it, by which the tests log in.
+            has_role: whether it gets a role of its own as its owner, by which the tests log in.
         """
 
     @abstractmethod
@@ -94,31 +94,31 @@ class Places(ABC):
     def rename(self, name: str, new: str, text: str) -> None:
         """Give a place, with its role, another name and another comment.
 
-        The caller does so in a transaction.
+        The caller has opened a transaction.
         """
 
     @abstractmethod
     def drop(self, name: str) -> None:
-        """Drop one of our places with all that is in it, and its role.
+        """Drop one of our places with its contents and its role.
 
-        Nothing happens when it is gone.
+        Do nothing if it does not exist any more.
         """
 
     @abstractmethod
     def lent(self, name: str, role: str) -> AbstractContextManager[list[str]]:
-        """Let a role that exists for a block own a place, in which it makes a template.
+        """Let a temporary role own a place within a block, in which it makes a template.
 
-        After the block, nobody can log in by the owners of the place and of what is in it but we.
-        The block receives a list that has, after the block, what could not be handed over.
+        After the block, only we can log in by the owners of the place and of its contents. The
+        block receives a list, which contains after the block what could not be handed over.
 
         Args:
-            name: the name of the place, which is there and empty.
+            name: the name of the place, which exists and is empty.
             role: the name of the role.
         """
 
     @abstractmethod
     def size(self, name: str) -> int:
-        """Return how many bytes a place takes on the server's disk."""
+        """Return the number of bytes that a place takes on the server's disk."""
 
     @abstractmethod
     def end_sessions(self, run: str, worker: str = "%") -> None:
@@ -132,7 +132,7 @@ class Places(ABC):
                 yield found
 
     def registration(self, name: str) -> Registered | None:
-        """Return what is registered of one place."""
+        """Return the registry's entry for one place."""
         return next((found for found in self.registered() if found.name == name), None)
 
     def has_role(self, name: str) -> bool:
@@ -140,14 +140,14 @@ class Places(ABC):
         return roles.exists(self.connection, name, self.role_comment)
 
     def ours(self) -> list[str]:
-        """Return the names of all places of runs, templates, and what was kept of these."""
+        """Return the names of all places of runs, templates and kept places."""
         return list(filter(_is_ours, self.described()))
 
     def drop_of_run(self, run: str) -> list[str]:
         """Drop all places of one run, each in its own transaction, and return their names.
 
-        A test may have left a connection with an open transaction, whose locks would block the
-        drop for ever, so the sessions of this run are ended first: only those with its name.
+        A test may have left a connection with an open transaction, whose locks would block the drop
+        for ever. So the sessions of this run, and only those with its name, are ended first.
         """
         self.end_sessions(run)
         ours = [found.name for found in self.registered() if found.run == run]
@@ -158,8 +158,8 @@ class Places(ABC):
     def drop_stale(self) -> list[str]:
         """Drop the places of dead runs and return their names.
 
-        Trying the lock without waiting makes two sweeps at once safe: one gets it, the other goes
-        on.
+        The lock is tried without waiting. So two sweeps at once are safe: one gets the lock, and
+        the other one continues.
         """
         dropped: list[str] = []
         logins = roles.registered(self.connection, self.role_comment)
@@ -173,10 +173,10 @@ class Places(ABC):
         return dropped
 
     def _drop_roles_alone(self, run: str | None = None) -> None:
-        """Drop the roles whose place is gone: of a run that was killed while it migrated, and kept.
+        """Drop roles without a place, as of a run that was killed while it migrated.
 
         Args:
-            run: id of a run whose places are all dropped.
+            run: id of a run whose places were all dropped.
         """
         logins = roles.registered(self.connection, self.role_comment)
         for name in set(logins) - self.described().keys():
@@ -198,7 +198,7 @@ class Places(ABC):
 
 
 def require_ours(name: str) -> None:
-    """Refuse to go on with what is not ours by its name."""
+    """Refuse a name that is not one of ours."""
     if not _is_ours(name):
         raise ValueError(f"{name!r} is no name of itkit's")
 
@@ -211,7 +211,7 @@ def _parsed(name: str, description: str) -> Registered | None:
     match = _RUN_COMMENT.fullmatch(description)
     if match is None:
         return None
-    # A template's name has no run in it: while it is being made, only its comment has.
+    # The name of a template has no run in it; while it is made, only its comment names the run.
     if match["run"] != names.run_of_schema(name) and names.fingerprint_of_schema(name) is None:
         return None
     return Registered(name, match["run"], match["template"], match["stamp"])

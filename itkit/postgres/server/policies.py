@@ -1,4 +1,4 @@
-"""Policies that hide rows from the owner of their table, and how to get them out of the way."""
+"""Lifts policies that hide rows from the owner of their table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,18 +1,18 @@
-"""Roles: each place of a worker has one of its own, by which its tests log in.
+"""Roles: each place of a worker has a role of its own, by which the tests log in.
 
-A search_path is a default that any statement overrides, and who may connect to one database may
-connect to others; what the role may do is enforced by the server. The role has the name of its
-place and owns it: it is created, kept, claimed and dropped with the place.
+Any statement can override a search_path, and a role that may connect to one database may connect to
+others. The rights of a role, however, are enforced by the server. The role has the name of its
+place and owns it. It is created, kept, claimed and dropped with the place.
 
-A schema's role owns all that is in the schema. A database is copied as it is, with the owners of
-what is in it, so all that is in a template database belongs to a role that nobody can log in by,
-and the roles of the copies are its members.
+The role of a schema owns all objects in the schema. A copy of a database keeps the owners of its
+objects. So all objects of a template database belong to a role by which nobody can log in, and the
+roles of the copies are members of that role.
 
 A comment registers the role, with the kind of its place and the login that has created it.
 
-The password of a role is made of a secret of the run, so that each process of the run knows it. The
-server is given what it stores of a password, and not the password itself, so that no statement in
-its log has it. As such a password cannot be guessed, one round of hashing is enough.
+The password of a role is made from a secret of the run, so that each process of the run knows it.
+The server gets only the verifier that it stores, so that its log never contains the password. As
+such a password cannot be guessed, one round of hashing is enough.
 """
 
 import base64
@@ -39,14 +39,14 @@ _REGISTERED: Final = """
     WHERE rolname LIKE 'itkit\\_%' ORDER BY rolname
 """
 _ROUNDS: Final = 1
-_ATTEMPTS: Final = 5  # to drop a role that others are dropping
+_ATTEMPTS: Final = 5  # attempts to drop a role that others are dropping
 
 
 def why_not(connection: Connection, url: str) -> str | None:
-    """Return why no worker can have a role of its own; None where each can.
+    """Return why no worker can have a role of its own; None if each can.
 
-    Whether such a role may log in is known after a login only: what the server asks of whom is in a
-    file that it does not show.
+    Only a login shows whether such a role may log in, as the server does not show the file with its
+    rules for logins.
 
     Args:
         connection: a connection of our own, to the database of the tests.
@@ -95,21 +95,21 @@ def of_databases(connection: Connection) -> str:
 def create(
     connection: Connection, name: str, secret: str, comment: str, *, member_of: str | None = None
 ) -> None:
-    """Create the role of a place, by which nobody but who knows the secret can log in.
+    """Create the role of a place; only processes that know the secret can log in by it.
 
     Args:
         connection: a connection of our own, in a transaction.
         name: the name of the place.
-        secret: the secret of the run; where it is empty, nobody can log in.
+        secret: the secret of the run; if it is empty, nobody can log in.
         comment: the comment that registers it.
-        member_of: the role of the place that this one is a copy of.
+        member_of: the role of the place from which this one is copied.
     """
     role = sql.Identifier(name)
     login = sql.SQL("LOGIN PASSWORD {}").format(_verifier(secret, name)) if secret else sql.SQL("")
     parts = [
         sql.SQL("CREATE ROLE {} {}").format(role, login),
         sql.SQL("COMMENT ON ROLE {} IS {}").format(role, comment),
-        # Without this, who is no superuser could not look into the place.
+        # Without this, our own login could not read the place unless it is a superuser.
         sql.SQL("GRANT {} TO CURRENT_USER").format(role),
     ]
     if member_of is not None:
@@ -118,12 +118,12 @@ def create(
 
 
 def lead_to_schema(connection: Connection, name: str, beside: Sequence[str]) -> None:
-    """Set the search_path of a role to the schema of its name, for all who log in by it.
+    """Set the search_path of a role to the schema of the same name, for all its logins.
 
     Args:
         connection: a connection of our own, in a transaction, to the database of the schema.
-        name: the name of both.
-        beside: schemas of extensions that come behind ``itkit_ext``.
+        name: the name of the role and the schema.
+        beside: the schemas of extensions that follow ``itkit_ext``.
     """
     path = [name, names.EXTENSION_SCHEMA, *beside]
     connection.execute(
@@ -138,14 +138,14 @@ def lead_to_schema(connection: Connection, name: str, beside: Sequence[str]) -> 
 def rename(connection: Connection, name: str, new: str, secret: str, *, database: str) -> None:
     """Give the role of a place the place's new name.
 
-    What tests have set for the role does not reach the run that claims it.
+    Settings that tests have given the role are removed.
 
     Args:
         connection: a connection of our own, in a transaction.
-        name: the old one.
-        new: the new one.
-        secret: the secret of the run that claims the place; empty where nobody is to log in.
-        database: the database that the place is, or is in.
+        name: the old name.
+        new: the new name.
+        secret: the secret of the run that claims the place; empty if nobody may log in.
+        database: the database that is the place or contains it.
     """
     role = sql.Identifier(new)
     parts = [sql.SQL("ALTER ROLE {} RENAME TO {}").format(sql.Identifier(name), role)]
@@ -163,8 +163,8 @@ def rename(connection: Connection, name: str, new: str, secret: str, *, database
 def drop(connection: Connection, name: str, comment: str) -> None:
     """Drop the role of a place, with all that it still owns in the connection's database.
 
-    Nothing happens when it is gone, or is not registered. Where it owns something in another
-    database, it stays, and cannot log in any more.
+    Do nothing if it does not exist or is not registered. If it owns objects in another database, it
+    stays, but cannot log in any more.
     """
     if not exists(connection, name, comment):
         return
@@ -185,7 +185,7 @@ def _drop_at_once(connection: Connection, name: str, statement: str) -> None:
     Args:
         connection: a connection of our own.
         name: the name of the role.
-        statement: the statement, with a place for the name.
+        statement: the statement, with a placeholder for the name.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -211,7 +211,7 @@ def lend(
     Args:
         connection: a connection of our own.
         place: the place in the words of ``ALTER``, such as ``SCHEMA "itkit_…"``.
-        name: the name of the role; one of an attempt that has failed is dropped.
+        name: the name of the role; a role that a failed attempt has left is dropped.
         secret: the secret of the run.
         comment: the comment that registers the role.
     """
@@ -222,12 +222,12 @@ def lend(
 
 
 def hand_over(connection: Connection, name: str, owner: sql.Composable) -> list[str]:
-    """Give what a role owns in the connection's database to another one.
+    """Give the objects of a role in the connection's database to another role.
 
     Args:
         connection: a connection of our own.
         name: the name of the role.
-        owner: the other one.
+        owner: the other role.
 
     Returns:
         What could not be handed over.
@@ -257,7 +257,7 @@ def registered(connection: Connection, comment: str) -> list[str]:
 
 
 def drop_lost(connection: Connection) -> None:
-    """Drop the roles of our login for schemas of databases that are gone."""
+    """Drop the roles of our login for schemas of databases that do not exist any more."""
     databases = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
     for name, comment in connection.execute(_REGISTERED).fetchall():
         found = _OF_SCHEMAS_IN.fullmatch(comment or "")
@@ -268,12 +268,12 @@ def drop_lost(connection: Connection) -> None:
 def shut_public(connection: Connection, *, is_on_path: bool) -> None:
     """Revoke all rights of ``PUBLIC`` in the schema ``public`` of a database of itkit's own.
 
-    Nothing happens where our login may not do so, as in a database of Postgres 14 that is not a
-    superuser's.
+    Do nothing if our login may not do this, as in a database of Postgres 14 that does not belong to
+    a superuser.
 
     Args:
         connection: a connection of our own, to that database.
-        is_on_path: whether tests need what is there, so that they may use it and create nothing.
+        is_on_path: whether tests need the objects in it, so that they may use them and create none.
     """
     query = (
         "SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) WHERE nspname = 'public'"
@@ -288,7 +288,7 @@ def shut_public(connection: Connection, *, is_on_path: bool) -> None:
 
 
 def _verifier(secret: str, name: str) -> str:
-    """Return what a server stores of the password of a role, by SCRAM (RFC 5803)."""
+    """Return the SCRAM verifier of a role's password, which a server stores (RFC 5803)."""
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password(secret, name).encode(), salt, _ROUNDS)
     client, server = (

@@ -1,4 +1,4 @@
-"""One Postgres server: does it answer, and how to connect to it."""
+"""One Postgres server: whether it answers, and connections to it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,14 +17,14 @@ from itkit.postgres.server.stand_in import is_replaced
 
 MAINTENANCE_DATABASE = "postgres"
 _NO_CONNECT: Final = "permission denied for database"
-_REFUSED_OPTIONS: Final = "unsupported startup parameter"  # what pgbouncer says
+_REFUSED_OPTIONS: Final = "unsupported startup parameter"  # the words of pgbouncer
 
 
 def probe(url: str, timeout: float) -> str:
     """Return the server's name and version, such as ``Postgres 18.6``.
 
     Args:
-        url: any database of the server; it need not exist yet.
+        url: URL of any database of the server; it need not exist yet.
         timeout: seconds to wait for an answer.
 
     Raises:
@@ -51,14 +51,15 @@ def connect(
 
     Raises:
         driver.OperationalError: no answer, or the role may not connect.
-        IsolationError: a pooler stands before the server, which does not pass on the path.
+        IsolationError: a pooler in front of the server does not pass the path on.
     """
     with _pooler_refused(url):
         connection = driver.connect(
             url,
             connect_timeout=max(1, round(timeout)),
             application_name=application,
-            # What we ask of the catalogue is cheap: workers or a compiler would only delay it.
+            # Our queries of the catalogue are cheap; parallel workers and compilation would delay
+            # them.
             options=f"-c search_path={search_path} -c max_parallel_workers_per_gather=0 -c jit=off"
             f" {options}",
         )
@@ -74,13 +75,13 @@ def value(
     query: str | sql.Composable,
     parameters: Sequence[Any] | Mapping[str, Any] = (),
 ) -> Any:
-    """Return the first column of the first row of a query, or None where there is no row."""
+    """Return the first column of the first row of a query, or None if there is no row."""
     row = connection.execute(query, parameters or None).fetchone()
     return row[0] if row else None
 
 
 def answers(connection: Connection) -> bool:
-    """Return whether a session is still there."""
+    """Return whether a session still answers."""
     with suppress(driver.Error):
         return bool(value(connection, "SELECT true"))
     return False
@@ -96,7 +97,7 @@ def connect_to_server(url: str, *, application: str = "itkit", timeout: float = 
 
     Raises:
         driver.OperationalError: no answer, or the server does not know the role.
-        IsolationError: the role may not connect to the database, or there is a pooler.
+        IsolationError: the role may not connect to the database, or a pooler answers.
     """
     server = parse(url, POSTGRES_SCHEMES)
     try:
@@ -157,7 +158,7 @@ def postgres_aliases() -> list[str]:
 
 
 def project_server() -> tuple[str, str] | None:
-    """Return the setting and the URL of the project's own server, or None when it names none."""
+    """Return the setting and the URL of the project's own server; None if it names none."""
     for alias in postgres_aliases():
         database: Mapping[str, Any] = settings.DATABASES[alias]
         if not is_replaced(alias) and "service" not in (database.get("OPTIONS") or {}):

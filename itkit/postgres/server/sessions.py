@@ -1,4 +1,4 @@
-"""Who has opened which session of the database, to name those that a test has left behind."""
+"""Remembers who has opened the sessions of a database, to name those that a test has left."""
 
 import sys
 import threading
@@ -18,14 +18,14 @@ _ROOM: Final = 1000
 
 @dataclass(frozen=True)
 class Opener:
-    """Where a session was opened.
+    """The place where a session was opened.
 
     Attributes:
         test: the test that was running.
         thread: name of the thread.
-        namespace: the globals of the first module outside of libraries; None where there is none.
+        namespace: the globals of the first module outside of libraries; None if there is none.
         line: the line of that module.
-        is_main: whether the session is that of the main thread, which Django rolls back.
+        is_main: whether the session belongs to the main thread, so that Django rolls it back.
     """
 
     test: str
@@ -45,7 +45,7 @@ class Sessions:
     """Remembers the opener of each of Django's sessions, by the id of its server process.
 
     Attributes:
-        test: name of the test that has begun last.
+        test: the name of the test that has begun last.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,11 @@ class Sessions:
         self._openers: dict[int, Opener] = {}
 
     def install(self) -> None:
-        """Listen to Django's signal that a connection was made."""
+        """Listen to Django's signal for new connections."""
         connection_created.connect(self._remember)
 
     def begin_test(self, test: str) -> None:
-        """Count what is opened from now on as opened during a test, by its name."""
+        """Assign sessions that are opened from now on to a test, by its name."""
         self.test = test
 
     def uninstall(self) -> None:
@@ -65,11 +65,11 @@ class Sessions:
         connection_created.disconnect(self._remember)
 
     def others(self, alive: Container[int]) -> list[str]:
-        """Return who has opened the sessions that Django does not roll back, and that could write.
+        """Return the openers of sessions that could write and that Django does not roll back.
 
         Args:
-            alive: ids of the server processes whose sessions are open; those of the running test
-                count as well if they have been closed.
+            alive: ids of the server processes whose sessions are open. Sessions of the running test
+                count even if they were closed.
         """
         return list(
             dict.fromkeys(
@@ -80,11 +80,11 @@ class Sessions:
         )
 
     def describe(self, pid: int, query: str = "") -> str:
-        """Return who has opened a session, or else how its last query begins.
+        """Return a text about who has opened a session, or else how its last query begins.
 
         Args:
             pid: the id of its server process.
-            query: its last query, of which the first words are shown: values may be secret.
+            query: its last query; only its first words are shown, as values may be secret.
         """
         if opener := self._openers.get(pid):
             return f"session {pid}, {opener}"

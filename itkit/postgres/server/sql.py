@@ -1,7 +1,8 @@
-"""SQL that is put together, with names and values quoted as Postgres reads them.
+"""Composes SQL, with names and values quoted for Postgres.
 
-The drivers have such modules as well, which differ: that of psycopg2 needs a connection to quote
-anything, and does not take plain values. So itkit sends the same text whichever driver there is.
+The drivers have such modules as well, but they differ: psycopg2's needs a connection to quote
+anything, and does not accept plain values. With this module itkit sends the same text through both
+drivers.
 """
 
 from collections.abc import Iterable
@@ -35,17 +36,17 @@ class Composable:
 
 
 class Composed(Composable):
-    """What several parts were put together to."""
+    """A statement, or a part of it, that was composed from several parts."""
 
 
 class SQL(Composable):
-    """A part that is written out in the code, with ``{}`` where others are to be put in."""
+    """A literal part, with ``{}`` for each part to insert."""
 
     def __init__(self, text: LiteralString) -> None:
         super().__init__(text)
 
     def format(self, *parts: object, **named: object) -> Composed:
-        """Put parts in; what is no part is a value."""
+        """Insert parts; an argument that is no part is a value."""
         texts = {name: _composable(part).as_string() for name, part in named.items()}
         return Composed(
             self._text.format(*(_composable(part).as_string() for part in parts), **texts)
@@ -84,7 +85,7 @@ def _constant(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return f" {value}" if value < 0 else str(value)  # a minus before it would begin a comment
+        return f" {value}" if value < 0 else str(value)  # two minus signs begin a comment
     if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, list):
@@ -97,7 +98,7 @@ def _quoted(text: str) -> str:
     if "\\" not in text:
         return f"'{quoted}'"
     escaped = quoted.replace("\\", "\\\\")
-    return f" E'{escaped}'"  # whatever standard_conforming_strings is; no name may end before it
+    return f" E'{escaped}'"  # for any standard_conforming_strings, and behind a name
 
 
 def _element(value: str | int) -> str:

@@ -1,4 +1,4 @@
-"""Postgres in the place of SQLite, for a run: ``ITKIT["POSTGRES"]["REPLACE_SQLITE"]``."""
+"""Uses Postgres in place of SQLite for a run: ``ITKIT["POSTGRES"]["REPLACE_SQLITE"]``."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -12,13 +12,13 @@ _POSTGRES: Final = "django.db.backends.postgresql"
 _IN_MEMORY: Final = (":memory:", "file:")
 
 _replaced: dict[str, dict[str, Any]] = {}
-"""What the aliases were, that are Postgres for now."""
+"""The original settings of the aliases that are replaced for now."""
 
 
 def replace_sqlite() -> None:
-    """Replace the aliases of SQLite by ones of Postgres, where the settings say so.
+    """Replace the aliases of SQLite by aliases of Postgres, if the settings say so.
 
-    Connections of Django's that are open are closed. A second call does nothing.
+    Django's open connections are closed. A second call does nothing.
     """
     if not conf.get().postgres.replace_sqlite:
         return
@@ -37,12 +37,12 @@ def put_sqlite_back() -> None:
 
 
 def is_replaced(alias: str) -> bool:
-    """Return whether an alias is one of SQLite that is Postgres for now."""
+    """Return whether an alias of SQLite is replaced by Postgres now."""
     return alias in _replaced
 
 
 def _set(alias: str, settings: dict[str, Any]) -> None:
-    """Give an alias other settings; Django reads ``DATABASES`` once, so its copy is changed.
+    """Give an alias other settings, in the copy that Django has made of ``DATABASES``.
 
     Checked with Django 5.2, 6.0 and 6.1.
     """
@@ -52,7 +52,7 @@ def _set(alias: str, settings: dict[str, Any]) -> None:
 
 
 def _postgres(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an alias with another engine; options of SQLite mean nothing to it."""
+    """Return the settings of an alias with the engine Postgres, without the options for SQLite."""
     name = str(settings["NAME"])
     is_in_memory = not name or name.startswith(_IN_MEMORY)
     return {

@@ -1,6 +1,6 @@
-"""Templates: the migrations run once, and later runs clone what they have made.
+"""Templates: the migrations run once, and later runs clone the result.
 
 Read in this order: ``fingerprint`` (what decides the result), ``reads``, ``recording`` and
-``sources`` (what migrations were seen to read), ``template``, ``schemas`` with
-``schema_template``, ``database_template``.
+``sources`` (the values that migrations read), ``template``, ``schemas`` with ``schema_template``,
+``database_template``.
 """

@@ -22,16 +22,16 @@ _COMMENT = re.compile(
 
 
 class DatabaseTemplate(Template):
-    """A database with all that migrations make; its comment says what is known of it.
+    """A database with the result of the migrations; its comment has the known facts about it.
 
     Args:
         connection: a connection to the maintenance database.
         server: URL of the server.
         fingerprint: the fingerprint, as ``fingerprint.of_state`` returns it.
         run: id of the run that uses it.
-        is_private: whether the template ends with the run, as nothing is to be kept.
+        is_private: whether the template ends with the run, as nothing is kept.
         secret: the secret of the run, if its workers are to have roles of their own.
-        suffix: the end of ``CREATE DATABASE``, as ``Databases`` takes it.
+        suffix: the end of ``CREATE DATABASE``, as for ``Databases``.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DatabaseTemplate(Template):
         return self._described() is not None
 
     def state(self) -> TemplateState | None:
-        """Return what is known of the template; None when it is not there."""
+        """Return the known facts about the template; None if it does not exist."""
         described = self._described()
         if described is None:
             return None
@@ -66,22 +66,22 @@ class DatabaseTemplate(Template):
         return state
 
     def reads(self) -> Reads:
-        """Return what the template was made of."""
+        """Return the values that were read when the template was made."""
         described = self._described()
         return Reads.parse(_unpacked(described["reads"] or "") if described is not None else "")
 
     def is_intact(self, state: TemplateState) -> bool:
-        """Return True without a look: a connection to it would keep it from being copied."""
+        """Return True without a check, as a connection to the template would prevent copies."""
         del state
         return True
 
     def is_logged(self) -> bool:
-        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        """Return whether all rows of the template are logged, so that a copied cluster has them."""
         with self._databases.connect_to(self.name) as connection:
             return catalog_version.is_logged(connection)
 
     def unused_days(self) -> float:
-        """Return for how long no run has used the template."""
+        """Return the number of days since a run has used the template."""
         described = self._described()
         if described is None or described["used"] is None:
             return 0.0
@@ -109,12 +109,12 @@ class DatabaseTemplate(Template):
         self.places.register(name, self.registration(state.stamp))
 
     def stamp(self, name: str) -> str:
-        """Return the stamp of a database's catalogue; that of a copy is the same."""
+        """Return the stamp of a database's catalogue; a copy has the same stamp."""
         with self._databases.connect_to(name) as connection:
             return catalog_version.of_database(connection)
 
     def is_faithful(self, state: TemplateState, name: str) -> bool:
-        """Whether the catalogue is the template's although it was written to: nobody knows."""
+        """Return False: no catalogue that was written to is compared with the template's."""
         del state, name
         return False
 
@@ -123,9 +123,9 @@ class DatabaseTemplate(Template):
 
     def _describe(self, state: TemplateState) -> None:
         used = datetime.now(UTC).isoformat(timespec="seconds")
-        ours = self.registration(state.stamp)  # which counts as the run's own
+        ours = self.registration(state.stamp)  # it counts as the run's own
         stays = f"{TEMPLATE_COMMENT}, catalogue {state.stamp}, used {used}"
-        # A private template is the run's own, whose comments say no more.
+        # A private template belongs to the run, and the comments of a run's places have no stamp.
         reads = f", reads {_packed(state.reads)}" if state.reads and not self.is_private else ""
         needs = f", needs {state.needs}" if state.needs else ""
         self.places.register(self.name, f"{ours if self.is_private else stays}{reads}{needs}")

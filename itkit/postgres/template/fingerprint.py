@@ -1,10 +1,11 @@
-"""What decides the result of migrating, whatever the migrations read, as one short digest.
+"""The fingerprint: a short digest of all that decides the result of the migrations in any project.
 
-What they read besides is seen while they run, and found again by ``reads``. Two equal fingerprints
-with equal reads need no migrating, so what is left out can give a stale schema, and what is put in
-without need costs a migration that was not due. In it are, in this order: the versions of all that
-is installed, the settings that Django itself reads for a schema, the apps with the files beside
-their migrations, the models, the receivers of ``post_migrate``, the routers, and the server.
+Other values that the migrations read are recorded while they run, and ``reads`` compares them. If
+fingerprint and reads are equal, nothing is migrated. So anything that is missing here can lead to a
+stale schema, and anything that is here without need costs a superfluous migration. The fingerprint
+contains, in this order: the versions of all installed packages, the settings that Django itself
+reads for a schema, the apps with the files beside their migrations, the models, the receivers of
+``post_migrate``, the routers, and the server.
 """
 
 import importlib.util
@@ -50,12 +51,12 @@ _DIGEST_BYTES = 6
 
 
 def of_project(alias: str, *, seed_files: Iterable[str], migrate: bool = True) -> str:
-    """Return the digest of all but the server.
+    """Return the digest of everything except the server.
 
     Args:
-        alias: an alias of ``DATABASES``: routers and migrations can make a difference between them.
-        seed_files: files and directories that data migrations read in a way that is not seen, by
-            ``ITKIT["POSTGRES"]["SEED_FILES"]``.
+        alias: an alias of ``DATABASES``, as routers and migrations can treat aliases differently.
+        seed_files: the files and directories of ``ITKIT["POSTGRES"]["SEED_FILES"]``, which data
+            migrations read in a way that itkit cannot record.
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
 
     Raises:
@@ -77,26 +78,26 @@ def of_project(alias: str, *, seed_files: Iterable[str], migrate: bool = True) -
 
 
 def project_state(*, migrate: bool = True) -> str:
-    """Return one digest for all aliases, with the names that their databases are made of."""
+    """Return one digest for all aliases, with the names that their databases derive from."""
     options = conf.get().postgres
     seed_files = options.seed_files
     parts = [options.role, options.isolation]
     for alias in postgres_aliases():
         parts.append(of_project(alias, seed_files=seed_files, migrate=migrate))
         parts.append(connections[alias].creation._get_test_db_name())  # type: ignore[attr-defined]
-        # not in the stubs
+        # missing in the stubs
     return _digest(parts)
 
 
 def of_state(project: str, connection: Connection, *, salt: str, role: str = "project") -> str:
-    """Return the fingerprint of what migrations make on a server: twelve hex digits.
+    """Return the fingerprint of the migrations' result on a server: twelve hex digits.
 
     Args:
         project: the result of ``of_project``.
-        connection: a connection to the database of the tests. Role and database are in the
-            fingerprint, as a template belongs to the one and lies in the other.
-        salt: the id of a run that shares its template with no other, or nothing.
-        role: how the tests log in, as ``ITKIT["POSTGRES"]["ROLE"]`` says it.
+        connection: a connection to the database of the tests. Its role and database are in the
+            fingerprint, as a template belongs to the role and is in the database.
+        salt: the id of a run that shares its template with no other run, or an empty text.
+        role: the value of ``ITKIT["POSTGRES"]["ROLE"]``, which decides how the tests log in.
     """
     row = connection.execute(
         "SELECT version(), current_user, datname, encoding, datcollate, datctype"
@@ -110,7 +111,7 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def _installed_versions() -> list[str]:
-    """Return the names of the directories that pip makes: they end in the version."""
+    """Return the names of the metadata directories of pip, which contain the versions."""
     found: set[str] = set()
     for entry in sys.path:
         directory = Path(entry or ".")
@@ -161,7 +162,7 @@ def _file(path: Path) -> str:
 
 
 def _model(model: type[Model], *, is_migrated: bool) -> str:
-    """Describe the parts of a model that ``post_migrate`` reads; all of an unmigrated one."""
+    """Describe what ``post_migrate`` reads of a model, or all of it if it has no migrations."""
     meta = model._meta
     decisive: list[Any] = [
         meta.label,

@@ -1,8 +1,8 @@
-"""What migrations have read, by value: a template is found by it, and made anew if it has changed.
+"""The values that migrations have read. A template fits only if they are still the same.
 
-``recording`` collects the names while a template is migrated. Stored beside the template are these
-names, each with a digest of its value; a later run looks at each of them again. A name is a kind
-and what the kind calls it: ``file data/rates.csv``, ``setting COUNTRY``.
+``recording`` collects their names while a template is migrated. The names are stored with the
+template, each with a digest of its value, and a later run compares each value again. A name has a
+kind and the name within that kind: ``file data/rates.csv``, ``setting COUNTRY``.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ _SHOWN: Final = {
 }
 _OF_FILES: Final = ("code", "file")
 _MOST_SHOWN: Final = 3
-_SETTLED_NS: Final = 2_000_000_000  # a file changed since may be changed again in the same tick
+_SETTLED_NS: Final = 2_000_000_000  # a newer file may change again within the same tick
 _DEEPEST: Final = 8
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 _HERE: Final = "<BASE_DIR>"
@@ -49,12 +49,12 @@ _HERE: Final = "<BASE_DIR>"
 
 @dataclass(frozen=True)
 class Reads:
-    """What one template was made of.
+    """The values that were read when one template was made.
 
     Attributes:
-        base: the fingerprint of what decides each template, whatever its migrations read.
-        values: the values by the name of what was read, a digest of its value, for a file perhaps
-            with the status by which it is known to be the same.
+        base: the fingerprint, which does not depend on what the migrations read.
+        values: a digest of each value, by its name. For a file it may be followed by the file's
+            status, by which an unchanged file is recognised.
     """
 
     base: str
@@ -62,16 +62,16 @@ class Reads:
 
     @property
     def text(self) -> str:
-        """The reads as they are stored."""
+        """The reads in the form in which they are stored."""
         return json.dumps({"base": self.base, "values": dict(sorted(self.values.items()))})
 
     @classmethod
     def parse(cls, text: str) -> "Reads":
-        """Return what was stored; nothing was read where nothing is stored."""
+        """Return reads from their stored form; an empty text means that nothing was read."""
         return cls(**json.loads(text)) if text else cls("", {})
 
     def changed(self) -> list[str]:
-        """Return the names whose values are others now than they were."""
+        """Return the names whose values have changed."""
         ignored = conf.get().postgres.ignored_reads
         return [
             name
@@ -81,24 +81,24 @@ class Reads:
 
 
 class Finder:
-    """Finds out which of several templates was made of what is read now.
+    """Finds the template whose values are the present ones.
 
     Attributes:
-        changed: if no template fits, what has changed since the nearest one was made.
+        changed: if no template fits, the names whose values differ from the nearest one's.
     """
 
     def __init__(self) -> None:
         self.changed: list[str] = []
 
     def fits(self, reads: Iterable[Reads]) -> bool:
-        """Return whether all of them have the values that are read now."""
+        """Return whether all reads have the present values."""
         changed = [name for read in reads for name in read.changed()]
         if changed and (not self.changed or len(changed) < len(self.changed)):
             self.changed = changed
         return not changed
 
     def fits_saved(self, text: str) -> bool:
-        """Return whether all templates fit whose reads a saved cluster has."""
+        """Return whether all templates of a saved cluster fit, by the reads saved with it."""
         try:
             return self.fits([Reads.parse(one) for one in json.loads(text)])
         except (TypeError, ValueError):  # the file is damaged
@@ -106,14 +106,14 @@ class Finder:
 
 
 def choose(base: str, known: Mapping[str, Reads]) -> tuple[str, list[str]]:
-    """Return the fingerprint of the template that fits, or of one that is to be made.
+    """Return the fingerprint of the template that fits, or of a new one.
 
     Args:
-        base: the digest of what decides each template, the result of ``fingerprint.of_state``.
+        base: the fingerprint without reads, the result of ``fingerprint.of_state``.
         known: the reads of the templates that exist, by fingerprint.
 
     Returns:
-        The fingerprint, and what has changed since the nearest template was made if none fits.
+        The fingerprint and, if no template fits, the changes since the nearest one was made.
     """
     of_base = {name: reads for name, reads in known.items() if reads.base == base}
     finder = Finder()
@@ -132,7 +132,7 @@ def choose(base: str, known: Mapping[str, Reads]) -> tuple[str, list[str]]:
 
 
 def shown(changed: Iterable[str]) -> str:
-    """Return in words what has changed: ``the file data/rates.csv has changed``."""
+    """Return changes in words: ``the file data/rates.csv has changed``."""
     found = [_shown(name) for name in changed]
     more = len(found) - _MOST_SHOWN
     parts = [*found[:_MOST_SHOWN], *([f"{more} more"] if more > 0 else [])]
@@ -142,26 +142,26 @@ def shown(changed: Iterable[str]) -> str:
 
 @cache
 def root() -> Path:
-    """Return the directory that names of files begin at: ``BASE_DIR``, else the current one."""
+    """Return the directory that names of files are relative to: ``BASE_DIR`` or the current."""
     return Path(getattr(settings, "BASE_DIR", ".")).absolute()
 
 
 def file_name(path: str) -> str:
-    """Return the name of a file: from the root if it is below, else the whole path."""
+    """Return the name of a file: relative to the root if it is below it, else the whole path."""
     here = str(root())
     whole = os.path.abspath(path)  # noqa: PTH100 - a Path would lose nothing, and cost more
     return whole[len(here) + 1 :] if whole.startswith(f"{here}/") else whole
 
 
 def recorded(name: str) -> str:
-    """Return what is stored of a name that is being read: its value, as it is at this moment."""
+    """Return the stored form of a value that is being read, as it is at this moment."""
     kind, what = name.split(" ", 1)
     value = _VALUES[kind](what)
     return f"{value} {_status(_what(name))}".rstrip() if kind in _OF_FILES else value
 
 
 def digest_of(value: object) -> str:
-    """Return a digest of a value, which is the same in each process that has an equal value."""
+    """Return a digest of a value, which is the same for equal values in all processes."""
     return digest(_canonical(value).replace(str(root()), _HERE).encode())
 
 
@@ -187,7 +187,7 @@ def _is_same(name: str, before: str) -> bool:
     value, *more = before.split(" ")
     if more and _status(_what(name)) == more[-1]:
         return True
-    # The text is compared first: to find the parts of it that were used takes its syntax.
+    # The text is compared first, as finding the used parts of it needs a parser.
     return _now(name) == value or (
         kind == "code" and sources.digest_of_parts(_path(_what(name)), what) == more[0]
     )
@@ -195,7 +195,7 @@ def _is_same(name: str, before: str) -> bool:
 
 @cache
 def _now(name: str) -> str:
-    """Return a value as this process has seen it first: a run is not of two states."""
+    """Return the first value that this process has read, so that a run sees one state only."""
     kind, what = name.split(" ", 1)
     return _digest_of_file(_path(_what(name))) if kind == "code" else _VALUES[kind](what)
 
@@ -222,7 +222,7 @@ def _digest_of_file(path: Path) -> str:
 
 
 def _status(name: str) -> str:
-    """Return by what a file is known to be unchanged; nothing if it was changed just now."""
+    """Return the status by which a file is recognised as unchanged; empty if it is too new."""
     try:
         status = os.stat(f"{root()}/{name}" if name[:1] != "/" else name)  # noqa: PTH116 - for time
     except OSError:
@@ -241,7 +241,7 @@ def _directory(name: str) -> str:
 
 
 def _is_listed(name: str) -> bool:
-    """Leave out what tools put beside the files of a project."""
+    """Return whether an entry counts, without files that tools put beside those of a project."""
     return not name.startswith(".") and name != "__pycache__" and not name.endswith(".pyc")
 
 
@@ -286,7 +286,7 @@ _VALUES: Final[Mapping[str, Callable[[str], str]]] = {
 
 
 def _canonical(value: object, depth: int = 0) -> str:  # noqa: PLR0911 - one line for each kind
-    """Describe a value in the same words in each process, whatever its hash and address are."""
+    """Describe a value in the same words in each process, without its hash or address."""
     if depth > _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
@@ -299,7 +299,7 @@ def _canonical(value: object, depth: int = 0) -> str:  # noqa: PLR0911 - one lin
     if isinstance(value, set | frozenset):
         return f"{{{','.join(sorted(_canonical(item, depth + 1) for item in value))}}}"
     if isinstance(value, Promise):
-        return _canonical(value.__reduce__()[1][1:3], depth + 1)  # whatever the language is now
+        return _canonical(value.__reduce__()[1][1:3], depth + 1)  # in any language
     if isinstance(value, re.Pattern):
         return str(value)
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type):
@@ -313,6 +313,6 @@ def _canonical(value: object, depth: int = 0) -> str:  # noqa: PLR0911 - one lin
     if type(value).__repr__ is not object.__repr__:
         with contextlib.suppress(Exception):
             return _ADDRESS.sub("", repr(value))
-    # Not much of what it holds: it may hold half of the program.
+    # Only to a small depth, as it may refer to half of the program.
     held = _canonical(getattr(value, "__dict__", {}), depth + _DEEPEST // 2)
     return f"{type(value).__qualname__}{held}"

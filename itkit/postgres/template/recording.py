@@ -1,9 +1,9 @@
-"""Sees what migrations read: files, settings, the environment, and the code that they use.
+"""Records what migrations read: files, settings, the environment, and the code that they use.
 
-Files, directories and processes are seen by Python's audit events, the environment, settings and
-the question whether a file exists by what takes the place of three functions meanwhile. What is
-read on nobody's behalf but Django's own, or by the import of a module, is left out: the
-``fingerprint`` has it. So is what is another value in each run, whatever a project does.
+Python's audit events report files, directories and processes. Three functions are replaced
+meanwhile, to record the environment, settings and checks whether a file exists. Values that only
+Django itself reads, or that the import of a module reads, are left out, as the ``fingerprint``
+covers them. So are values that differ in each run in any project.
 """
 
 import glob
@@ -36,7 +36,7 @@ _PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 _NOTHING: Final = ("/proc", "/sys", "/dev")
 _DRIVERS: Final = frozenset({"psycopg", "psycopg2", "psycopg_pool"})
 _AROUND_PYTHONS_OWN: Final = ("threads.py", "wrapping.py")
-"""Modules of itkit whose functions are called in the place of some of the standard library."""
+"""Modules of itkit whose functions replace functions of the standard library."""
 _READ_FOR_IMPORTS: Final = (
     "inspect.py",
     "linecache.py",
@@ -64,11 +64,11 @@ _EACH_RUNS_OWN: Final = frozenset(
         "TEST_RUNNER",
     }
 )
-"""Settings that Django, itkit or a project set anew for each run of tests, or that make no data."""
+"""Settings that Django, itkit or a project change for each test run, or that affect no data."""
 
 _NOT_ASKED: Final = _EACH_RUNS_OWN | frozenset(fingerprint.SETTINGS)
 _OF_DJANGOS_CODE: Final = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS", "INSTALLED_APPS"})
-"""Settings that may be another in each process, and of which Django's own code makes no data."""
+"""Settings that may differ in each process, and from which Django itself makes no data."""
 
 _EACH_PROCESS_OWN: Final = (
     "ITKIT_",
@@ -81,11 +81,11 @@ _EACH_PROCESS_OWN: Final = (
 
 
 class Recorder:
-    """Collects the names of what is read, with the values of the moment.
+    """Collects the names of values that are read, with the values at that moment.
 
     Attributes:
-        unrepeatable: the values that differ each time they are read, by the module of a migration
-            or of a receiver that reads them; known at the end of the recording.
+        unrepeatable: the values that differ at each read, by the module of the migration or
+            receiver that reads them; known at the end of the recording.
     """
 
     def __init__(self) -> None:
@@ -98,11 +98,11 @@ class Recorder:
 
     @property
     def values(self) -> dict[str, str]:
-        """What was read, as ``reads.Reads`` has it."""
+        """The values that were read, in the form of ``reads.Reads``."""
         return dict(self._values)
 
     def unrepeatable_reads(self) -> Iterator[tuple[str, str, str]]:
-        """Yield what is another value each time it is read: the place, what, and by whom."""
+        """Yield the values that differ at each read: the line, the value, and its reader."""
         for module, found in sorted(self.unrepeatable.items()):
             for what in dict.fromkeys(one.what for one in found):
                 first = next(one for one in found if one.what == what)
@@ -110,7 +110,7 @@ class Recorder:
                 yield place, f"{first.call} reads {what}", _called(module)
 
     def listeners(self) -> dict[str, audit.Listener]:
-        """Return what hears the events of files, by their names."""
+        """Return the listeners for audit events about files, by the events' names."""
         return {
             "open": self._quiet(self._opened),
             "os.listdir": self._quiet(self._listed),
@@ -134,11 +134,11 @@ class Recorder:
             self._quiet(self._taken)((name,))
 
     def path(self, path: Any) -> None:
-        """Note that somebody asks whether a path is there."""
+        """Note that code checks whether a path exists."""
         self._quiet(self._asked)((path,))
 
     def finish(self) -> None:
-        """Add what is known at the end only."""
+        """Add the values that are known only at the end."""
         self._busy.is_busy = True
         self._add_code()
         written = {reads.file_name(path) for path in self._written}
@@ -154,7 +154,7 @@ class Recorder:
                 self._values[name] = reads.recorded(name)
 
     def _is_gone(self, name: str) -> bool:
-        """Whether a file that was there is not any more: one that migrations make and remove."""
+        """Return whether a file does not exist any more, as migrations made and removed it."""
         return (
             self._values[name] != sources.ABSENT
             and not (reads.root() / name.partition(" ")[2]).exists()
@@ -190,7 +190,7 @@ class Recorder:
             self._values[name] = reads.recorded(name)
 
     def _quiet(self, listener: audit.Listener) -> audit.Listener:
-        """Return a listener that neither hears itself nor raises for a path that is none."""
+        """Return a listener that ignores its own events, and raises no error for invalid paths."""
 
         @wraps(listener)
         def hear(arguments: tuple[Any, ...]) -> None:
@@ -198,7 +198,7 @@ class Recorder:
                 return
             self._busy.is_busy = True
             try:
-                with suppress(OSError, TypeError, ValueError):  # a path that is none
+                with suppress(OSError, TypeError, ValueError):  # an invalid path
                     listener(arguments)
             finally:
                 self._busy.is_busy = False
@@ -218,7 +218,7 @@ class Recorder:
             self._note_file(path)
 
     def _note_module(self, path: str) -> None:
-        """Note a module that is loaded by its name; an ``import`` statement is read as text."""
+        """Note a module that is loaded by its name, and not by an ``import`` in the source."""
         source = source_from_cache(path) if path.endswith(".pyc") else path
         if source.endswith(".py") and not _is_covered(source) and _is_loaded_by_name():
             self._modules.add(source)
@@ -269,7 +269,7 @@ class Recorder:
         self._written.add(_text(arguments[1]))
 
     def _started(self, arguments: tuple[Any, ...]) -> None:
-        """Note the files that the command of a process names; what else it reads is not seen."""
+        """Note the files that the command of a process names; other files it reads are not seen."""
         _executable, command, directory, _environment = arguments
         named = [] if isinstance(command, str | bytes) else list(command)[1:]
         for argument in named:
@@ -290,7 +290,7 @@ class Recorder:
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
-    """Record what the migrations of a block read."""
+    """Record the values that migrations within a block read."""
     _empty_caches()
     recorder = Recorder()
     with _imported_again(), ExitStack() as hooks:
@@ -304,10 +304,10 @@ def recording() -> Iterator[Recorder]:
 
 
 def _empty_caches() -> None:
-    """Forget the catalogues and templates that were read, so that they are read again."""
+    """Forget catalogues of texts and templates that were read, so that they are read again."""
     if "django.utils.translation.trans_real" in sys.modules:
         sys.modules["django.utils.translation.trans_real"]._translations.clear()
-        sys.modules["gettext"]._translations.clear()  # as Django's tests do
+        sys.modules["gettext"]._translations.clear()  # in the same way as Django's own tests
     from django.template import engines
 
     for engine in engines._engines.values():  # type: ignore[attr-defined]  # not in the stubs
@@ -317,10 +317,10 @@ def _empty_caches() -> None:
 
 @contextmanager
 def _imported_again() -> Iterator[None]:
-    """Import the project's modules of migrations again, as they may read something at their import.
+    """Import the project's modules of migrations again, as their import may read values.
 
-    What looks at the operations before they run has imported them. Afterwards the first ones are
-    back, which tests may have imported too.
+    Earlier steps have imported them already. At the end of the block the earlier modules are
+    restored, which tests may have imported too.
     """
     known = {
         name: sys.modules.pop(name)
@@ -341,7 +341,7 @@ def _imported_again() -> Iterator[None]:
 def _settings_seen(recorder: Recorder) -> Iterator[None]:
     """Let the recorder note each access to a setting within a block.
 
-    ``settings`` keeps each value that was read once, and calls no method of its own afterwards, so
+    ``settings`` caches each value at its first read and calls none of its methods afterwards, so
     ``__getattribute__`` of its class is replaced. Checked with Django 5.2, 6.0 and 6.1.
     """
     original = LazySettings.__getattribute__
@@ -357,10 +357,10 @@ def _settings_seen(recorder: Recorder) -> Iterator[None]:
 
 @contextmanager
 def _environment_seen(recorder: Recorder) -> Iterator[None]:
-    """Record each variable that is read, except in a walk over all of them.
+    """Record each variable that is read, except in iterations over all of them.
 
-    There is no audit event for it, so methods of the class of ``os.environ`` are replaced. Checked
-    with Python 3.11 and 3.13.
+    There is no audit event for this, so methods of the class of ``os.environ`` are replaced.
+    Checked with Python 3.11 and 3.13.
     """
     kind = type(os.environ)
     get, walk = kind.__getitem__, kind.__iter__
@@ -373,7 +373,7 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
         return get(self, name)
 
     def walked(self: Any) -> Iterator[Any]:
-        met.place = _place()  # from which dict(os.environ) asks for each of them afterwards
+        met.place = _place()  # dict(os.environ) then reads each of the keys
         try:
             for met.name in walk(self):
                 yield met.name
@@ -388,7 +388,7 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
 def _questions_seen(recorder: Recorder) -> Iterator[None]:
     """Record each path whose status is read.
 
-    There is no audit event for it, so ``os.stat`` is replaced. Checked with Python 3.11 and 3.13.
+    There is no audit event for this, so ``os.stat`` is replaced. Checked with Python 3.11 and 3.13.
     """
     original = os.stat
 
@@ -419,7 +419,7 @@ def _text(path: Any) -> str:
 
 
 def _frames() -> Iterator[FrameType]:
-    """Yield the frames of who has caused an event, the innermost first."""
+    """Yield the frames that have caused an event, the innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename in (__file__, audit.__file__):
         frame = frame.f_back
@@ -429,7 +429,7 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _place() -> tuple[int, int]:
-    """Return the instruction that is at work in the code outside of what mappings have."""
+    """Return the running instruction of the first code outside of the methods of mappings."""
     for frame in _frames():
         if "_collections_abc" not in frame.f_code.co_filename:
             return id(frame.f_code), frame.f_lasti
@@ -437,7 +437,7 @@ def _place() -> tuple[int, int]:
 
 
 def _reader() -> str:
-    """Return whose code has caused an event: the first that is not of the standard library."""
+    """Return the module that has caused an event, the first one outside of the standard library."""
     return next((kind for kind in map(_kind_of_frame, _frames()) if kind != _PYTHON), _PYTHON)
 
 
@@ -446,7 +446,7 @@ def _is_import() -> bool:
 
 
 def _is_loaded_by_name() -> bool:
-    """Whether a module is loaded by a function, not by an ``import`` statement of the project."""
+    """Return whether a function loads a module, and no ``import`` statement of the project."""
     for frame in _frames():
         kind = _kind_of_frame(frame)
         if kind != _IMPORT:
@@ -455,7 +455,7 @@ def _is_loaded_by_name() -> bool:
 
 
 def _is_glob() -> bool:
-    """Return whether a directory is looked through for a pattern, which an event has reported."""
+    """Return whether a directory is searched for a pattern, which another event has reported."""
     for frame in _frames():
         name = frame.f_code.co_name
         if frame.f_code.co_filename.endswith("glob.py") or "glob" in name or "select" in name:
@@ -466,10 +466,10 @@ def _is_glob() -> bool:
 
 
 def _is_on_behalf(name: str) -> bool:
-    """Return whether a setting is read for code that is not Django's: by it, or by what it calls.
+    """Return whether code outside of Django reads a setting, directly or through Django.
 
-    itkit's own code is between the migrations and whatever runs the tests, and between a statement
-    and the cursor.
+    The search ends at itkit's own code, which is below the migrations on the stack, and also
+    between a statement and its cursor.
     """
     kinds = map(_kind_of_frame, _frames())
     first = next(kinds, _ITKIT)
@@ -505,9 +505,9 @@ def _kind(filename: str) -> str:
 
 @cache
 def _is_covered(path: str) -> bool:
-    """Return whether a file is no part of the project: of what is installed the versions count."""
+    """Return whether a file is no part of the project; installed packages have versions."""
     packages = (str(_directory(django)), str(_directory(audit)))
-    shared = f"{sys.base_prefix}/share"  # where gettext looks for catalogues of Python itself
+    shared = f"{sys.base_prefix}/share"  # gettext looks here for Python's own texts
     places = (shared, *_NOTHING, *zoneinfo.TZPATH, *_standard_library(), *packages)
     found = Path(path)
     return bool(_PACKAGES & set(found.parts)) or any(
@@ -525,7 +525,7 @@ def _directory(module: Any) -> Path:
 
 
 def _log_files() -> Iterator[str]:
-    """Yield the files that this process logs to: reading one is reading what it writes."""
+    """Yield the files that this process logs to, as reading them means reading its own output."""
     import logging
 
     for reference in list(logging._handlerList):  # type: ignore[attr-defined]  # not in the stubs

@@ -1,4 +1,4 @@
-"""Templates that are schemas: cloned by a script that is kept beside them."""
+"""Templates that are schemas, cloned by a script that is stored beside them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,16 +15,16 @@ from itkit.postgres.template.template import TEMPLATE_COMMENT, Migrated, Templat
 
 
 class SchemaTemplate(Template):
-    """A schema with all that migrations make, and a second one with the script of its clones.
+    """A schema with the result of the migrations, and a schema with the script of its clones.
 
-    It belongs to the project's own role. Its clones belong to those of their workers, if there are
-    any, and so does all that is in them.
+    The template belongs to the project's own role. Its clones and their objects belong to the roles
+    of the workers, if there are such roles.
 
     Args:
         connection: a connection to the database of the template.
         fingerprint: the fingerprint, as ``fingerprint.of_state`` returns it.
         run: id of the run that uses it.
-        is_private: whether the template ends with the run, as nothing is to be kept.
+        is_private: whether the template ends with the run, as nothing is kept.
         secret: the secret of the run, if its workers are to have roles of their own.
     """
 
@@ -49,7 +49,7 @@ class SchemaTemplate(Template):
         return found.get(self.name) == found.get(self._script_schema) == self._comment
 
     def state(self) -> TemplateState | None:
-        """Return what is known of the template; None when it is not there."""
+        """Return the known facts about the template; None if it does not exist."""
         if not self.exists():
             return None
         statement = sql.SQL(
@@ -59,7 +59,7 @@ class SchemaTemplate(Template):
         return TemplateState(row[0], tuple(row[1]), *row[2:]) if row is not None else None
 
     def reads(self) -> Reads:
-        """Return what the template was made of; nothing where that may not be read."""
+        """Return the values that were read for the template; none if our role may not read them."""
         try:
             # A template that an earlier itkit has made has no such column.
             found = value(
@@ -75,11 +75,11 @@ class SchemaTemplate(Template):
         return self.stamp(self.name) == state.stamp
 
     def is_logged(self) -> bool:
-        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        """Return whether all rows of the template are logged, so that a copied cluster has them."""
         return catalog_version.is_logged(self._connection)
 
     def unused_days(self) -> float:
-        """Return for how long no run has used the template."""
+        """Return the number of days since a run has used the template."""
         days = sql.SQL("SELECT extract(epoch FROM now() - used) / 86400 FROM {}")
         return float(value(self._connection, days.format(self._script)))
 
@@ -88,13 +88,13 @@ class SchemaTemplate(Template):
         self.places.create(self.name, self.run)
         migrated = migrate(self.name) or Migrated()
         state = self._verified(name, migrated.needs)
-        # For good, as clones and their resets read from it; theirs are as the migrations say.
+        # Lifted for good, as clones and their resets read the template; clones keep their policies.
         policies.lift(self._connection, self.name)
         reads = Reads(self.base, migrated.values).text
         state = replace(state, stamp=self.stamp(self.name), reads=reads)
         with self._connection.transaction():
             self._store(state)
-            # From now on the template is no longer dropped with the run that has made it.
+            # From now on the template is not dropped with the run that has made it.
             self.places.register(self.name, self._comment)
         return state.differences
 
@@ -114,12 +114,12 @@ class SchemaTemplate(Template):
         return clone.digest(self._connection, name) == state.digest
 
     def drop(self) -> None:
-        """Drop the template, its script and all that was kept of it."""
+        """Drop the template, its script and its kept clones."""
         self.places.drop(self._script_schema)
         super().drop()
 
     def _verified(self, name: str, needs: str) -> TemplateState:
-        """Make the first clone, and say what it lacks; then it is dropped again."""
+        """Make the first clone and return the objects that it lacks; drop it if there are any."""
         state = TemplateState(stamp="", needs=needs)
         try:
             state = replace(state, script=clone.script(self._connection, self.name))
@@ -139,7 +139,7 @@ class SchemaTemplate(Template):
     def _without_servers_own(
         self, state: TemplateState, name: str, found: list[Difference]
     ) -> list[Difference]:
-        """Leave out the differences that a second clone shows to be the server's own."""
+        """Leave out differences that the server itself makes, as a second clone shows."""
         twin = names.twin_schema(name)
         self._clone_all_rows(state, twin)
         between_clones = clone.differences(self._connection, name, twin)

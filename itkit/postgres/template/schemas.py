@@ -15,13 +15,13 @@ class Schemas(Places):
 
     @property
     def role_comment(self) -> str:
-        """What registers the role of a schema of this database."""
+        """The comment that registers the role of a schema of this database."""
         return roles.of_schemas(self.connection)
 
     def described(self) -> dict[str, str]:
         """Return name and comment of each schema that may be ours and belongs to our role.
 
-        It also does if it belongs to a role that ours has created for it.
+        A place also counts as ours if it belongs to a role that ours has created for it.
         """
         rows = self.connection.execute(
             "SELECT nspname, coalesce(obj_description(oid, 'pg_namespace'), '') FROM pg_namespace"
@@ -32,7 +32,7 @@ class Schemas(Places):
         return dict(rows.fetchall())
 
     def create(self, name: str, run: str, *, has_role: bool = False) -> None:
-        """Create an empty schema and register it, with its role if it has one: all or nothing."""
+        """Create an empty schema, with its role if it has one, and register it, or do nothing."""
         place = sql.Identifier(name)
         with self.connection.transaction():
             if has_role:
@@ -65,23 +65,24 @@ class Schemas(Places):
         self.register(new, text)
 
     def drop(self, name: str) -> None:
-        """Drop one of our schemas with all that is in it, and its role.
+        """Drop one of our schemas with its contents and its role.
 
-        Nothing happens when it is gone.
+        Do nothing if it does not exist any more.
         """
         places.require_ours(name)
         statement = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
         try:
             self.connection.execute(statement)
         except driver.errors.OutOfMemory:
-            # It locks all that is in the schema, which can be more than the server's table holds.
+            # DROP SCHEMA locks all objects in it, which can be more than the server's lock table
+            # holds.
             self._drop_tables(name)
             self.connection.execute(statement)
         roles.drop(self.connection, name, self.role_comment)
 
     @contextmanager
     def lent(self, name: str, role: str) -> Iterator[list[str]]:
-        """Let a role that exists for a block own a schema of ours, which is ours again then."""
+        """Let a temporary role own a schema of ours within a block."""
         left: list[str] = []
         place = sql.SQL("SCHEMA {}").format(sql.Identifier(name))
         roles.lend(self.connection, place, role, self.secret, self.role_comment)
@@ -92,7 +93,7 @@ class Schemas(Places):
             roles.drop(self.connection, role, self.role_comment)
 
     def size(self, name: str) -> int:
-        """Return the bytes of the tables, with indexes, and sequences in a schema."""
+        """Return the bytes of the tables, indexes and sequences in a schema."""
         query = (
             "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class"
             " WHERE relkind IN ('r', 'm', 'S') AND relnamespace = to_regnamespace(quote_ident(%s))"

@@ -1,8 +1,8 @@
-"""The code of a project that its migrations use: by the definitions that they name, not by files.
+"""Finds the code of a project that its migrations use, by definitions and not by whole files.
 
-A migration that imports one constant of ``models.py`` does not depend on each method there. So what
-counts of a module are the statements at its top level that bind the names in question, those that
-these need in turn, and what they import from other modules of the project.
+A migration that imports one constant of ``models.py`` does not depend on each method there. So only
+these parts of a module count: the statements at its top level that bind the used names, the
+statements that these need in turn, and their imports from other modules of the project.
 """
 
 import ast
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 ALL: Final = "*"
 ABSENT: Final = "absent"
-"""The digest of what is not there."""
+"""The digest of a file or definition that does not exist."""
 
 DIGEST_BYTES: Final = 6
 _LONGEST_NAME: Final = 200
@@ -45,8 +45,8 @@ _RANDOM: Final = frozenset(
     {"django.utils.crypto.get_random_string", "os.urandom", "uuid.uuid1", "uuid.uuid4"}
 )
 _SEEDED: Final = frozenset({"random.Random", "random.seed"})
-# Not by core.sqltext, which reads a whole statement and takes a body in $$ for a value: here are
-# pieces of statements as well, as Python's source has them, and what a function's body does counts.
+# core.sqltext is not used here. It reads whole statements and takes a body in $$ for a value, but
+# this module also gets fragments from Python's source, and the body of a function counts.
 _WRITING: Final = r"(?:^|;)\s*(?:COPY|INSERT|MERGE|UPDATE|WITH)\b[^;]*?\b"
 _SQL_CLOCK: Final = re.compile(
     rf"{_WRITING}(now\(\)|current_timestamp|current_date|localtimestamp|(?:clock|statement|transaction)_timestamp\(\))",
@@ -59,13 +59,13 @@ _SQL_RANDOM: Final = re.compile(
 
 
 class Unrepeatable(NamedTuple):
-    """What gives another value at each time.
+    """A call that returns another value each time.
 
     Attributes:
         what: the clock, or random values.
-        call: the call by which it is read.
+        call: the name of the function that is called.
         path: the path of the source.
-        line: the line in it.
+        line: the number of the line.
     """
 
     what: str
@@ -75,16 +75,14 @@ class Unrepeatable(NamedTuple):
 
 
 class Used(NamedTuple):
-    """What the code of a project uses.
+    """The values and definitions that the code of a project uses.
 
     Attributes:
-        parts: the names of the definitions that are used of a module, by its path.
-        variables: the environment variables that are named in what a module does when it is
-            imported.
-        settings: the settings that are named there.
-        files: the files that are named there, from the module's directory.
-        unrepeatable: the values that differ each time they are read, by the module that the search
-            began at.
+        parts: the names of the used definitions of a module, by the module's path.
+        variables: the environment variables that the import of a module may read.
+        settings: the settings that the import may read.
+        files: the files that the import may read, relative to the module's directory.
+        unrepeatable: the values that differ at each read, by the module at which the search began.
     """
 
     parts: dict[Path, set[str]]
@@ -96,9 +94,9 @@ class Used(NamedTuple):
 
 @cache
 def own_file(module: str) -> Path | None:
-    """Return the file of a module of the project, None for one that was installed.
+    """Return the file of a module of the project; None for an installed module.
 
-    Nothing is imported for that.
+    This imports nothing.
     """
     if module.partition(".")[0] in {*sys.stdlib_module_names, "django", "itkit"}:
         return None
@@ -127,10 +125,10 @@ def _found(module: str) -> Path | None:
 
 
 def used(begin: Iterable[tuple[str, str]]) -> Used:
-    """Return what modules of a project use.
+    """Return the values and definitions that modules of a project use.
 
     Args:
-        begin: names of modules, and in each the name that is used, or ``ALL``.
+        begin: pairs of a module's name and the name that is used of it, or ``ALL``.
     """
     found = Used({}, set(), set(), set(), {})
     for module, name in begin:
@@ -154,7 +152,7 @@ def _follow(begin: str, name: str, found: Used) -> None:
             if one not in known and (is_begin or not is_in_class):
                 known.append(one)
         if not is_begin:
-            # What it has done at its import was done before, and is not seen any more.
+            # The import has run before, so that its reads cannot be recorded any more.
             found.variables.update(look.variables)
             found.settings.update(look.settings)
             found.files.update(look.files)
@@ -162,11 +160,11 @@ def _follow(begin: str, name: str, found: Used) -> None:
 
 
 class _Look(NamedTuple):
-    """A part of a module: what it imports, and what it does."""
+    """Reads a part of a module: its imports, and its code."""
 
     path: Path
     imports: tuple[tuple[str, str], ...]
-    unrepeatable: tuple[tuple[Unrepeatable, bool], ...]  # and whether it is in a class
+    unrepeatable: tuple[tuple[Unrepeatable, bool], ...]  # each with whether it is in a class
     variables: frozenset[str]
     settings: frozenset[str]
     files: frozenset[Path]
@@ -210,18 +208,18 @@ def _files(path: Path, statements: Iterable[ast.stmt]) -> Iterator[Path]:
 
 
 def named(path: str, names: Iterable[str]) -> str:
-    """Return how parts of a file are called."""
+    """Return the name under which parts of a file are stored."""
     found = set(names)
     return f"{path}:{','.join([ALL] if ALL in found else sorted(found))}"
 
 
 def path_of(what: str) -> str:
-    """Return the file of parts that are called so."""
+    """Return the file of the parts with such a name."""
     return what.rpartition(":")[0]
 
 
 def digest_of_parts(path: Path, what: str) -> str:
-    """Return a digest of the definitions in a file that are called so, and of those they need."""
+    """Return a digest of the definitions with such a name, and of those that they need."""
     source = _source(path)
     if source is None:
         return ABSENT
@@ -244,14 +242,14 @@ def _source(path: Path) -> "_Source | None":
 
 
 class _Source:
-    """A module by the statements at its top level."""
+    """A module as its top-level statements."""
 
     def __init__(self, path: Path, tree: ast.Module) -> None:
         self._path = path
         self._statements = tree.body
         self._binding: dict[str, list[int]] = {}
         self._stars: list[int] = []
-        self._full: dict[str, str] = {}  # what imported names stand for
+        self._full: dict[str, str] = {}  # the meaning of imported names
         for number, statement in enumerate(tree.body):
             for name in _bound(statement):
                 self._binding.setdefault(name, []).append(number)
@@ -312,7 +310,7 @@ class _Source:
                         yield module, one.name
 
     def unrepeatable(self, statement: ast.stmt) -> Iterator[Unrepeatable]:
-        """Yield what a statement reads of the clock and of random values."""
+        """Yield the clocks and random values that a statement reads."""
         for node in ast.walk(statement):
             if isinstance(node, ast.Call):
                 call = _dotted(node.func)
@@ -356,7 +354,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _altered(statement: ast.stmt) -> Iterator[str]:
-    """Yield the names of what a statement may alter without binding it: ``RATES.append(1)``."""
+    """Yield the names whose values a statement may alter without binding: ``RATES.append(1)``."""
     is_call = isinstance(statement, ast.Expr)
     targets = statement.targets if isinstance(statement, ast.Assign) else []
     if is_call or any(isinstance(one, ast.Attribute | ast.Subscript) for one in targets):
@@ -364,7 +362,7 @@ def _altered(statement: ast.stmt) -> Iterator[str]:
 
 
 def _attributes(nodes: list[ast.AST], bound: str) -> set[str]:
-    """Return what is used of a module that is bound to a name; all where it is handed on."""
+    """Return the attributes that are used of an imported module; ``ALL`` if it is passed on."""
     prefix = f"{bound}."
     found = {
         dotted.removeprefix(prefix).partition(".")[0]

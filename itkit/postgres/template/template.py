@@ -1,11 +1,11 @@
-"""One state of the migrations: migrated once, cloned, and kept for the next run.
+"""The template of one state of the migrations: made once, cloned, and kept for later runs.
 
-Read top-down. ``Template.provide`` gives a worker its place in the cheapest way there is: it claims
-one that an earlier run has kept, else it clones the template, else it has the template made.
-``keep`` is the way back. What a place is, a schema or a database, the subclasses know.
+``Template.provide`` gives a worker its place in the cheapest possible way. It claims a place that
+an earlier run has kept, or else clones the template, or else makes the template first. ``keep``
+keeps a place for a later run. The subclasses know whether a place is a schema or a database.
 
-A clone is registered with its template's name while the template is locked, so a template without
-a clone in the registry is in nobody's use and may be evicted.
+A clone is registered with its template's name while the template is locked. So nobody uses a
+template without a clone in the registry, and it may be evicted.
 """
 
 from abc import ABC, abstractmethod
@@ -29,16 +29,17 @@ _UNUSED_DAYS: Final = 14
 
 @dataclass(frozen=True)
 class TemplateState:
-    """What is known of a template that was made.
+    """The known facts about a template that was made.
 
     Attributes:
-        stamp: the stamp of its catalogue, which shows whether somebody has changed it since.
-        needs: why the tests have to log in by the project's own role; empty where each worker has
-            one of its own.
-        differences: the objects that a clone of it would lack; where there are any it is of no use.
-        digest: the digest of the description of its catalogue, which faithful clones share; empty
-            where the server writes something of its own into each clone.
-        script: the script that clones it.
+        stamp: the stamp of its catalogue, which shows later changes.
+        needs: why the tests have to log in by the project's own role; empty if each worker has a
+            role.
+        differences: the objects that a clone would lack; if there are any, the template is not
+            used.
+        digest: the digest of its catalogue's description, which faithful clones share; empty if the
+            server writes values of its own into each clone.
+        script: the script that makes clones.
         reads: the values that its migrations have read, as the text of a ``Reads``.
     """
 
@@ -51,12 +52,12 @@ class TemplateState:
 
 
 class Migrated(NamedTuple):
-    """What is known when all migrations have run.
+    """The known facts when all migrations have run.
 
     Attributes:
-        needs: why that was not possible by the role of a worker, if roles are wanted and it was
-            not.
-        values: the values that the migrations have read, as a ``Reads`` has them.
+        needs: why the role of a worker could not run them; empty if it could, or if no roles are
+            wanted.
+        values: the values that the migrations have read, in the form of ``Reads``.
     """
 
     needs: str = ""
@@ -70,12 +71,12 @@ class Template(ABC):
         place: the registry of places of its kind, on a connection of our own.
         fingerprint: the fingerprint, as ``fingerprint.of_state`` returns it.
         run: id of the run that uses it.
-        is_private: whether the template ends with the run, as nothing is to be kept.
+        is_private: whether the template ends with the run, as nothing is kept.
 
     Attributes:
-        base: the digest of what decides each template beside what its migrations read.
-        changed: the values that were read for the nearest template, and have changed since.
-        is_settled: whether this process has found out before that it is the one.
+        base: the fingerprint without the values that migrations read.
+        changed: the values that were read for the nearest template and have changed since.
+        is_settled: whether this process has decided before to use this template.
     """
 
     base = ""
@@ -95,19 +96,19 @@ class Template(ABC):
         migrate: Callable[[str], Migrated | None],
         save: Callable[[], None] | None = None,
     ) -> tuple[str, ...] | None:
-        """Give a worker its place, or say why none can be had.
+        """Give a worker its place, or return why this is not possible.
 
         Args:
             name: the name of the worker's place.
-            migrate: runs all migrations in the place it is given, and returns what is known then.
-            save: saves the server for later runs, with a template that was just made; None where
-                that is not wanted. No test can have written to it: all that need this template
-                wait for it.
+            migrate: runs all migrations in a place, and returns the facts about the result.
+            save: saves the server for later runs, with a template that was just made; None if this
+                is not wanted. No test can have written to the server, as all workers wait for the
+                template.
 
         Returns:
-            What a clone would lack. When there is anything, the worker's place was not made. None
-            where another run has made the template meanwhile, of something else than is read now:
-            then there is another one for this run.
+            The objects that a clone would lack. If there are any, the worker's place was not made.
+            None if another run has made the template meanwhile from other values than the present
+            ones: this run needs another template in that case.
         """
         with self._locked(shared=True):
             state = self.state()
@@ -121,31 +122,31 @@ class Template(ABC):
                 return None
             if state is not None and self._take(state, name):
                 return state.differences
-            self.drop()  # what is there is half made, or not what it was
+            self.drop()  # the template is incomplete, or was changed
             lacking = self.make(name, migrate)
             if save is not None:
                 self._saved(name, save)
             return lacking
 
     def _saved(self, name: str, save: Callable[[], None]) -> None:
-        """Save the server, with the worker's place as one that the next run can claim."""
+        """Save the server, with the worker's place as a kept one, which the next run can claim."""
         is_kept = self.keep(name, 1)
         save()
         if is_kept and not self._claim(name):
             raise IsolationError(f"The place {name} was changed while the server was saved.")
 
     def keep(self, name: str, limit: int) -> bool:
-        """Keep a worker's place, which was reset, for the next run; False when it cannot be.
+        """Keep a worker's place, which was reset, for the next run; return False if it cannot be.
 
         Args:
             name: the name of the worker's place.
-            limit: how many may be kept.
+            limit: the greatest number of kept places.
         """
         state, registered = self.state(), self.places.registration(name)
         if state is None or registered is None or state.differences:
             return False
         now = self.stamp(name)
-        # A reset may have altered and altered back, so another stamp is no proof of a change.
+        # A reset may have altered an object and altered it back, which changes the stamp too.
         if now != registered.stamp and not self.is_faithful(state, name):
             return False
         with locks.claim(self.places.connection, self.fingerprint):
@@ -156,13 +157,13 @@ class Template(ABC):
         return True
 
     def renew(self, name: str) -> bool:
-        """Drop a worker's place, and clone the template in its stead.
+        """Drop a worker's place, and clone the template in its place.
 
         Args:
-            name: the name of the place, in which nobody is.
+            name: the name of the place, to which nobody is connected.
 
         Returns:
-            Whether that could be done; nothing has changed if not.
+            Whether this was possible; if not, nothing has changed.
         """
         with self._locked(shared=True):
             state = self.state()
@@ -173,12 +174,12 @@ class Template(ABC):
         return True
 
     def rebuild(self) -> None:
-        """Remove the template, so that whoever needs it next makes it anew."""
+        """Remove the template, so that the next run that needs it makes it anew."""
         with self._locked(shared=False):
             self.drop()
 
     def drop(self) -> None:
-        """Drop the template and all that was kept of it."""
+        """Drop the template and its kept places."""
         for name in self._kept():
             self.places.drop(name)
         self.places.drop(self.name)
@@ -189,11 +190,11 @@ class Template(ABC):
 
     @abstractmethod
     def state(self) -> TemplateState | None:
-        """Return what is known of the template; None when it is not there."""
+        """Return the known facts about the template; None if it does not exist."""
 
     @abstractmethod
     def reads(self) -> Reads:
-        """Return what the template, which exists, was made of."""
+        """Return the values that were read for the template, which exists."""
 
     @abstractmethod
     def is_intact(self, state: TemplateState) -> bool:
@@ -201,19 +202,19 @@ class Template(ABC):
 
     @abstractmethod
     def is_logged(self) -> bool:
-        """Whether all rows of the template are in the server's log, so that a copy has them."""
+        """Return whether all rows of the template are logged, so that a copied cluster has them."""
 
     @abstractmethod
     def unused_days(self) -> float:
-        """Return for how long no run has used the template, which exists."""
+        """Return the number of days since a run has used the template, which exists."""
 
     @abstractmethod
     def make(self, name: str, migrate: Callable[[str], Migrated | None]) -> tuple[str, ...]:
-        """Make the template, and with it the place of the worker that has asked for it."""
+        """Make the template, and the place of the worker that has requested it."""
 
     @abstractmethod
     def clone(self, state: TemplateState, name: str) -> None:
-        """Make a worker's place of the template, registered as the run's."""
+        """Make a worker's place from the template, and register it as the run's."""
 
     @abstractmethod
     def stamp(self, name: str) -> str:
@@ -221,18 +222,18 @@ class Template(ABC):
 
     @abstractmethod
     def is_faithful(self, state: TemplateState, name: str) -> bool:
-        """Whether a place has the catalogue of the template, although its stamp has changed."""
+        """Return whether a place has the template's catalogue, although its stamp has changed."""
 
     def registration(self, stamp: str) -> str:
         """Return the comment of a clone."""
         return places.comment(self.run, template=self.name, stamp=stamp)
 
     def _fits(self, state: TemplateState) -> bool:
-        """Whether the template was made of what is read now; one of this run alone always is."""
+        """Return whether the template's values are the present ones; a private one always fits."""
         return self.is_settled or self.is_private or Finder().fits([Reads.parse(state.reads)])
 
     def _take(self, state: TemplateState, name: str) -> bool:
-        """Claim or clone, where that is possible; False when the template has to be made anew."""
+        """Claim or clone a place; return False if the template has to be made anew."""
         if state.differences or self._claim(name):
             return True
         if not self.is_intact(state):
@@ -241,7 +242,7 @@ class Template(ABC):
         return True
 
     def _claim(self, name: str) -> bool:
-        """Take over a kept place, if there is one that nobody has changed."""
+        """Claim a kept place, if there is one that nobody has changed."""
         while True:
             with locks.claim(self.places.connection, self.fingerprint):
                 kept = next(iter(self._kept().items()), None)
@@ -267,18 +268,18 @@ class Template(ABC):
 
 
 def stays(comment: str) -> bool:
-    """Return whether the comment of a place is that of a template, or of what was kept of one."""
+    """Return whether a comment is that of a template or of a kept place."""
     return comment.startswith((TEMPLATE_COMMENT, _KEPT_COMMENT))
 
 
 def evict(templates: list[Template]) -> int:
-    """Drop templates, with what was kept of them, that no run uses or is likely to use.
+    """Drop templates that no run uses or is likely to use, with their kept places.
 
     Args:
-        templates: all that exist in a database or on a server.
+        templates: all templates that exist in a database or on a server.
 
     Returns:
-        How many are left.
+        The number of remaining templates.
     """
     unused = sorted(((one.unused_days(), one) for one in templates), key=itemgetter(0))
     old = [one for n, (days, one) in enumerate(unused) if n >= _TEMPLATES or days > _UNUSED_DAYS]
@@ -286,10 +287,10 @@ def evict(templates: list[Template]) -> int:
 
 
 def drop_unused(templates: list[Template]) -> None:
-    """Drop all templates that no other run uses, with what was kept of them.
+    """Drop all templates that no other run uses, with their kept places.
 
     Args:
-        templates: all that exist in a database or on a server.
+        templates: all templates that exist in a database or on a server.
     """
     for template in templates:
         _dropped_if_unused(template)
