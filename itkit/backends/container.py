@@ -1,4 +1,4 @@
-"""``TestContainer``: which object stands for which interface in one test."""
+"""``TestContainer``: binds interfaces to objects for one test."""
 
 import inspect
 import typing
@@ -16,7 +16,7 @@ from itkit.fakes import Handle, MethodHandle, handle_of, is_mock, mock_object
 
 T = TypeVar("T")
 Interface = Callable[..., T]
-"""A class, which may be abstract; mypy lets no abstract class stand for ``type[T]``."""
+"""A class, which may be abstract; mypy does not accept an abstract class as ``type[T]``."""
 
 
 class Module(Protocol):
@@ -29,8 +29,8 @@ class Module(Protocol):
 class TestContainer:
     """Binds interfaces to real objects, classes and recording fakes.
 
-    A container of only real bindings is the "all real" one. It is a context manager: at its end
-    it closes what it made.
+    A container whose bindings are all real is the "all real" one. It is a context manager, which
+    closes the objects that it made at its end.
 
     ```python
     with TestContainer() as container:
@@ -52,10 +52,10 @@ class TestContainer:
         self._tracking = ExitStack()
 
     def bind(self, interface: Interface[Any], implementation: object) -> None:
-        """Bind an object to an interface, or a class, which is instantiated at its first use.
+        """Bind an interface to an object, or to a class that is instantiated at its first use.
 
-        Objects that the container made before are made anew, so that none holds what the
-        interface was bound to until now.
+        Objects that the container made before are made anew, so that none of them keeps the earlier
+        binding.
         """
         self._bindings[interface] = implementation
         self._made.clear()
@@ -80,13 +80,13 @@ class TestContainer:
         return mock
 
     def get(self, interface: Interface[T]) -> T:
-        """Return what stands for an interface; a class is made once per container.
+        """Return the object that is bound to an interface; each class is instantiated only once.
 
-        Arguments of its constructor are found by their annotations, in the container too. A
-        class that nothing is bound to stands for itself.
+        The container provides the arguments of a constructor as well, by their annotations. A class
+        without a binding is bound to itself.
 
         Raises:
-            BindingError: nothing stands for it, or for what its constructor needs.
+            BindingError: nothing is bound to it, or to an argument of its constructor.
         """
         if interface not in self._bindings and not isinstance(interface, type):
             raise BindingError(self._nothing_bound(interface))
@@ -104,12 +104,12 @@ class TestContainer:
     @overload
     def get_mock(self, interface: str) -> Handle[Any]: ...
     def get_mock(self, interface: Interface[Any] | str) -> Handle[Any]:
-        """Return the handle of the fake that stands for an interface.
+        """Return the handle of the fake that is bound to an interface.
 
         A backend of ``ITKIT["BACKENDS"]`` is found too, by its class or its name.
 
         Raises:
-            BindingError: no fake stands for it.
+            BindingError: no fake is bound to it.
         """
         bound = self._bindings.get(interface)
         if bound is not None and is_mock(bound):
@@ -120,14 +120,14 @@ class TestContainer:
         raise BindingError(self._no_mock(interface))
 
     def track(self, interface: Interface[Any]) -> None:
-        """Note from now on which methods and branches are used of what stands for an interface.
+        """Record from now on which methods and branches are used of the object of an interface.
 
-        The functions of its class, or of the module that is bound, get other code that takes notes,
-        until the container is closed, or nobody holds it any more. ``measure_integration_coverage``
-        returns what was noted. A second call begins anew, and so does another ``bind()``.
+        The functions of its class, or of the bound module, get other code, which records their use
+        until the container is closed or collected. ``measure_integration_coverage`` returns the
+        record. A second call begins a new record, and so does another ``bind()``.
 
         Raises:
-            BindingError: nothing that stands for it is written in Python in the project.
+            BindingError: the bound object has no code in Python in the project.
         """
         service = self._bindings.get(interface, interface)
         while isinstance(service, type) and self._bindings.get(service, service) is not service:
@@ -139,10 +139,10 @@ class TestContainer:
         self._tracking.callback(weakref.finalize(self, tracker.stop))
 
     def coverage_of(self, interface: Interface[Any]) -> ServiceCoverage:
-        """Return what was used, since ``track()``, of what stands for an interface.
+        """Return what was used of an interface's object since ``track()``.
 
         Raises:
-            BindingError: it is not tracked.
+            BindingError: the interface is not tracked.
         """
         tracker = self._trackers.get(interface)
         if tracker is None:
@@ -163,10 +163,10 @@ class TestContainer:
             configured.configure(self)
 
     def close(self) -> None:
-        """Close what the container made and has a ``close`` method, the last one first.
+        """Close the objects that the container made, the last one first, if they have ``close``.
 
-        All are closed even if one of them raises; the error is raised afterwards. Objects that
-        were bound are left to whoever made them.
+        All are closed even if one of them raises an error, which is raised afterwards. Bound
+        objects are left to the code that made them.
         """
         self._made.clear()
         self._tracking.close()
@@ -250,7 +250,8 @@ def measure_integration_coverage(
     """Return which methods and branches of real services the test has used, by category.
 
     Args:
-        container: which has tracked them: ``container.track(UserService)`` comes before their use.
+        container: the container that tracks them: ``container.track(UserService)`` precedes their
+            use.
         services: pairs of an interface and the name of its category.
 
     Raises:

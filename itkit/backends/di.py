@@ -1,7 +1,7 @@
-"""What a container of dependencies gives for a key, whichever package it is of.
+"""Finds the class behind a key of a dependency-injection container, for several packages.
 
-Only asked: what it gives is faked in place, so that whoever has got it before is reached as well,
-and the container needs no override.
+The container is only asked, and needs no override: the class is faked in place, so that objects
+which the container has given before are faked as well.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from django.utils.module_loading import import_string
 from itkit.exceptions import ConfigurationError
 
 Asking = Callable[[Any, str], Any]
-"""Returns what a container has for a key: a class, or an object of one."""
+"""Returns the value of a container for a key: a class, or an object of one."""
 
 
 def implementation(container: Any, key: str) -> Any:
-    """Return the class or function that stands behind a key.
+    """Return the class or function behind a key.
 
     Args:
         container: the container, or a function without arguments that returns it.
-        key: the name of a provider, or the dotted path of the interface, as the package has it.
+        key: the name of a provider, or the dotted path of the interface, depending on the package.
 
     Raises:
         ConfigurationError: the container is of no known package, or has no such key.
@@ -52,7 +52,7 @@ def _package_of(container: Any) -> str:
 
 
 def _by_provider(container: Any, name: str) -> Any:
-    """Ask a provider for its class, or else for an object: it may be a singleton of the real."""
+    """Return a provider's class, or else an object, which may be a real singleton."""
     provider = attrgetter(name)(container)
     return getattr(provider, "cls", None) or provider()
 

@@ -1,4 +1,4 @@
-"""Which errors a backend may raise, so that a sweep can have it raise each of them."""
+"""Finds the errors that a backend may raise, so that a sweep can raise each of them."""
 
 import inspect
 import re
@@ -12,7 +12,7 @@ from itkit.exceptions import ConfigurationError
 
 _WORD: Final = re.compile(r"\w+")
 NETWORK: Final = (ConnectionError,)
-"""What is raised by a backend of which nothing is known."""
+"""The error of a backend about which nothing is known."""
 
 
 class RaisableError(NamedTuple):
@@ -26,17 +26,17 @@ class RaisableError(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Its name, as a report has it."""
+        """Its name in a report."""
         return self.kind.__name__
 
     def make(self, text: str) -> Exception:
-        """Return one.
+        """Return an instance of the error.
 
         Args:
             text: the text of the error, where its class takes one.
 
         Raises:
-            ConfigurationError: the class takes neither a text nor nothing.
+            ConfigurationError: the class can be made neither from a text nor without arguments.
         """
         for args in ((text,), ()):
             try:
@@ -50,12 +50,12 @@ class RaisableError(NamedTuple):
 
 
 def named(paths: Iterable[str]) -> tuple[RaisableError, ...]:
-    """Return the errors that the settings name for a backend, the first for a lost reply."""
+    """Return the errors that the settings name for a backend; the first one is for lost replies."""
     return tuple(RaisableError(import_string(path)) for path in paths)
 
 
 def obstacle(kind: Any) -> str | None:
-    """Return why something cannot be raised by a sweep; None where it can be."""
+    """Return why a sweep cannot raise a value; None if it can."""
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return "it is no class of exceptions"
     try:
@@ -68,9 +68,9 @@ def obstacle(kind: Any) -> str | None:
 def found(real: Any) -> tuple[RaisableError, ...]:
     """Return the errors that a class or function seems to raise, the most general first.
 
-    These are the exceptions of its module which its source or its docstrings mention, and those
-    that derive from them; where none is mentioned, all exceptions of the module; where it has none,
-    ``ConnectionError``. Those that cannot be made from a text alone are left out.
+    These are the exceptions of its module that its source or docstrings mention, and their
+    subclasses. If none is mentioned, all exceptions of the module are returned, and if the module
+    has none, ``ConnectionError``. Exceptions that cannot be made from a text alone are left out.
     """
     module = sys.modules.get(real.__module__)
     kinds = {

@@ -1,4 +1,4 @@
-"""What a test's timeline says of the boundaries: the outcomes of calls, tables, hooks, keys."""
+"""Collects which outcomes of calls, tables, hooks and keys tests have seen, from timelines."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from itkit.timeline import callsite
 from itkit.timeline.core import Timeline
 
 _VARYING: Final = re.compile(r"(?=[0-9A-Za-z-]*\d)[0-9A-Za-z-]{16,}|\d+")
-_VERSION: Final = re.compile(r"[^:]*:\d+:")  # what Django's caches put before a key
+_VERSION: Final = re.compile(r"[^:]*:\d+:")  # the prefix that Django's caches add to a key
 _LOCKING: Final = re.compile(r"\bFOR\s+(NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b|^\s*LOCK\b")
 _LOST_IN_SWEEP: Final = re.compile(r"FAULT (?P<method>[\w.]+)#\d+:lost_reply")
 
@@ -52,7 +52,7 @@ class Collector:
                 self._found.note("tables", f"{table} {what}")
 
     def write(self, worker: str) -> None:
-        """Write what was seen until now, where that has changed.
+        """Write what was seen until now, if that has changed.
 
         Args:
             worker: id of this process as a worker of the run.
@@ -63,7 +63,7 @@ class Collector:
             coverage.write_part(self._directory, f"{worker}-{os.getpid()}", self._found)
 
     def add(self, timeline: Timeline) -> None:
-        """Add what a test has seen, by its timeline."""
+        """Add what a test has seen, from its timeline."""
         test = timeline.test
         faults = (_LOST_IN_SWEEP.fullmatch(one.name) for one in timeline if one.kind == "fault")
         lost = {fault["method"] for fault in faults if fault is not None}
@@ -113,8 +113,8 @@ class Collector:
 def _promises(backend: Backend) -> Iterator[tuple[str, list[RaisableError]]]:
     """Yield the methods of a backend, each with the errors that it declares.
 
-    Those are the errors of the backend that the source of the method mentions, and what derives
-    from them; where it mentions none, all of the backend.
+    These are the errors of the backend that the source of the method mentions, and their
+    subclasses; if it mentions none, all errors of the backend.
     """
     for method in backend.fake.methods.values():
         if method.member.name.startswith("_"):
@@ -132,7 +132,7 @@ def _declared(errors: Iterable[RaisableError]) -> list[str]:
 
 
 def _kind_of(error: Exception, declared: Iterable[str]) -> str:
-    """Return the outcome that an error is: the nearest of its classes that is declared."""
+    """Return the outcome for an error: the nearest of its classes that is declared."""
     if _is_timeout(type(error)):
         return TIMEOUT
     names = [kind.__name__ for kind in type(error).__mro__]
@@ -153,7 +153,7 @@ def _own_tables() -> Iterator[str]:
 
 
 def _pattern(key: str) -> str:
-    """Return a key with ``*`` in the place of its numbers and identifiers."""
+    """Return a key with ``*`` in place of its numbers and identifiers."""
     version = _VERSION.match(key)
     start = version.end() if version is not None else 0
     return key[:start] + _VARYING.sub("*", key[start:])

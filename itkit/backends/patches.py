@@ -1,7 +1,7 @@
-"""What a test leaves patched over a fake, and would answer in its place in all tests after it.
+"""Finds patches that a test leaves over a fake, and that would answer in all later tests.
 
-Looking for it costs a comparison of identities for each method, at the begin and the end of a test.
-What is there when a test begins belongs to its class, its module or a fixture of theirs.
+The search costs one comparison of identities for each method at the beginning and the end of a
+test. Patches that exist when a test begins belong to its class, its module or their fixtures.
 """
 
 import sys
@@ -19,10 +19,10 @@ _ABSENT: Any = object()
 
 
 class Patches:
-    """Finds what lies over the fakes of a run, and takes it away.
+    """Finds the patches over the fakes of a run, and removes them.
 
     Args:
-        swaps: the fakes as they are put in place, and the real classes and functions.
+        swaps: the swaps of the fakes, each with the real class or function.
         names: the settings that hold the paths of backends.
     """
 
@@ -44,14 +44,14 @@ class Patches:
         self._known = {}
 
     def accept(self) -> None:
-        """Accept the patches that exist now: they belong to more than one test."""
+        """Accept the patches that exist now, as they belong to several tests."""
         is_clear = self._is_clear()
         self._known = {} if is_clear else {patch.name: patch.found for patch in self._all()}
 
     def remove(self) -> list[str]:
         """Remove the patches that a test left behind, and return a line of text about each.
 
-        What was there when the test began, such as a mock of its class, is put back.
+        Patches that existed when the test began, such as a mock of its class, are restored.
         """
         if self._is_clear():
             return []
@@ -62,7 +62,7 @@ class Patches:
         return [f"{patch.name} is {_shown(patch.found)}\n    write: {patch.line}" for patch in left]
 
     def _is_clear(self) -> bool:
-        """Return whether nothing is patched, at the least cost: it is so in nearly all tests."""
+        """Return whether nothing is patched, as in nearly all tests, at the lowest cost."""
         for swap, _ in self._swaps:
             if not swap.is_clear():
                 return False
@@ -96,8 +96,8 @@ class Patches:
     def _disable_overrides(self, known: Any) -> None:
         """Disable the overrides that are still enabled, as ``override_settings.disable`` does.
 
-        The objects that could disable them are the test's, so the same attribute is set. Checked
-        with Django 5.2, 6.0 and 6.1.
+        The objects that could disable them belong to the test, so the attribute that they would set
+        is set directly. Checked with Django 5.2, 6.0 and 6.1.
         """
         overridden: set[str] = set()
         holder: Any = settings._wrapped
@@ -133,7 +133,7 @@ def _value(name: str) -> Any:
 
 
 def _attributes(reals: list[Any]) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    """Yield where modules hold the real classes and functions: the namespace, the name, which."""
+    """Yield the attributes of modules that are real backends: namespace, name, object."""
     wanted = {id(real) for real in reals}
     modules = list(sys.modules.values()) if reals else []
     namespaces = [getattr(module, "__dict__", None) for module in modules]

@@ -1,4 +1,4 @@
-"""``ITKIT["BACKENDS"]``: each name a real backend, swapped for its fake during a run."""
+"""``ITKIT["BACKENDS"]``: real backends by their names, swapped for fakes during a run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -38,13 +38,13 @@ class Backend:
 
     Args:
         name: the key of the backend in ``ITKIT["BACKENDS"]``.
-        real: a class or function for which ``fakes.obstacle`` finds none.
+        real: a class or function that can be swapped, as ``fakes.obstacle`` has found.
         settings: the entry of the backend.
-        fake: a class or function, written by hand, that answers what is not programmed.
-        builtin: what leads here what is faked, where that is not the class itself.
+        fake: a hand-written class or function that answers calls that are not programmed.
+        builtin: the preset that redirects the real API here, if there is one.
 
     Attributes:
-        is_real: whether it stays real, for all tests of the run.
+        is_real: whether it stays real in all tests of the run.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Backend:
             self._fake_class(real)
 
     def swap(self) -> None:
-        """Put the fake in the place of the real backend; a second call does nothing."""
+        """Put the fake in place of the real backend; a second call does nothing."""
         if self._swapped is None:
             with ExitStack() as stack:
                 stack.callback(self._swap.restore)
@@ -87,7 +87,7 @@ class Backend:
             stack.close()
 
     def reset(self) -> None:
-        """Forget what a test programmed, and what it has left."""
+        """Forget the answers that a test programmed, and the state that it has left."""
         self.fake.reset()
         if self._builtin is not None:
             self._builtin.reset()
@@ -102,12 +102,12 @@ class Backend:
 
     @property
     def swapped(self) -> tuple[ClassSwap | FunctionSwap, Any]:
-        """The fake as it is put in place, and the real class or function."""
+        """The swap of the fake, and the real class or function."""
         return self._swap, self.real
 
     @cached_property
     def raised(self) -> tuple[RaisableError, ...]:
-        """The errors that it may raise; the first is what a caller gets who gets no reply."""
+        """The errors that it may raise; callers get the first one in place of a lost reply."""
         if self._settings.faults:
             return faults.named(self._settings.faults)
         if self._builtin is not None:
@@ -116,17 +116,17 @@ class Backend:
 
     @property
     def is_task_runner(self) -> bool:
-        """Whether it takes tasks, each of which may be run twice."""
+        """Whether it takes tasks, which a sweep may run twice."""
         return isinstance(self._builtin, TaskRunner)
 
     @property
     def shared(self) -> Any:
-        """The class whose objects answer in the place of those of other processes, if any do."""
+        """The class whose objects may answer calls of objects in other processes, or None."""
         return self.real if self._builtin is not None and self._builtin.is_shared else None
 
     @property
     def setting(self) -> str | None:
-        """The setting that holds the path of the real one, if any does."""
+        """The setting with the path of the real backend, if there is one."""
         return self._settings.setting
 
     def _fake_class(self, real: type) -> None:
@@ -167,15 +167,15 @@ class Backend:
 class Registry:
     """The backends of a project, as a test reaches them: ``backends.payments``.
 
-    ``backends["payments"]`` is the same, and the way to a name that is also that of a method of
-    the registry; ``backends[StripeGateway]`` goes by the real class or function. Iteration gives
+    ``backends["payments"]`` is the same, and also works for a name that a method of the registry
+    has. ``backends[StripeGateway]`` finds a backend by the real class or function. Iteration yields
     the names.
 
-    They are swapped once per run; between tests only what was programmed is forgotten. A test of
-    the real backends themselves puts them back for a while: ``with backends.restored(): ...``
+    The backends are swapped once per run. Between tests only the programmed answers are forgotten.
+    A test of the real backends restores them within a block: ``with backends.restored(): ...``
 
     Args:
-        backends: the real ones by name, alone or with what the settings say of them.
+        backends: the real backends by name, alone or with their entries of the settings.
     """
 
     def __init__(self, backends: Mapping[str, Any]) -> None:
@@ -201,7 +201,7 @@ class Registry:
         return cls(resolve.locate())
 
     def swap(self) -> None:
-        """Put the fakes in the place of all backends; a second call does nothing."""
+        """Put the fakes in place of all backends; a second call does nothing."""
         if self._swapped is None:
             with ExitStack() as stack, looking_once():
                 self._make_current(stack)
@@ -221,8 +221,8 @@ class Registry:
     def restored(self) -> Iterator[None]:
         """Let the real backends answer within a block, in all threads.
 
-        What was programmed and called is kept. If the fakes are not in place, as in another
-        block like this one, it does nothing.
+        Programmed answers and recorded calls are kept. If the fakes are not in place, as within
+        another such block, it does nothing.
         """
         is_swapped = self._swapped is not None
         self.restore()
@@ -233,16 +233,16 @@ class Registry:
                 self.swap()
 
     def reset(self) -> None:
-        """Forget what a test programmed; its calls are on its timeline."""
+        """Forget the answers that a test programmed; its calls are on its timeline."""
         for backend in self._backends.values():
             backend.reset()
 
     def watch_patches(self) -> None:
-        """Begin to look for what tests leave over the fakes."""
+        """Begin to look for patches that tests leave over the fakes."""
         self._patches.start()
 
     def accept_patches(self) -> None:
-        """Accept the present patches over the fakes: they belong to more than the next test."""
+        """Accept the present patches over the fakes, as they belong to several tests."""
         if self._swapped is not None:
             self._patches.accept()
 
@@ -272,19 +272,19 @@ class Registry:
             backend.check()
 
     def given(self) -> Iterator[tuple[str, Given, str]]:
-        """Yield what the test has programmed: the method, the line, what no call has used of it."""
+        """Yield what the test has programmed: the method, the line, and its unused answers."""
         for backend in self._backends.values():
             yield from backend.fake.given()
 
     def __getattr__(self, name: str) -> Any:
-        """Return the handle of a backend: of a class ``Handle``, of a function ``MethodHandle``.
+        """Return the handle of a backend: a ``Handle``, or a ``MethodHandle`` of a function.
 
-        ``backends[StripeGateway]`` and ``backends[geocode]`` give the same with its type.
+        ``backends[StripeGateway]`` and ``backends[geocode]`` return the same object with its type.
 
         Raises:
             UnknownBackendError: no backend has this name.
         """
-        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, ask for these
+        if name.startswith("_"):  # protocols of Python, such as __deepcopy__, look these up
             raise AttributeError(name)
         return self[name]
 
@@ -344,7 +344,7 @@ _current: Registry | None = None
 
 
 def current() -> Registry | None:
-    """Return the registry that is swapped in, the innermost if several are."""
+    """Return the registry that is swapped in; if there are several, the innermost one."""
     return _current
 
 
@@ -356,7 +356,8 @@ def _set_current(registry: Registry | None) -> None:
 def shared_classes(registry: Registry) -> dict[str, Callable[[], Any]]:
     """Return, by the names of backends, the classes whose objects answer for all processes.
 
-    It is no method, as each public one takes a name that a backend could have.
+    This is a function, as each public method of the registry reserves a name that a backend could
+    have.
     """
     backends = registry._backends.items()
     return {name: backend.shared for name, backend in backends if backend.shared is not None}

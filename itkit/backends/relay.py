@@ -1,10 +1,10 @@
-"""Calls of backends in processes that a test has started: answered and recorded by the test's own.
+"""Relays calls of backends from processes that a test has started to the test's own process.
 
-The test's process listens; a process that joins it asks it for each call of a fake. So what a test
-programs holds in a worker of Celery as well, and the worker's calls are on the test's timeline.
+The test's process listens, and a process that joins it sends each call of a fake. So a worker of
+Celery gets the answers that the test programs, and its calls are on the test's timeline.
 
-Nobody is listened to before a process is started: a thread more would make Python warn whoever
-forks.
+The thread that listens starts only when a process is started, as Python warns of a fork beside
+threads.
 """
 
 import os
@@ -31,20 +31,20 @@ from itkit.timeline import audit, core
 from itkit.timeline.core import Strand
 
 _STARTING: Final = ("subprocess.Popen", "os.posix_spawn", "os.system", "pdb.Pdb")
-"""Events after which another process may call: beside a debugger, one from another terminal."""
+"""Events after which another process may call; a debugger may be joined from another terminal."""
 
 _PATIENCE_SECONDS: Final = 5.0
 
 
 class RelayAddress(NamedTuple):
-    """Where a test's process listens, and the secret that it asks for."""
+    """The address at which a test's process listens, and the secret that it requires."""
 
     endpoint: str
     secret: str
 
 
 class Request(NamedTuple):
-    """One call, as it travels."""
+    """A call in the form in which it is sent."""
 
     backend: str
     method: str
@@ -55,14 +55,14 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What becomes of a call: a value, an error to raise, or that the asking process answers."""
+    """The reply to a call: a value, an error to raise, or that the asking process has to answer."""
 
     kind: str
     value: Any = None
 
 
 class Raised(NamedTuple):
-    """An error, as it travels: not by its constructor, which may take something else."""
+    """An error in the form in which it is sent, without a call of its constructor."""
 
     kind: type[BaseException]
     args: tuple[Any, ...]
@@ -70,19 +70,19 @@ class Raised(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> "Raised":
-        """Return the parts of an error to be sent; those that cannot be sent are shown as text."""
+        """Return the parts of an error for sending; parts that cannot be sent become texts."""
         state = {name: _sendable(value) for name, value in vars(error).items()}
         return cls(type(error), tuple(map(_sendable, error.args)), state)
 
     def error(self) -> BaseException:
-        """Put the error together again."""
+        """Return the error, made from its parts."""
         made: BaseException = self.kind.__new__(self.kind, *self.args)
         vars(made).update(self.state)
         return made
 
 
 class Unsendable:
-    """Stands for an argument that cannot be sent to another process."""
+    """Replaces an argument that cannot be sent to another process."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -92,16 +92,16 @@ class Unsendable:
 
 
 class _NotHereError(Exception):
-    """A call can only be answered in the process in which it was made."""
+    """Raised if a call can only be answered in the process in which it was made."""
 
 
 class Relay:
-    """The end in the test's process.
+    """The end of the relay in the test's process.
 
     Args:
-        fakes: those that answer, by the names of their backends.
-        shared: what makes an object of the real class that answers in the place of one in another
-            process, by the names of the backends that have such objects.
+        fakes: the fakes that answer, by the names of their backends.
+        shared: functions that make an object of the real class to answer for one in another
+            process, by the names of the backends that allow this.
     """
 
     def __init__(
@@ -118,14 +118,14 @@ class Relay:
 
     @property
     def address(self) -> RelayAddress:
-        """Where this listens."""
+        """The address at which this listens."""
         endpoint: Any = self._listener.address
         text = endpoint.decode() if isinstance(endpoint, bytes) else endpoint
         return RelayAddress(text if isinstance(text, str) else f"{text[0]}:{text[1]}", self._secret)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen, within a block, as soon as a process is started."""
+        """Listen within a block, as soon as a process is started."""
         with ExitStack() as releases:
             self._listener = channels.Listener(_new_endpoint(), backlog=64)
             releases.callback(self._close)
@@ -146,13 +146,13 @@ class Relay:
         self._closed.set()
         if self._thread is not None and self._process == os.getpid():
             with suppress(OSError):
-                _dial_endpoint(self.address.endpoint).close()  # who waits for a call hears of one
+                _dial_endpoint(self.address.endpoint).close()  # wakes the thread that waits
             self._thread.join(_PATIENCE_SECONDS)
         self._listener.close()
 
     def _accept(self) -> None:
         while not self._closed.is_set():
-            with suppress(OSError):  # who has called may have died meanwhile
+            with suppress(OSError):  # the caller may have died meanwhile
                 channel = self._listener.accept()
                 if self._closed.is_set():
                     channel.close()
@@ -195,7 +195,7 @@ class Relay:
         """Answer a call for which nothing is programmed, without the object that was called.
 
         Raises:
-            _NotHereError: only the process that has that object can answer.
+            _NotHereError: only the process that has the object can answer.
         """
         fake, member = self._fakes[backend], call.method.member
         if fake.default == "real" and backend in self._shared:
@@ -210,7 +210,7 @@ class Relay:
 
 
 class _Frame(NamedTuple):
-    """What a call needs of the frame of its caller."""
+    """The attributes of the caller's frame that a call needs."""
 
     path: str
     f_lineno: int
@@ -221,7 +221,7 @@ class _Frame(NamedTuple):
 
 
 class Client:
-    """The end in a process that a test has started.
+    """The end of the relay in a process that a test has started.
 
     Args:
         address: the address of the test's process.
@@ -232,7 +232,7 @@ class Client:
         self._local = threading.local()
 
     def use_for(self, fakes: Mapping[str, Fake]) -> None:
-        """Make the test's process answer the calls of the fakes of these backends."""
+        """Let the test's process answer the calls of the fakes of these backends."""
         for name, fake in fakes.items():
             fake.answer_by(self._answering(name, fake))
 
@@ -278,7 +278,7 @@ class Client:
         return reply
 
     def _channel(self) -> Any:
-        if getattr(self._local, "process", None) != os.getpid():  # not that of who has forked it
+        if getattr(self._local, "process", None) != os.getpid():  # else that of the parent
             self._local.channel = self._dial()
             self._local.process = os.getpid()
         return self._local.channel
@@ -298,7 +298,7 @@ def _failed(text: str) -> Reply:
 
 
 def _new_endpoint() -> Any:
-    """Return where to listen: on Linux a socket without a file, which dies with the process."""
+    """Return an address to listen at: on Linux a socket without a file, ended with the process."""
     return f"\0itkit-{secrets.token_hex(8)}" if sys.platform == "linux" else ("127.0.0.1", 0)
 
 
@@ -351,16 +351,16 @@ def _thread(target: Callable[..., None], *args: Any) -> threading.Thread:
 
 @contextmanager
 def _before_start(action: Callable[[], None]) -> Iterator[None]:
-    """Do something before each process of multiprocessing is started, within a block.
+    """Call a function before each process of multiprocessing is started, within a block.
 
-    Python raises no audit event that all start methods have, so the method that they share is
-    replaced. Checked with Python 3.11 and 3.13.
+    There is no audit event for all start methods, so the method that they share is replaced.
+    Checked with Python 3.11 and 3.13.
     """
     start = BaseProcess.start
 
     @wraps(start)
     def act_and_start(process: BaseProcess) -> None:
-        # A thread more would make Python warn of the fork; and who is forked has no relay to ask.
+        # Another thread would make Python warn of the fork, and a forked process needs no relay.
         if (getattr(process, "_start_method", None) or get_start_method()) != "fork":
             action()
         start(process)

@@ -1,4 +1,4 @@
-"""Where the real backends of ``ITKIT["BACKENDS"]`` are: the class or function that each names."""
+"""Finds the class or function that each entry of ``ITKIT["BACKENDS"]`` names."""
 
 import difflib
 import importlib
@@ -25,7 +25,7 @@ _BESIDE: Final = {"ALIAS": "SETTING", "KEY": "CONTAINER"}
 
 
 class ResolvedBackend(NamedTuple):
-    """One real backend, what the settings say of it, and its fake, if that is written by hand."""
+    """One real backend, its entry in the settings, and its fake if that is written by hand."""
 
     real: Any
     settings: BackendSettings
@@ -34,7 +34,7 @@ class ResolvedBackend(NamedTuple):
 
 
 def locate() -> dict[str, ResolvedBackend]:
-    """Return what ``ITKIT["BACKENDS"]`` names, by the names of the backends.
+    """Return the resolved backends of ``ITKIT["BACKENDS"]`` by their names.
 
     Raises:
         ConfigurationError: anything is wrong with it; the message lists all of it.
@@ -47,7 +47,7 @@ def locate() -> dict[str, ResolvedBackend]:
 
 
 def remarks() -> Iterator[str]:
-    """Yield what a user may not expect of the built-in backends, for the start line."""
+    """Yield hints for the start line about behaviour of the presets that may surprise a user."""
     for located in locate().values():
         if located.builtin is not None and (remark := located.builtin.remark()):
             yield remark
@@ -56,8 +56,8 @@ def remarks() -> Iterator[str]:
 def mistakes() -> list[Mistake]:
     """Return everything that is wrong with ``ITKIT["BACKENDS"]``, for the system checks.
 
-    Mistakes in the shape of ``ITKIT`` are those of ``conf.mistakes``; while there are any, none
-    are looked for here.
+    ``conf.mistakes`` reports mistakes in the shape of ``ITKIT``. If it finds any, nothing is
+    checked here.
     """
     if conf.mistakes():
         return []
@@ -65,7 +65,7 @@ def mistakes() -> list[Mistake]:
 
 
 def warnings() -> list[Mistake]:
-    """Return what stays real of the backends that are faked, for the system checks."""
+    """Return warnings about parts of faked backends that stay real, for the system checks."""
     if conf.mistakes():
         return []
     return _resolve(conf.get().backends).warnings
@@ -79,7 +79,7 @@ def _resolve(entries: Mapping[str, BackendSettings]) -> "_Resolver":
 
 
 class _Resolver:
-    """Finds the class or function of each entry and collects what is wrong on the way."""
+    """Finds the class or function of each entry, and collects the mistakes."""
 
     def __init__(self) -> None:
         self.backends: dict[str, ResolvedBackend] = {}
@@ -99,7 +99,7 @@ class _Resolver:
             self.backends[name] = located
 
     def _is_complete(self, key_path: str, entry: BackendSettings) -> bool:
-        """Return whether an entry says in one way where the real backend is."""
+        """Return whether an entry names the real backend in exactly one way."""
         stated = [key for key in _WAYS if getattr(entry, key.lower()) is not None]
         if len(stated) != 1:
             listed = f"{', '.join(_WAYS[:-1])} and {_WAYS[-1]}"
@@ -126,7 +126,7 @@ class _Resolver:
         return True
 
     def _check_faults(self, source: str, paths: Iterable[str]) -> None:
-        """Make sure that a sweep can raise the errors that an entry names."""
+        """Check that a sweep can raise the errors that an entry names."""
         for path in paths:
             found = self._imported(source, path)
             if found is not None and (reason := faults.obstacle(found)):
@@ -162,7 +162,7 @@ class _Resolver:
             self.warnings.append(Mistake(2, message, hint, "W"))
 
     def _by_path(self, key_path: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
-        """Return what holds the path of the real backend, for messages, the path, and it."""
+        """Return the place of the real backend's path for messages, the path, and the backend."""
         found = self._path(key_path, entry)
         real = self._imported(*found) if found is not None else None
         return (*found, real) if found is not None and real is not None else None
@@ -187,7 +187,7 @@ class _Resolver:
         return False
 
     def _path(self, key_path: str, entry: BackendSettings) -> tuple[str, str] | None:
-        """Return what holds the dotted path, for messages, and the path."""
+        """Return the place of the dotted path for messages, and the path."""
         if entry.target is not None:
             return f'{key_path}["TARGET"]', entry.target
         return self._path_in_setting(key_path, str(entry.setting), entry.alias)
@@ -267,7 +267,7 @@ class _Resolver:
         return False
 
     def _fake(self, key_path: str, entry: BackendSettings, real: Any) -> Any:
-        """Return the fake that is written by hand, made sure that it can stand for the real one."""
+        """Return the hand-written fake, after a check that it can replace the real one."""
         if entry.fake is None:
             if entry.options:
                 message = f"{key_path} has OPTIONS, which are those of a FAKE, and none."
@@ -307,7 +307,7 @@ def _kind_of(value: object) -> str:
 
 
 def _hint_below(path: str) -> str:
-    """Return how to mend a dotted path that goes on below ``path``, which is no module."""
+    """Return a hint for a dotted path that continues below ``path``, which is no module."""
     module, _, name = path.rpartition(".")
     with suppress(Exception):  # a project's module may fail in any way
         if isinstance(getattr(importlib.import_module(module), name), type):

@@ -1,4 +1,4 @@
-"""Which methods of a service were called, and which branches of its code were taken."""
+"""Tracks which methods of a service are called, and which branches of its code are taken."""
 
 import inspect
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from itkit.timeline import callsite
 
 
 class ServiceCoverage(TypedDict):
-    """What tests have used of a service: methods by the alphabet, branches as in the source.
+    """The methods of a service that tests have used, sorted, and the branches, as in the source.
 
     Attributes:
-        methods_called: public methods of the interface whose code was run.
-        methods_missed: those whose code was not.
-        branches_covered: ways that the code of the service has taken at a condition, a loop, a
-            ``match`` or an ``except``.
-        branches_missed: ways that it has not taken.
+        methods_called: the public methods of the interface whose code was run.
+        methods_missed: the public methods whose code was not run.
+        branches_covered: the branches that the service's code has taken at conditions, loops,
+            ``match`` and ``except``.
+        branches_missed: the branches that it has not taken.
     """
 
     methods_called: list[str]
@@ -29,14 +29,14 @@ class ServiceCoverage(TypedDict):
 
 
 class Tracker:
-    """Tracks what stands for an interface, from its making to ``stop()``.
+    """Tracks the object of an interface until ``stop()``.
 
     Args:
-        interface: names the methods.
-        service: the object, class or module that stands for it.
+        interface: the class that names the methods.
+        service: the object, class or module that is bound to the interface.
 
     Raises:
-        BindingError: there is no code of the project's to track.
+        BindingError: the service has no code of the project to track.
     """
 
     def __init__(self, interface: Any, service: Any) -> None:
@@ -68,11 +68,11 @@ class Tracker:
             )
 
     def stop(self) -> None:
-        """Give the service its own code back; what was noted stays."""
+        """Give the service its own code back; the record stays."""
         self._instrumentation.remove()
 
     def coverage(self) -> ServiceCoverage:
-        """Return what was used until now."""
+        """Return the methods and branches that were used until now."""
         called = {name for name, entry in self._entries.items() if self._is_called(name, entry)}
         covered = self._branches.keys() & self._instrumentation.hit
         return ServiceCoverage(
@@ -96,7 +96,7 @@ def _public_methods(interface: Any) -> Iterator[str]:
 
 
 def _functions_of(service: Any) -> Iterator[FunctionType]:
-    """Yield the functions of the project that a class, an object or a module is made of."""
+    """Yield the functions of the project in a class, an object or a module."""
     if isinstance(service, ModuleType):
         found = [
             function
@@ -114,5 +114,5 @@ def _functions_of(service: Any) -> Iterator[FunctionType]:
 
 
 def _in_order(branches: dict[str, str], points: set[str]) -> list[str]:
-    """Return the names of branches in the order of the source, in which they were found."""
+    """Return the names of branches in the order of the source."""
     return [label for point, label in branches.items() if point in points]

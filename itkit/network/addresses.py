@@ -1,8 +1,8 @@
-"""The servers on this machine that the project's settings name, in whatever shape they do.
+"""Finds the servers on this machine that the project's settings name, in any form.
 
-A URL, a host with a port, a pair or a mapping of both, the path of a socket: any of these, in any
-setting and as deep in it as may be. Only servers on this machine are looked for: a developer's own
-are here, and what goes out of the machine is refused in any case.
+An address may be a URL, a host with a port, a pair or a mapping of both, or the path of a socket,
+in any setting and at any depth. Only servers on this machine are searched for: these are a
+developer's own, and connections to other machines are refused anyway.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 
 Key = int | str
-"""What identifies a server on this machine: its port, or the path of its socket."""
+"""The identity of a server on this machine: its port, or the path of its socket."""
 
 _PORTS: Final = {
     "amqp": 5672,
@@ -76,10 +76,10 @@ _HOST_NAME: Final = re.compile(r"(?P<prefix>.*?)(?:host|hostname|host_name|serve
 
 
 def named(settings: Mapping[str, Any] | None = None) -> dict[Key, str]:
-    """Return the servers on this machine that settings name, and where each is named first.
+    """Return the servers on this machine that settings name, and the first setting for each.
 
     Args:
-        settings: values by their names; by default all of Django's, but ``ITKIT``.
+        settings: values by their names; by default all of Django's settings except ``ITKIT``.
     """
     values = _all_settings() if settings is None else settings
     found: dict[Key, str] = {}
@@ -102,7 +102,7 @@ def is_local(host: str) -> bool:
 
 
 def of_socket(path: str) -> str:
-    """Return what identifies a socket of the file system; its path may go through links."""
+    """Return the identity of a socket in the file system; its path may go through links."""
     return str(Path(path).resolve())
 
 
@@ -113,7 +113,7 @@ def default_port(kind: str) -> int | None:
 
 
 def _all_settings() -> dict[str, Any]:
-    """Return all settings but for lists of Django's, such as LANGUAGES, which name no server."""
+    """Return all settings, except Django's own lists, such as LANGUAGES, which name no server."""
     values: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated settings are read with all others
@@ -143,7 +143,7 @@ def _in_mapping(
 
 
 def _in_host(host: Any, port: Any, fields: Mapping[str, Any]) -> Iterator[Key]:
-    """Yield what a host in a mapping names, together with the port beside it."""
+    """Yield the server that a host in a mapping names, together with the port beside it."""
     engine = str(fields.get("engine", ""))
     number = _number(port) or default_port(engine)
     if not isinstance(host, str) or number is None:

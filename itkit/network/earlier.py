@@ -1,7 +1,7 @@
-"""Connections that a process has opened before its tests: at import, or as the apps were loaded.
+"""Closes connections that a process has opened before its tests, such as at import.
 
-Nobody hears of what goes through them, so they are shut where a new one would be refused or led
-elsewhere: by their descriptors, as a client may be written in C.
+itkit cannot see what is sent on them. So those connections that would be refused or redirected now
+are shut, by their descriptors, as a client may be written in C.
 """
 
 import os
@@ -17,20 +17,21 @@ from itkit.network import addresses
 
 _DESCRIPTORS: Final = Path("/dev/fd")
 _EPHEMERAL: Final = 32768
-"""Where the ports begin that a system gives to clients: below are those of servers."""
+"""The first port that a system gives to clients; servers have lower ports."""
 _UNIX: Final = getattr(socket, "AF_UNIX", None)
 
 
 def shut(is_allowed: Callable[[str, int], bool]) -> list[str]:
     """Close connections to servers on this machine that the settings name, and those that leave it.
 
-    To be called before itkit connects to anything.
+    It is called before itkit itself connects to anything.
 
     Args:
         is_allowed: returns whether the tests may connect to a host and port of another machine.
 
     Returns:
-        Where they led to. Connections that Django has opened are closed, and not among them.
+        The addresses to which they led. Connections that Django has opened are closed, and not
+        listed.
     """
     for of_django in connections.all(initialized_only=True):
         if of_django.vendor == "postgresql":
@@ -57,7 +58,7 @@ def _holder(
     named: dict[addresses.Key, str],
     is_allowed: Callable[[str, int], bool],
 ) -> str | None:
-    """Return where a connection leads that is to be shut; None where it may stay."""
+    """Return the address of a connection that has to be shut; None if it may stay open."""
     peer = connection.getpeername()
     if connection.family == _UNIX:
         return named.get(addresses.of_socket(peer)) if isinstance(peer, str) and peer else None

@@ -1,9 +1,9 @@
 """The guard against connections that no fake answers and that itkit does not isolate.
 
-It refuses what goes out of this machine, and what goes to a server on this machine that the
-project's settings name: that is a developer's own. It hears Python's audit events of sockets, so it
-sees whatever is made of them: urllib, requests, httpx, asyncio, memcached, brokers, raw sockets,
-any thread. What brings sockets of its own in C goes past it: libpq, gRPC, pycurl.
+It refuses connections to other machines, and to servers on this machine that the project's settings
+name, as these are a developer's own. It listens to Python's audit events for sockets, so it sees
+all code that uses them, in any thread: urllib, requests, httpx, asyncio, memcached, brokers, raw
+sockets. It does not see libraries with their own sockets in C: libpq, gRPC, pycurl.
 """
 
 import fnmatch
@@ -34,7 +34,7 @@ _TESTS_REDIS: Final = "the tests' Redis"
 
 
 class _Destination(NamedTuple):
-    """Where something goes; None stands for any port."""
+    """The destination of a connection; None stands for any port."""
 
     host: str
     port: int | None
@@ -45,14 +45,14 @@ class _Destination(NamedTuple):
 
 
 class Servers(NamedTuple):
-    """The servers that a run knows, as its guard has to distinguish them.
+    """The servers of a run, as its guard distinguishes them.
 
     Attributes:
-        own: hosts of the tests' own servers, with a port where they are on this machine.
-        named: the servers on this machine that the project's settings name, and where. They are
-            read before itkit points the settings elsewhere.
-        redis: the tests' Redis, which only clients under the prefix may reach.
-        root: id of the process that all others of the run descend from.
+        own: the hosts of the tests' own servers, with a port if they are on this machine.
+        named: the servers on this machine that the project's settings name, with the settings. They
+            are read before itkit changes the settings.
+        redis: the tests' Redis, which only clients that use the prefix may reach.
+        root: id of the process from which all others of the run descend.
     """
 
     own: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Servers(NamedTuple):
 
 
 def of_run(payload: Payload) -> Servers:
-    """Return the servers that a run knows; to be called before it points the settings elsewhere."""
+    """Return the servers of a run; it is called before the run changes the settings."""
     named = addresses.named()
     postgres = [urls.parse(url, urls.POSTGRES_SCHEMES) for url in set(payload.databases.values())]
     own = [
@@ -91,10 +91,10 @@ def is_let_through(host: str, port: int) -> bool:
 
 @contextmanager
 def guarded(servers: Servers | None = None) -> Iterator["NetworkGuard"]:
-    """Refuse, within a block, what tests may not reach, as ``ITKIT["NETWORK"]`` says.
+    """Refuse connections that tests may not make within a block, as ``ITKIT["NETWORK"]`` says.
 
     Args:
-        servers: those that the run knows; by default those that the settings name.
+        servers: the servers of the run; by default those that the settings name.
     """
     guard = NetworkGuard(servers if servers is not None else Servers(named=addresses.named()))
     with audit.listening(guard.listeners()):
@@ -102,7 +102,7 @@ def guarded(servers: Servers | None = None) -> Iterator["NetworkGuard"]:
 
 
 def _other_databases() -> Iterator[str]:
-    """Yield the addresses of databases that are left to Django, whose test databases these are."""
+    """Yield the addresses of databases that are left to Django, with Django's test databases."""
     for database in django_settings.DATABASES.values():
         host, engine = database.get("HOST", ""), database.get("ENGINE", "")
         if "postgresql" in engine or "sqlite" in engine:
@@ -116,13 +116,13 @@ def _other_databases() -> Iterator[str]:
 
 
 class NetworkGuard:
-    """Refuses destinations but those that are allowed, and servers of this machine that are not.
+    """Refuses connections to other machines and to foreign servers, unless they are allowed.
 
     Args:
-        servers: the servers that the run knows.
+        servers: the servers of the run.
 
     Attributes:
-        refuse: raises an error for each connection that is not allowed, after the tests.
+        refuse: raises an error for each connection after the tests; None during the tests.
     """
 
     refuse: Callable[[str], None] | None = None
@@ -140,7 +140,7 @@ class NetworkGuard:
         self._own = _Resolving()
 
     def listeners(self) -> dict[str, Callable[[tuple[Any, ...]], None]]:
-        """Return what hears the events of sockets, by their names."""
+        """Return the listeners for audit events about sockets, by the events' names."""
         return {
             "socket.bind": self._bind,
             "socket.connect": self._connect,
@@ -157,7 +157,7 @@ class NetworkGuard:
         try:
             self._to_address(arguments)
         except EscapeError:
-            arguments[0].close()  # callers do that on an OSError only
+            arguments[0].close()  # callers handle only an OSError
             raise
 
     def _to_address(self, arguments: tuple[Any, ...]) -> None:
@@ -172,12 +172,12 @@ class NetworkGuard:
                 self._check_here(_Destination(path, None), addresses.of_socket(path))
 
     def _to_name(self, arguments: tuple[Any, ...]) -> None:
-        """Check the name that is about to be looked up; an address is, when it is connected to."""
+        """Check a name that is about to be looked up; an address is checked at the connection."""
         host, *rest = arguments
         if host is None or self._own.is_resolving or _address(_text(host)) is not None:
             return
         if addresses.is_local(_text(host)):
-            return  # the port is not always known here; it is when it is connected to
+            return  # the port may be unknown here; it is checked at the connection
         port = rest[0] if rest and isinstance(rest[0], int) else None
         destination = _Destination(_text(host), port)
         self._check(destination)
@@ -188,7 +188,7 @@ class NetworkGuard:
         if self._is_allowed(destination):
             return
         is_here = addresses.is_local(destination.host)
-        # Last, as it asks the resolver: a live server may listen on the name of this machine.
+        # Last, as it needs the resolver: a live server may listen on the name of this machine.
         if is_here or destination.host in _own_addresses(self._own):
             if destination.port is not None:
                 self._check_here(destination, destination.port)
@@ -210,8 +210,8 @@ class NetworkGuard:
             self.refuse(f"A connection to {destination}")
         holder = self._named.get(key)
         if holder is None and not ports.is_open(key):
-            return  # a test may find out what the code makes of a server that is not there
-        # The settings of now as well: a test may have put others in their place.
+            return  # a test may check how the code handles a server that does not exist
+        # The present settings as well, as a test may have overridden them.
         holder = holder or addresses.named().get(key)
         if holder is not None:
             _refuse_named(destination, holder)
@@ -230,7 +230,7 @@ class NetworkGuard:
         return any(_names(entry, destination) for entry in self._allowed)
 
     def _remember(self, name: _Destination) -> None:
-        """Allow the addresses of an allowed name, as a connection shows only its address."""
+        """Allow the addresses of an allowed name, as a connection shows only an address."""
         entries = [
             entry for entry in self._allowed if fnmatch.fnmatch(name.host.lower(), entry.host)
         ]
@@ -239,12 +239,12 @@ class NetworkGuard:
 
 
 class _Resolving(threading.local):
-    """Looks names up for the guard itself, which does not check that."""
+    """Looks names up for the guard itself, which does not check these look-ups."""
 
     is_resolving = False
 
     def addresses(self, name: str) -> frozenset[str]:
-        """Return the addresses of a name; none where it has none."""
+        """Return the addresses of a name, which may be none."""
         self.is_resolving = True
         try:
             found = socket.getaddrinfo(name, None)
@@ -256,7 +256,7 @@ class _Resolving(threading.local):
 
 
 def _parsed(entry: str) -> _Destination:
-    """Return an entry of ``ALLOW``, whose shape ``conf`` has checked, with its port apart."""
+    """Return host and port of an entry of ``ALLOW``, whose form ``conf`` has checked."""
     if entry.startswith("/"):
         return _Destination(addresses.of_socket(entry), None)
     if _network(entry) is not None:
@@ -268,7 +268,7 @@ def _parsed(entry: str) -> _Destination:
 
 
 def _names(entry: _Destination, destination: _Destination) -> bool:
-    """Return whether an entry of ``ALLOW`` means a destination, whose port may not be known yet."""
+    """Return whether an entry of ``ALLOW`` fits a destination, whose port may not be known yet."""
     if destination.host.startswith("/"):
         return entry.host.startswith("/") and addresses.of_socket(destination.host) == entry.host
     if entry.port is not None and destination.port not in (None, entry.port):
@@ -276,7 +276,7 @@ def _names(entry: _Destination, destination: _Destination) -> bool:
     address, network = _address(destination.host), _network(entry.host)
     if address is not None and network is not None and address in network:
         return True
-    # All names of this machine are one, as a client may use another than the settings do.
+    # All names of this machine count as one, as client and settings may use different ones.
     if entry.host and addresses.is_local(entry.host) and addresses.is_local(destination.host):
         return True
     return fnmatch.fnmatch(destination.host.lower(), entry.host)
@@ -372,7 +372,7 @@ def _allowing(entry: str) -> str:
 
 
 def _target(frame: callsite.Where | None) -> str | None:
-    """Return the dotted path of the class or the public function that a user would fake."""
+    """Return the dotted path of the class or public function that a user would fake."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         owner, _, function = frame.f_code.co_qualname.rpartition(".")

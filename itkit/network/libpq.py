@@ -1,9 +1,9 @@
-"""``PGOPTIONS``: where connections land that are made by libpq and not by Django.
+"""Sets ``PGOPTIONS``, which leads connections of libpq outside of Django to the worker's place.
 
-psycopg and SQLAlchemy, in this process or in one that a test starts, get no more of the settings
-than ``NAME``, ``HOST``, ``PORT``, ``USER`` and ``PASSWORD``; the worker's schema is in ``OPTIONS``.
-libpq reads the variable where a connection names no ``options`` of its own. Those of Django and of
-itkit do.
+Code that uses psycopg or SQLAlchemy, in this process or in one that a test starts, usually takes
+only ``NAME``, ``HOST``, ``PORT``, ``USER`` and ``PASSWORD`` from the settings. The worker's schema,
+however, is in ``OPTIONS``. libpq reads the variable if a connection has no ``options`` of its own;
+the connections of Django and itkit have them.
 """
 
 import os
@@ -15,17 +15,17 @@ VARIABLE: Final = "PGOPTIONS"
 
 
 def lead_to(options: str) -> None:
-    """Let libpq add options to those that the variable had before the run.
+    """Let libpq use options after those that the variable had before the run.
 
     Args:
-        options: the options as the server takes them, such as ``-c search_path=public``.
+        options: the options in the server's syntax, such as ``-c search_path=public``.
     """
     original = os.environ.setdefault(PGOPTIONS_VARIABLE, os.environ.get(VARIABLE, ""))
     os.environ[VARIABLE] = f"{original} {options}".strip()  # the last -c wins
 
 
 def put_back() -> None:
-    """Give the variable back what it had before the run; does nothing the second time."""
+    """Restore the variable's value from before the run; a second call does nothing."""
     original = os.environ.pop(PGOPTIONS_VARIABLE, None)
     if original:
         os.environ[VARIABLE] = original

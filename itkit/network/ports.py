@@ -1,4 +1,4 @@
-"""Whose a server on this machine is: that of the tests' own processes, or of somebody else.
+"""Finds out whether the tests' own processes have started a server on this machine.
 
 On Linux the system shows which process has opened a socket. Elsewhere only the sockets of this
 process are known.
@@ -16,15 +16,15 @@ from itkit.network.addresses import Key
 
 _PROC: Final = Path("/proc")
 _TABLES: Final = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-"""The tables of sockets, and the state in them of one that waits for others."""
+"""The tables of sockets, and the state of a listening socket in each table."""
 
 
 class Ports:
     """The sockets that the processes of a run have opened.
 
     Args:
-        root: id of the process that all others of the run descend from, as far as they are on this
-            machine; 0 where it is not known.
+        root: id of the process from which all others of the run on this machine descend; 0 if it is
+            not known.
     """
 
     def __init__(self, root: int = 0) -> None:
@@ -33,8 +33,8 @@ class Ports:
         self._found: dict[frozenset[str], bool] = {}
 
     def note(self, bound: Any) -> None:
-        """Note a socket of this process, which is about to get an address."""
-        with suppress(TypeError):  # one without the class of the module socket
+        """Note a socket of this process that is about to get an address."""
+        with suppress(TypeError):  # a socket without the class of the module socket
             self._bound.add(bound)
 
     def are_ours(self, key: Key) -> bool:
@@ -52,7 +52,7 @@ class Ports:
 
 
 def is_open(key: Key) -> bool:
-    """Return whether anybody listens there; True where the system does not show that."""
+    """Return whether anybody listens there; True if the system does not show it."""
     return not _tells() or any(_inodes(key))
 
 
@@ -63,7 +63,7 @@ def _tells() -> bool:
 def _key_of(bound: socket.socket) -> Key | None:
     try:
         name = bound.getsockname()
-    except OSError:  # closed
+    except OSError:  # the socket was closed
         return None
     if isinstance(name, tuple):
         return int(name[1])
@@ -103,14 +103,14 @@ def _parents() -> dict[int, int]:
     found: dict[int, int] = {}
     for directory in _PROC.glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
-            # The name of the program, in parentheses, may have anything in it.
+            # The name of the program, in parentheses, may contain any characters.
             rest = (directory / "stat").read_text().rpartition(")")[2].split()
             found[int(directory.name)] = int(rest[1])
     return found
 
 
 def _ancestors(process: int, parents: dict[int, int]) -> set[int]:
-    """Return a process and all that it descends from."""
+    """Return a process and all its ancestors."""
     found: set[int] = set()
     while process and process not in found:
         found.add(process)

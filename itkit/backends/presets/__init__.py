@@ -1,6 +1,6 @@
 """Presets: backends that itkit knows by itself. Each is a small class whose calls are recorded.
 
-What a preset stands for is led to it for the length of a run. Read in this order: ``base``,
+During a run, the calls of the real API are redirected to the preset. Read in this order: ``base``,
 ``mail``, ``tasks`` (of Django), ``celery``, ``storage``.
 """
 
@@ -18,7 +18,7 @@ KNOWN: Final = {
     "storage": "itkit.backends.presets.storage.Storage",
     "tasks": "itkit.backends.presets.tasks.Tasks",
 }
-"""The names that ``BUILTIN`` may have. What a project does not use is not imported."""
+"""The names that ``BUILTIN`` may have. Presets that a project does not use are not imported."""
 
 
 def make(name: str, options: Mapping[str, Any]) -> Preset:

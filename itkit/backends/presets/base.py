@@ -1,4 +1,4 @@
-"""What all built-in backends are."""
+"""The base classes of all built-in backends."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -27,28 +27,26 @@ _TELLING: Final = frozenset(
         "traceback",
     }
 )
-"""What a test asks of a result, of Celery or of Django, to know of a crash."""
+"""The attributes of a result, of Celery or Django, by which a test learns of a crash."""
 
 _crashes: dict[int, TaskCrashError] = {}
-"""By the id of the result, which the backend that has run the task holds."""
+"""The crashes, by the ids of the results, which the backend that ran the tasks keeps."""
 
 RUNS: Final = ("never", "now", "commit")
-"""When a task is run: by the test itself, at once, or when the transaction is committed."""
+"""When a task runs: when the test says so, at once, or when the transaction is committed."""
 
 
 class Preset(ABC):
     """A backend that itkit knows.
 
     Attributes:
-        takes: the options of the preset, and the values that each may have, the default first. They
-            are empty for an option that may have any text.
-        is_shared: whether any object of ``real`` may answer a call that another one got, in another
-            process.
+        takes: the options of the preset, and the possible values of each, the default first. An
+            option without listed values may have any text.
+        is_shared: whether any object of ``real`` may answer calls of objects in other processes.
         calls: the methods of ``real`` that are recorded.
-        raises: the errors that a sweep has it raise.
+        raises: the errors that a sweep raises from it.
         handle: the object by which a test uses the preset.
-        real: the class whose calls are recorded, and answered by itself where a test programs
-            nothing.
+        real: the class whose calls are recorded. It answers them itself if a test programs nothing.
     """
 
     takes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
@@ -69,10 +67,10 @@ class Preset(ABC):
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget what a test has left."""
+        """Forget the state that a test has left."""
 
     def remark(self) -> str:
-        """Return what a user may not expect of it, for the start line; nothing by default."""
+        """Return a hint for the start line about behaviour that may surprise, or an empty text."""
         return ""
 
     def option(self, key: str) -> str:
@@ -109,20 +107,20 @@ class TaskRunner(Preset):
         self._crashes.clear()
 
     def look(self) -> None:
-        """Note that the test looks at the results, and so at the crashes among them."""
+        """Note that the test looks at the results, and so sees their crashes."""
         for crash in self._crashes:
             crash.is_seen = True
 
     def note_crash(
         self, named: "Named", result: Any, text: str, error: BaseException | None
     ) -> None:
-        """Make a task that has crashed fail its test, unless the test looks at the result.
+        """Let a crashed task fail its test, unless the test looks at the result.
 
         Args:
             named: the task, as it was sent.
-            result: the result of the task; the test looks at the crash by asking it.
-            text: a text about the error that it ended with.
-            error: the same, where it is at hand.
+            result: the result of the task, by which the test may look at the crash.
+            text: a text about the error with which the task ended.
+            error: the error itself, if it is available.
         """
         story = core.own_timeline()
         sent = next(
@@ -147,15 +145,15 @@ class TaskRunner(Preset):
 def _watch(result: Any) -> None:
     """Give the result of a task a class that notes when the test looks at it.
 
-    The test has this very object, whose class has no event for that. Checked with Celery 5.7 and
+    The test has this object itself, whose class has no event for this. Checked with Celery 5.7 and
     with the tasks of Django 6.0 and 6.1.
     """
-    kind: Any = type(result)  # mypy takes no class for hashable
-    object.__setattr__(result, "__class__", _watched(kind))  # it may be frozen
+    kind: Any = type(result)  # mypy does not know that a class is hashable
+    object.__setattr__(result, "__class__", _watched(kind))  # the object may be frozen
 
 
 class Results(list[Any]):
-    """The results of tasks, for the test, which looks at the crashes among them by reading one."""
+    """The results of tasks for the test; reading one counts as a look at the crashes."""
 
     def __init__(self, results: Iterable[Any], look: Callable[[], None]) -> None:
         super().__init__(results)
@@ -186,7 +184,7 @@ class Named(str):
     """The name of a task, which is recorded and compared as a text.
 
     Attributes:
-        take: takes the task that it is the name of.
+        take: accepts the task of this name.
     """
 
     __slots__ = ("take",)
@@ -206,7 +204,7 @@ def _sends(call: Call, named: Named) -> bool:
 
 @cache
 def _watched(kind: type) -> type:
-    """Return a class of results that notes when code of tests asks for how the task has ended."""
+    """Return a class of results that notes when code of tests reads how the task has ended."""
     if "__getattribute__" in vars(kind):
         return kind
     namespace = {"__slots__": (), "__module__": kind.__module__, "__getattribute__": _look_and_get}

@@ -21,7 +21,7 @@ except ImportError as error:
 
 
 class Sending:
-    """What tasks go through."""
+    """The calls that are recorded for tasks."""
 
     def apply_async(
         self, task: Named, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any
@@ -36,7 +36,7 @@ class CeleryHandle(PresetHandle):
     __slots__ = ()
 
     def run(self) -> list[Any]:
-        """Run the tasks that were not yet, those among them that they send; return the results."""
+        """Run the tasks that have not run yet, and those that they send; return the results."""
         return Results(self._builtin.run(), self._builtin.look)
 
     @property
@@ -49,8 +49,8 @@ class CeleryHandle(PresetHandle):
 class CeleryTasks(TaskRunner):
     """The tasks of all apps of Celery in this process, sent by ``delay`` or ``apply_async``.
 
-    A task that is sent by its name only, and is not in this process, is recorded and never run.
-    Chains go on; the body of a chord does not, as it waits for a result backend.
+    A task that is sent only by its name and is not defined in this process is recorded and never
+    run. Chains continue. The body of a chord does not run, as it would need a result backend.
     """
 
     takes: ClassVar = {"RUN": RUNS}
@@ -67,8 +67,8 @@ class CeleryTasks(TaskRunner):
     def installed(self) -> Iterator[None]:
         """Redirect all tasks that are sent to this fake for the duration of the block.
 
-        A signal of Celery comes when a task is sent already, so the two methods that all ways of
-        sending pass are replaced. Checked with Celery 5.7.
+        Celery sends its signal only when a task was sent already. So the two methods that all ways
+        of sending use are replaced. Checked with Celery 5.7.
         """
         task, app = Task.apply_async, Celery.send_task
         Task.apply_async, Celery.send_task = self._of_task(), self._of_app()
@@ -78,7 +78,7 @@ class CeleryTasks(TaskRunner):
             Task.apply_async, Celery.send_task = task, app
 
     def remark(self) -> str:
-        """Return that tasks are not run at once, where the project says that they are."""
+        """Return a hint that tasks do not run at once, if the project's settings expect that."""
         if not current_app.conf.task_always_eager or self.option("RUN") == "now":
             return ""
         return (
@@ -87,16 +87,16 @@ class CeleryTasks(TaskRunner):
         )
 
     def reset(self) -> None:
-        """Forget the results, and the tasks that were not run."""
+        """Forget the results, and the tasks that have not run."""
         super().reset()
         self._waiting.clear()
 
     def take(
         self, task: Any, named: Named, args: Any, kwargs: dict[str, Any], options: dict[str, Any]
     ) -> Any:
-        """Keep a task, and run it when it is to be; return what the sender gets."""
+        """Keep a task, and run it at its time; return the result for the sender."""
         task_id = options.get("task_id") or uuid()
-        if isinstance(task, Celery):  # that knows no task of this name
+        if isinstance(task, Celery):  # an app without a task of this name
             return AsyncResult(task_id, app=task)
         kept = {key: options[key] for key in ("link", "link_error", "headers") if key in options}
 
@@ -118,12 +118,12 @@ class CeleryTasks(TaskRunner):
         return AsyncResult(task_id, app=task.app)
 
     def run(self) -> Iterator[Any]:
-        """Run the tasks that were not yet, those among them that they send."""
+        """Run the tasks that have not run yet, and those that they send."""
         while self._waiting:
             yield self._waiting.pop(0)()
 
     def _of_task(self) -> Callable[..., Any]:
-        """Return what is in the place of a task's ``apply_async``."""
+        """Return the replacement of a task's ``apply_async``."""
 
         def apply_async(
             task: Any, args: Any = None, kwargs: Any = None, task_id: Any = None, **options: Any
@@ -132,13 +132,13 @@ class CeleryTasks(TaskRunner):
             if task.typing:
                 bound = getattr(task, "__self__", None)
                 own = given if bound is None else (bound, *given)
-                task.__header__(*own, **(kwargs or {}))  # refuses wrong arguments
+                task.__header__(*own, **(kwargs or {}))  # this refuses wrong arguments
             return self._send(task.name, task, given, kwargs, {"task_id": task_id, **options})
 
         return apply_async
 
     def _of_app(self) -> Callable[..., Any]:
-        """Return what is in the place of an app's ``send_task``."""
+        """Return the replacement of an app's ``send_task``."""
 
         def send_task(
             app: Any, name: str, args: Any = None, kwargs: Any = None, **options: Any
@@ -154,6 +154,6 @@ class CeleryTasks(TaskRunner):
 
 
 def _send_next(app: Any, result: Any, remaining: list[Any]) -> None:
-    """Send what a chain goes on with, as a worker does after each task of it."""
+    """Send the next task of a chain, as a worker does after each task."""
     following = signature(remaining.pop(), app=app)
     following.apply_async((result,), chain=remaining)

@@ -1,4 +1,4 @@
-"""Django's mail: each message that is sent is a call, and lies in the outbox."""
+"""Django's mail: each message that is sent is a recorded call, and is in the outbox."""
 
 import copy
 import smtplib
@@ -17,11 +17,11 @@ from itkit.backends.presets.base import Preset, PresetHandle
 
 
 class Outgoing:
-    """What messages go through."""
+    """The call that is recorded for messages."""
 
     def send(self, message: EmailMessage) -> int:
         """Put a copy of a message into the outbox; return how many were sent."""
-        message.message()  # it refuses headers with line breaks
+        message.message()  # this refuses headers with line breaks
         sent = copy.deepcopy(message)
         mail.outbox.append(sent)
         return 1
@@ -40,13 +40,13 @@ class MailHandle(PresetHandle):
 
 
 class Mail(Preset):
-    """Mail that goes through Django, by whichever setting: EMAIL_BACKEND or MAILERS.
+    """Mail through Django, by either setting: EMAIL_BACKEND or MAILERS.
 
-    Django's backend in memory is put in the place of all others, as the test runners do, and that
-    one is led here.
+    Django's backend in memory replaces all others, as in Django's test runners, and sends its
+    messages here.
     """
 
-    is_shared = True  # what a process sends that a test has started is in the test's outbox
+    is_shared = True  # the outbox also has the mail of processes that a test has started
     calls = ("send",)
     raises = (smtplib.SMTPServerDisconnected,)
     handle = MailHandle
@@ -56,8 +56,8 @@ class Mail(Preset):
     def installed(self) -> Iterator[None]:
         """Redirect all mail to this fake for the duration of the block.
 
-        Django's test runners put the backend in memory into the settings themselves, and tests
-        name it, so the method of that class is replaced. Checked with Django 5.2, 6.0 and 6.1.
+        Django's test runners put the backend in memory into the settings themselves, and tests use
+        its name. So the method of that class is replaced. Checked with Django 5.2, 6.0 and 6.1.
         """
         original = locmem.EmailBackend.send_messages
         locmem.EmailBackend.send_messages = _send  # type: ignore[method-assign]  # for the run
@@ -74,7 +74,7 @@ class Mail(Preset):
 
 
 def _in_memory() -> dict[str, Any]:
-    """Return the settings that the test runners make."""
+    """Return the settings of the test runners."""
     path = f"{locmem.__name__}.{locmem.EmailBackend.__name__}"
     mailers = getattr(settings, "MAILERS", None) if django.VERSION >= (6, 1) else None
     if mailers is None:
@@ -88,7 +88,7 @@ def _send(self: Any, messages: Sequence[EmailMessage]) -> int:
     for message in messages:
         try:
             sent = outgoing.send(message)
-        except OSError:  # as that of SMTP; a ValueError of a message is never silent
+        except OSError:  # as in the SMTP backend; a ValueError of a message is never silent
             if not _fails_silently(self):
                 raise
         else:
@@ -100,5 +100,5 @@ def _send(self: Any, messages: Sequence[EmailMessage]) -> int:
 
 
 def _fails_silently(backend: Any) -> bool:
-    own = vars(backend)  # Django 6.1 warns who reads the attribute of a backend that has none
+    own = vars(backend)  # Django 6.1 warns if the attribute is read from a backend without it
     return bool(own.get("fail_silently", own.get("_fail_silently", False)))

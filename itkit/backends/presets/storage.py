@@ -1,4 +1,4 @@
-"""A storage of files: what is saved stays in memory, and is gone after the test."""
+"""A storage of files that keeps them in memory until the end of the test."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ class StorageHandle(PresetHandle):
         return sorted(_walk(self._builtin.files))
 
     def read(self, name: str) -> bytes:
-        """Return what is in a file.
+        """Return the contents of a file.
 
         Raises:
             FileNotFoundError: no file has this name.
@@ -51,7 +51,7 @@ class StorageHandle(PresetHandle):
 
 
 class Storage(Preset):
-    """One alias of STORAGES: its object is led here, whoever holds it, such as a FileField."""
+    """One alias of STORAGES, whose object is redirected for all that hold it, as a FileField."""
 
     takes: ClassVar = {"ALIAS": ()}
     calls = ("delete", "open", "save")
@@ -62,7 +62,7 @@ class Storage(Preset):
         alias = self.option("ALIAS")
         if alias not in settings.STORAGES:
             raise ConfigurationError(f"STORAGES has no alias {alias!r}.")
-        # A class for each storage: its methods are what is recorded.
+        # Each storage gets a class of its own, as the methods of the class are recorded.
         self.real = type("Files", (InMemoryStorage,), {})
         self.files = self.real()
 
@@ -70,8 +70,8 @@ class Storage(Preset):
     def installed(self) -> Iterator[None]:
         """Redirect the storage to this fake for the duration of the block.
 
-        Fields of models hold the object of the storage, so that object gets another class, of which
-        ``isinstance`` says the same as before. Checked with Django 5.2, 6.0 and 6.1.
+        Fields of models hold the storage object. So this object gets another class, with the same
+        results of ``isinstance``. Checked with Django 5.2, 6.0 and 6.1.
         """
         storage: Any = storages[self.option("ALIAS")]
         original = type(storage)

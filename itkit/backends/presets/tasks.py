@@ -23,13 +23,13 @@ except ImportError as error:
     raise ConfigurationError("Tasks came with Django 6.0, and this one is older.") from error
 
 Result = Any
-"""A ``TaskResult``, of which Django's own stubs and Django disagree whether it is generic."""
+"""A ``TaskResult``; Django and its stubs disagree whether it is generic."""
 
 _running: "Tasks | None" = None
 
 
 class Queue:
-    """What tasks go through."""
+    """The call that is recorded for tasks."""
 
     def enqueue(self, task: Named, /, *_args: Any, **_kwargs: Any) -> Result:
         """Enqueue a task, given by its name, with its arguments, and return its result."""
@@ -48,14 +48,14 @@ class TasksHandle(PresetHandle):
         return list(self._builtin.results)
 
     def run(self) -> list[Result]:
-        """Run the tasks that were not yet, those among them that they enqueue; return them."""
+        """Run the tasks that have not run yet, and those that they enqueue; return the results."""
         return Results(self._builtin.run(), self._builtin.look)
 
 
 class Tasks(TaskRunner):
     """All aliases of TASKS.
 
-    The results are in the memory of the process, for all its threads.
+    The results are in the memory of the process, and all of its threads see them.
     """
 
     takes: ClassVar = {"RUN": RUNS}
@@ -69,7 +69,7 @@ class Tasks(TaskRunner):
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Put our backend into TASKS, within a block."""
+        """Put our backend into TASKS within a block."""
         global _running  # noqa: PLW0603 - as global as the setting
         path = f"{__name__}.{RecordingBackend.__name__}"
         tasks = {
@@ -89,7 +89,7 @@ class Tasks(TaskRunner):
         self._named.clear()
 
     def take(self, backend: "RecordingBackend", result: Result, named: Named) -> Result:
-        """Keep the result of a task, run that when it is to be, and return the result."""
+        """Keep the result of a task, run the task at its time, and return the result."""
         self.results.append(result)
         self._named[result.id] = named
         if self.option("RUN") == "now":
@@ -101,7 +101,8 @@ class Tasks(TaskRunner):
     def execute(self, backend: "RecordingBackend", result: Result) -> None:
         """Run a task, and note if it has crashed.
 
-        A result has the text of an error only; Django sends its signal while it handles that error.
+        A result has only the text of an error. The error itself is available while Django sends its
+        signal.
         """
         raised: list[BaseException] = []
 
@@ -120,7 +121,7 @@ class Tasks(TaskRunner):
             self.note_crash(self._named.pop(result.id), result, text, error)
 
     def run(self) -> Iterator[Result]:
-        """Run the tasks that were not yet, those among them that they enqueue."""
+        """Run the tasks that have not run yet, and those that they enqueue."""
         while waiting := [one for one in self.results if one.status is TaskResultStatus.READY]:
             for result in waiting:
                 backend: Any = result.task.get_backend()
@@ -129,7 +130,7 @@ class Tasks(TaskRunner):
 
 
 class RecordingBackend(ImmediateBackend):
-    """Django's backend that runs tasks in the process, when the test asks for it."""
+    """Based on Django's backend that runs tasks in the process; runs them when the test says so."""
 
     supports_defer = True
     supports_get_result = True
@@ -157,7 +158,7 @@ class RecordingBackend(ImmediateBackend):
         return Queue().enqueue(named, *args, **kwargs)
 
     def execute(self, result: Result) -> None:
-        """Run a task once, whatever has become of it, and write down how it ended."""
+        """Run a task once, and record how it ended."""
         if result.status is TaskResultStatus.READY:
             self._execute_task(result)  # type: ignore[attr-defined]  # not in the stubs
 
