@@ -1,9 +1,9 @@
-"""Ids, seeds and addresses that every other part shares; nothing here knows Django's databases.
+"""Ids, seeds and addresses, which all other parts share; nothing here uses Django's databases.
 
-Read in this order: ``names`` (the ids of runs, workers and tests, and what is ours by name),
-``text`` (parts of messages), ``processes`` (whether one is there, and how to end with it), ``urls``
-(addresses of servers), ``handshake`` (what a process finds in its environment), ``seed`` (where
-random values come from), ``caches`` (what a process remembers), ``sqltext`` (the one reader of
-SQL), ``wrapping``, ``instrumentation`` (which functions and branches were run), ``benchmarking``
-(how long something takes).
+Read in this order: ``names`` (the ids of runs, workers and tests, and the names of itkit's
+objects), ``text`` (parts of messages), ``processes`` (other processes), ``urls`` (addresses of
+servers), ``handshake`` (the environment variables of child processes), ``seed`` (the source of
+random values), ``caches`` (caches in the process), ``sqltext`` (the one reader of SQL),
+``wrapping``, ``instrumentation`` (which functions and branches were run), ``benchmarking`` (how
+long something takes).
 """

@@ -1,4 +1,4 @@
-"""How long something takes, in figures that do not lie: without warm-up, by nearest rank."""
+"""Measures how long something takes: without the warm-up, with percentiles by nearest rank."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from itkit.exceptions import BenchmarkError
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The rounds of something that was timed, in seconds.
+    """The times of a benchmark's rounds, in seconds.
 
     Attributes:
         times: the time of each round, in the order in which the rounds ran.
@@ -43,17 +43,17 @@ class Benchmark:
         return self.percentile(95)
 
     def percentile(self, percent: int) -> float:
-        """Return the shortest time within which so many percent of the rounds end: nearest rank.
+        """Return the shortest time within which a percentage of the rounds end (nearest rank).
 
         Args:
             percent: the percentage, from 1 to 100.
 
         Raises:
-            BenchmarkError: it is not from 1 to 100.
+            BenchmarkError: the percentage is not from 1 to 100.
         """
         if not 1 <= percent <= 100:
             raise BenchmarkError(f"percentile({percent}): give a whole number from 1 to 100.")
-        rank = -(-percent * len(self.times) // 100)  # rounded up, without the errors of floats
+        rank = -(-percent * len(self.times) // 100)  # rounded up, without rounding errors of floats
         return sorted(self.times)[rank - 1]
 
     def __str__(self) -> str:
@@ -63,15 +63,15 @@ class Benchmark:
 
 
 def benchmark(action: Callable[[], object], *, rounds: int = 50, warmup: int = 5) -> Benchmark:
-    """Return how long something takes, called again and again in this thread.
+    """Return how long a function takes, which is called repeatedly in this thread.
 
     Args:
-        action: without arguments; what it raises is raised.
+        action: a function without arguments; its errors are passed on.
         rounds: the number of times that it is timed.
         warmup: the number of untimed calls before, for connections, caches and compilation.
 
     Raises:
-        BenchmarkError: there would be no round, or a negative warm-up.
+        BenchmarkError: ``rounds`` is below 1, or ``warmup`` is negative.
     """
     if rounds < 1 or warmup < 0:
         raise BenchmarkError(
@@ -90,17 +90,17 @@ def benchmark(action: Callable[[], object], *, rounds: int = 50, warmup: int = 5
 def benchmark_integration_performance(
     action: Callable[[], object], operation: str, *, rounds: int = 50, warmup: int = 5
 ) -> dict[str, float]:
-    """Return the seconds that an operation takes, by the names that a dashboard may want.
+    """Return the seconds that an operation takes, under names for a dashboard.
 
     Args:
         action: the operation, without arguments.
-        operation: its name: ``"creation"`` gives ``avg_creation_time``, ``min_creation_time``,
-            ``max_creation_time`` and ``p95_creation_time``.
+        operation: the name of the operation: ``"creation"`` gives ``avg_creation_time``,
+            ``min_creation_time``, ``max_creation_time`` and ``p95_creation_time``.
         rounds: the number of times that it is timed.
         warmup: the number of untimed calls before.
 
     Raises:
-        BenchmarkError: there would be no round, or a negative warm-up.
+        BenchmarkError: ``rounds`` is below 1, or ``warmup`` is negative.
     """
     timed = benchmark(action, rounds=rounds, warmup=warmup)
     return {

@@ -1,9 +1,8 @@
-"""What this process remembers: caches in its memory, and what it has read from rows.
+"""Empties the caches of this process: Django's caches in memory, and values read from rows.
 
-A reset takes rows back behind the ORM, so that nothing of Django's hears of it. Django's flush
-sends ``post_migrate`` when it is done, at the price of all permissions and content types being
-looked at anew; here the caches of Django's own applications are emptied, and the project's
-receivers are called.
+A reset takes rows back without the ORM, so Django does not notice it. Django's flush sends
+``post_migrate`` at its end, which examines all permissions and content types again. Here the caches
+of Django's own applications are emptied instead, and only the project's receivers are called.
 """
 
 from collections.abc import Iterator
@@ -20,15 +19,15 @@ from django.db.models.signals import post_migrate
 from django.utils.module_loading import import_string
 
 _MODELS: Final = (("contenttypes", "ContentType"), ("sites", "Site"))
-"""Django's models whose managers keep rows in the process."""
+"""Django's models whose managers cache rows in the process."""
 
 
 Contents = dict[str, tuple[dict[str, bytes], dict[str, float | None]]]
-"""Values and times of expiry, by the alias of the cache."""
+"""Values and expiry times, by the aliases of the caches."""
 
 
 def aliases_of(kind: type[BaseCache]) -> list[str]:
-    """Return the aliases of ``CACHES`` whose backend is a class of this kind."""
+    """Return the aliases of ``CACHES`` whose backend is a class or a subclass of it."""
     backends = {
         alias: import_string(str(cache["BACKEND"])) for alias, cache in settings.CACHES.items()
     }
@@ -48,7 +47,8 @@ def clear(aliases: list[str]) -> None:
     """Empty caches.
 
     Args:
-        aliases: the aliases of ``CACHES``; one that the settings have no more is left out.
+        aliases: the aliases of ``CACHES``; those that the settings do not have any more are left
+            out.
     """
     for alias in aliases:
         if alias in settings.CACHES:
@@ -56,14 +56,14 @@ def clear(aliases: list[str]) -> None:
 
 
 def contents(aliases: list[str]) -> Contents:
-    """Return what is in caches that keep their values in the memory of this process.
+    """Return the contents of caches that keep their values in the memory of this process.
 
     Args:
         aliases: the aliases of ``CACHES``, as ``in_memory`` returns them.
     """
     found: Contents = {}
     for alias in aliases:
-        # There is no public name for either. Checked with Django 5.2 and 6.1.
+        # Neither has a public name. Checked with Django 5.2 and 6.1.
         cache: Any = caches[alias] if alias in settings.CACHES else None
         if cache is not None and cache._cache:
             found[alias] = (dict(cache._cache), dict(cache._expire_info))
@@ -71,7 +71,7 @@ def contents(aliases: list[str]) -> Contents:
 
 
 def put(kept: Contents) -> None:
-    """Put values back into the caches that ``contents`` has found them in."""
+    """Put values back into the caches in which ``contents`` has found them."""
     for alias, (values, expiry) in kept.items():
         if alias in settings.CACHES:
             cache: Any = caches[alias]
@@ -80,7 +80,7 @@ def put(kept: Contents) -> None:
 
 
 def forget_rows() -> None:
-    """Empty what Django's own applications keep of rows."""
+    """Empty the caches in which Django's own applications keep rows."""
     for label, model in _MODELS:
         if apps.is_installed(f"django.contrib.{label}"):
             manager: Any = apps.get_model(label, model).objects
@@ -90,13 +90,14 @@ def forget_rows() -> None:
 def tell_receivers(alias: str) -> bool:
     """Call the project's receivers of ``post_migrate``, as Django's flush does.
 
-    The rows are those that they have made already. What they write all the same is rolled back.
+    The rows that they made earlier exist already. Rows that they write nevertheless are rolled
+    back.
 
     Args:
         alias: the alias of the database that was reset.
 
     Returns:
-        Whether they have written anything, by which sequences have moved on.
+        Whether they have written anything, so that sequences have advanced.
     """
     found = list(_receivers())
     if not found:
@@ -119,11 +120,11 @@ def tell_receivers(alias: str) -> bool:
 
 
 def _receivers() -> Iterator[tuple[AppConfig, Any]]:
-    """Yield the receivers that are not Django's, each with the application that it hears of."""
+    """Yield the receivers that are not Django's, each with the application that it listens for."""
     for app in apps.get_app_configs():
         if app.models_module is None:
             continue
-        # There is no public name for it. Checked with Django 5.2 and 6.1.
+        # It has no public name. Checked with Django 5.2 and 6.1.
         found, asynchronous = post_migrate._live_receivers(app)
         for receiver in (*found, *map(async_to_sync, asynchronous)):
             if not str(getattr(receiver, "__module__", "")).startswith("django."):

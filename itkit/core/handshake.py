@@ -1,4 +1,4 @@
-"""What a process finds in its environment: of the run, and of the test that has started it."""
+"""The environment variables by which a process finds its run, and the test that has started it."""
 
 import json
 import os
@@ -12,35 +12,35 @@ from itkit.exceptions import ItkitError
 
 _TRAVELLING = (PAYLOAD_VARIABLE, INVITATION_VARIABLE, "PGOPTIONS", PGOPTIONS_VARIABLE)
 _given: dict[str, str] = {}
-"""What a process that the running test starts has to find, though ``os.environ`` be emptied."""
+"""The variables for processes of the running test, also for those that get an empty environment."""
 
 
 def completed(environment: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    """Return the environment of a process that is about to be started, with what invites it.
+    """Return the environment of a process that is about to be started, with the invitation.
 
     Args:
-        environment: the environment that it is given; None for that of this process.
+        environment: the environment that it gets; None for the environment of this process.
 
     Returns:
-        The same, where no test is running, or where it says by ``ITKIT_TEST`` what is wanted.
+        The same environment if no test is running, or if it already has ``ITKIT_TEST``.
     """
     found = os.environ if environment is None else environment
-    # What is given may have bytes for names, as os.environb has.
+    # The names in it may be bytes, as in os.environb.
     if not _given or INVITATION_VARIABLE in {os.fsdecode(name) for name in found}:
         return environment
     return {**_given, **found, **{name: _given[name] for name in _given if "PGOPTIONS" in name}}
 
 
 def invitation() -> dict[str, str]:
-    """Return what a process that the running test starts finds; nothing where none is running."""
+    """Return the variables for processes of the running test; empty if no test is running."""
     return dict(_given)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Payload:
-    """What a worker needs to know of the run; it travels in the environment as JSON.
+    """The facts about the run that a worker needs, passed in the environment as JSON.
 
-    Set before a pool starts, it reaches workers by fork, spawn, forkserver and xdist alike.
+    It is set before a pool starts, so it reaches workers of fork, spawn, forkserver and xdist.
     """
 
     run: str
@@ -76,8 +76,8 @@ class Payload:
 
     @contextmanager
     def exported(self) -> Iterator[None]:
-        """Put the payload where processes started within a block will find it."""
-        outer = os.environ.get(PAYLOAD_VARIABLE)  # of a run around this one
+        """Put the payload into the environment of processes that are started within a block."""
+        outer = os.environ.get(PAYLOAD_VARIABLE)  # the payload of a run around this one
         os.environ[PAYLOAD_VARIABLE] = json.dumps(asdict(self))
         try:
             yield
@@ -88,10 +88,10 @@ class Payload:
 
     @classmethod
     def from_environment(cls) -> "Payload":
-        """Read what the main process has exported.
+        """Read the payload that the main process has exported.
 
         Raises:
-            ItkitError: the main process has exported nothing: this process is no worker of a run.
+            ItkitError: there is no payload, as this process is no worker of a run.
         """
         try:
             raw = json.loads(os.environ[PAYLOAD_VARIABLE])
@@ -107,17 +107,17 @@ class Payload:
 
 @dataclass(frozen=True, kw_only=True)
 class Invitation:
-    """Where a process that a test starts finds this test; it travels beside the payload.
+    """The variables by which a process that a test starts joins the test, beside the payload.
 
-    Workers of a pool are started outside of tests and find none.
+    Workers of a pool are started outside of tests, and find no invitation.
 
     Attributes:
-        worker: the worker whose test it is.
+        worker: the worker that runs the test.
         process: id of the process that runs the test.
-        generation: the generation of keys in Redis, now.
-        generations: path of the memory that has the current one; empty where there is none.
-        redis: URL of the worker's own server, where each has one.
-        relay: the address where the calls of backends are answered, and the secret for it.
+        generation: the present generation of keys in Redis.
+        generations: path of the memory that has the current generation; empty if there is none.
+        redis: URL of the worker's own server, if each worker has one.
+        relay: the address at which calls of backends are answered, and its secret.
     """
 
     worker: str
@@ -128,7 +128,7 @@ class Invitation:
     relay: tuple[str, str] | None = field(default=None, repr=False)
 
     def export(self) -> None:
-        """Put the invitation where processes started from now on will find it."""
+        """Put the invitation into the environment of processes that are started from now on."""
         os.environ[INVITATION_VARIABLE] = json.dumps(vars(self))  # asdict() takes ten times as long
         _given.update({name: os.environ[name] for name in _TRAVELLING if name in os.environ})
 
@@ -140,10 +140,10 @@ class Invitation:
 
     @classmethod
     def from_environment(cls) -> "Invitation | None":
-        """Read what the test has exported; None where this process was not started by a test.
+        """Read the invitation of the test that has started this process; None if no test has.
 
         Raises:
-            ItkitError: no test has exported what is there.
+            ItkitError: the variable was not exported by a test.
         """
         found = os.environ.get(INVITATION_VARIABLE)
         try:

@@ -1,9 +1,9 @@
-"""Finds out which functions and branches were run, by code that notes it itself.
+"""Finds out which functions and branches were run, by instrumented code.
 
-An instrumented function gets other code, compiled of the same source with a note at its beginning
-and at the beginning of each branch, and its own code back afterwards. No trace function and no
-event of ``sys.monitoring`` is used, so debuggers and coverage.py go on as they do, and whoever
-holds the function has the same one.
+An instrumented function gets other code, compiled from the same source with a note at its beginning
+and at the beginning of each branch. Afterwards it gets its own code back. No trace function and no
+event of ``sys.monitoring`` is used, so debuggers and coverage.py continue to work. The function
+object stays the same.
 """
 
 import ast
@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 _LISTENER: Final = "\0itkit listener"
 _ENTRY: Final = "\0itkit entry "
 _BRANCH: Final = "\0itkit branch "
-_WIDEST: Final = 60  # characters of a condition
+_WIDEST: Final = 60  # characters of a condition that are shown
 
 
 class _Hits:
-    """Stands in code for those who listen to it."""
+    """The object in instrumented code that receives its notes."""
 
     def __init__(self, original: CodeType) -> None:
         self.original = original
@@ -34,10 +34,10 @@ class _Hits:
 
 
 class Instrumented(NamedTuple):
-    """What is known of a function whose code takes notes.
+    """The points of an instrumented function.
 
     Attributes:
-        entry: the point that is noted when the function is run.
+        entry: the point that is noted when the function is called.
         branches: the name of each branch, by the point that is noted when it is taken.
     """
 
@@ -46,7 +46,7 @@ class Instrumented(NamedTuple):
 
 
 class Instrumentation:
-    """Notes in functions, from ``add()`` to ``remove()``.
+    """Instruments functions, from ``add()`` to ``remove()``.
 
     Attributes:
         hit: the points that were noted.
@@ -57,7 +57,7 @@ class Instrumentation:
         self._functions: list[FunctionType] = []
 
     def add(self, function: FunctionType) -> Instrumented | None:
-        """Make a function take notes; return None where its source is not known."""
+        """Instrument a function; return None if its source is not known."""
         hits = _hits_in(function.__code__)
         original = function.__code__ if hits is None else hits.original
         found = _instrumented(original)
@@ -76,14 +76,14 @@ class Instrumentation:
             function = self._functions.pop()
             hits = _hits_in(function.__code__)
             if hits is None:
-                continue  # somebody else has given it other code meanwhile
+                continue  # somebody else has replaced its code meanwhile
             hits.listeners = [one for one in hits.listeners if one is not self.hit]
             if not hits.listeners:
                 function.__code__ = hits.original
 
 
 def functions_in(values: Iterable[Any]) -> Iterator[FunctionType]:
-    """Yield the functions that stand behind the attributes of a class, an object or a module."""
+    """Yield the functions behind the attributes of a class, an object or a module."""
     for value in values:
         for part in _parts(value):
             found = inspect.unwrap(part) if callable(part) else part
@@ -92,14 +92,14 @@ def functions_in(values: Iterable[Any]) -> Iterator[FunctionType]:
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    """Return what a descriptor has been made of, or the value itself."""
+    """Return the functions from which a descriptor was made, or the value itself."""
     if isinstance(value, property):
         return [part for part in (value.fget, value.fset, value.fdel) if part is not None]
     if isinstance(value, classmethod | staticmethod):
         return [value.__func__]
     if isinstance(value, type):
         return []
-    return [getattr(value, "func", value)]  # of cached_property and the like
+    return [getattr(value, "func", value)]  # for cached_property and similar descriptors
 
 
 class _WithNotes(NamedTuple):
@@ -108,7 +108,7 @@ class _WithNotes(NamedTuple):
 
 
 def _instrumented(code: CodeType) -> _WithNotes | None:
-    """Return the code of a function with its notes; None where its source is not known."""
+    """Return the instrumented code of a function; None if its source is not known."""
     module = _instrumented_module(code.co_filename)
     if module is None:
         return None
@@ -126,13 +126,13 @@ def _instrumented(code: CodeType) -> _WithNotes | None:
 def _instrumented_module(
     path: str,
 ) -> tuple[dict[tuple[str, int], CodeType], dict[str, str]] | None:
-    """Return the code of each function of a module, and the names of the branches in them."""
+    """Return the instrumented code of a module's functions, and the names of their branches."""
     source = "".join(linecache.getlines(path))
     if not source or path.startswith("<"):
         return None
     try:
         parsed = ast.parse(source)
-    except SyntaxError:  # the file is being written anew
+    except SyntaxError:  # the file is being written
         return None
     transformer = _Instrumenter(path)
     tree = ast.fix_missing_locations(transformer.visit(parsed))
@@ -163,7 +163,7 @@ def _all_points(code: CodeType, prefix: str) -> Iterator[str]:
 
 
 def _with_listener(code: CodeType, hits: _Hits) -> CodeType:
-    """Return the code with the object in it that notes are given to."""
+    """Return the code with the object that receives its notes."""
 
     def replaced(constant: Any) -> Any:
         if isinstance(constant, CodeType):
@@ -178,12 +178,12 @@ def _hits_in(code: CodeType) -> _Hits | None:
 
 
 class _Instrumenter(ast.NodeTransformer):
-    """Puts a note at the beginning of each function and of each branch.
+    """Adds a note to the beginning of each function and each branch.
 
-    A note has the line of what follows it, so that tracebacks and coverage.py see the same lines.
+    A note has the line of the code after it, so that tracebacks and coverage.py see the same lines.
 
     Attributes:
-        labels: the name of each branch, by its note.
+        labels: the names of the branches, by their notes.
     """
 
     def __init__(self, path: str) -> None:
@@ -208,7 +208,7 @@ class _Instrumenter(ast.NodeTransformer):
 
     def visit_While(self, node: ast.While) -> Any:
         what = f"while {_shown(node.test)}"
-        if isinstance(node.test, ast.Constant):  # which ends by a break only
+        if isinstance(node.test, ast.Constant):  # a loop that ends only by a break
             return self._one_way(node, f"{what}: true")
         return self._two_ways(node, f"{what}: true", f"{what}: false")
 
@@ -279,7 +279,7 @@ class _Instrumenter(ast.NodeTransformer):
         points = [self._branch(node, label), self._branch(node, other)]
         self.generic_visit(node)
         node.body.insert(0, _statement(points[0], node.body[0]))
-        # An else that is not written has the line of the condition.
+        # A missing else has the line of the condition.
         where = node.orelse[0] if node.orelse else getattr(node, "test", node)
         node.orelse.insert(0, _statement(points[1], where))
         return node

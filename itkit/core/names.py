@@ -1,6 +1,6 @@
-"""Run, worker and test ids, and the names made of them. The only place that knows what is ours.
+"""Run, worker and test ids, and the names made from them. Only this module recognises our names.
 
-The words that both doors use are here too.
+The texts that both doors use are here too.
 """
 
 import argparse
@@ -118,7 +118,7 @@ INVITATION_VARIABLE: Final = "ITKIT_TEST"
 PGOPTIONS_VARIABLE: Final = "ITKIT_PGOPTIONS"
 EXTENSION_SCHEMA: Final = "itkit_ext"
 SEEDS_SCHEMA: Final = "itkit_seeds"
-PASSED_OVER: Final = "passed over: "  # in the start line, of a server that cannot be used
+PASSED_OVER: Final = "passed over: "  # in the start line, about a server that cannot be used
 KEY_ROOT: Final = "itkit:"
 MAIN_WORKER: Final = "w0"
 
@@ -135,19 +135,19 @@ OUR_SCHEMAS: Final = (
 )
 """The names of all schemas of itkit's, as a regular expression of Postgres."""
 READS_FILE: Final = "itkit-reads.json"
-"""In a saved cluster, says what the migrations have read whose result it has."""
+"""The file in a saved cluster with the values that its migrations have read."""
 NO_SERVER: Final = "no database server answers there; this brings one, for the tests only:"
-"""What is said, without ``--integration``, of a connection that is refused; a command follows."""
+"""The text about a refused connection without ``--integration``; a command follows."""
 _OUR_DATABASE = re.compile(r"itkit_tests_(?:[a-z0-9_]+_)?[0-9a-f]{8}")
-_LONGEST_PART: Final = 30  # of a database's own name; Postgres cuts names at 63 bytes
+_LONGEST_PART: Final = 30  # characters of the database's own name; Postgres cuts names at 63 bytes
 _OUR_KEY = re.compile(rf"itkit:(?P<run>{_RUN}):")
 _OUR_USER = re.compile(rf"itkit_(?P<run>{_RUN})_{_WORKER}")
 
 
 def options_of(values: Mapping[str, Any]) -> list[str]:
-    """Return the options of a command line that give these values, by the names of their variables.
+    """Return the command-line options for values that are given by the names of their variables.
 
-    What is no option of itkit's, or is not given, is left out.
+    Values that are no options of itkit's, or that are not set, are left out.
     """
     found = {option: values.get(option.removeprefix("--").replace("-", "_")) for option in OPTIONS}
     return [
@@ -156,7 +156,7 @@ def options_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def is_refusal(text: str) -> bool:
-    """Return whether an error of a database's client says that no server answers."""
+    """Return whether an error of a database client says that no server answers."""
     return "Connection refused" in text or "No such file or directory" in text
 
 
@@ -184,29 +184,29 @@ def schema(run: str, worker: str, alias: str = "default") -> str:
 
 
 def seed_schema(schema: str) -> str:
-    """Return the schema beside a worker's that keeps the rows which its migrations made."""
+    """Return the schema beside a worker's that keeps the rows of its migrations."""
     return _beside(schema, "seed")
 
 
 def seeds_schema(schema: str) -> str:
-    """Return the schema that keeps the migrated rows of another one in a worker's database."""
+    """Return the schema in a worker's database that keeps the migrated rows of another schema."""
     if schema == "public":
         return SEEDS_SCHEMA
     return f"{SEEDS_SCHEMA}_{blake2s(schema.encode(), digest_size=4).hexdigest()}"
 
 
 def twin_schema(schema: str) -> str:
-    """Return the schema beside a worker's for a second clone, to compare the first one with."""
+    """Return the schema beside a worker's for a second clone, with which the first is compared."""
     return _beside(schema, "twin")
 
 
 def template_schema(fingerprint: str) -> str:
-    """Return the schema that migrations have made once, for clones to be made of."""
+    """Return the schema that migrations have made once, and that is cloned."""
     return f"itkit_{fingerprint}_template"
 
 
 def script_schema(fingerprint: str) -> str:
-    """Return the schema beside a template's that keeps how to clone it."""
+    """Return the schema beside a template's that keeps the script of its clones."""
     return f"itkit_{fingerprint}_script"
 
 
@@ -222,7 +222,7 @@ def _beside(schema: str, what: str) -> str:
 def database(name: str, *owner: str) -> str:
     """Return the database that itkit creates on a server for the schemas of a project's tests.
 
-    No other tool takes it for its own, as Django does with ``test_<NAME>``.
+    No other tool uses this name, unlike ``test_<NAME>``, which Django uses.
 
     Args:
         name: the name of the project's own database, for people to recognise.
@@ -234,7 +234,7 @@ def database(name: str, *owner: str) -> str:
 
 
 def is_database(name: str) -> bool:
-    """Return whether a name is that of a database which itkit creates for schemas."""
+    """Return whether a name is one of a database that itkit creates for schemas."""
     return _OUR_DATABASE.fullmatch(name) is not None
 
 
@@ -255,7 +255,7 @@ def run_of_schema(name: str) -> str | None:
 
 
 def fingerprint_of_schema(name: str) -> str | None:
-    """Return the fingerprint in the name of a template or of what belongs to it, or None."""
+    """Return the fingerprint in the name of a template or of its parts, or None."""
     match = _OUR_STATE.fullmatch(name)
     return match["fingerprint"] if match else None
 

@@ -1,4 +1,4 @@
-"""Other processes: whether one is there, and how this one ends with it."""
+"""Finds out whether other processes exist, and ends this process with another one."""
 
 import os
 import select
@@ -11,7 +11,7 @@ _STATUS = 70
 
 
 def is_there(process: int) -> bool:
-    """Return whether there is a process with an id; it may be another one than before."""
+    """Return whether a process with an id exists, which may be another one than before."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -25,14 +25,14 @@ def end_with(process: int, thread: str) -> None:
     """End this process, at once and without any clean-up, when another process has ended.
 
     Args:
-        process: id of the other process. If it is the parent, a parent that nobody has waited for
-            counts as ended as well.
-        thread: name of the thread that waits for that.
+        process: id of the other process. A parent that has ended counts as ended even if nobody has
+            waited for it.
+        thread: name of the thread that waits for its end.
     """
     is_parent = os.getppid() == process
     try:
         ended = os.pidfd_open(process)
-    except (AttributeError, OSError):  # not on macOS; or it has ended already
+    except (AttributeError, OSError):  # not available on macOS, or the process has ended already
         ended = None
 
     def watch() -> None:

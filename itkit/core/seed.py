@@ -1,8 +1,8 @@
-"""One number from which a run's random values come, so that a test can be repeated with its own.
+"""The seed of a run's random values, by which a test can be repeated with the same values.
 
-Each test has a part of the permutation of unique values by its index among the selected tests, in
-the order of their names, and its own state of the generators: so neither other tests, their order
-nor the worker have a say in it.
+Each test has a part of the permutation of unique values, by its index among the selected tests in
+the order of their names, and its own state of the generators. So its values do not depend on other
+tests, on their order, or on the worker.
 """
 
 import random
@@ -19,17 +19,17 @@ from itkit.exceptions import ConfigurationError
 _SEED: Final = re.compile(r"(?P<text>[0-9a-zA-Z]{1,32})(?::(?P<indexes>\d{1,9}(?:,\d{1,9})*))?")
 _ROOM_BITS: Final = 16
 _TESTS: Final = 2**15
-_SHARED: Final = _TESTS * 3 // 4  # for what several tests share; the last eighth is for scenarios
-_SEQUENCES: Final = 2**14  # half as many, as sequences are numbers with a sign
+_SHARED: Final = _TESTS * 3 // 4  # for shared values; the last eighth is for scenarios
+_SEQUENCES: Final = 2**14  # half as many, as sequences are signed numbers
 
 
 class Seed(NamedTuple):
-    """What a run's random values come from.
+    """The seed of a run's random values.
 
     Attributes:
         text: letters and digits.
-        indexes: the index of the first of the selected tests, in the order of their names; or those
-            of all tests that the command names, which run in the order in which it does so.
+        indexes: the index of the first of the selected tests in the order of their names; or the
+            indexes of all tests that the command names, which run in its order.
     """
 
     text: str
@@ -37,7 +37,7 @@ class Seed(NamedTuple):
 
     @classmethod
     def parse(cls, given: str | None) -> "Seed":
-        """Return the seed of an option such as ``5f3a9c01:17``; a new one of none.
+        """Return the seed from an option such as ``5f3a9c01:17``; without an option, a new one.
 
         Raises:
             ConfigurationError: the text is not a seed.
@@ -57,15 +57,15 @@ class Seed(NamedTuple):
 
     @property
     def has_order(self) -> bool:
-        """Whether the tests are to run in the order in which the command names them."""
+        """Whether the tests run in the order in which the command names them."""
         return len(self.indexes) > 1
 
     def numbered(self, tests: Iterable[str], named: Sequence[str]) -> dict[str, int]:
         """Return the index of each test, by its id.
 
         Args:
-            tests: the ids of the selected ones.
-            named: those that the command names.
+            tests: the ids of the selected tests.
+            named: the ids of the tests that the command names.
         """
         found = dict(zip(named, self.indexes, strict=False)) if self.has_order else {}
         first = max(self.indexes) + 1 if self.has_order else self.indexes[0]
@@ -86,34 +86,34 @@ def in_order(tests: Iterable[Any], named: Sequence[str], id_of: Callable[[Any], 
 
 
 def offset_of_test(index: int) -> int:
-    """Return where the unique values of a test begin; it has room for 65,536."""
+    """Return the position at which the 65,536 unique values of a test begin."""
     return index % _TESTS << _ROOM_BITS
 
 
 def offset_of_shared(name: str) -> int:
-    """Return where those begin that several tests share, such as all of a class."""
+    """Return the position of unique values that several tests share, such as those of a class."""
     return _TESTS + _part(name, _SHARED) << _ROOM_BITS
 
 
 def offset_of_kept(name: str) -> int:
-    """Return where those begin that a scenario keeps, among the values that are kept apart."""
+    """Return the position of a scenario's unique values, among those that are set apart."""
     return _part(name, _TESTS // 4) << _ROOM_BITS
 
 
 def sequence_of_test(index: int) -> int:
-    """Return where the sequences of factories begin in a test that has its own."""
+    """Return the number at which factories' sequences begin in a test with its own sequences."""
     return index % _SEQUENCES << _ROOM_BITS
 
 
 def sequence_of_shared(name: str) -> int:
-    """Return where they begin in what several tests share, or what is kept."""
+    """Return the number at which they begin in shared set-up, and for scenarios."""
     return _SEQUENCES + _part(name, _SEQUENCES) << _ROOM_BITS
 
 
 def start_sequences(number: int) -> None:
     """Let the sequences of all factories continue from a number.
 
-    Those stay that a factory finds by a ``_setup_next_sequence()`` of its own, in the database.
+    Sequences that a factory's own ``_setup_next_sequence()`` reads from the database stay.
     """
     for meta in _counting():
         meta.reset_sequence(number)
@@ -121,7 +121,7 @@ def start_sequences(number: int) -> None:
 
 @contextmanager
 def apart(seed: str, name: str) -> Iterator[None]:
-    """Give a block random values and sequences of its own, and nobody else other ones for it."""
+    """Give a block its own random values and sequences, without a change of others' values."""
     states = [(set_state, get_state()) for get_state, set_state in _generators()]
     sequences = {meta: meta._counter.seq for meta in _counting() if meta._counter is not None}
     reseed(seed, name)
@@ -137,13 +137,13 @@ def apart(seed: str, name: str) -> Iterator[None]:
 
 
 def _part(name: str, count: int) -> int:
-    """Return which of so many parts is that of a name."""
+    """Return the number of the part for a name, among a number of parts."""
     digest = blake2s(name.encode(), digest_size=2).digest()
     return int.from_bytes(digest, "big") % count
 
 
 def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
-    """Yield how the state of each generator in use is taken and put back."""
+    """Yield for each generator in use the functions that read and restore its state."""
     yield random.getstate, random.setstate
     if (factory := sys.modules.get("factory.random")) is not None:
         yield factory.get_random_state, factory.set_random_state
@@ -172,7 +172,7 @@ def _counting() -> Iterator[Any]:
 
 
 def reseed(seed: str, name: str) -> None:
-    """Put the generators of random values that are in use into a state of a test's own.
+    """Set the generators of random values that are in use to the state for a test.
 
     These are those of random, Faker, factory_boy and model_bakery.
 
@@ -183,7 +183,7 @@ def reseed(seed: str, name: str) -> None:
     number = int.from_bytes(blake2s(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
     random.seed(number)
     if (factory := sys.modules.get("factory.random")) is not None:
-        factory.reseed_random(number)  # that of Faker's as well
+        factory.reseed_random(number)  # Faker's generator as well
     if (faker := sys.modules.get("faker.generator")) is not None:
         faker.random.seed(number)
     if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:

@@ -1,9 +1,9 @@
-"""What a statement of SQL says of itself: its verb, the tables that it names, its form.
+"""Reads statements of SQL: their verb, the tables that they name, their normal form.
 
-This is the one reader of SQL that was sent. (What migrations have in their source, often in pieces,
-is searched by ``postgres.migrations.escapes`` and ``postgres.template.sources``.) The words are
-found by sqlparse, which Django requires; which of them are names of tables is decided here, by the
-clause that they are in.
+This is the only reader of SQL that was sent. (``postgres.migrations.escapes`` and
+``postgres.template.sources`` search the source of migrations, often in fragments.) sqlparse, which
+Django requires, finds the words. This module decides by their clause which of them are names of
+tables.
 """
 
 import re
@@ -19,9 +19,9 @@ _WRITING: Final = frozenset({"INSERT", "UPDATE", "DELETE", "TRUNCATE", "COPY", "
 _QUERIES: Final = frozenset({"SELECT", "VALUES", "WITH", "TABLE", *_WRITING})
 DEFINING: Final = frozenset({"CREATE", "ALTER", "DROP", "LOCK", "COMMENT", "VACUUM", "ANALYZE"})
 _INTO: Final = frozenset({"INSERT", "MERGE", "REPLACE"})
-"""Verbs whose table stands behind INTO."""
+"""Verbs whose table follows INTO."""
 _NAMED_BEFORE: Final = frozenset({"ONLY", "LATERAL", "IF", "NOT", "EXISTS", "RECURSIVE"})
-"""Words that may stand between a clause and its table."""
+"""Words that may come between a clause and its table."""
 _ENDING: Final = frozenset(
     {
         "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "FETCH", "UNION", "EXCEPT",
@@ -29,7 +29,7 @@ _ENDING: Final = frozenset(
         "DEFAULT", "OVERRIDING", "RESTART", "CONTINUE", "CASCADE", "RESTRICT",
     }
 )  # fmt: skip
-"""Words after which a clause names no more tables."""
+"""Words after which a clause names no further tables."""
 _VALUE: Final = "?"
 _LIST: Final = "…"
 _QUOTED: Final = re.compile(
@@ -47,7 +47,7 @@ _TEXT: Final = "''"
 
 
 class _Kind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     SPACE = auto()
     NUMBER = auto()
@@ -60,8 +60,8 @@ class _Word(NamedTuple):
     """A word, a sign or a name of a statement.
 
     Attributes:
-        text: the word as it is written, but without the quotes of a quoted name.
-        is_quoted: whether it is a quoted name, and so no word of SQL.
+        text: the word as it is written; a quoted name without its quotes.
+        is_quoted: whether it is a quoted name, and so no keyword.
     """
 
     text: str
@@ -74,21 +74,22 @@ class _Word(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The word as a name: Postgres folds those that are not quoted to small letters."""
+        """The word as a name: Postgres folds unquoted names to small letters."""
         return self.text if self.is_quoted else self.text.lower()
 
 
 @dataclass(frozen=True)
 class ParsedStatement:
-    """What a statement says.
+    """A statement that was read.
 
     Attributes:
-        verb: the first word of the statement, in capitals; after a WITH, the first one behind it.
-        target: the table that it writes to; empty where it writes to none.
-        tables: all tables that it names, without schemas, in the order of their first mention; the
-            names that WITH gives are none.
-        outer: the first table that the statement itself names, outside of other statements within.
-        writes: whether it changes rows, or a statement within it does.
+        verb: the first word of the statement in capitals; if it has a WITH, the first word after
+            it.
+        target: the table that it writes to; empty if it writes to none.
+        tables: all tables that it names, without schemas, in the order of their first mention, and
+            without names that a WITH defines.
+        outer: the first table that the statement names outside of its sub-statements.
+        writes: whether it, or a sub-statement, changes rows.
     """
 
     verb: str
@@ -99,18 +100,18 @@ class ParsedStatement:
 
     @property
     def summary(self) -> str:
-        """The statement without its values: its verb, and the table that it is about."""
+        """A summary of the statement: its verb, and the table that it is about."""
         return f"{self.verb} {self.table}".rstrip()
 
     @property
     def table(self) -> str:
-        """The table that it is about: the one that it writes to, or else reads first."""
+        """The table that it is about: the first that it writes to, or else that it reads."""
         return self.target or self.outer or next(iter(self.tables), "")
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def read(sql: str) -> ParsedStatement:
-    """Return what a statement says; of several the first decides."""
+    """Read a statement; if there are several, only the first one counts."""
     reader = _StatementReader()
     for word in _words(sql):
         reader.take(word)
@@ -118,7 +119,7 @@ def read(sql: str) -> ParsedStatement:
 
 
 class TransactionStep(Enum):
-    """What a statement does to the transaction of its session."""
+    """The effect of a statement on the transaction of its session."""
 
     BEGIN = auto()
     COMMIT = auto()
@@ -137,12 +138,13 @@ _STARTS: Final = ("--", "/*", *(word[:5] for word in _STEPS))
 
 
 def transaction_step(sql: str) -> TransactionStep | None:
-    """Return what a statement does to its transaction; None if it neither begins nor ends one.
+    """Return the effect of a statement on its transaction; None if it has none.
 
-    A ROLLBACK TO a savepoint ends none. Of several statements the first decides.
+    A ROLLBACK TO a savepoint ends no transaction. If there are several statements, only the first
+    one counts.
     """
     start = sql.lstrip()[:5].upper()
-    # Without sqlparse wherever that is sure: many a run reads nothing else.
+    # Without sqlparse where the result is certain, as many runs read nothing else.
     if not start.startswith(_STARTS):
         return None
     words = [word.upper for word in islice(_words(sql), 3)]
@@ -155,9 +157,9 @@ def transaction_step(sql: str) -> TransactionStep | None:
 
 @lru_cache(maxsize=_REMEMBERED)
 def normalised(sql: str) -> str:
-    """Return a statement without its values and comments, of which a list becomes one sign.
+    """Return a statement without comments and with one sign for each value or list of values.
 
-    Statements that differ in nothing else are equal then.
+    Statements that differ only in these become equal.
     """
     parts: list[str] = []
     for kind, text in _tokens(sql):
@@ -172,7 +174,7 @@ def normalised(sql: str) -> str:
 
 
 def _add_value(parts: list[str], shown: str) -> None:
-    """Add a value, or make a list of it where another one stands before."""
+    """Add a value, or turn it into a list if another value precedes it."""
     *_, value, comma = ["", "", *(part for part in parts[-3:] if part != " ")]
     if comma == "," and (value in (_VALUE, _LIST) or value.startswith("%")):
         while parts[-1] in (" ", ","):
@@ -184,11 +186,11 @@ def _add_value(parts: list[str], shown: str) -> None:
 
 def _tokens(sql: str) -> Iterator[tuple[_Kind, str]]:
     """Yield the tokens of a statement, as sqlparse finds them."""
-    # It is needed only where somebody reads a timeline, so no run waits for its import.
+    # Imported here, as only readers of a timeline need it.
     from sqlparse import lexer
     from sqlparse import tokens as kinds
 
-    # For sqlparse, a backslash escapes a quote in any text, and a text that is cut is none.
+    # sqlparse lets a backslash escape quotes in all texts, and does not see cut texts as texts.
     plain = _QUOTED.sub(_masked, sql)
     for kind, text in lexer.tokenize(plain):  # type: ignore[no-untyped-call]  # sqlparse's
         if kind in kinds.Whitespace:
@@ -197,7 +199,7 @@ def _tokens(sql: str) -> Iterator[tuple[_Kind, str]]:
             yield _Kind.NUMBER, text
         elif text == _TEXT:
             yield _Kind.TEXT, text
-        # An operator of JSON, which is spelled ?, is a placeholder for sqlparse as well.
+        # sqlparse takes the JSON operator ? for a placeholder as well.
         elif kind in kinds.Name.Placeholder and text.startswith("%"):
             yield _Kind.PARAMETER, text
         else:
@@ -205,7 +207,7 @@ def _tokens(sql: str) -> Iterator[tuple[_Kind, str]]:
 
 
 def _masked(found: re.Match[str]) -> str:
-    """Return a quoted name as it is, a space for a comment, and an empty text for any text."""
+    """Return a quoted name as it is, a space for a comment, and an empty text for a text."""
     if found["comment"]:
         return " "
     return found["name"] or _TEXT
@@ -217,14 +219,14 @@ def _words(sql: str) -> Iterator[_Word]:
             continue
         if text[:1] in ('"', "`"):
             yield _Word(text[1:-1].replace('""', '"'), is_quoted=True)
-        elif kind is _Kind.WORD:  # some of several words, such as LEFT OUTER JOIN
+        elif kind is _Kind.WORD:  # some have several words, such as LEFT OUTER JOIN
             yield from map(_Word, text.split())
         else:
             yield _Word("'")
 
 
 class _Expects(Enum):
-    """What the next word of a level may be."""
+    """The kind of word that may come next in a level."""
 
     NOTHING = auto()
     TABLE = auto()
@@ -235,14 +237,14 @@ class _Expects(Enum):
 
 @dataclass
 class _Level:
-    """The statement itself, or what is within one pair of parentheses.
+    """The statement itself, or the part within one pair of parentheses.
 
     Attributes:
         first: the first word of the level; empty until it is read.
-        verb: the verb of the statement of this level: its first word, or that behind WITH.
+        verb: the verb of this level's statement: its first word, or the one after its WITH.
         expects: the kind of word that may come next.
-        before: the words before the next one, the last of them last.
-        is_of_tables: whether the parentheses are around tables that are joined.
+        before: the words before the next one, in their order.
+        is_of_tables: whether the parentheses contain joined tables.
     """
 
     first: str = ""
@@ -254,7 +256,7 @@ class _Level:
 
 @dataclass
 class _StatementReader:
-    """Takes the words of a statement one after another."""
+    """Reads the words of a statement one after the other."""
 
     levels: list[_Level] = field(default_factory=lambda: [_Level()])
     found: list[tuple[str, int]] = field(default_factory=list)
@@ -284,7 +286,7 @@ class _StatementReader:
         level.before = (level.before[1], word.upper)
 
     def reading(self) -> ParsedStatement:
-        """Return what was read."""
+        """Return the statement that was read."""
         self._end_name()
         names = [(name, depth) for name, depth in self.found if name not in self.named_by_with]
         outer = next((name for name, depth in names if depth == 1), "")
@@ -299,8 +301,8 @@ class _StatementReader:
         )
 
     def _open(self, level: _Level) -> None:
-        """Begin a level of its own: what it is shows by its first word."""
-        # A name with parentheses behind it is a function, or the table of an INSERT or a CTE.
+        """Begin a new level; its first word shows what it is."""
+        # A name before parentheses is a function, the table of an INSERT, or a CTE.
         if self.pending and level.expects is _Expects.TABLE:
             self.pending.clear()
             level.expects = _Expects.COMMA
@@ -320,7 +322,7 @@ class _StatementReader:
             self.levels.pop()
 
     def _takes_name(self, level: _Level, word: _Word) -> bool:
-        """Return whether a word is, or goes on with, a name that a clause expects."""
+        """Return whether a word begins or continues a name that a clause expects."""
         if level.expects not in (_Expects.TABLE, _Expects.TARGET, _Expects.CTE):
             return False
         if self.pending and self.pending[-1] != ".":
@@ -332,7 +334,7 @@ class _StatementReader:
         return (word.text[:1].isalpha() and not is_word) or word.text[:1] == "_"
 
     def _end_name(self) -> None:
-        """Note the name of a table that is complete."""
+        """Note the complete name of a table."""
         if not self.pending:
             return
         level, name = self.levels[-1], self.pending[-1]
@@ -370,11 +372,11 @@ class _StatementReader:
 
     def _begin_statement(self, level: _Level, text: str) -> None:
         if (text == "UPDATE" and "FOR" in level.before) or level.before[1] in ("DO", "KEY", "THEN"):
-            return  # a lock, or what ON CONFLICT or MERGE does
+            return  # a lock, or the action of ON CONFLICT or MERGE
         if level.verb and level.verb != "WITH":
             if text == "TABLE" and level.verb in DEFINING | {"TRUNCATE"}:
                 level.expects = _Expects.TARGET
-            elif text == "SELECT":  # behind INSERT INTO, or UNION
+            elif text == "SELECT":  # after INSERT INTO or UNION
                 level.expects = _Expects.NOTHING
             return
         level.verb = text
@@ -402,7 +404,7 @@ class _StatementReader:
             level.expects = _Expects.TARGET if is_target else _Expects.TABLE
 
     def _is_clause(self, level: _Level) -> bool:
-        """Return whether FROM begins a list of tables: not in ``EXTRACT(YEAR FROM x)``."""
+        """Return whether FROM begins a list of tables, unlike that in ``EXTRACT(YEAR FROM x)``."""
         if level.verb in ("", "WITH") or level.verb in DEFINING - {"CREATE"}:
             return False
         return level.before[1] != "DISTINCT" or level.before[0] not in ("IS", "NOT")

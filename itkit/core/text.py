@@ -27,6 +27,6 @@ def listed(lines: Sequence[str], *, most: int | None = None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, or the name of its class where it says nothing."""
+    """Return the first line of an error's text; if it has no text, the name of its class."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

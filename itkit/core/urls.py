@@ -1,4 +1,4 @@
-"""URLs of servers: parse, compare, and print without a password."""
+"""URLs of servers: parses them, compares them, and prints them without passwords."""
 
 import ipaddress
 import re
@@ -39,9 +39,9 @@ _PASSWORD_FIELD = re.compile(
 class ServerURL:
     """One server's URL in parts.
 
-    ``host`` is a host name, an address, the directory of a socket for Postgres, or empty for its
-    default one; for Redis a socket's file is in ``socket``. ``name`` is the database: a name, or
-    the number that Redis gives it.
+    ``host`` is a host name or an address; for Postgres it may also be the directory of a socket, or
+    empty for the default directory. For Redis the file of a socket is in ``socket``. ``name`` is
+    the name of the database, or its number in Redis.
     """
 
     scheme: str
@@ -60,7 +60,7 @@ class ServerURL:
 
     @property
     def address(self) -> str:
-        """Where the server listens, for people: a socket's path or ``host:port``."""
+        """The address of the server for messages: a socket's path or ``host:port``."""
         if self.socket or self.host.startswith("/"):
             return self.socket or self.host
         return f"{self.host or 'localhost'}:{self.port or _DEFAULT_PORTS.get(self.scheme, '')}"
@@ -86,9 +86,9 @@ class ServerURL:
         return f"?{urlencode(options)}" if options else ""
 
 
-@lru_cache(maxsize=64)  # those of a run are asked for in each test
+@lru_cache(maxsize=64)  # cached, as each test parses the URLs of the run
 def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
-    """Return the parts of a URL. For Postgres, no host means libpq's default: the local socket.
+    """Return the parts of a URL. For Postgres, no host means libpq's default, the local socket.
 
     Raises:
         ConfigurationError: the scheme is not one of ``schemes``, or Redis has no host or socket.
@@ -97,8 +97,8 @@ def parse(url: str, schemes: tuple[str, ...]) -> ServerURL:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # Neither the text nor the reason is shown: where a password has an @ or a / in it, what
-        # looks like the port may be a part of it.
+        # Neither the text nor the reason is shown: if a password has an @ or a / in it, the
+        # apparent port may be a part of the password.
         raise ConfigurationError(
             "The address of a server is not a URL. Percent-encode special characters of a"
             " password: %40 for @, %2F for /, %23 for #."
@@ -133,11 +133,11 @@ def is_local_host(host: str) -> bool:
 
 
 def redact(text: str, hidden: str = "***") -> str:
-    """Return the text with every password in a URL or in a ``password=`` field hidden.
+    """Return a text with all passwords in URLs and in ``password=`` fields hidden.
 
     Args:
         text: any text, such as the message of a driver.
-        hidden: the text that stands in the place of each password.
+        hidden: the text that replaces each password.
     """
     for pattern in (_USERINFO, _PASSWORD_FIELD):
         text = pattern.sub(lambda found: found["before"] + hidden, text)
@@ -145,10 +145,11 @@ def redact(text: str, hidden: str = "***") -> str:
 
 
 def passwords_in(text: str) -> Iterator[str]:
-    """Yield the passwords of the URLs in a text, as they are written there and decoded."""
+    """Yield the passwords of the URLs in a text, both as they are written and decoded."""
     for found in _USERINFO.finditer(text):
-        # Where the special characters of a password are not encoded, all before the last @ is
-        # meant; by the rules a path begins at the first /, and an @ in it is no part of the host.
+        # If the special characters of a password are not encoded, everything before the last @ is
+        # meant. By the rules, however, a path begins at the first /, and an @ in it does not end a
+        # password.
         netloc, *path = re.split("[/?#]", found["password"], maxsplit=1)
         readings = [found["password"], netloc.rpartition("@")[0] if path else ""]
         yield from dict.fromkeys(

@@ -1,4 +1,4 @@
-"""Methods of other classes, wrapped for a while, where there is no event to listen to."""
+"""Wraps methods of other classes for a while, where there is no event to listen to."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ def wrapped(
     Args:
         owner: the class or module that has the method, or inherits it.
         name: the name of the method, which may be a class method or a static one.
-        wrapper: receives the function, and returns the one that takes its place.
+        wrapper: receives the function, and returns its replacement.
     """
     own = vars(owner).get(name, _ABSENT)
     original = own.__func__ if isinstance(own, classmethod) else getattr(owner, name)
@@ -30,7 +30,7 @@ def wrapped(
     try:
         yield
     finally:
-        # Who has wrapped it meanwhile keeps ours, which does nothing where there is no test.
+        # Code that has wrapped it meanwhile keeps ours, which does nothing without a test.
         if vars(owner).get(name) is ours:
             if own is _ABSENT:
                 delattr(owner, name)

@@ -1,5 +1,5 @@
-"""What ``manage.py itkit`` does, and the commands themselves in ``commands``.
+"""The work of ``manage.py itkit``; the commands themselves are in ``commands``.
 
-Read in this order: ``doctor`` (what a schema for each worker does not keep apart), ``clean``
-(what itkit keeps for later runs), ``factories`` (factories and scenarios outside of tests).
+Read in this order: ``doctor`` (finds what a schema for each worker does not isolate), ``clean``
+(shows and removes what itkit keeps), ``factories`` (factories and scenarios outside of tests).
 """

@@ -1,6 +1,6 @@
-"""What itkit keeps for later runs, shown and removed: ``manage.py itkit clean``.
+"""Shows and removes what itkit keeps for later runs: ``manage.py itkit clean``.
 
-That is schemas and databases on a server which runs do not start themselves, and the cache.
+itkit keeps schemas and databases on servers that runs do not start themselves, and the cache.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ _GONE = "removed"
 
 @dataclass(frozen=True)
 class Line:
-    """What has become of one thing.
+    """The outcome for one thing that is kept.
 
     Attributes:
         what: the kind of thing, and its name.
-        where: the place that it is in, with the preposition.
+        where: its location, with a preposition.
         size: the size, in bytes.
         outcome: the outcome, in words.
     """
@@ -43,19 +43,19 @@ class Line:
 
 
 def server() -> services.Service | None:
-    """Return the Postgres where runs may have left something; none is started.
+    """Return the Postgres on which runs may have left something, without starting one.
 
-    It is the one that the user gave to itkit, or else the project's own if that is on this machine
-    and answers.
+    It is the server that the user gave to itkit, or else the project's own server if it is on this
+    machine and answers.
 
     Raises:
-        ServiceUnavailableError: the one that was given does not answer.
+        ServiceUnavailableError: the server that the user gave does not answer.
     """
     need = postgres_need(conf.get())
     if need is None:
         return None
     try:
-        # Runs may have left something where the role, by now, may do nothing but look.
+        # Runs may have left something on a server on which the role may only read by now.
         need = replace(need, probe=postgres.probe)
         return services.start([need], services.Options(source="settings")).postgres
     except ServiceUnavailableError:
@@ -65,10 +65,10 @@ def server() -> services.Service | None:
 
 
 def let_go(*, dry_run: bool) -> Iterator[str]:
-    """Let runs continue that wait because of ``--itkit-keep``, and yield the outcome of each.
+    """Let runs that wait because of ``--itkit-keep`` continue, and yield each outcome.
 
     Args:
-        dry_run: whether to let none.
+        dry_run: whether to let no run continue.
     """
     for standing in running.all_standing():
         if not dry_run:
@@ -78,14 +78,14 @@ def let_go(*, dry_run: bool) -> Iterator[str]:
 
 
 def clean_server(server: services.Service, *, dry_run: bool) -> Iterator[Line]:
-    """Remove what runs have left on a server and yield what has become of it.
+    """Remove what runs have left on a server, and yield the outcomes.
 
     Args:
         server: the server, as ``server`` returns it.
         dry_run: whether to remove nothing.
 
     Raises:
-        ServiceUnavailableError: the server refuses; what could be removed is.
+        ServiceUnavailableError: the server refuses to remove something; the rest was removed.
     """
     found = postgres.leftovers(server.url)
     if found and not dry_run:
@@ -98,7 +98,7 @@ def clean_server(server: services.Service, *, dry_run: bool) -> Iterator[Line]:
 
 
 def clean_cache(*, dry_run: bool) -> Iterator[Line]:
-    """Remove the cache of binaries and clusters and yield what has become of it.
+    """Remove the cache of binaries and clusters, and yield the outcomes.
 
     Args:
         dry_run: whether to remove nothing.

@@ -1,8 +1,8 @@
-"""What of a project a schema for each worker does not keep apart: ``manage.py itkit doctor``.
+"""Finds what a schema for each worker does not isolate in a project: ``manage.py itkit doctor``.
 
-The SQL of migrations is that of the operations that Django would run. Other SQL is looked for in
-the project's own source: string literals that look like it, and ``.sql`` files. Then a database in
-which all migrations have run is asked what it has, as the text does not show all of it.
+The SQL of migrations comes from the operations that Django would run. Other SQL is searched in the
+project's own source: string literals that look like SQL, and ``.sql`` files. Then a database in
+which all migrations have run is inspected, as the text does not show everything.
 """
 
 import ast
@@ -51,14 +51,14 @@ _CONNECTS: Final = frozenset(
         "sqlalchemy.ext.asyncio.create_async_engine",
     }
 )
-"""Functions and classes that connect to Postgres, or make what does."""
+"""Functions and classes that connect to Postgres, or make objects that do."""
 
 _IN_A_SCHEMA: Final = Escape(
     "a db_table with a schema",
     "the table is beside the schema of a worker, so all workers share it",
 )
 _UNKNOWN: Final = "{}"
-"""Stands in a literal for what is only known when it runs."""
+"""Replaces a part of a literal that is known only when the code runs."""
 
 
 @dataclass(frozen=True, order=True)
@@ -72,7 +72,7 @@ class Finding:
         what: the thing that was found.
         why: the reason why it is not isolated.
         is_of_server: whether a database for each worker does not isolate it either.
-        is_hint: whether it may be in order, so that somebody has to look.
+        is_hint: whether it may be correct, so that somebody has to check it.
     """
 
     path: str
@@ -89,15 +89,15 @@ class Finding:
 
 
 def findings() -> list[Finding]:
-    """Return what the text of the project shows, by file and line. No server is asked."""
+    """Return the findings in the text of the project, by file and line, without a server."""
     return sorted({*_in_migrations(), *_in_models(), *_in_code()})
 
 
 def findings_in_databases(known: Iterable[Finding]) -> list[Finding]:
-    """Return what the databases have that Django is connected to now, and the text does not show.
+    """Return findings in Django's present databases that the text does not show.
 
     Args:
-        known: the findings in the text; those of the same kind are not reported again.
+        known: the findings in the text; findings of the same kind are not reported again.
     """
     kinds = {finding.what for finding in known}
     return sorted(
@@ -108,7 +108,7 @@ def findings_in_databases(known: Iterable[Finding]) -> list[Finding]:
 
 
 def relevant(found: Iterable[Finding], isolation: str) -> list[Finding]:
-    """Return what is not isolated by ``ITKIT["POSTGRES"]["ISOLATION"]`` as it is set."""
+    """Return the findings that the present ``ITKIT["POSTGRES"]["ISOLATION"]`` does not isolate."""
     return [
         finding
         for finding in found
@@ -117,11 +117,11 @@ def relevant(found: Iterable[Finding], isolation: str) -> list[Finding]:
 
 
 def verdict(found: Sequence[Finding], isolation: str) -> str:
-    """Return what to do about the findings that are relevant.
+    """Return advice about the relevant findings.
 
     Args:
         found: the findings of ``relevant``, without hints.
-        isolation: the setting.
+        isolation: the value of the setting.
     """
     of_server = sum(finding.is_of_server for finding in found)
     of_schema = len(found) - of_server
@@ -170,7 +170,7 @@ class _Module:
         self._names = _Names(self._tree)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what the module's own SQL reaches, but for that of its operations."""
+        """Yield the findings in the module's own SQL, except that of its operations."""
         for literal in _Literals.of(self._tree, self._names, with_operations=False):
             if is_sql(literal.text, likely=literal.is_likely_sql):
                 for match in escapes(literal.text):
@@ -180,7 +180,7 @@ class _Module:
                 yield _finding(self._path, node.lineno, _connection(called), is_hint=True)
 
     def findings_in(self, statements: str) -> Iterator[Finding]:
-        """Yield what SQL reaches that an operation of this migration runs."""
+        """Yield the findings in SQL that an operation of this migration runs."""
         literals = _Literals.of(self._tree, self._names, with_operations=True)
         literal = next((found for found in literals if found.text == statements), None)
         for match in escapes(statements):
@@ -188,7 +188,7 @@ class _Module:
             yield _finding(self._path, line, match.escape)
 
     def line_with(self, *texts: str) -> int:
-        """Return the first line that has the first of some texts, or the next of them, or 1."""
+        """Return the first line with the first of some texts, or with the next of them, or 1."""
         for text in texts:
             for number, line in enumerate(self._lines, start=1):
                 if text in line:
@@ -196,7 +196,7 @@ class _Module:
         return 1
 
     def _line(self, literal: _Literal, match: Match) -> int:
-        """Return the line of a match; implicit concatenation has fewer newlines than lines."""
+        """Return the line of a match; implicit concatenation has more lines than newlines."""
         shown = match.text.strip().splitlines()[0]
         line = literal.first_line + literal.text.count("\n", 0, match.offset)
         if line <= literal.last_line and shown in self._lines[line - 1]:
@@ -206,7 +206,7 @@ class _Module:
 
 
 class _Names:
-    """What names in a module stand for: constants of its own or of others, and what it imports."""
+    """The meaning of names in a module: constants of this or other modules, and imports."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._imported: dict[str, str] = {}
@@ -225,7 +225,7 @@ class _Names:
                     self._constants[name] = text
 
     def full(self, node: ast.AST) -> str:
-        """Return the dotted name that an expression stands for; nothing where it is none."""
+        """Return the dotted name of an expression; an empty text if it is no name."""
         match node:
             case ast.Name(id=name):
                 return self._imported.get(name, name)
@@ -235,7 +235,7 @@ class _Names:
         return ""
 
     def constant(self, node: ast.AST) -> str | None:
-        """Return the text that a name stands for, in this module, another or the settings."""
+        """Return the text behind a name, in this module, in another one or in the settings."""
         if isinstance(node, ast.Name) and node.id in self._constants:
             return self._constants[node.id]
         module, _, name = self.full(node).rpartition(".")
@@ -245,11 +245,11 @@ class _Names:
 
 
 class _Literals(ast.NodeVisitor):
-    """Collects the string literals of a module, but for docstrings.
+    """Collects the string literals of a module, except docstrings.
 
     Args:
-        names: the values that names in the module stand for.
-        reverse: names of what only the way back of an operation runs.
+        names: the values of names in the module.
+        reverse: names that only the reverse of an operation uses.
         with_operations: whether to collect those in a ``RunSQL`` as well.
     """
 
@@ -282,7 +282,7 @@ class _Literals(ast.NodeVisitor):
             self.visit(node.value)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        """Leave out what only takes a migration back; take the name of a function of Postgres."""
+        """Leave out SQL that only reverses a migration; collect names of Postgres functions."""
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
         if "function" in names:
             self._take_function(node.value)
@@ -290,7 +290,7 @@ class _Literals(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_keyword(self, node: ast.keyword) -> None:
-        """Collect the name by which an expression of Django's calls a function."""
+        """Collect the name of the function that an expression of Django's calls."""
         if node.arg == "function":
             self._take_function(node.value)
         else:
@@ -306,7 +306,7 @@ class _Literals(ast.NodeVisitor):
             self.visit(value)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Remember whether the arguments are SQL; leave out those that Django's loader knows."""
+        """Remember whether the arguments are SQL; leave out operations that Django loads itself."""
         called = _called(node)
         if called == "RunSQL" and not self._with_operations:
             return
@@ -317,7 +317,7 @@ class _Literals(ast.NodeVisitor):
 
 
 def _text(node: ast.AST, names: _Names) -> str | None:
-    """Return the text of a literal, or of one that is put together; None for all else."""
+    """Return the text of a literal or of a composed one; None for other nodes."""
     found: str | None = None
     match node:
         case ast.Constant(value=str(constant)):
@@ -336,20 +336,20 @@ def _text(node: ast.AST, names: _Names) -> str | None:
 
 
 def _part(node: ast.AST, names: _Names) -> str:
-    """Return the text of a part of one that is put together."""
+    """Return the text of a part of a composed literal."""
     inner = node.value if isinstance(node, ast.FormattedValue) else node
     return _text(inner, names) or names.constant(inner) or _UNKNOWN
 
 
 def _filled(text: str | None, given: Sequence[ast.expr], names: _Names) -> str | None:
-    """Return a text with what is known of the values for its ``%s``."""
+    """Return a text with the known values for its ``%s``."""
     for value in given if text is not None else ():
         text = str(text).replace("%s", names.constant(value) or _UNKNOWN, 1)
     return text
 
 
 def _formatted(text: str | None, call: ast.Call, names: _Names) -> str | None:
-    """Return a text with what is known of the values for its fields in braces."""
+    """Return a text with the known values for its fields in braces."""
     if text is None:
         return None
     values = {word.arg: names.constant(word.value) for word in call.keywords}
@@ -372,7 +372,7 @@ def _called(node: ast.Call) -> str:
 
 
 def _reverse_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the names of what is given to a ``RunSQL`` as the way back."""
+    """Yield the names that a ``RunSQL`` gets as its reverse."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _called(node) == "RunSQL":
             given = [keyword.value for keyword in node.keywords if keyword.arg == "reverse_sql"]
@@ -418,12 +418,12 @@ def _tables(operation: Any) -> Iterator[str]:
 
 
 def _names_a_schema(table: str) -> bool:
-    """Return whether a ``db_table`` has quotes of its own, by which it names a schema as well."""
+    """Return whether a ``db_table`` contains quotes, by which it also names a schema."""
     return '"."' in table
 
 
 def _in_models() -> Iterator[Finding]:
-    """Yield the models whose table is in a schema that their ``db_table`` names."""
+    """Yield findings for models whose ``db_table`` names a schema."""
     for model in apps.get_models(include_auto_created=True):
         if not _names_a_schema(model._meta.db_table):
             continue
@@ -438,7 +438,7 @@ def _in_code() -> Iterator[Finding]:
         try:
             yield from _in_sql_file(path) if path.suffix == ".sql" else _Module(path).findings()
         except (SyntaxError, ValueError):
-            continue  # no source of this Python's, such as a template of one: nothing runs it
+            continue  # not valid in this Python, such as a template of a module: nothing runs it
 
 
 def _in_sql_file(path: Path) -> Iterator[Finding]:
@@ -448,7 +448,7 @@ def _in_sql_file(path: Path) -> Iterator[Finding]:
 
 
 def _own_apps() -> list[Path]:
-    """Return the directories of the apps that are the project's own."""
+    """Return the directories of the project's own apps."""
     return [
         Path(app.path)
         for app in apps.get_app_configs()
@@ -458,7 +458,7 @@ def _own_apps() -> list[Path]:
 
 
 def _project() -> Iterator[Path]:
-    """Yield the directory that the settings are imported from: it has modules that are no apps."""
+    """Yield the directory of the settings' package, which has modules outside of apps."""
     module = sys.modules.get((os.environ.get("DJANGO_SETTINGS_MODULE") or "").partition(".")[0])
     file = Path(getattr(module, "__file__", None) or os.devnull).resolve()
     if file.suffix == ".py" and not _INSTALLED & set(file.parts):

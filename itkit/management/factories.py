@@ -1,4 +1,4 @@
-"""Factories and scenarios outside of tests: looked at in a database of their own, or planted."""
+"""Checks factories in a database of their own, and plants scenarios, outside of tests."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ _SHOWN: Final = 30
 
 @contextmanager
 def migrated_databases() -> Iterator[None]:
-    """Connect Django, within a block, to databases of a run's own that all migrations have run in.
+    """Connect Django to migrated databases of a run's own, within a block.
 
     Raises:
         ItkitError: the databases cannot be made; the message says why.
     """
-    environment.start().leaving.status = 0  # there are no tests that would not be run
+    environment.start().leaving.status = 0  # no tests were found, so none can be missing
     try:
         runner: Any = DiscoverRunner(verbosity=0, interactive=False)
         runner.setup_test_environment()
@@ -46,13 +46,13 @@ def migrated_databases() -> Iterator[None]:
 
 
 def lint() -> list[Verdict]:
-    """Try all factories in a test database, which is removed again."""
+    """Try all factories in a test database, which is removed afterwards."""
     with migrated_databases():
         return list(verdicts())
 
 
 def lint_table(found: list[Verdict]) -> Table:
-    """Return what is to be shown of that."""
+    """Return the table of the verdicts."""
     table = Table("factory", "state", *_numbers("rows", "queries", "ms"), "problems")
     for verdict in found:
         table.add_row(
@@ -67,7 +67,7 @@ def lint_table(found: list[Verdict]) -> Table:
 
 
 def profile(labels: list[str]) -> tuple[Profile, int]:
-    """Run tests with --integration, and return what their factories cost, and the exit code."""
+    """Run tests with --integration; return the costs of their factories and the exit code."""
     with profiled() as costs:
         try:
             call_command("test", *labels, integration=True, verbosity=0)
@@ -77,7 +77,7 @@ def profile(labels: list[str]) -> tuple[Profile, int]:
 
 
 def profile_table(found: Profile) -> Table:
-    """Return what is to be shown of that: the most expensive first."""
+    """Return the table of the costs, the most expensive factory first."""
     table = Table("factory", *_numbers("asked for", "brought along", "s", "own s", "own ms each"))
     costs = sorted(found.costs.items(), key=lambda item: item[1].own_seconds, reverse=True)
     for name, cost in costs[:_SHOWN]:
@@ -94,14 +94,14 @@ def profile_table(found: Profile) -> Table:
 
 
 def plant(name: str, using: str, *, scale: int, seed_text: str | None, force: bool) -> Counter[str]:
-    """Make a scenario's rows in a database to stay, and return how many of each model.
+    """Make a scenario's rows, which stay in a database; return their number for each model.
 
     Args:
         name: the name of the scenario.
         using: alias of ``DATABASES``.
-        scale: how many times.
+        scale: how many times to make them.
         seed_text: the seed of random and unique values; by default a new one.
-        force: whether to do it where it may be production.
+        force: whether to make them even if the database may be production.
 
     Raises:
         DataError: the scenario does not exist, the scale is not a number of rows, or the database
@@ -116,7 +116,7 @@ def plant(name: str, using: str, *, scale: int, seed_text: str | None, force: bo
         )
     if not force:
         _refuse_production(using)
-    factories.modules()  # those loaded later would begin to count at 0, as at the last time
+    factories.modules()  # the sequences of factories that are loaded later would begin at 0 again
     seed_text = seed_text or names.new_run_id()
     data = TestDataManager(seed=seed_text, using=using)
     with seed.apart(seed_text, seed_text), transaction.atomic(using=using):

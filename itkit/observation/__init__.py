@@ -1,7 +1,6 @@
-"""Readers of the timeline: what a test asks of it, and what fails a test afterwards.
+"""Readers of the timeline: assertions of tests, and checks that fail a test afterwards.
 
 Read in this order: ``observe`` (the queries, commands and calls of a block), ``assertions`` (the
-order of what happened, and how a timeline is printed), ``swallowed`` (errors that the application
-has swallowed), ``effects`` (what happened while a transaction was open), ``budgets`` (blocks that
-send no more than before).
+order of crossings, and the printed timeline), ``swallowed`` (errors that the application has
+swallowed), ``effects`` (crossings while a transaction was open), ``budgets`` (limits for blocks).
 """

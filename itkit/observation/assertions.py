@@ -1,4 +1,4 @@
-"""What a test reads of its timeline: the order of what left the process, and how it is printed."""
+"""The timeline for tests: assertions about the order of crossings, and the printed table."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -17,8 +17,8 @@ _WIDTH: Final = 88
 class TimelineReader:
     """The timeline of the running test: ``self.timeline``, or the fixture ``timeline``.
 
-    It is a sequence of all that left the process, in the order in which it began: calls of the
-    backends, statements of SQL, COMMIT and ROLLBACK, hooks of on_commit, writes to Redis.
+    It is a sequence of all crossings in the order in which they began: calls of the backends,
+    statements of SQL, COMMIT and ROLLBACK, hooks of on_commit, writes to Redis.
     """
 
     def __iter__(self) -> Iterator[Crossing]:
@@ -34,14 +34,14 @@ class TimelineReader:
         return f"<{type(self).__name__}: {len(self)} crossings>"
 
     def assert_order(self, *names: str) -> None:
-        """Fail unless these happened one after another, whatever else did between.
+        """Fail unless these crossings happened one after another; others may be between them.
 
         Args:
             names: the names of crossings, such as ``"payments.charge"``, ``"COMMIT"``,
                 ``"INSERT shop_order"`` or only ``"INSERT"``, ``"SET key"``, ``"on_commit"``.
 
         Raises:
-            OrderError: the timeline does not have them in this order.
+            OrderError: the timeline does not have the crossings in this order.
         """
         crossings = list(self)
         start = 0
@@ -56,7 +56,7 @@ class TimelineReader:
 
 
 def shown(crossings: Iterable[Crossing]) -> str:
-    """Return a table of crossings, a line for each; the same ones in a row share it."""
+    """Return a table with a line for each crossing; equal ones in a row share a line."""
     rows = list(_rows(crossings))
     cut = rows[-_MOST_SHOWN:]
     width = min(max((len(text) for _, text, _ in cut), default=0), _WIDTH)
@@ -68,7 +68,7 @@ def shown(crossings: Iterable[Crossing]) -> str:
 
 
 def report(timeline: core.Timeline) -> str:
-    """Return what is printed of a timeline when its test has failed; empty if it is."""
+    """Return the text of a timeline for its failed test; an empty text if it has no crossings."""
     table = shown(_noted(timeline))
     return f"{_HEADING}\n{table}" if table else ""
 

@@ -1,4 +1,4 @@
-"""How much may leave the process within a block: kept in a committed file, as it was before.
+"""Budgets: limits for what may leave the process within a block, kept in a committed file.
 
 ```python
 with budget("checkout"):
@@ -30,7 +30,7 @@ from itkit.timeline.core import Crossing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Figures = dict[str, dict[str, int]]
-"""Numbers by what was sent, by its kind, as the file has them."""
+"""The numbers by kind and then by what was sent, in the form of the file."""
 
 UPDATE: Final = "--itkit-budgets=update"
 _QUERIES: Final = "queries"
@@ -40,22 +40,22 @@ _MOST_SITES: Final = 5
 
 
 class _Item(NamedTuple):
-    """What is counted: a statement by its verb and table, a command, a call."""
+    """A countable thing: a statement by its verb and table, a command, a call."""
 
     kind: str
     name: str
 
 
 class Budget:
-    """A block that may send no more than was kept for it.
+    """A block that may send no more than the file allows.
 
-    It is a decorator as well, of functions and of coroutine functions.
+    It is also a decorator for functions and coroutine functions.
 
     Args:
         name: the name of its figures in the file of budgets.
 
     Attributes:
-        name: as above.
+        name: the name of its figures in the file of budgets.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,7 +65,7 @@ class Budget:
     def __enter__(self) -> Self:
         if not core.current().test:
             raise ItkitError("budget() is for a test that runs with --integration.")
-        # What Django itself remembers of rows depends on the tests before.
+        # Rows that Django itself caches depend on earlier tests.
         caches.forget_rows()
         block = observe()
         self._blocks.append((block, block.__enter__()))
@@ -79,7 +79,7 @@ class Budget:
             _check(self.name, _counted(seen), timeline)
 
     def __call__(self, function: Function) -> Function:
-        """Return a function that keeps to the budget in each call of it."""
+        """Return a function for which each call has to keep within the budget."""
         decorated: Function = _decorated(function, self.name)
         return decorated
 
@@ -89,17 +89,17 @@ def budget(name: str) -> Budget: ...
 @overload
 def budget(name: Function) -> Function: ...
 def budget(name: str | Callable[..., Any]) -> Any:
-    """Let a block, or each call of a function, send no more than was kept for it.
+    """Let a block, or each call of a function, send no more than the file allows.
 
-    More fails the test; less is noted at the end of the run. ``--itkit-budgets=update`` writes the
-    file, ``budgets.json``, anew.
+    If more is sent, the test fails; if less is sent, the end of the run reports it.
+    ``--itkit-budgets=update`` updates the file, ``budgets.json``.
 
     Args:
-        name: the name of the budget; for ``@budget`` without one, the function, whose module and
-            name make that of the budget.
+        name: the name of the budget. With ``@budget`` it is the function, whose module and name are
+            the budget's name.
 
     Raises:
-        BudgetError: more was sent, or nothing was ever kept.
+        BudgetError: more was sent, or the file has no such budget.
         ItkitError: no test runs with ``--integration``.
     """
     if isinstance(name, str):
@@ -137,7 +137,7 @@ def _counted(seen: Observation) -> dict[_Item, list[Crossing]]:
 
 
 def _without_loading(commands: list[RedisCommand]) -> Iterator[RedisCommand]:
-    """Yield the commands without the loading of scripts, which only the first test has to do.
+    """Yield the commands without those that load scripts, which only the first test sends.
 
     A client sends EVALSHA, then SCRIPT LOAD if the server does not know the script, and EVALSHA
     again.
@@ -160,7 +160,7 @@ def _word(command: RedisCommand) -> str:
 
 
 def _check(name: str, found: Mapping[_Item, list[Crossing]], timeline: core.Timeline) -> None:
-    """Compare what was sent with what is kept, or keep it, where the option says so."""
+    """Compare what was sent with the file, or write it to the file if the option says so."""
     path = file()
     measured = Counter({item: len(crossings) for item, crossings in found.items()})
     if scratch := Payload.from_environment().budgets:
@@ -198,7 +198,7 @@ def _keep(path: Path, scratch: Path, name: str, measured: Counter[_Item]) -> Non
 
     Args:
         path: the path of the file.
-        scratch: a directory of this run, which remembers what it has measured.
+        scratch: a directory of this run for the figures that it has measured.
         name: the name of the budget.
         measured: the figures of one block.
     """

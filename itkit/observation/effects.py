@@ -1,6 +1,6 @@
-"""Effects at the wrong moment: what leaves the process while a transaction is open.
+"""Effects at the wrong moment: crossings while a transaction is open.
 
-The transaction can still be rolled back, and what has left cannot: the card is charged, the mail is
+The transaction can still be rolled back, but these effects cannot: the card is charged, the mail is
 sent, the key is deleted, although nothing has happened in the database.
 """
 
@@ -27,14 +27,14 @@ _WRITING: Final = ("add", "clear", "delete", "incr", "set", "touch")
 
 @contextmanager
 def followed() -> Iterator[None]:
-    """Record, within a block, the effects that are on no timeline: mail and caches in memory.
+    """Record, within a block, effects that are on no timeline: mail and caches in memory.
 
     Neither has a signal. Checked with Django 5.2, 6.0 and 6.1.
     """
     builtins = {backend.builtin for backend in conf.get().backends.values()}
     with ExitStack() as releases:
         methods: list[tuple[Any, str, str]] = []
-        if "mail" not in builtins:  # there it is a backend, whose calls are seen
+        if "mail" not in builtins:  # then mail is a backend, whose calls are recorded
             methods.append((EmailBackend, "send_messages", "mail"))
         methods += [(kind, name, f"cache.{name}") for kind in _CACHES for name in _WRITING]
         for owner, name, shown in methods:
@@ -43,7 +43,7 @@ def followed() -> Iterator[None]:
 
 
 def found(timeline: Timeline) -> Iterator[tuple[str, str]]:
-    """Yield, once, the place of each effect, and a text about it."""
+    """Yield the call site of each effect and a text about it, and forget the effects."""
     effects, timeline.effects = timeline.effects, []
     allowed = {
         name for name, backend in conf.get().backends.items() if backend.in_transaction == "allow"

@@ -1,4 +1,4 @@
-"""What happens within a block of a test: its queries, commands of Redis and calls of backends.
+"""Observes the queries, commands of Redis and calls of backends within a block of a test.
 
 ```python
 with observe() as seen:
@@ -31,9 +31,9 @@ _WIDTH: Final = 240
 
 
 class Observation:
-    """What has happened within the block of an ``observe()``, and does so until it ends.
+    """The crossings within the block of an ``observe()``, until it ends.
 
-    Savepoints are not counted, nor what a connection of Redis says of itself.
+    Savepoints are not counted, nor commands by which a Redis connection describes itself.
     """
 
     def __init__(self, story: core.Timeline) -> None:
@@ -59,19 +59,19 @@ class Observation:
 
     @property
     def cache_hits(self) -> list[str]:
-        """The keys that were asked for in Redis and were there."""
+        """The keys that were looked up in Redis and existed."""
         return [key for key, was_there in self._look_ups() if was_there]
 
     @property
     def cache_misses(self) -> list[str]:
-        """The keys that were asked for in Redis and were not there."""
+        """The keys that were looked up in Redis and did not exist."""
         return [key for key, was_there in self._look_ups() if not was_there]
 
     def assert_queries(self, count: int, table: str | None = None) -> None:
-        """Fail unless so many statements were sent, all in all or to a table.
+        """Fail unless a number of statements was sent, in total or to one table.
 
         Args:
-            count: exactly how many.
+            count: the exact number.
             table: the name of a table in the database; statements that read or join it count too.
 
         Raises:
@@ -88,10 +88,10 @@ class Observation:
             raise ObservationError(_wrong_count(count, len(found), table, found or self.queries))
 
     def assert_commands(self, count: int, name: str | None = None) -> None:
-        """Fail unless so many commands were sent to Redis, all in all or of a name.
+        """Fail unless a number of commands was sent to Redis, in total or with one name.
 
         Args:
-            count: exactly how many.
+            count: the exact number.
             name: the name of a command, such as ``"GET"``.
 
         Raises:
@@ -107,11 +107,11 @@ class Observation:
             raise ObservationError("\n".join([*lines, assertions.shown(found or self.commands)]))
 
     def assert_cache_hit(self, key: str) -> None:
-        """Fail unless a key was asked for and was there each time, as the cache or Redis has it."""
+        """Fail unless a key of the cache or Redis was looked up and existed each time."""
         self._assert_cache(key, was_there=True)
 
     def assert_cache_miss(self, key: str) -> None:
-        """Fail unless a key was asked for and was not there any time."""
+        """Fail unless a key of the cache or Redis was looked up and never existed."""
         self._assert_cache(key, was_there=False)
 
     def __str__(self) -> str:
@@ -143,7 +143,7 @@ class Observation:
 def observe() -> Iterator[Observation]:
     """Observe what happens within a block, in all threads.
 
-    Look-ups in a cache are those of Redis: of other caches nothing is seen.
+    Look-ups are seen in caches in Redis only.
 
     Raises:
         ItkitError: no test runs with ``--integration``.
@@ -160,11 +160,11 @@ def observe() -> Iterator[Observation]:
 
 
 def _check_table(table: str) -> None:
-    """Check that a table exists of which no statement was seen."""
+    """Check that a table exists for which no statement was seen."""
     known = {model._meta.db_table for model in apps.get_models(include_auto_created=True)}
     if table in known:
         return
-    with core.between_tests():  # what is asked here is none of the test's statements
+    with core.between_tests():  # the queries here do not belong to the test
         for connection in connections.all(initialized_only=True):
             try:
                 with connection.cursor() as cursor:
@@ -176,7 +176,7 @@ def _check_table(table: str) -> None:
 
 
 def _check_command(name: str) -> None:
-    """Check that a command of Redis exists of which none was seen; modules may have more."""
+    """Check that a command of Redis that was not seen exists; modules may have more commands."""
     known = command_names()
     if name not in known and "." not in name:
         raise ObservationError(
@@ -193,7 +193,7 @@ def _wrong_count(expected: int, got: int, table: str | None, queries: Sequence[S
 
 
 def _grouped(queries: Iterable[Statement]) -> Iterator[str]:
-    """Yield a line for each statement, the same ones together, with the places they came from."""
+    """Yield lines for the statements, equal ones together, with their call sites."""
     groups: dict[str, list[Statement]] = {}
     for query in queries:
         groups.setdefault(sqltext.normalised(query.sql), []).append(query)

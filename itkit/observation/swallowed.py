@@ -1,8 +1,9 @@
-"""What fails a test although the application has swallowed the error that says so.
+"""Fails a test for errors of itkit that the application has swallowed.
 
-An error that was kept (``record_failure``) counts unless the test has seen it itself. It has where
-the frame that caught the error, which is the outermost of its traceback, is of the test's own code,
-where ``assertRaises`` has taken the traceback away, or where a test has asked a future for it.
+A recorded error (``record_failure``) counts unless the test has seen it itself. The test has seen
+it if the frame that caught the error, which is the outermost one of its traceback, is in the test's
+own code, if ``assertRaises`` has removed the traceback, or if a test has retrieved it from a
+future.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ from itkit.timeline.core import Timeline
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _FRAMEWORKS = ("django", "itkit", "pytest_django", "unittest")
 _REPORTING: Final = frozenset({"_pytest", "pluggy", "unittest"})
-"""Packages that catch an error to report it, or on behalf of a test that expects it."""
+"""Packages that catch an error to report it, or for a test that expects it."""
 _ENDING_BY_AN_ERROR: Final = frozenset({opcode.opmap["RERAISE"], opcode.opmap["RAISE_VARARGS"]})
 _RUN_BY: Final = {
     Kind.COROUTINE: ("coroutine", "awaited", "Write: await ..."),
@@ -45,7 +46,7 @@ _RUN_BY: Final = {
     Kind.CONTEXT: ("context manager", "entered", "Write: with ...:"),
     Kind.ASYNC_CONTEXT: ("context manager", "entered", "Write: async with ...:"),
 }
-"""By the kind of a method: what it returns, what is to be done with that, and how."""
+"""By the kind of a method: its return value, what has to be done with it, and how."""
 _MOST_SHOWN: Final = 20
 _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 
@@ -53,20 +54,20 @@ _ASYNCHRONOUS: Final = CO_COROUTINE | CO_ASYNC_GENERATOR
 def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = False) -> None:
     """Check that the application has swallowed no failure of the running test.
 
-    What was found is found once.
+    Each failure is reported once.
 
     Args:
-        sources: paths of the files whose frames are the test's own.
-        what: fails, for the message.
-        is_over: whether nothing of the test is to come.
+        sources: paths of the files whose frames belong to the test.
+        what: the thing that fails, for the message.
+        is_over: whether the test has ended with all of its clean-up.
 
     Raises:
-        SwallowedError: the application has swallowed an error. The first one is the cause, and the
+        SwallowedError: the application has swallowed errors. The first one is the cause, and the
             message names all.
-        FoundError: nothing was swallowed, but something else was found that fails the test.
+        FoundError: no error was swallowed, but another failure was found.
     """
     timeline, kept = core.pop_failures()
-    if not kept and not timeline.made:  # as in nearly all tests
+    if not kept and not timeline.made:  # true in nearly all tests
         return
     found = [
         error
@@ -84,7 +85,7 @@ def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = F
 
 
 def late() -> Iterator[tuple[str, TestError]]:
-    """Yield, once, a test that has ended and what it has done since, for each time."""
+    """Yield each action of a test after its end, with the test, and forget the actions."""
     for test, error in core.pop_late_failures():
         if isinstance(error, FoundError):
             yield test, error
@@ -96,11 +97,11 @@ def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
     """Check that all tests that were found were run or skipped.
 
     Args:
-        found: their ids.
-        run: the ids of those that were.
+        found: the ids of the tests.
+        run: the ids of the tests that were run or skipped.
 
     Raises:
-        NotRunError: some were not; the message names them.
+        NotRunError: some were not run; the message names them.
     """
     missing = sorted(set(found).difference(run))
     if missing:
@@ -116,16 +117,16 @@ def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
 
 
 class Account:
-    """Which tests of a run were found, and for which of them a scope has begun.
+    """The account of a run's tests: which were found, and for which a scope has begun.
 
     Attributes:
-        found: the ids of all tests, each with its class; empty where nobody has selected any.
-        suite: the tests as they are to be run, in one process or in several.
-        follower: a function that is called with the id of each test that begins and the result
-            that it reports to, and with an empty id when the test ends.
-        thread: the thread that the running test is in.
-        last: the id of the test that runs last.
-        is_checked: whether it was said already which tests were not run.
+        found: the ids of all tests, each with its class; empty if no tests were selected.
+        suite: the suite of the tests, which one or several processes run.
+        follower: a function that is called with the id and the result object of each test that
+            begins, and with an empty id when the test ends.
+        thread: the thread of the running test.
+        last: the id of the last test.
+        is_checked: whether tests that were not run have been reported already.
     """
 
     def __init__(self) -> None:
@@ -151,11 +152,11 @@ class Account:
             self.follower("", result)
 
     def add(self, tests: Iterable[str]) -> None:
-        """Note that tests were run, or could not be, which is reported."""
+        """Note that tests were run, or that a failure to run them was reported."""
         self._run.update(tests)
 
     def take(self) -> tuple[list[str], list[str]]:
-        """Return, once, the ids of these tests, and the classes that were not set up."""
+        """Return the ids of these tests and the classes that were not set up, and forget them."""
         taken = sorted(self._run), sorted(self._not_set_up)
         self._run.clear()
         self._not_set_up.clear()
@@ -173,7 +174,7 @@ class Account:
         """Check once that all tests that were found were run.
 
         Raises:
-            NotRunError: some were not; the message names them.
+            NotRunError: some were not run; the message names them.
         """
         if not self.is_checked:
             self.is_checked = True
@@ -187,14 +188,14 @@ def name_of(kind: type) -> str:
 
 
 def sources_of(test: type) -> frozenset[str]:
-    """Return the paths of the files that a test case and its own base classes are written in."""
+    """Return the paths of the source files of a test case and of the project's base classes."""
     own = [kind for kind in test.__mro__ if kind.__module__.partition(".")[0] not in _FRAMEWORKS]
     paths = [getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in own]
     return frozenset(path for path in paths if path is not None)
 
 
 def _never_run(timeline: Timeline) -> Iterator[FoundError]:
-    """Yield, once, a text about each call that was made and has never happened."""
+    """Yield a text about each call that was made but never happened, and forget the calls."""
     made, timeline.made = timeline.made, []
     happened = {id(crossing) for crossing in timeline} if made else set()
     for call in made:
@@ -207,16 +208,16 @@ def _never_run(timeline: Timeline) -> Iterator[FoundError]:
 
 
 def _was_found(error: FoundError, timeline: Timeline, sources: frozenset[str]) -> bool:
-    """Return whether the test has looked at something itself, or has caught the error behind it."""
+    """Return whether the test has seen a failure itself, or has caught the error behind it."""
     behind = error.behind
     return error.is_seen or (behind is not None and _was_seen(behind, timeline, sources))
 
 
 def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str]) -> bool:
-    """Return whether the test has caught an error itself, or has got it in another way."""
+    """Return whether the test has caught an error itself, or has seen it in another way."""
     if isinstance(error, ElsewhereError):
         return False
-    if error.__traceback__ is None:  # assertRaises takes it away
+    if error.__traceback__ is None:  # assertRaises removes it
         return True
     if any(asked is error and _is_of_tests(path, sources) for asked, path in timeline.asked):
         return True
@@ -233,30 +234,30 @@ def _was_caught_by(
     if not _is_of_tests(frame.f_code.co_filename, sources):
         return False
     if frame.f_code.co_flags & _ASYNCHRONOUS and _has_ended_by(caught):
-        # Asyncio has caught it, for whoever asks the task.
+        # Asyncio has caught it, for code that reads the task's result.
         return not _is_unasked(error, timeline)
     return not _has_ended_by(caught)
 
 
 def _is_of_tests(path: str, sources: frozenset[str]) -> bool:
-    """Return whether a file is the test's own, or one that tests have in common."""
+    """Return whether a file belongs to the test, or is shared by tests."""
     return path in sources or callsite.is_of_tests(path)
 
 
 def _has_ended_by(caught: TracebackType) -> bool:
-    """Return whether the outermost frame of an error has ended by it, and so has not caught it.
+    """Return whether the outermost frame of an error has ended by the error without catching it.
 
-    Then it was code written in C that did: what starts a thread or runs a task.
+    In that case code in C has caught it, such as the code that starts a thread or runs a task.
     """
     last = caught.tb_frame.f_lasti
     return last == caught.tb_lasti or caught.tb_frame.f_code.co_code[last] in _ENDING_BY_AN_ERROR
 
 
 def _is_unasked(error: BaseException, timeline: Timeline) -> bool:
-    """Return whether nobody has asked for the error of a task, which may be collected by now."""
+    """Return whether nobody has retrieved the error of a task, which may be collected by now."""
     if any(unasked is error for unasked in timeline.unasked):
         return True
-    # By its type: an object that is lazy about its class would be evaluated.
+    # By its type, as isinstance() would evaluate a lazy object.
     tasks = [task for task in gc.get_objects() if issubclass(type(task), asyncio.Future)]
     return any(task._exception is error and task._log_traceback for task in tasks)
 
@@ -285,7 +286,7 @@ def _described(error: BaseException) -> str:
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[CallSite]:
-    """Yield where an error has passed, from where it was caught to where it was raised."""
+    """Yield the frames of an error, from the one that caught it to the one that raised it."""
     while traceback is not None:
         code = traceback.tb_frame.f_code
         yield CallSite(code.co_filename, traceback.tb_lineno, code.co_name)

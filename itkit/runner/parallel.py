@@ -1,4 +1,4 @@
-"""The workers of ``manage.py test --parallel``: in the environment, and reported when they die."""
+"""The workers of ``manage.py test --parallel``: in the environment, and reported if they die."""
 
 import ctypes
 import functools
@@ -22,27 +22,27 @@ from itkit.runner import scopes
 from itkit.runner.workers import Died, Done, Failed, Happened, Send, Sent, Workers
 from itkit.timeline import core
 
-_END: Final = "itkit_end"  # an event of a worker, beside those of Django's result
-_FIRST: Final = 100  # of what multiprocessing does at the end of a process
+_END: Final = "itkit_end"  # an event of a worker, in addition to those of Django's result
+_FIRST: Final = 100  # the priority among multiprocessing's actions at the end of a process
 _LONGEST: Final = 800  # characters of a message
 _MOST_SENT: Final = 4  # of one worker
 
 
 def scoped(base: type[ParallelTestSuite]) -> type[ParallelTestSuite]:
     """Return a project's own parallel suite, or Django's, with its workers in the environment."""
-    # What the project has overridden is found before ours, which is in the place of Django's.
+    # The project's overrides come before our class, which replaces Django's.
     between = () if base is ParallelTestSuite else (base,)
     return type("ScopedSuite", (_ScopedSuite, *between, _WatchedSuite), {})
 
 
 class _ScopedSuite(ParallelTestSuite):
-    """Runs the workers of a parallel suite inside of the environment.
+    """Runs the workers of a parallel suite in the environment.
 
-    Under spawn, Django pickles the functions below by their names, so they are of this module;
-    what the project's own suite has in their places is handed on to them.
+    With spawn, Django pickles these functions by their names, so they are functions of this module.
+    They get the functions of the project's own suite as arguments.
     """
 
-    _late: Any = None  # by which workers report what outlives their tests, when they end
+    _late: Any = None  # workers use it at their end to report what outlives their tests
 
     @property
     def init_worker(self) -> Any:  # type: ignore[override]  # Django reads its __func__ only
@@ -81,14 +81,14 @@ class _ScopedSuite(ParallelTestSuite):
 
 
 class _WatchedSuite(ParallelTestSuite):
-    """Runs workers of itkit's, in the place of a pool that waits for ever for one that has died.
+    """Runs workers of itkit's in place of a pool, which would wait for ever for a dead worker.
 
-    The rest is that of Django 5.2 to 6.1.
+    All else is as in Django 5.2 to 6.1.
     """
 
     def run(self, result: Any) -> Any:  # type: ignore[override]  # the stubs have it too narrow
         self.initialize_suite()
-        result.buffer = False  # the workers have it, as their results have what was written
+        result.buffer = False  # the results of the workers contain their output
         suite: Any = self
         initargs = (
             suite.initial_settings,
@@ -109,7 +109,7 @@ class _WatchedSuite(ParallelTestSuite):
         )
         stop = result.stop
 
-        def stop_workers() -> None:  # which Ctrl-C does as well
+        def stop_workers() -> None:  # as Ctrl-C does
             stop()
             workers.stop()
 
@@ -128,10 +128,10 @@ class _WatchedSuite(ParallelTestSuite):
 
 
 class _Report:
-    """Adds what happens in the workers to the result of the main process.
+    """Adds the events of the workers to the result of the main process.
 
     Args:
-        suite: the suite that they run.
+        suite: the suite that the workers run.
         result: the result of the main process.
     """
 
@@ -139,7 +139,7 @@ class _Report:
         self._suite = suite
         self._result = result
         self._tests: dict[int, list[unittest.TestCase]] = {}
-        self._running: dict[int, str] = {}  # by the job: the id of its test, empty between two
+        self._running: dict[int, str] = {}  # the running test of each job, empty between tests
         self._last: dict[int, str] = {}
 
     def add(self, happened: Happened) -> None:
@@ -159,7 +159,7 @@ class _Report:
             self._add_error(happened)
 
     def take_back(self) -> None:
-        """Count those tests as not run that were running when the workers were stopped."""
+        """Count tests that were running when the workers were stopped as not run."""
         current = environment.current()
         for test in self._running.values():
             if current is not None and test:
@@ -223,10 +223,10 @@ def _advice(died: Died) -> str:
 
 
 def _begin(project: Callable[..., None], initargs: tuple[Any, ...], number: int) -> None:
-    """Make a worker of a process by the function that Django's pool calls."""
+    """Initialise a process as a worker by the function that Django's pool calls."""
     counter = multiprocessing.Value(
         ctypes.c_int, number - 1
-    )  # of this process: nobody waits for it
+    )  # in this process, where nobody waits for it
     project(counter, *initargs)
 
 
@@ -235,7 +235,7 @@ def _work(project: Callable[[Any], Any], send: Send, args: tuple[Any, ...]) -> A
     current = environment.current()
     if current is None:
         return project(args)
-    # What a function of the project's own makes of the results is known at its end only.
+    # A function of the project's own may change the results, so they are known only at its end.
     is_djangos = getattr(project, "args", ()) == (django_runner._run_subsuite,)  # type: ignore[attr-defined]
     stream = _Stream(send, has_results=is_djangos)
     current.account.follower = stream.follow
@@ -244,16 +244,16 @@ def _work(project: Callable[[Any], Any], send: Send, args: tuple[Any, ...]) -> A
 
 
 class _Stream:
-    """Sends the main process each test that begins or ends, with the results until then.
+    """Sends the beginning and end of each test, with the results until then, to the main process.
 
-    Otherwise the results of a class would be lost with a worker that dies before the class ends.
+    Without this, a worker that dies before a class ends would lose the results of the class.
 
     Args:
-        send: sends something to the main process.
+        send: sends a value to the main process.
         has_results: whether to send the results as well.
 
     Attributes:
-        sent: how many events have been.
+        sent: the number of events that were sent.
     """
 
     def __init__(self, send: Send, *, has_results: bool) -> None:
@@ -268,7 +268,7 @@ class _Stream:
 
 
 def _init_worker(project: Callable[..., None], late: Any, *args: Any, **kwargs: Any) -> None:
-    """Attach a worker to the run, around what Django does to switch its databases."""
+    """Attach a worker to the run, before and after Django switches its databases."""
     spawned = environment.current() is None
     if spawned:
         args = _set_up_spawned(*args)
@@ -279,19 +279,19 @@ def _init_worker(project: Callable[..., None], late: Any, *args: Any, **kwargs: 
     if current is not None:
         number: int = django_runner._worker_id  # type: ignore[attr-defined]  # not in the stubs
         current.enter_worker(names.worker_id(number))
-        # Before multiprocessing waits for the threads, and ends the process.
+        # Runs before multiprocessing waits for the threads and ends the process.
         multiprocessing.util.Finalize(None, _end_worker, args=(late,), exitpriority=_FIRST)
 
 
 def _end_worker(outbox: Any) -> None:
-    """Refuse connections of a worker that has no more tests, and report what outlives them."""
+    """Refuse the connections of a worker without further tests; report what outlives the tests."""
     current = environment.current()
     if current is None or current.process != os.getpid():
         return
     found = [(late.test, str(late.error)) for late in current.shut()]
     found += [(test, str(error)) for test, error in swallowed.late()]
     if found:
-        # Nobody reads before all workers have ended, so all that they write has to fit into a pipe.
+        # The pipe is read only when all workers have ended, so all output has to fit into it.
         outbox.put([(test, text[:_LONGEST]) for test, text in found[:_MOST_SENT]])
 
 
@@ -303,9 +303,9 @@ def _set_up_spawned(
     process_setup_args: Any = None,
     *rest: Any,
 ) -> tuple[Any, ...]:
-    """Load the project in a spawned worker, which Django does only after it has been attached.
+    """Load the project in a spawned worker; Django would do this only after it was attached.
 
-    Return the arguments of Django's own initializer without the set-up that is done already.
+    Return the arguments for Django's own initializer, without the set-up that is done already.
     """
     import django
 
@@ -316,8 +316,8 @@ def _set_up_spawned(
 
 
 def _run_subsuite(project: Callable[[Any], Any], args: tuple[Any, ...]) -> Any:
-    """Run one class of tests in a worker, and add what itkit reports to its events."""
-    core.pop_failures()  # a spawned worker has imported the tests, which the run reports once
+    """Run one class of tests in a worker, and add itkit's reports to its events."""
+    core.pop_failures()  # the run reports errors of importing the tests
     index, events = project(args)
     current = environment.current()
     if current is not None:

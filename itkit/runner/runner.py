@@ -1,8 +1,8 @@
 """Django's door to the environment: ``manage.py test --integration``.
 
-``IntegrationRunnerMixin`` adds the option and the scopes to any runner that is a DiscoverRunner.
-itkit's ``test`` command mixes it into the project's own; a project that sets TEST_RUNNER itself
-can use ``IntegrationRunner`` or the mixin.
+``IntegrationRunnerMixin`` adds the option and the scopes to any DiscoverRunner. itkit's ``test``
+command mixes it into the project's own; a project that sets TEST_RUNNER itself can use
+``IntegrationRunner`` or the mixin.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from itkit.exceptions import EscapeError, ItkitError, NotRunError
 from itkit.runner import parallel, scopes
 from itkit.sweep.choosing import check_options
 
-# For the type checker, the mixins are what they are mixed into.
+# The type checker sees the mixins as subclasses of the classes that they are mixed into.
 if TYPE_CHECKING:
     _Runner = DiscoverRunner
 else:
@@ -47,7 +47,7 @@ ProjectRunner: type
 
 
 class IntegrationRunnerMixin(_Runner):
-    """Adds ``--integration`` to a DiscoverRunner; list it before the runner in the bases."""
+    """Adds ``--integration`` to a DiscoverRunner; in the bases it comes before the runner."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class IntegrationRunnerMixin(_Runner):
         add_integration_option(parser)
 
     def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
-        """Run the tests, inside of an environment where ``--integration`` asks for one."""
+        """Run the tests, within an environment if ``--integration`` is given."""
         child.leave()
         if self.itkit_bisect:
             return self._bisect(test_labels)
@@ -142,7 +142,7 @@ class IntegrationRunnerMixin(_Runner):
         return failures + late
 
     def _is_uncovered(self) -> bool:
-        """Print the boundary coverage, where it is measured; return whether it is too low."""
+        """Print the boundary coverage if it is measured; return whether it is too low."""
         current = environment.current()
         if current is None:
             return False
@@ -152,7 +152,7 @@ class IntegrationRunnerMixin(_Runner):
         return is_short
 
     def setup_databases(self, **kwargs: Any) -> Any:
-        """Create the test databases, the workers' side by side."""
+        """Create the test databases, those of the workers at the same time."""
         current = environment.current()
         if current is None:
             try:
@@ -185,7 +185,7 @@ class IntegrationRunnerMixin(_Runner):
         return suite
 
     def run_suite(self, suite: Any, **kwargs: Any) -> Any:
-        """Run the suite, to its end."""
+        """Run the suite, and check that it has come to its end."""
         try:
             result = super().run_suite(suite, **kwargs)
             if self.integration and self.itkit_report_format == names.REPORT_GITHUB:
@@ -204,11 +204,11 @@ class IntegrationRunnerMixin(_Runner):
             raise SystemExit(message) from error
 
     def _bisect(self, labels: Sequence[str]) -> int:
-        """Find the tests that make one fail that passes alone."""
+        """Find the tests that make a test fail, although it passes alone."""
         if not self.integration or len(labels) != 1 or "--itkit-bisect" not in sys.argv:
             sys.exit(_ONE_TEST)
         start = [os.fspath(argument) for argument in get_child_arguments()]
-        arguments = sys.argv[2:]  # after manage.py test
+        arguments = sys.argv[2:]  # the arguments after manage.py test
         command = bisection.Command(
             start=start[: len(start) - len(arguments)],
             shown=["manage.py", "test"],
@@ -221,7 +221,7 @@ class IntegrationRunnerMixin(_Runner):
             sys.exit(f"itkit: {error}")
 
     def load_tests_for_label(self, label: str, discover_kwargs: dict[str, str]) -> Any:
-        """Load tests; without ``--integration``, stand-ins for those that are tagged so."""
+        """Load tests; without ``--integration``, replace those with its tag by stand-ins."""
         tests = super().load_tests_for_label(label, discover_kwargs)
         if self.integration:
             return tests
@@ -253,21 +253,21 @@ def start(
     fault: str | None = None,
     schedule: str | None = None,
 ) -> None:
-    """Start the environment and say what the tests run on.
+    """Start the environment, and print which servers the tests use.
 
     Args:
-        log: prints the line.
+        log: prints a line.
         rebuild: whether to migrate anew, although a template exists.
         seeded: the seed of the run's random values.
         trial: the trial of a bisection that this run is, if it is one.
-        keep: whether the run stops at failures, so that somebody can look.
-        reported: the directory of the report, as the option gives it.
+        keep: whether the run stops at failures, so that somebody can look at its data.
+        reported: the value of the option with the directory of the report.
         reports_all: whether tests that pass have a page as well.
         budgets: what is done with the figures of budgets.
         sweep: which faults swept tests are run with.
         covered: whether the boundary coverage is measured.
-        fault: the only fault that they are run with.
-        schedule: the only schedule that they are run with.
+        fault: the only fault that swept tests are run with.
+        schedule: the only schedule that swept tests are run with.
 
     Raises:
         SystemExit: the environment could not be started; the message was printed.
@@ -294,20 +294,20 @@ def start(
 
 
 def _annotations(result: Any) -> Iterator[str]:
-    """Yield each failure as GitHub shows it."""
+    """Yield each failure as an annotation for GitHub."""
     from itkit.report import annotation_of, redactor
 
     redact = redactor()
     for test, text in [*result.failures, *result.errors]:
-        title = getattr(test, "test_id", None) or test.id()  # of unittest-xml-reporting, or Django
+        title = getattr(test, "test_id", None) or test.id()  # of xmlrunner, or of Django
         yield annotation_of(title, redact.text(str(text)))
 
 
 def _unreported() -> int:
-    """Print the errors that no test result has, and return their number.
+    """Print the errors that no result has, and return their number.
 
-    There are none where the runner has run the suite that it was given as a whole: its result has
-    all errors then.
+    There are none if the runner has run its suite as a whole, as its result has all errors in that
+    case.
     """
     result = unittest.TestResult()
     scopes.finish(result, has_workers=True)
@@ -317,7 +317,7 @@ def _unreported() -> int:
 
 
 def _escaped(log: Callable[[str], None]) -> int:
-    """Return 1 and say so where the run has written into data that is not the tests', else 0."""
+    """Print an error and return 1 if the run has written to data outside of the tests', else 0."""
     current = environment.current()
     try:
         if current is not None:
@@ -329,10 +329,10 @@ def _escaped(log: Callable[[str], None]) -> int:
 
 
 def stop(log: Callable[[str], None]) -> int:
-    """End the environment; what could not be cleared is printed, and is no reason to fail.
+    """End the environment; print what could not be removed, which does not fail the run.
 
     Returns:
-        How much outlives the tests and is no error of theirs yet.
+        How many things outlive the tests and were not reported as errors yet.
     """
     try:
         found = environment.stop()
@@ -345,7 +345,7 @@ def stop(log: Callable[[str], None]) -> int:
 
 
 def mix_into(runner: type) -> type:
-    """Return a runner class with ``--integration``, whatever kind of runner the project has."""
+    """Return a runner class with ``--integration``, made from the project's runner of any kind."""
     if issubclass(runner, IntegrationRunnerMixin):
         return runner
     mixin = IntegrationRunnerMixin if hasattr(runner, "build_suite") else _PytestRunnerMixin
@@ -353,7 +353,7 @@ def mix_into(runner: type) -> type:
 
 
 class _PytestRunnerMixin(_Runner):
-    """Adds ``--integration`` to a runner that hands its labels to pytest: pytest-django's."""
+    """Adds ``--integration`` to a runner that passes its labels to pytest, as pytest-django's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options = names.options_of(kwargs)
@@ -373,9 +373,9 @@ class _PytestRunnerMixin(_Runner):
 
 
 class _Skipped(unittest.TestCase):
-    """Stands in for an integration test that is not run.
+    """Replaces an integration test that is not run.
 
-    It declares no databases and has no class-level set-up, so that neither is done for nothing.
+    It declares no databases and has no set-up of a class, so that nothing is set up in vain.
     """
 
     def __init__(self, test: unittest.TestCase) -> None:
@@ -390,7 +390,7 @@ class _Skipped(unittest.TestCase):
     def id(self) -> str:
         return self._id
 
-    # A TestCase equals any other of its class and method, and Django removes duplicates.
+    # Test cases of the same class and method are equal, and Django removes duplicates.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Skipped) and self._id == other._id
 
@@ -402,7 +402,7 @@ class _Skipped(unittest.TestCase):
 
 
 def _number(suite: Any, seed: Seed, named: Sequence[str]) -> None:
-    """Give each test its index, which travels with it to a worker."""
+    """Give each test its index, which is sent with it to a worker."""
     tests = list(_iter_test_cases(getattr(suite, "subsuites", suite)))
     found = seed.numbered([test.id() for test in tests], named)
     for test in tests:

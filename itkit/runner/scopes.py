@@ -1,9 +1,9 @@
 """The scope of each test of unittest, which begins and ends with the test itself.
 
-A runner may make its results in any way, so nothing here asks for a class of results: all runners
-end in ``unittest.TestCase.run()``, and a suite sets classes and modules up by four methods of
-``unittest.TestSuite``. Errors on their way to a result pass through here as well, by attributes of
-the object that a runner has made.
+A runner may have any class of results, so nothing here depends on it. All runners call
+``unittest.TestCase.run()``, and suites set classes and modules up by four methods of
+``unittest.TestSuite``. Errors also pass through here on their way to a result, by attributes of the
+result object.
 """
 
 import functools
@@ -33,17 +33,17 @@ from itkit.timeline import callsite, core
 
 ErrorHolder: Final = unittest.suite._ErrorHolder  # type: ignore[attr-defined]  # not in the stubs
 INDEX: Final = "_itkit_index"
-"""Attribute of each test that was selected, which travels with it to a worker."""
+"""The attribute of each selected test that is sent with it to a worker."""
 _PREPARED: Final = "_itkit_is_prepared"
 
 _Levels = list[Callable[[], None]]
 _class_levels: _Levels = []
 _module_levels: _Levels = []
-"""What ends what the set-up of the running tests' class, or module, has made for all of them."""
+"""The functions that end the levels of the running tests' class or module."""
 
 
 class Ended(unittest.TestCase):
-    """Stands for a test that has ended, of which there is something to report."""
+    """Represents a test that has ended, for reports about it."""
 
     def __init__(self, name: str) -> None:
         super().__init__("_do_nothing")
@@ -61,13 +61,13 @@ class Ended(unittest.TestCase):
 
 
 def install() -> ExitStack:
-    """Make unittest begin the scope of each test, class and module.
+    """Let unittest begin and end the scope of each test, class and module.
 
-    There is no hook for this: the hooks of results are called by the class of results that a
-    runner has, if it likes. Checked with Python 3.11 and 3.13, and with Django 5.2, 6.0 and 6.1.
+    There is no hook for this: only the result class of a runner decides whether it calls the hooks
+    of results. Checked with Python 3.11 and 3.13, and with Django 5.2, 6.0 and 6.1.
 
     Returns:
-        The stack whose ``close()`` ends that.
+        The stack whose ``close()`` undoes this.
     """
     undo = ExitStack()
     for owner, name, around in (
@@ -88,9 +88,9 @@ def install() -> ExitStack:
 
 @contextmanager
 def required(message: str) -> Iterator[None]:
-    """End the process, within a block, when a test of unittest begins without an environment.
+    """End the process if a test of unittest begins without an environment, within a block.
 
-    As ``install`` says, there is no hook for the begin of a test. Checked with Python 3.11 and
+    As ``install`` says, there is no hook for the beginning of a test. Checked with Python 3.11 and
     3.13.
 
     Args:
@@ -111,11 +111,11 @@ def required(message: str) -> Iterator[None]:
 
 
 def prepare(result: Any) -> None:
-    """Make a result report errors with what itkit knows of them.
+    """Let a result report errors with what itkit knows about them.
 
-    An error then shows the timeline of its test, can be sent from a worker to the main process, and
-    ends the run where its reason is a server that has died. The class of results is the runner's,
-    so the methods of the object are replaced. Checked with Python 3.11 and 3.13.
+    An error then shows the timeline of its test, and can be sent from a worker to the main process.
+    It ends the run if its reason is a server that has died. The class of results belongs to the
+    runner, so the methods of the object are replaced. Checked with Python 3.11 and 3.13.
     """
     if getattr(result, _PREPARED, False):
         return
@@ -128,7 +128,7 @@ def prepare(result: Any) -> None:
 
 
 def finish(result: Any, *, has_workers: bool = False) -> None:
-    """Report what outlives the tests, what was swallowed after them, and which were not run.
+    """Report what outlives the tests, failures after them, and tests that were not run.
 
     Args:
         result: the result of the tests.
@@ -142,7 +142,7 @@ def finish(result: Any, *, has_workers: bool = False) -> None:
         for test, error in current.shut():
             result.addError(Ended(test), (type(error), error, None))
     _report_late(result)
-    # A run that is to end with its first failure has not run the others, as is to be expected.
+    # A run that ends with its first failure has not run the other tests, as expected.
     if not result.wasSuccessful() and getattr(result, "failfast", False):
         current.account.is_checked = True
     try:
@@ -152,7 +152,7 @@ def finish(result: Any, *, has_workers: bool = False) -> None:
 
 
 def report_imports(result: Any) -> None:
-    """Report what was swallowed while the tests were imported."""
+    """Report failures that were swallowed while the tests were imported."""
     prepare(result)
     _report_outside(result, lambda: "import of the tests")
 
@@ -172,7 +172,7 @@ def _run(original: Callable[..., Any], test: unittest.TestCase, result: Any = No
     if current.is_in_test:
         if hasattr(test, INDEX) and threading.get_ident() != current.account.thread:
             return _refuse(test, result)
-        return original(test, result)  # which a test runs
+        return original(test, result)  # it runs within another test
     if result is not None:
         prepare(result)
         _report_outside(result, lambda: f"between tests, before {test.id()}", type(test))
@@ -184,7 +184,7 @@ def _run(original: Callable[..., Any], test: unittest.TestCase, result: Any = No
 
 
 def _call(original: Callable[..., Any], test: unittest.TestCase, result: Any = None) -> Any:
-    """Run a test of Django's, which sets up more before it begins, and more after it."""
+    """Run a test of Django's, which has set-up before the test begins and tear-down after it."""
     current = environment.current()
     if result is None or current is None or current.is_in_test:
         return original(test, result)
@@ -196,7 +196,7 @@ def _call(original: Callable[..., Any], test: unittest.TestCase, result: Any = N
     returned = None
     with _caught(result, lambda: test):
         returned = original(test, result)
-    _take_back(test, result, current)  # Django has rolled back by now
+    _take_back(test, result, current)  # after Django's rollback
     return returned
 
 
@@ -204,7 +204,7 @@ def _take_back(test: unittest.TestCase, result: Any, current: environment.Enviro
     """Take back what the test has committed although it was rolled back."""
     try:
         current.after_test()
-    except RuntimeWarning:  # Python runs with warnings as errors
+    except RuntimeWarning:  # with -W error the warning is an error
         if result is None:
             raise
         result.addError(test, sys.exc_info())
@@ -224,7 +224,7 @@ def _scope(
 ) -> Iterator[None]:
     current.begin_test(test.id(), getattr(test, INDEX, None))
     current.account.begin(test.id(), result)
-    # The first to be added is the last to run, and what they raise is the test's.
+    # The first clean-up that is added runs last, and its errors count for the test.
     sources = swallowed.sources_of(type(test))
     test.addCleanup(current.check_test, sources)
     test.addCleanup(_check_calls, test, current, sources)
@@ -246,14 +246,14 @@ def _scope(
 
 
 def _report_passed(test: unittest.TestCase, result: Any, current: environment.Environment) -> None:
-    """Write the page of a test that has passed: neither failed nor was skipped."""
+    """Write the page of a test that has passed, and was not skipped."""
     skipped = [one for one, _ in getattr(result, "skipped", ())]
     if test.id() not in current.order.failed and not any(one is test for one in skipped):
         current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
 
 
 def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:
-    """Report what came after the check: a test may run its clean-ups itself, or forget them."""
+    """Report failures after the check, as a test may run its clean-ups itself or drop them."""
     if core.is_quiet():
         return
     try:
@@ -286,9 +286,9 @@ def _run_suite(
     if suite is current.account.suite:
         current.account.suite = None
         report_imports(result)
-        current.add_levels()  # what a runner has loaded when it had set the databases up
+        current.add_levels()  # rows that a runner has loaded after it has set the databases up
     returned = original(suite, result, *args, **kwargs)
-    # A runner that runs the suite in parts, each by itself, is checked when it is done.
+    # A runner that runs parts of the suite separately is checked at its end.
     if is_outermost and current.account.suite is None:
         finish(result)
     return returned
@@ -362,7 +362,7 @@ def _tear_down_module(original: Callable[..., Any], suite: unittest.TestSuite, r
 
 
 def _add_levels(result: Any, name: str, levels: _Levels, *, has_failed: bool) -> None:
-    """Keep what a set-up has made for its tests, unless it has failed."""
+    """Keep rows and keys of a set-up for its tests, unless it has failed."""
     current = environment.current()
     if current is None or current.is_in_test:
         return
@@ -378,7 +378,7 @@ def _add_levels(result: Any, name: str, levels: _Levels, *, has_failed: bool) ->
 
 
 def _end_levels(levels: _Levels) -> None:
-    """Take back what a set-up has committed, as its tests are over."""
+    """Take back the rows and keys of a set-up after its tests."""
     current = environment.current()
     if current is not None and not current.is_in_test:
         current.end_levels(levels)
@@ -386,11 +386,11 @@ def _end_levels(levels: _Levels) -> None:
 
 @contextmanager
 def _caught(result: Any, what: Callable[[], Any]) -> Iterator[list[SystemExit]]:
-    """Report a ``sys.exit()`` outside of a test's methods, which unittest lets end the process.
+    """Report a ``sys.exit()`` outside of a test's methods, which would end the process.
 
     Args:
         result: the result of the tests.
-        what: returns the test, or what it is that several tests share.
+        what: returns the test, or an object for the set-up that several tests share.
     """
     ended: list[SystemExit] = []
     try:
@@ -408,17 +408,17 @@ def _caught(result: Any, what: Callable[[], Any]) -> Iterator[list[SystemExit]]:
 def _check_calls(
     test: unittest.TestCase, current: environment.Environment, sources: frozenset[str]
 ) -> None:
-    outcome: Any = getattr(test, "_outcome", None)  # private, of unittest
+    outcome: Any = getattr(test, "_outcome", None)  # private in unittest
     current.check_calls(sources, has_passed=outcome is None or outcome.success)
 
 
 def _report_outside(result: Any, where: Callable[[], str], kind: type | None = None) -> None:
-    """Report what was swallowed where no test was running, and of tests that have ended.
+    """Report failures that were swallowed outside of tests, and those of ended tests.
 
     Args:
         result: the result of the tests.
-        where: returns where it was, as unittest calls that; asked only if there is something.
-        kind: the class whose files are the test's own.
+        where: returns unittest's name for the place; called only if there is a failure.
+        kind: the class whose files belong to the test.
     """
     if environment.current() is None or core.current().test or core.is_quiet():
         return
@@ -438,14 +438,14 @@ def _report_late(result: Any) -> None:
 def _reporting(
     result: Any, name: str, original: Callable[..., None], add_error: Callable[..., None]
 ) -> Callable[..., None]:
-    """Return a method that adds an error to a result, with what itkit has to say about it."""
-    is_sent = hasattr(result, "check_picklable")  # Django's result in a worker
+    """Return a method that adds an error to a result, with itkit's notes about it."""
+    is_sent = hasattr(result, "check_picklable")  # Django's result class in a worker
 
     def add(test: Any, err: Any, *args: Any) -> None:
         _shorten(err)
         if name != "addExpectedFailure":
             _write_to_xml(result, _note_timeline(err, test))
-        # Nothing was tested yet: it is as little a failure as a wrong name in a fixture is.
+        # Nothing was tested yet, so it is an error and no failure, like a mistake in a fixture.
         is_error = name == "addFailure" and _is_mistake_in_set_up(err)
         report = add_error if is_error else original
         report(test, _sendable(err) if is_sent else err, *args)
@@ -470,7 +470,7 @@ def _reporting(
 
 
 def _account(test: Any) -> None:
-    """Note that a test has failed, which it can before it begins: while Django sets it up."""
+    """Note that a test has failed, perhaps before it began, while Django has set it up."""
     current = environment.current()
     if current is not None and isinstance(test, unittest.TestCase):
         current.account.add([test.id()])
@@ -478,7 +478,7 @@ def _account(test: Any) -> None:
 
 
 def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
-    """End the run when a test fails because a server has died: all others would fail as well."""
+    """End the run if a test fails because a server has died, as all other tests would fail too."""
     current = environment.current()
     if current is None or result.shouldStop:
         return
@@ -490,9 +490,9 @@ def _watch(result: Any, test: Any, add_error: Callable[..., None]) -> None:
 
 
 def _write_to_xml(result: Any, text: str) -> None:
-    """Add to what unittest-xml-reporting writes as the output of a test.
+    """Add text to the output of a test that unittest-xml-reporting writes.
 
-    It has no method for that. Checked with unittest-xml-reporting 4.0.
+    It has no method for this. Checked with unittest-xml-reporting 4.0.
     """
     capture = getattr(result, "_stdout_capture", None)
     if capture is not None and text:
@@ -500,10 +500,10 @@ def _write_to_xml(result: Any, text: str) -> None:
 
 
 def _note_timeline(err: Any, test: Any) -> str:
-    """Add a note to an error: what has left the process before it, and how to repeat its test.
+    """Add a note to an error, with the timeline and how to repeat its test.
 
     Returns:
-        The text of the note; empty where there is none.
+        The text of the note; empty if there is none.
     """
     error, current = err[1], environment.current()
     if error is None or current is None or core.current().test != test.id():
@@ -520,7 +520,7 @@ def _note_timeline(err: Any, test: Any) -> str:
 
 
 def _shorten(err: Any) -> None:
-    """End the traceback of an author's mistake at the author's line, not inside of itkit."""
+    """End the traceback of a test author's mistake at the author's line, not within itkit."""
     if isinstance(err[1], TestError):
         callsite.end_in_own_code(err[1])
 
@@ -530,7 +530,7 @@ def _is_mistake_in_set_up(err: Any) -> bool:
 
 
 def _sendable(err: Any) -> Any:
-    """Return an error as it is, or one that says the same and can be sent to another process."""
+    """Return an error as it is, or one with the same text that can be sent to another process."""
     if _can_be_sent(err):
         return err
     kind, error, trace = err

@@ -1,4 +1,4 @@
-"""A swept test of unittest: run again and again, and reported once."""
+"""Runs a swept test of unittest with all of its variations, and reports it once."""
 
 import copy
 import traceback
@@ -17,11 +17,11 @@ from itkit.timeline.callsite import CallSite
 _BAD: Final = ("addError", "addFailure")
 
 Run = Callable[[unittest.TestCase, Any], object]
-"""Runs a test, with all that is set up before it and taken back after it."""
+"""Runs a test, with its set-up before it and its reset after it."""
 
 
 class Collected(unittest.TestResult):
-    """What one run of a test has reported, to be handed on or looked at."""
+    """The reports of one run of a test, which can be examined or passed on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,11 +44,11 @@ class Collected(unittest.TestResult):
         self._add("addSuccess")
 
     def addExpectedFailure(self, test: Any, err: Any) -> None:  # noqa: N802
-        """Note a failure that is expected."""
+        """Note an expected failure."""
         self._add("addExpectedFailure", err)
 
     def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
-        """Note a success that is not expected."""
+        """Note an unexpected success."""
         self._add("addUnexpectedSuccess")
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
@@ -59,12 +59,12 @@ class Collected(unittest.TestResult):
 
     @property
     def errors_found(self) -> list[Any]:
-        """The errors and failures, as unittest has them."""
+        """The errors and failures in the form of unittest."""
         return [args[0] for name, args in self.events if name in _BAD]
 
     @property
     def is_plain_success(self) -> bool:
-        """Whether the test has passed, and there is nothing else to report of it."""
+        """Whether the test has passed and there is nothing else to report about it."""
         return bool(self.events) and {name for name, _ in self.events} == {"addSuccess"}
 
     def hand_on(self, test: Any, result: Any) -> None:
@@ -82,7 +82,7 @@ class Collected(unittest.TestResult):
 
 
 def choice_for(test: unittest.TestCase) -> AnyChoice | None:
-    """Return what a test is swept with; None where it is not."""
+    """Return the choice with which a test is swept; None if it is not swept."""
     return choice_of(getattr(test, getattr(test, "_testMethodName", ""), None))
 
 
@@ -99,7 +99,7 @@ def run(
         test: the test.
         result: the result object of the tests.
         current: the environment.
-        choice: what it is swept with.
+        choice: the choice with which the test is swept.
         once: runs one variation.
     """
     follower, current.account.follower = current.account.follower, None
@@ -130,7 +130,7 @@ def _sweep(test: unittest.TestCase, result: Any, sweep: Sweep, once: Run) -> Non
     for variation in sweep.variations() if has_more else ():
         varied = Collected()
         with sweep.varied(variation.spec) as varying:
-            if variation.is_shown:  # as any other test, so that a debugger finds it as it is
+            if variation.is_shown:  # like any other test, so that a debugger sees its real state
                 once(_again(test), result)
                 return
             once(_again(test), varied)
@@ -154,16 +154,16 @@ def _varied(test: unittest.TestCase, sweep: Sweep, once: Run) -> tuple[Collected
 
 
 def _again(test: unittest.TestCase) -> unittest.TestCase:
-    """Return the same test, of which nothing has run yet."""
+    """Return a new object for the same test, of which nothing has run yet."""
     again: Any = copy.copy(test)
     again._cleanups = []
     return again  # type: ignore[no-any-return]  # a copy
 
 
 def _described(errors: list[Any]) -> tuple[str, str]:
-    """Return what has failed in one line, with the last line of the user's, and the whole text."""
+    """Return a failure in one line, with the user's last line, and its whole text."""
     kind, error, trace = errors[0]
-    # What itkit raises after the act is said by its text alone.
+    # The text of an error that itkit raises after the act is enough.
     own = _own(trace)
     lines = traceback.format_exception(kind, error, own) if own is not None else []
     text = "".join(lines or traceback.format_exception_only(kind, error))
@@ -178,7 +178,7 @@ def _described(errors: list[Any]) -> tuple[str, str]:
 
 
 def _own(trace: Any) -> Any:
-    """Return a traceback from the first frame that is in a user's own code; None without one."""
+    """Return a traceback from its first frame in a user's own code; None without such a frame."""
     found = trace
     while found is not None and not callsite.is_own_file(found.tb_frame.f_code.co_filename):
         found = found.tb_next

@@ -1,9 +1,9 @@
-"""Processes that work side by side, where the death of one neither goes unseen nor stops another.
+"""Worker processes: the death of one is noticed, and does not stop the others.
 
-A pool of ``multiprocessing`` has one queue with one lock for all of its workers: a worker that dies
-while it holds the lock stops all the others, and no process learns of the death. Here each worker
-has a socket of its own. The main process never waits for anything but an event: there is something
-to read, there is room to write, a process has ended, or somebody has called ``stop()``.
+A pool of ``multiprocessing`` has one queue with one lock for all of its workers. A worker that dies
+while it holds the lock stops all others, and no process learns of the death. Here each worker has a
+socket of its own. The main process only waits for events: a socket can be read or written, a
+process has ended, or somebody has called ``stop()``.
 """
 
 import multiprocessing
@@ -23,9 +23,9 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Final, NamedTuple
 
-_PATIENCE: Final = 10.0  # seconds for a process to end by itself, and then by SIGTERM
+_PATIENCE: Final = 10.0  # seconds for a process to end by itself, and again after SIGTERM
 _CHUNK: Final = 1 << 16
-_HEADER: Final = struct.Struct("!cQ")  # what a message is, and how long
+_HEADER: Final = struct.Struct("!cQ")  # the kind of a message, and its length
 _READY, _SENT, _DONE, _REFUSED, _FAILED = b"r", b"t", b"d", b"u", b"f"
 _JOB, _END = b"j", b"e"
 
@@ -40,18 +40,18 @@ class Sent(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What has come of a job."""
+    """The result of a job."""
 
     job: int
     value: Any
 
 
 class Failed(NamedTuple):
-    """A job, or the start of a worker, has ended by an error; the worker, too, if it was its own.
+    """A job, or the start of a worker, has failed; the worker has ended too if its start failed.
 
     Attributes:
-        worker: the number of the worker, from 1; 0 where the job never got to a worker.
-        job: None where it was the worker's start.
+        worker: the number of the worker, from 1; 0 if the job never reached a worker.
+        job: the job; None for the worker's start.
         text: the traceback.
     """
 
@@ -61,12 +61,12 @@ class Failed(NamedTuple):
 
 
 class Died(NamedTuple):
-    """A worker has ended, although nobody has asked it to.
+    """A worker has ended unexpectedly.
 
     Attributes:
         worker: the number of the worker, from 1.
-        job: the job that it was working on, if it was.
-        code: the exit code; negative for a signal, as ``multiprocessing`` has it.
+        job: the job that it was working on, if any.
+        code: the exit code; negative for a signal, as in ``multiprocessing``.
     """
 
     worker: int
@@ -83,7 +83,7 @@ Happened = Sent | Done | Failed | Died
 
 
 class _Worker:
-    """One of the processes, as the main one sees it."""
+    """A worker process, as the main process sees it."""
 
     def __init__(self, number: int, process: BaseProcess, channel: socket.socket) -> None:
         self.number = number
@@ -94,14 +94,14 @@ class _Worker:
         self.has_ended = False
         self.received = bytearray()
         self.to_send = bytearray()
-        # The sentinel of a forked process is a pipe: it stays open while a child of it lives.
+        # The sentinel of a forked process is a pipe, which stays open while a child of it lives.
         try:
             self.ended = os.pidfd_open(process.pid or 0)
         except (AttributeError, OSError):  # not on macOS; or it has ended already
             self.ended = os.dup(process.sentinel)
 
     def take_messages(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield each whole message that has come until now; one that its death has cut is lost."""
+        """Yield each complete message until now; a message that its death has cut is lost."""
         while len(self.received) >= _HEADER.size:
             kind, length = _HEADER.unpack_from(self.received)
             end = _HEADER.size + length
@@ -116,10 +116,10 @@ class Workers:
     """Starts processes, gives them jobs, and yields what happens in them.
 
     Args:
-        count: how many processes.
-        begin: called in each of them first, with its number, from 1.
-        work: called there for each job with a function, which reports a value at once, and
-            with the job; what it returns comes of the job.
+        count: the number of processes.
+        begin: called first in each process, with the process's number from 1.
+        work: called in a process for each job, with a function that reports a value at once, and
+            with the job. Its return value is the job's result.
     """
 
     def __init__(
@@ -137,18 +137,18 @@ class Workers:
         self._waking.settimeout(0)
 
     def stop(self) -> None:
-        """End ``run()``, whatever is being worked on; a signal's handler may call this.
+        """End ``run()`` at once, also during jobs; the handler of a signal may call this.
 
-        ``run()`` still yields what has happened until then.
+        ``run()`` still yields the events until then.
         """
         self._is_stopped = True
-        with suppress(OSError):  # it is full, so it wakes anyhow; or the run is over
+        with suppress(OSError):  # it is full and wakes the loop anyway, or the run is over
             self._waking.send(b"s")
 
     def run(self, jobs: Sequence[Any]) -> Generator[Happened]:
-        """Yield what happens until all jobs are done, or no worker is left to do them.
+        """Yield events until all jobs are done, or no worker is left to do them.
 
-        Whoever leaves the iteration before its end closes it, and the processes end with it.
+        Code that leaves the iteration early has to close it, which ends the processes.
         """
         self._jobs = jobs
         self._waiting.extend(range(len(jobs)))
@@ -160,7 +160,7 @@ class Workers:
             while self._is_at_work() and not self._is_stopped:
                 yield from self._handle_events(self._selector.select())
             if self._is_stopped:
-                # What has happened before is reported, such as the death of a worker.
+                # Earlier events are reported, such as the death of a worker.
                 yield from self._handle_events(self._selector.select(0))
             is_over = not self._is_stopped
         finally:
@@ -213,7 +213,7 @@ class Workers:
             except OSError:
                 chunk = b""
             if not chunk:
-                # It has closed its end; the end of the process says the rest.
+                # It has closed its end; the end of the process is another event.
                 if worker.channel.fileno() in self._selector.get_map():
                     self._selector.unregister(worker.channel)
                 break
@@ -259,7 +259,7 @@ class Workers:
             while worker.to_send:
                 del worker.to_send[: worker.channel.send(worker.to_send)]
         except BlockingIOError:
-            pass  # the rest when there is room
+            pass  # the rest follows when the socket can be written
         except OSError:
             worker.to_send.clear()  # it has ended, which another event reports
         if worker.channel.fileno() in self._selector.get_map():
@@ -267,7 +267,7 @@ class Workers:
             self._selector.modify(worker.channel, wanted, (worker, False))
 
     def _forget(self, worker: _Worker) -> None:
-        """Give back what a process had that has ended."""
+        """Release the resources of a process that has ended."""
         worker.has_ended = True
         for file in (worker.channel.fileno(), worker.ended):
             if file in self._selector.get_map():
@@ -277,7 +277,7 @@ class Workers:
         os.close(worker.ended)
 
     def _close(self, *, is_over: bool) -> None:
-        """End all processes: those that have done their work by themselves, others by a signal."""
+        """End all processes: idle ones end by themselves, others by a signal."""
         self._waiting.clear()
         try:
             if is_over:
@@ -296,7 +296,7 @@ class Workers:
             self._waking.close()
 
     def _wait(self) -> None:
-        """Wait for the ends of all processes, but not for one that never comes."""
+        """Wait for the ends of all processes, for a limited time."""
         deadline = time.monotonic() + _PATIENCE
         while self._alive() and (left := deadline - time.monotonic()) > 0:
             for key, events in self._selector.select(left):
@@ -308,7 +308,7 @@ class Workers:
                     self._drop(key.data[0], events)
 
     def _drop(self, worker: _Worker, events: int) -> None:
-        """Write the rest to a process that is to end, and read and drop its replies."""
+        """Write the rest to a process that will end, and read and drop its replies."""
         if events & selectors.EVENT_WRITE:
             self._write(worker)
         if events & selectors.EVENT_READ:
@@ -366,7 +366,7 @@ def _serve(
     while True:
         try:
             job = main.receive()
-        except KeyboardInterrupt:  # the main process got it too
+        except KeyboardInterrupt:  # the main process has received the signal too
             return
         if job is None:
             return
@@ -378,7 +378,7 @@ def _serve(
         try:
             done = bytes(ForkingPickler.dumps(work(main.send_value, loaded)))
         except BaseException:  # noqa: BLE001 - as above
-            # It was left in the middle: what it has set up would meet the next job.
+            # The job was interrupted, and its remains would meet the next job.
             main.send(_FAILED, traceback.format_exc().encode())
             sys.exit(1)
         main.send(_DONE, done)
@@ -387,5 +387,5 @@ def _serve(
 def _name_of(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # one of the real-time signals
+    except ValueError:  # a real-time signal
         return f"signal {number}"

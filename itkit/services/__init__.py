@@ -1,10 +1,9 @@
-"""Find or start Postgres and Redis, hand out their URLs, stop what was started.
+"""Finds or starts Postgres and Redis, returns their URLs, and stops what it has started.
 
-Nothing here knows a client of either: whether a server answers is asked through ``Need.probe``.
-Read in this order: ``need``, ``sources`` (where a server may come from),
-``service`` and ``run``, ``binaries`` and ``installation``, ``postgres_server`` and
-``valkey_server``, ``supervisor`` and ``guard`` (which ends what was started), ``cache``,
-``user``, ``refusals``, ``errors``.
+Nothing here uses a client of either server: ``Need.probe`` finds out whether one answers. Read in
+this order: ``need``, ``sources`` (where a server may come from), ``service`` and ``run``,
+``binaries`` and ``installation``, ``postgres_server`` and ``valkey_server``, ``supervisor`` and
+``guard`` (which ends what was started), ``cache``, ``user``, ``refusals``, ``errors``.
 """
 
 from itkit.services.cache import Entry, cached, folder, remove

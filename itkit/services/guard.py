@@ -1,8 +1,8 @@
-"""The guard: starts the servers of a run, and ends them when the run is gone, however it ended.
+"""The guard: starts the servers of a run, and ends them when the run has ended in any way.
 
-It is a process of its own, run as ``python -I -S guard.py PARENT ROOT...``, so it knows nothing but
-the standard library. Everything that would outlive a killed test process (the run directory, every
-program that works in it) is made by the guard, which therefore exists before any of it.
+It is a separate process, run as ``python -I -S guard.py PARENT ROOT...``, so it uses only the
+standard library. The guard makes everything that would outlive a killed test process: the run
+directory, and every program that works in it. So it exists before any of these.
 
 The first line on stdout names the run directory. After that each line of JSON on stdin is one
 request, answered by one line: ``run`` a program, ``poll`` it, ``end`` it, take note of a
@@ -28,13 +28,13 @@ from typing import Any, Final
 
 PREFIX: Final = f"itkit-{os.geteuid()}-"
 TICK: Final = 0.1
-"""Seconds between two looks at whether the test process lives."""
+"""Seconds between two checks whether the test process lives."""
 GRACE: Final = 1.0
-"""Seconds that a server has to end before it is killed."""
+"""Seconds that a server gets to end before it is killed."""
 REMOVAL: Final = 5.0
-"""Seconds for which removing a directory is tried again."""
+"""Seconds during which the removal of a directory is repeated."""
 ROOM: Final = 512 * 1024 * 1024
-"""Bytes that must be free where the data are to live."""
+"""Bytes that must be free in the directory for the data."""
 NEWBORN: Final = 60.0
 """Seconds for which an empty directory may still belong to a guard that is about to lock it."""
 
@@ -44,7 +44,7 @@ _STARTED = "started"
 
 
 class ServerGuard:
-    """One run directory, the programs that work in it, and their end."""
+    """One run directory, with the programs that work in it; it ends them as well."""
 
     def __init__(self, parent: int, directory: Path) -> None:
         self._parent = parent
@@ -55,27 +55,27 @@ class ServerGuard:
         self._unread = b""
 
     def serve(self) -> None:
-        """Answer requests until the test process ends, closes the pipe, or says so."""
+        """Answer requests until the test process ends, closes the pipe, or sends ``stop``."""
         _answer({"directory": str(self._directory)})
-        # Forked test workers hold the pipe open too, so its end alone would not show that the
-        # test process is gone: only the parent's id does.
+        # Forked test workers hold the pipe open too, so the pipe alone does not show that the test
+        # process has ended: only the id of the parent does.
         while os.getppid() == self._parent:
             readable, _, _ = select.select([sys.stdin.fileno()], [], [], TICK)
-            self._running()  # reaps what has ended, so that nobody takes it for alive
+            self._running()  # reaps processes that have ended, so that they do not look alive
             if readable and not self._answer_requests():
                 return
 
     def end(self) -> None:
-        """End every program and remove what they and the run have written."""
+        """End every program, and remove the files that they and the run have written."""
         self._end_programs(self._running())
         for path in self._scratch:
             remove(path)
         clear(self._directory)
 
     def _end_programs(self, running: list[int]) -> None:
-        for pid in running:  # the ids of the others may be those of strangers by now
-            # Not the group: what initdb has started frees its shared memory if it may end by
-            # itself, which it does when initdb is gone.
+        for pid in running:  # the ids of the others may belong to other processes by now
+            # Not the group: a program that initdb has started frees its shared memory if it can end
+            # by itself, which it does when initdb has ended.
             os.kill(pid, self._stop_signals[pid])
         if not _wait_until(lambda: self._have_ended(running), GRACE):
             for pid in running:
@@ -118,7 +118,7 @@ class ServerGuard:
         return [pid for pid, program in self._programs.items() if program.poll() is None]
 
     def _have_ended(self, pids: list[int]) -> bool:
-        """Return whether the programs and all that they have started have ended."""
+        """Return whether the programs and all processes that they have started have ended."""
         return not {*pids} & {*self._running()} and not any(map(_has_orphan_of, pids))
 
 
@@ -139,16 +139,16 @@ def _spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C must not end the servers before the tests unwound
+            start_new_session=True,  # Ctrl-C must not end the servers before the tests
             preexec_fn=_end_with_guard(stop_signal),  # noqa: PLW1509 - the guard has one thread
             **identity,
         )
 
 
 def _end_with_guard(stop_signal: int) -> Callable[[], None] | None:
-    """Return what makes a child receive the signal when the guard dies, where the system can.
+    """Return a function that lets a child receive a signal when the guard dies, if possible.
 
-    It must run after the change of user, which resets the request; ``Popen`` does so.
+    It must run after the change of the user, which resets the request; ``Popen`` does this.
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -158,12 +158,12 @@ def _end_with_guard(stop_signal: int) -> Callable[[], None] | None:
 
 def _request_signal(prctl: Callable[..., int], stop_signal: int, guard: int) -> None:
     prctl(_PR_SET_PDEATHSIG, stop_signal, 0, 0, 0)
-    if os.getppid() != guard:  # it died before the request was made
+    if os.getppid() != guard:  # the guard died before the request was made
         os._exit(1)
 
 
 def make_directory(roots: list[Path]) -> tuple[Path, int]:
-    """Make a run directory in the first root with room for it; the last one is taken anyhow.
+    """Make a run directory in the first root with enough space; the last root is always used.
 
     Returns:
         The directory and the descriptor that holds its lock.
@@ -187,7 +187,7 @@ def _has_room(root: Path) -> bool:
 
 
 def sweep(root: Path) -> None:
-    """Clear the run directories of ours in a root whose guard was killed."""
+    """Clear our run directories in a root whose guards were killed."""
     try:
         left = [path for path in root.iterdir() if path.name.startswith(PREFIX)]
     except OSError:
@@ -211,7 +211,7 @@ def _sweep_directory(path: Path) -> None:
 def _is_abandoned(path: Path, status: os.stat_result) -> bool:
     if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
         return False
-    # Between the making of a directory and its lock another guard may be at work.
+    # Another guard may just have made the directory and not locked it yet.
     return any(path.iterdir()) or time.time() - status.st_mtime > NEWBORN
 
 
@@ -234,7 +234,7 @@ def _started(path: Path) -> list[tuple[int, int]]:
 
 
 def _works_in(pid: int, path: Path) -> bool:
-    """Whether the command line of a process names the directory: the id alone may be reused."""
+    """Return whether the command line of a process names the directory, as ids are reused."""
     try:
         return os.fsencode(path) in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -267,7 +267,7 @@ def _free_shared_memory(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a directory into which a program that is just ending may still write."""
+    """Remove a directory to which a program that is just ending may still write."""
     _wait_until(lambda: _is_removed(path), REMOVAL)
 
 
@@ -282,7 +282,7 @@ def _kill_group(leader: int) -> None:
 
 
 def _has_orphan_of(leader: int) -> bool:
-    """Return whether a process of the group, whose leader has ended, is ours to wait for."""
+    """Return whether a process of a group whose leader has ended is a child of ours."""
     try:
         os.waitpid(-leader, os.WNOHANG)
     except ChildProcessError:
@@ -291,7 +291,7 @@ def _has_orphan_of(leader: int) -> bool:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of what a program leaves behind, where the system can."""
+    """Become the parent of the processes that a program leaves, if the system supports it."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -323,7 +323,7 @@ def main(parent: int, roots: list[Path]) -> None:
         _answer({"error": str(error)})
         return
     guard = ServerGuard(parent, directory)
-    with suppress(BrokenPipeError):  # the test process has gone while it was being answered
+    with suppress(BrokenPipeError):  # the test process has ended before it got the answer
         try:
             guard.serve()
         finally:

@@ -1,4 +1,4 @@
-"""An installed Postgres that its user can run, if need be as a copy."""
+"""Provides an installed Postgres that the server's user can run, as a copy if needed."""
 
 import errno
 import os
@@ -20,34 +20,34 @@ _OLDEST: Final = 14
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The directory of ``postgres`` and ``initdb``, and their version such as ``18.6``."""
+    """The directory of ``postgres`` and ``initdb``, and their version, such as ``18.6``."""
 
     directory: Path
     version: str
 
     @property
     def postgres(self) -> Path:
-        """The server."""
+        """The path of the server."""
         return self.directory / "postgres"
 
     @property
     def initdb(self) -> Path:
-        """What makes a cluster."""
+        """The path of the program that makes a cluster."""
         return self.directory / "initdb"
 
     @property
     def major(self) -> int:
-        """The number that decides what flags there are."""
+        """The major version, which decides the possible flags."""
         return _major(self.version)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the installation is replaced."""
+        """An id that changes when the installation is replaced."""
         return fingerprint(self.directory)
 
 
 def usable_installation(directory: Path, user: ServerUser, run: ServerRun) -> Installation:
-    """Return an installation that the user can run: the one given, or a copy of it.
+    """Return an installation that the user can run: the given one, or a copy of it.
 
     Raises:
         SourceUnusableError: the installation does not run here, or is too old.
@@ -75,7 +75,7 @@ def usable_installation(directory: Path, user: ServerUser, run: ServerRun) -> In
 
 
 def fingerprint(directory: Path) -> str:
-    """Return an id of the Postgres in a directory, which its replacement does not have."""
+    """Return an id of the Postgres in a directory, which changes when it is replaced."""
     binary = (directory / "postgres").stat()
     decisive = (str(directory), binary.st_mtime_ns, binary.st_size)
     return blake2s(repr(decisive).encode(), digest_size=8).hexdigest()
@@ -94,7 +94,7 @@ def _inspect(directory: Path, user: ServerUser) -> Installation:
 
 
 def _major(version: str) -> int:
-    digits = re.match(r"\d+", version)  # of 18.6, and of 19devel
+    digits = re.match(r"\d+", version)  # such as 18.6 and 19devel
     return int(digits[0]) if digits else 0
 
 
@@ -111,7 +111,7 @@ def _copy(directory: Path, run: ServerRun) -> Path:
 
 
 def _fill(target: Path, directory: Path, run: ServerRun) -> None:
-    # The programs find their libraries relative to themselves, so the layout is kept.
+    # The programs find their libraries by relative paths, so the layout is kept.
     home = directory.parent
     package = home.parent
     new_home = target / package.name / home.name
@@ -128,7 +128,7 @@ def _fill(target: Path, directory: Path, run: ServerRun) -> None:
 
 
 def copy_tree(source: Path, target: Path, run: ServerRun) -> None:
-    """Copy a directory with its owners, by ``cp`` where it can: it is several times as fast.
+    """Copy a directory with its owners; ``cp``, if it can be used, is several times as fast.
 
     Raises:
         SourceUnusableError: the directory cannot be copied.
@@ -138,7 +138,7 @@ def copy_tree(source: Path, target: Path, run: ServerRun) -> None:
     copy: list[str | Path] = ["cp", "-a", clone, source, target]
     try:
         run.supervisor.run_to_end("cp", copy, current_user(), run.deadline)
-    except SourceUnusableError:  # no cp, or one that does not know these flags
+    except SourceUnusableError:  # there is no cp, or it does not know these flags
         _copy_tree_slowly(source, target)
 
 

@@ -1,4 +1,4 @@
-"""What a run needs: a kind of server, and where the user says it may come from."""
+"""A need of a run: a kind of server, and the user's choice of its source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Literal
 
 Kind = Literal["postgres", "redis"]
 LabelledUrl = tuple[str, str]
-"""Where a URL was given, for people, and the URL."""
+"""The place where a URL was given, in words, and the URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,14 +14,14 @@ class Need:
     """One server that a run needs.
 
     Attributes:
-        kind: Postgres, or Redis, which may be a Valkey.
-        given: The URL that the user gave to itkit. It always wins, and must answer.
+        kind: ``postgres`` or ``redis``; Valkey counts as Redis.
+        given: The URL that the user gave to itkit. It is always used, and the server must answer.
         project: The project's own server. It is used if it answers and is on this machine.
-        allow_remote: Also use the project's own server when it is on another machine.
-        binary: Where a server is installed: for Postgres the directory of ``postgres`` and
-            ``initdb``, for Redis the program or its directory. No other installation is tried.
-        probe: Asks the server at a URL, for at most so many seconds, what it is, and returns its
-            product and version such as ``Postgres 18.6``. Any exception means no answer.
+        allow_remote: Whether the project's own server may be used on another machine, too.
+        binary: The path of an installation: for Postgres the directory of ``postgres`` and
+            ``initdb``, for Redis the program or its directory. No other installation is tried then.
+        probe: Returns product and version of the server at a URL, such as ``Postgres 18.6``, within
+            a number of seconds. Any exception means that it does not answer.
     """
 
     kind: Kind

@@ -1,4 +1,4 @@
-"""Start Postgres on a socket that only we can reach, with a cluster that is thrown away."""
+"""Starts Postgres on a socket that only we can reach, with a cluster that is thrown away."""
 
 import os
 import shutil
@@ -21,27 +21,27 @@ from itkit.services.user import unprivileged_user
 
 SUPERUSER: Final = "postgres"
 SETTINGS: Final[Mapping[str, str]] = {
-    # Nothing has to survive a crash: the cluster does not even survive the run.
+    # Nothing has to survive a crash, as the cluster does not even survive the run.
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
-    "wal_buffers": "4MB",  # by default no more than a segment of the log
+    "wal_buffers": "4MB",  # the default is hardly more than one segment of the log
     "checkpoint_timeout": "1h",
-    # A schema per worker means thousands of tables, and dropping one locks all of its tables.
+    # With a schema per worker there are thousands of tables, and DROP SCHEMA locks each of them.
     "max_locks_per_transaction": "1024",
     "max_connections": "100",
     "shared_buffers": "128MB",
-    # Nothing of ours may stay in /dev/shm, and a container's is too small for parallel queries.
+    # Nothing may stay in /dev/shm, which is also too small in containers for parallel queries.
     "dynamic_shared_memory_type": "mmap",
     "jit": "off",
-    "autovacuum": "on",  # a long run's statistics would grow stale
+    "autovacuum": "on",  # statistics would be out of date in a long run
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",
-    "log_min_error_statement": "panic",  # the end of the log is shown; statements hold data
+    "log_min_error_statement": "panic",  # the end of the log is shown, and statements contain data
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
 }
@@ -66,8 +66,8 @@ def launch(directory: Path, run: ServerRun) -> Launched:
     """Start a server.
 
     Args:
-        directory: Where ``postgres`` and ``initdb`` are.
-        run: Whose guard starts it.
+        directory: The directory of ``postgres`` and ``initdb``.
+        run: The start whose guard starts the server.
 
     Raises:
         SourceUnusableError: the server does not run here, or is too old.
@@ -113,7 +113,7 @@ class _PostgresServer:
         )
 
     def _clear(self) -> None:
-        """Remove what another installation, which failed, has left in the run directory."""
+        """Remove files that another installation, which failed, has left in the run directory."""
         for path in (self._data, self._sockets):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -132,7 +132,7 @@ class _PostgresServer:
             self._copy_template()
 
     def _copy_saved(self) -> bool:
-        """Begin with what an earlier run has saved, if there is such."""
+        """Begin with the cluster that an earlier run has saved, if there is one."""
         if self._run.options.state is None:
             return False
         cache = self._run.cache()
@@ -152,12 +152,12 @@ class _PostgresServer:
     def _fits(self, saved: Path) -> bool:
         try:
             reads = (saved / READS_FILE).read_text()
-        except OSError:  # it is being removed
+        except OSError:  # another process is removing it
             return False
         return self._run.options.fits(reads)
 
     def _save(self) -> None:
-        """Leave the copy of the cluster, if one was taken, for runs that ask for the same state.
+        """Save the copy of the cluster, if one was made, for later runs with the same state.
 
         Raises:
             ServiceUnavailableError: the copy cannot be saved; the message says why.
@@ -183,11 +183,11 @@ class _PostgresServer:
             ) from error
 
     def _recover(self, data: Path) -> None:
-        """Make a copy of a running server's cluster whole, once and not with each start of it."""
+        """Recover the copy of a running server's cluster once, and not at each start from it."""
         flags = [flag for item in SETTINGS.items() for flag in ("-c", "=".join(item))]
         self._run.supervisor.run_to_end(
             "Postgres",
-            # It ends at once, as there is no input, and leaves all that it had to write.
+            # It ends at once, as there is no input, and writes all changes before.
             [self._installation.postgres, "--single", "-D", data, *flags, "postgres"],
             self._user,
             self._run.deadline,
@@ -204,7 +204,7 @@ class _PostgresServer:
             copy_tree(template, self._data, self._run)
 
     def _build_template(self, path: Path) -> None:
-        """Initialise our own cluster, and leave a copy of it for the next run."""
+        """Initialise our own cluster, and leave a copy of it for later runs."""
         if not self._is_initialised:
             self._make_directory(self._data)
             self._run.supervisor.run_to_end(
@@ -217,7 +217,7 @@ class _PostgresServer:
         copy_tree(self._data, path, self._run)
 
     def _initdb_flags(self) -> tuple[str, ...]:
-        # Without a locale, LANG=C of a bare container would give SQL_ASCII.
+        # Without a locale, LANG=C in a bare container would result in SQL_ASCII.
         locale: tuple[str, ...] = (f"--locale={_system_locale()}",)
         if self._installation.major >= _BUILTIN_LOCALES:
             locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -225,14 +225,14 @@ class _PostgresServer:
         if self._installation.major >= _INITDB_SETTINGS:
             settings = ("-c", "dynamic_shared_memory_type=mmap")  # a killed initdb would leave it
         access = ("--auth-local=trust", "--auth-host=reject", f"--username={SUPERUSER}")
-        # Each run copies the log of a cluster, of which two segments of 16 MB would be half.
+        # Each run copies the cluster with its log; two segments of 16 MB would be half of it.
         quick = ("--wal-segsize=1", "--no-sync", "--no-instructions")
         return (*access, "--encoding=UTF8", *locale, *settings, *quick)
 
     def _start_program(self) -> ServerProgram:
         settings = {**SETTINGS, "unix_socket_directories": f'"{self._sockets}"'}
         if self._run.options.state is not None and not self._is_saved:
-            settings["wal_level"] = "replica"  # or it could not be copied while it runs
+            settings["wal_level"] = "replica"  # else it could not be copied while it runs
         flags = [flag for item in settings.items() for flag in ("-c", "=".join(item))]
         program = self._run.supervisor.run(
             "Postgres",
@@ -243,14 +243,14 @@ class _PostgresServer:
         try:
             self._run.supervisor.wait_until_ready(program, self._is_ready, self._run.deadline)
         except ProgramFailedError:
-            # Perhaps the machine went down before the template was on its disk.
+            # The machine may have crashed before the template was on its disk.
             name = self._state_name if self._is_saved else self._template_name()
             self._run.cache().discard(name, self._run.deadline)
             raise
         return program
 
     def _is_ready(self) -> bool:
-        """Read line 8 of the file that a server keeps in its data directory."""
+        """Return whether a server is ready, by line 8 of the file in its data directory."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except OSError:

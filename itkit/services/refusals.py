@@ -1,4 +1,4 @@
-"""What a server, or what listens in its place, says to a login that it refuses, and what helps."""
+"""The answers of servers that refuse a login, or of programs in their place, and the remedies."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ class Refusal:
     """One reason for which a server that answers cannot be used.
 
     Attributes:
-        pattern: found in what the client says.
-        reason: the reason, in our words; braces name parts of the URL and groups of the pattern.
-        remedies: the remedies, any one of which helps; with the same names in braces.
+        pattern: the pattern that the client's message contains.
+        reason: the reason in our words; braces name parts of the URL and groups of the pattern.
+        remedies: the remedies, with the same names in braces; any one of them helps.
     """
 
     pattern: re.Pattern[str]
@@ -100,7 +100,7 @@ _REFUSALS: Final[Mapping[Kind, Sequence[Refusal]]] = {
 
 
 def refusal(kind: Kind, said: str, server: ServerURL) -> tuple[str, ...]:
-    """Return why a server is of no use, and what helps; nothing where there is no such server.
+    """Return why a server that answers cannot be used, and the remedies; empty if none answers.
 
     Args:
         kind: the kind of the server.

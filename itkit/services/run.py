@@ -1,4 +1,4 @@
-"""What the servers of one start have in common: its options, its guard, its cache."""
+"""The common parts of the servers of one start: its options, its guard, its cache."""
 
 import os
 import threading
@@ -14,13 +14,13 @@ from itkit.services.supervisor import ServerProgram, Supervisor
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to start servers.
+    """The options of a start.
 
     Attributes:
-        source: and the next three: the keys of the same names in ``ITKIT``.
-        state: names what a Postgres cluster may begin with, if an earlier run has saved it.
-        fits: returns whether a cluster is the right one of several, given what was saved with it.
-        rebuild: whether to begin without what was saved.
+        source: like the next three, the key of the same name in ``ITKIT``.
+        state: the name of the state with which a cluster may begin, if an earlier run has saved it.
+        fits: returns whether a saved cluster is the right one, given the text saved with it.
+        rebuild: whether to ignore saved clusters.
     """
 
     source: str = "auto"
@@ -34,13 +34,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What a server that we started holds, which later runs may begin with.
+    """The state of a server that we started, with which later runs may begin.
 
     Attributes:
-        is_saved: Whether the server began with what an earlier run had saved.
+        is_saved: Whether the server began with a state that an earlier run had saved.
         data: The server's data directory.
-        snapshot: Where a copy of it is put that is worth saving.
-        save: Saves that copy, if there is one.
+        snapshot: The path for a copy of the directory that will be saved.
+        save: Saves the copy, if there is one.
     """
 
     is_saved: bool
@@ -51,7 +51,7 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A server that was started: where it is reached, what it is, and its program."""
+    """A server that was started: its address, its product, and its program."""
 
     url: str
     product: str
@@ -61,7 +61,7 @@ class Launched:
 
 
 class ServerRun:
-    """One start. The guard comes to life when the first server has to be started."""
+    """One start. The guard is started when the first server has to be started."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -73,7 +73,7 @@ class ServerRun:
         self._is_stopped = False
 
     def renew_deadline(self) -> None:
-        """Give what is done next as much time as a start has."""
+        """Give the next step as much time as a start has."""
         self.deadline = time.monotonic() + self.options.start_timeout
 
     @property
@@ -81,7 +81,7 @@ class ServerRun:
         """The guard of this run, started on first use.
 
         Raises:
-            ServiceUnavailableError: the guard has no directory to work in, or the run was stopped.
+            ServiceUnavailableError: the guard cannot make its directory, or the run was stopped.
         """
         with self._lock:
             if self._is_stopped:
@@ -91,7 +91,7 @@ class ServerRun:
             return self._supervisor
 
     def cache(self) -> Cache:
-        """Return the cache of what servers need.
+        """Return the cache of files that servers need.
 
         Raises:
             SearchEndedError: the directory that the options name cannot be used.
@@ -104,7 +104,7 @@ class ServerRun:
 
     @property
     def notes(self) -> Iterator[str]:
-        """What the user should know of the start."""
+        """Notes about the start for the user."""
         if self._cache is not None and self._cache.is_full:
             yield (
                 f"the cache in {self._cache.directory} is full, so nothing of this run is kept:"
@@ -118,7 +118,8 @@ class ServerRun:
     def stop(self) -> None:
         """Stop everything that was started.
 
-        The second call does nothing, nor does one in a forked process: the servers are not its.
+        A second call does nothing. So does a call in a forked process, which does not own the
+        servers.
         """
         if os.getpid() != self._owner:
             return

@@ -1,4 +1,4 @@
-"""Servers that are ready to be used."""
+"""Servers that are ready for use."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,15 +15,15 @@ class Service:
     """One server.
 
     Attributes:
-        kind: Postgres, or Redis, which may be a Valkey.
-        url: How to connect to it; may hold a password.
-        product: What it is, such as ``Postgres 18.6`` or ``Valkey 9.1.2``.
-        source: ``embedded``, ``system``, or where its URL was given.
-        address: Where it listens, for people: a socket or ``host:port``.
+        kind: ``postgres`` or ``redis``; Valkey counts as Redis.
+        url: Its URL, which may contain a password.
+        product: Its name and version, such as ``Postgres 18.6`` or ``Valkey 9.1.2``.
+        source: ``embedded``, ``system``, or the place where its URL was given.
+        address: Its address in words: a socket or ``host:port``.
         milliseconds: How long it took to find or start it.
-        started: Whether we started it; then it is thrown away.
-        state: What of it may be saved before.
-        passed_over: Why servers that answer were not used in its place.
+        started: Whether we started it; if so, it is thrown away.
+        state: The state that may be saved before it is thrown away.
+        passed_over: Why other servers that answer were not used.
     """
 
     kind: Kind
@@ -59,19 +59,19 @@ class Services:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of the start."""
+        """Notes about the start for the user."""
         return tuple(self._run.notes)
 
     def directory(self) -> Path:
-        """Return a directory of the run, which is removed at its end, whatever that is.
+        """Return a directory of the run, which is removed when the run ends in any way.
 
         Raises:
-            ServiceUnavailableError: no file system has room for a directory.
+            ServiceUnavailableError: no file system has enough space for a directory.
         """
         return self._run.supervisor.directory
 
     def check(self) -> None:
-        """Make sure that the servers which we started still run.
+        """Check that the servers which we started still run.
 
         Raises:
             ServiceUnavailableError: a server has died; the message has the end of its log.
@@ -85,7 +85,7 @@ class Services:
                 )
 
     def stop(self) -> None:
-        """Stop what we started and remove what it wrote; the second call does nothing."""
+        """Stop the servers that we started and remove their files; a second call does nothing."""
         self._run.stop()
 
     def _find(self, kind: Kind) -> Service | None:

@@ -1,4 +1,4 @@
-"""Where a server may come from, in the order in which the sources are tried."""
+"""The sources from which a server may come, in the order in which they are tried."""
 
 import os
 import time
@@ -28,7 +28,7 @@ Found = tuple[Service, ServerProgram | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Recipe:
-    """How one kind of server is found and started."""
+    """The way to find and start one kind of server."""
 
     title: str
     schemes: tuple[str, ...]
@@ -71,14 +71,14 @@ def find(need: Need, run: ServerRun) -> Found:
     """Find or start the server of one kind.
 
     Raises:
-        ServiceUnavailableError: no server was found, and the message has every source and why; or
-            the one that the user gave does not answer.
+        ServiceUnavailableError: no server was found, and the message has every source with its
+            reason; or the server that the user gave does not answer.
     """
     return _SourceSearch(need, run).find()
 
 
 class _SourceSearch:
-    """The search for one server: tries source after source and keeps why each has failed."""
+    """The search for one server: tries one source after the other, and keeps the reasons."""
 
     def __init__(self, need: Need, run: ServerRun) -> None:
         self._need = need
@@ -178,8 +178,8 @@ class _SourceSearch:
         except IsolationError as error:
             reason = f"({server.address}) cannot be used: {_reason(error)}"
             raise RefusedError(reason, *str(error).splitlines()[1:]) from error
-        except Exception as error:  # whatever the client raises, there is no answer
-            # Our own error says no more than what is said here, and why is in its cause.
+        except Exception as error:  # any error of the client means that there is no answer
+            # Our own error only repeats what this message says; its cause has the reason.
             cause = error.__cause__ if isinstance(error, ServiceUnavailableError) else None
             refused = refusal(self._need.kind, str(cause or error), server)
             if refused:
@@ -241,7 +241,7 @@ class _SourceSearch:
 
 
 def _left_out(allowed: str) -> SourceUnusableError:
-    if _SOURCE_VARIABLE in os.environ:  # it wins over the setting
+    if _SOURCE_VARIABLE in os.environ:  # it overrides the setting
         choice, undo = f"{_SOURCE_VARIABLE}={allowed}", f"unset {_SOURCE_VARIABLE}"
     else:
         choice, undo = f'ITKIT["SOURCE"] = {allowed!r}', 'remove ITKIT["SOURCE"]'
@@ -249,7 +249,7 @@ def _left_out(allowed: str) -> SourceUnusableError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what is worth reading of a client's words, as a part of a sentence."""
+    """Return the useful part of a client's message, as a part of a sentence."""
     return urls.redact(first_line(error).rstrip("."))
 
 
@@ -260,14 +260,15 @@ def start(needs: Iterable[Need], options: Options) -> Services:
     """Find or start all servers that are needed, at the same time.
 
     Args:
-        needs: One of each kind at most. An iterator goes on while the first server starts.
-        options: For all of them.
+        needs: The needs, at most one of each kind. An iterator continues while the first server
+            starts.
+        options: The options for all servers.
 
-    What was started runs until :meth:`Services.stop`, or until this process is gone.
+    The servers run until :meth:`Services.stop`, or until this process ends.
 
     Raises:
         ServiceUnavailableError: a server can neither be found nor started. The message has every
-            source and why it was not used. Nothing that was started is left.
+            source with the reason why it was not used. Servers that were started are stopped.
     """
     run = ServerRun(options)
     with ThreadPoolExecutor(max_workers=_KINDS) as pool:
@@ -276,7 +277,7 @@ def start(needs: Iterable[Need], options: Options) -> Services:
             wait(futures)
             return Services(dict(_results(futures)), run)
         except BaseException:
-            run.stop()  # before the pool waits for its threads: it ends whatever they wait for
+            run.stop()  # before the pool waits for its threads: it ends what they wait for
             raise
 
 

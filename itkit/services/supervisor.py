@@ -1,4 +1,4 @@
-"""Our end of the guard: ask it to run programs, and learn how they fare."""
+"""Our end of the guard: asks it to run programs, and reads how they do."""
 
 import json
 import os
@@ -37,8 +37,8 @@ _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 def environment() -> dict[str, str]:
     """Return the environment of our programs.
 
-    It is a short list: PGPORT and its like would change a server, and whoever shares the
-    unprivileged user could read our secrets from the server's environment.
+    It has only a few variables: some, such as PGPORT, would change a server, and other programs of
+    the same unprivileged user could read our secrets from the server's environment.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return inherited | {"LC_ALL": "C"}
@@ -54,7 +54,7 @@ class ServerProgram:
 
     @property
     def last_lines(self) -> str:
-        """The end of what the program has written, indented for a message."""
+        """The end of the program's output, indented for a message."""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
@@ -64,7 +64,7 @@ class ServerProgram:
 
 
 class Supervisor:
-    """The guard process of one run, and what is asked of it. Threads may share it."""
+    """The guard process of one run, and the requests to it. Threads may share it."""
 
     def __init__(self, data_root: str | None = None) -> None:
         roots = _roots(data_root)
@@ -96,10 +96,10 @@ class Supervisor:
         """Start a program whose output goes to a log in the run directory.
 
         Args:
-            name: Names the program in messages, and its log.
+            name: The name of the program in messages, and of its log.
             argv: The program and its arguments.
-            user: Who runs it.
-            stop_signal: Ends it at the end of the run, or when the guard dies.
+            user: The user who runs the program.
+            stop_signal: The signal that ends it at the end of the run, or when the guard dies.
 
         Raises:
             SourceUnusableError: the program cannot be started.
@@ -130,7 +130,7 @@ class Supervisor:
             while (code := self.exit_code(program)) is None:
                 self.pause(deadline, program)
         except SearchEndedError:
-            # Others may now remove or build the directory that it would go on writing into.
+            # Ended, as others may now remove or build the directory to which it writes.
             self._ask({"do": "end", "pid": program.pid})
             raise
         if code:
@@ -154,8 +154,8 @@ class Supervisor:
     def exit_code(self, program: ServerProgram) -> int | None:
         """Return how a program ended, or None while it runs.
 
-        A forked process has no part in the conversation with the guard; it sees only whether the
-        program is there, and reports -9 when it is not.
+        A forked process cannot talk to the guard. It only sees whether the program exists, and
+        returns -9 if it does not.
         """
         if os.getpid() == self._owner:
             code: int | None = self._ask({"do": "poll", "pid": program.pid})["code"]
@@ -178,11 +178,11 @@ class Supervisor:
         time.sleep(_PAUSE)
 
     def add_scratch(self, path: Path) -> None:
-        """Remove a directory outside of the run directory at the end, if it still exists."""
+        """Let a directory outside of the run directory be removed at the end, if it exists."""
         self._ask({"do": "scratch", "path": str(path)})
 
     def stop(self) -> None:
-        """End all programs and remove what they wrote; the second call does nothing."""
+        """End all programs and remove their files; a second call does nothing."""
         if self._ended:
             return
         self._ended = True
@@ -215,8 +215,8 @@ class Supervisor:
         pipe = self._process.stdin
         if pipe is None or pipe.closed:
             return
-        with suppress(BrokenPipeError):  # the guard is gone, as the missing answer shows
-            # Not by the pipe's own buffer, which would try again when it is closed.
+        with suppress(BrokenPipeError):  # the guard has ended, as the missing answer shows
+            # Not through the pipe's own buffer, which would try to write again when it is closed.
             os.write(pipe.fileno(), json.dumps(request).encode() + b"\n")
 
     def _answer(self) -> dict[str, Any]:
@@ -244,17 +244,17 @@ def _roots(data_root: str | None) -> list[Path]:
 
 
 def outcome(code: int) -> str:
-    """Put an exit code into words."""
+    """Return an exit code in words."""
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def failure(program: ServerProgram, code: int) -> str:
-    """Return how a program failed, with the end of its log, which goes with the run directory."""
+    """Return how a program failed, with the end of its log, as the log itself will be removed."""
     return f"{program.name} ended with {outcome(code)}; its log ends with:\n{program.last_lines}"
 
 
 def require_fit(path: Path) -> Path:
-    """Return the path, if the system can bind a socket to it.
+    """Return the path if the system can bind a socket to it.
 
     Raises:
         SourceUnusableError: the path is too long.

@@ -1,4 +1,4 @@
-"""The user that Postgres runs as: ourselves, or an unprivileged user when we are root."""
+"""The user who runs Postgres: ourselves, or an unprivileged user if we are root."""
 
 import os
 import pwd
@@ -8,12 +8,12 @@ from typing import Any, Final
 from itkit.services.errors import SourceUnusableError
 
 UNPRIVILEGED: Final = ("postgres", "nobody")
-"""The first that exists is taken: other programs may run as ``nobody``, none as ``postgres``."""
+"""The first one that exists is used: other programs may run as ``nobody``, none as ``postgres``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerUser:
-    """Who runs a server; ``switch`` says whether that is another user than ours."""
+    """The user of a server; ``switch`` says whether this is another user than ours."""
 
     uid: int
     gid: int
@@ -21,7 +21,7 @@ class ServerUser:
 
     @property
     def name(self) -> str | None:
-        """The user's name, or None when the machine has no entry for the id."""
+        """The user's name; None if the machine has no entry for the id."""
         try:
             return pwd.getpwuid(self.uid).pw_name
         except KeyError:
@@ -29,7 +29,7 @@ class ServerUser:
 
     @property
     def process_arguments(self) -> dict[str, Any]:
-        """Arguments of ``subprocess.run`` that run a program as this user."""
+        """The arguments of ``subprocess.run`` that run a program as this user."""
         if not self.switch:
             return {}
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
@@ -41,10 +41,10 @@ def current_user() -> ServerUser:
 
 
 def unprivileged_user() -> ServerUser:
-    """Return who may run Postgres, which refuses root.
+    """Return a user who may run Postgres, which refuses root.
 
     Raises:
-        SourceUnusableError: we are root and there is nobody else.
+        SourceUnusableError: we are root, and there is no suitable other user.
     """
     if os.geteuid() != 0:
         return current_user()

@@ -1,4 +1,4 @@
-"""Start Valkey or Redis on a socket that only we can reach, with nothing written to disk."""
+"""Starts Valkey or Redis on a socket that only we can reach, without writing to the disk."""
 
 import re
 import signal

@@ -1,6 +1,6 @@
-"""Python's audit events, heard by whoever asks: PEP 578 lets no hook be removed, so there is one.
+"""Passes Python's audit events to listeners by one hook, as PEP 578 lets no hook be removed.
 
-An event that nobody listens to costs one look into a dict.
+An event without listeners costs one lookup in a dict.
 """
 
 import sys
@@ -10,22 +10,22 @@ from contextvars import ContextVar
 from typing import Any
 
 Listener = Callable[[tuple[Any, ...]], None]
-"""Gets the arguments of an event; what it raises, the code that caused the event gets."""
+"""Gets the arguments of an event; its errors are raised in the code that caused the event."""
 
 _is_trusted: ContextVar[bool] = ContextVar("itkit_is_trusted", default=False)
-_listeners: dict[str, tuple[Listener, ...]] = {}  # of each event, the latest listener first
+_listeners: dict[str, tuple[Listener, ...]] = {}  # the listeners to each event, the latest first
 _at_the_end: list[type[Exception]] = []
 _has_hook = False
 
 
 @contextmanager
 def listening(listeners: Mapping[str, Listener]) -> Iterator[None]:
-    """Hear events, by their names, within a block, which need not be the first one to end.
+    """Listen to events, by their names, within a block; such blocks may end in any order.
 
-    Whoever has begun to listen last hears an event first; when it raises, nobody else hears it.
+    The listener that was added last gets an event first. If it raises an error, no other gets it.
     """
     _add_hook()
-    heard = _listeners  # the name may be gone, where the interpreter's end is that of the block
+    heard = _listeners  # the name may be gone if the block ends with the interpreter
     for event, listener in listeners.items():
         heard[event] = (listener, *heard.get(event, ()))
     try:
@@ -42,7 +42,7 @@ def listening(listeners: Mapping[str, Listener]) -> Iterator[None]:
 
 @contextmanager
 def trusted() -> Iterator[None]:
-    """Allow, within a block, the connections that itkit itself opens in this thread or task."""
+    """Allow connections that itkit itself opens in this thread or task, within a block."""
     token = _is_trusted.set(True)
     try:
         yield
@@ -51,7 +51,7 @@ def trusted() -> Iterator[None]:
 
 
 def is_trusted() -> bool:
-    """Return whether itkit itself is connecting."""
+    """Return whether itkit itself is opening a connection."""
     return _is_trusted.get()
 
 
@@ -76,7 +76,7 @@ def _hearing(
     at_the_end: list[type[Exception]],
     is_finalizing: Callable[[], bool],
 ) -> Callable[[str, tuple[Any, ...]], None]:
-    """Return the hook. It needs no global, as these go one by one while the interpreter ends."""
+    """Return the hook. It uses no globals, which are removed while the interpreter ends."""
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in listeners:

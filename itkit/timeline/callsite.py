@@ -1,8 +1,8 @@
-"""Where in the source something happened.
+"""Call sites: the places in the source where something happened.
 
-What is recorded on a hot path is a module's namespace and a ``Spot``. The line and the function are
-found when they are printed: CPython finds the line of a frame by going through all before it in the
-code, which takes 0.1 to 0.3 µs for each, and the function is found in the source.
+A hot path records only a module's namespace and a ``Spot``. The line and the function are found
+when they are printed. To find the line of a frame, CPython goes through all lines before it in the
+code, which takes 0.1 to 0.3 µs for each; the function is found in the source.
 """
 
 import linecache
@@ -35,8 +35,7 @@ class CallSite(NamedTuple):
     Attributes:
         path: the path of the file.
         line: the number of the line, from 1.
-        function: the function that it is in; empty where it is in none, or the source is not at
-            hand.
+        function: the function around the line; empty if there is none, or if the source is missing.
     """
 
     path: str
@@ -49,14 +48,14 @@ class CallSite(NamedTuple):
 
 
 Spot = int | tuple[CodeType, int]
-"""A line, or the code and the offset of the instruction by which the line is found."""
+"""A line, or the code and the offset of an instruction, from which the line is found."""
 
 
 def spot(caller: Any) -> Spot:
-    """Return where a caller is now, in a time that does not depend on its length.
+    """Return the present spot of a caller, in a time that does not depend on the code's length.
 
     Args:
-        caller: a frame, or what has an ``f_lineno`` in the place of one.
+        caller: a frame, or an object that has an ``f_lineno`` as well.
     """
     if type(caller) is FrameType:
         return caller.f_code, caller.f_lasti
@@ -65,7 +64,7 @@ def spot(caller: Any) -> Spot:
 
 
 def line_of(spot: Spot) -> int:
-    """Return the line that a spot is in, from 1."""
+    """Return the line of a spot, counted from 1."""
     if isinstance(spot, int):
         return spot
     code, offset = spot
@@ -76,26 +75,26 @@ def line_of(spot: Spot) -> int:
 
 
 def site(namespace: Mapping[str, Any], spot: Spot) -> CallSite:
-    """Return a place by the globals of its module and its line, or what that is found by."""
+    """Return a call site by the globals of its module and its line, or a spot."""
     line = line_of(spot)
     path = str(namespace.get("__file__") or f"<{namespace.get('__name__', 'unknown')}>")
     return CallSite(path, line, _function_at(path, line))
 
 
 def outside_of_itkit(frame: FrameType) -> FrameType:
-    """Return the first frame, on the way to its caller, that is none of itkit; else the last."""
+    """Return the first frame outside of itkit, going up from a frame; else the last frame."""
     while frame.f_back is not None and _is_ours(frame):
         frame = frame.f_back
     return frame
 
 
 class Submitter:
-    """What has submitted work to a pool, as a frame of it stood then.
+    """The code that has submitted work to a pool, in the state of its frame at that time.
 
-    It stands for a frame: a coroutine is on no stack while a thread works for it.
+    It replaces a frame, as a coroutine is on no stack while a thread works for it.
 
     Args:
-        frame: the frame of the submitter, or what stands for one.
+        frame: the frame of the submitter, or a replacement of one.
     """
 
     __slots__ = ("_frame", "f_lineno")
@@ -111,12 +110,12 @@ class Submitter:
 
     @property
     def f_code(self) -> CodeType:
-        """Its code."""
+        """The code of the submitter."""
         return self._frame.f_code
 
     @property
     def f_back(self) -> FrameType | None:
-        """The frame of its caller; None where it is suspended by now."""
+        """The frame of its caller; None if it is suspended by now."""
         return self._frame.f_back
 
 
@@ -124,20 +123,20 @@ Where = FrameType | Submitter
 
 
 def caller(frame: FrameType) -> Where:
-    """Return the first frame in a user's own code, or else the first that is none of itkit."""
+    """Return the first frame in a user's own code, or else the first one outside of itkit."""
     return outside_of_libraries(frame) or outside_of_itkit(frame)
 
 
 def outside_of_libraries(frame: FrameType) -> Where | None:
-    """Return the first frame, on the way to its caller, that is in a user's own code.
+    """Return the first frame in a user's own code, going up from a frame.
 
-    That is neither itkit nor what is installed; None where there is no such frame. From what a pool
-    works on, the way goes on to who has submitted it.
+    A user's own code is neither itkit nor an installed package. None is returned if there is no
+    such frame. From work in a pool, the search continues at the code that has submitted it.
     """
     found: FrameType | None = frame
     while found is not None:
         path = found.f_globals.get("__file__")
-        owner = _owners.get(path) or _owner_of(path)  # per frame of each statement, so at once
+        owner = _owners.get(path) or _owner_of(path)  # for each frame, so without a call
         if owner is _USER:
             return found
         if owner is _ITKIT:
@@ -149,7 +148,7 @@ def outside_of_libraries(frame: FrameType) -> Where | None:
 
 
 _owners: dict[str | None, str] = {}
-"""Whose the files are that have been asked for, by their paths."""
+"""The owners of files, by their paths, as far as they were looked up."""
 
 
 def _owner_of(path: str | None) -> str:
@@ -160,7 +159,7 @@ def _owner_of(path: str | None) -> str:
 
 
 def _submitter(frame: FrameType) -> Submitter | None:
-    """Return who has submitted what a frame of itkit calls for a pool; None if it does not."""
+    """Return who has submitted the work that a frame of itkit runs for a pool, or None."""
     if frame.f_globals.get("__name__") != _OF_POOLS:
         return None
     found = getattr(frame.f_locals.get("self"), "submitter", None)
@@ -170,10 +169,10 @@ def _submitter(frame: FrameType) -> Submitter | None:
 def end_in_own_code(error: BaseException) -> None:
     """Cut the traceback of an error after the line of the user's code that has called itkit.
 
-    Nothing is cut where something else has called it, such as a library on behalf of that code.
+    Nothing is cut if other code has called it, such as a library.
 
     Args:
-        error: the error whose message says all that there is to say.
+        error: the error, whose message is complete without the traceback.
     """
     found, step = None, error.__traceback__
     while step is not None:
@@ -203,7 +202,7 @@ def _is_of_unittest(module: object) -> bool:
 
 
 def is_own_code(function: Any) -> bool:
-    """Return whether a function is a user's own: neither itkit's nor what is installed."""
+    """Return whether a function is a user's own: neither itkit's nor of an installed package."""
     namespace = getattr(function, "__globals__", None)
     return namespace is not None and is_own_file(namespace.get("__file__"))
 
@@ -215,7 +214,7 @@ def is_own_file(path: str | None) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_of_tests(path: str) -> bool:
-    """Return whether a file of the project is code of tests, by its name or that of a directory."""
+    """Return whether a file of the project is code of tests, by its name or a directory's."""
     here = Path.cwd()
     if is_installed(path) or not Path(path).is_relative_to(here):
         return False
@@ -235,7 +234,7 @@ def _is_of_itkit(module: object) -> bool:
 
 @lru_cache(maxsize=4096)
 def is_installed(path: str | None) -> bool:
-    """Return whether a file is one of a library; what has no file is taken for one."""
+    """Return whether a file belongs to a library; code without a file counts as a library."""
     return path is None or path.startswith(_LIBRARIES)
 
 
@@ -248,14 +247,14 @@ def _function_at(path: str, line: int) -> str:
 def _functions(path: str) -> tuple[tuple[int, int, str], ...]:
     """Return the first and the last line of each function in a file, and its name.
 
-    By compiling it: Python 3.11 fails when two threads make syntax trees at once.
+    The file is compiled, as Python 3.11 fails when two threads make syntax trees at once.
     """
     source = "".join(linecache.getlines(path))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the import has reported them
+            warnings.simplefilter("ignore")  # the import has reported the warnings
             module = compile(source, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError):  # no Python, such as a template, or none that this one reads
+    except (SyntaxError, ValueError):  # a template, or Python of another version
         return ()
     return tuple(_functions_in(module))
 
@@ -266,7 +265,7 @@ def _functions_in(code: CodeType) -> Iterator[tuple[int, int, str]]:
             found = list(_functions_in(inner))
             own = [line for _, _, line in inner.co_lines() if line is not None]
             last = max([*own, *(last for _, last, _ in found)], default=inner.co_firstlineno)
-            # Classes are code as well, and so are lambdas and comprehensions.
+            # Classes, lambdas and comprehensions are code objects as well.
             if inner.co_flags & CO_NEWLOCALS and not inner.co_name.startswith("<"):
                 yield inner.co_firstlineno, last, inner.co_name
             yield from found

@@ -1,8 +1,7 @@
-"""What left the process, in order: every crossing is one record on one timeline.
+"""The timeline: every crossing, which is one thing that left the process, is one record on it.
 
-All that observes (assertions, reports) is a reader of this spine. A timeline also keeps the errors
-that fail its test whatever the application makes of them: see ``keep``, and
-``itkit.observation.swallowed``.
+Assertions and reports read the timeline. It also keeps the errors that fail its test even if the
+application catches them: see ``record_failure`` and ``itkit.observation.swallowed``.
 """
 
 import threading
@@ -19,7 +18,7 @@ Error = TypeVar("Error", bound=BaseException)
 
 
 class Caller(Protocol):
-    """What a crossing needs to know of who has caused it: a frame is one."""
+    """The attributes of a caller that a crossing needs; a frame has them."""
 
     @property
     def f_globals(self) -> dict[str, Any]:
@@ -31,7 +30,7 @@ class Caller(Protocol):
 
 
 class CallingLine(NamedTuple):
-    """A line of the source, which stands for a caller whose frame has gone on.
+    """A line of the source, for a caller whose frame has continued.
 
     Attributes:
         f_globals: the globals of its module.
@@ -46,12 +45,12 @@ class Crossing:
     """One thing that left the process, such as a call of a backend.
 
     Args:
-        caller: the caller whose place is the site, such as a frame.
+        caller: the caller, such as a frame, whose line is the call site.
 
     Attributes:
         at: the start, in seconds on the clock of ``time.perf_counter``.
-        duration: how long it took, in seconds; None while it is under way.
-        error: the exception that it ended with, if any.
+        duration: the time that it took, in seconds; None until it has ended.
+        error: the exception with which it ended, if any.
         strand: the thread that it was in.
     """
 
@@ -78,9 +77,9 @@ class Crossing:
         Args:
             strand: the thread that it was in.
             at: the start, in seconds on the clock of ``time.perf_counter``.
-            duration: how long it took, in seconds; None where that was not recorded.
-            namespace: the globals of the caller's module; empty where that was not recorded.
-            line: the line of the caller, from 1; 0 where that was not recorded.
+            duration: the time that it took, in seconds; None if it was not recorded.
+            namespace: the globals of the caller's module; empty if they were not recorded.
+            line: the line of the caller, from 1; 0 if it was not recorded.
         """
         self.strand = strand
         self.at = at
@@ -91,43 +90,43 @@ class Crossing:
 
     @property
     def kind(self) -> str:
-        """What sort of crossing it is, such as ``sql`` or ``backend``."""
+        """The kind of the crossing, such as ``sql`` or ``backend``."""
         raise NotImplementedError
 
     @property
     def name(self) -> str:
-        """What assertions and reports call it, such as ``COMMIT``."""
+        """Its name in assertions and reports, such as ``COMMIT``."""
         raise NotImplementedError
 
     @property
     def is_noted(self) -> bool:
-        """Whether it is on the timeline that a test reads, and that is printed."""
+        """Whether it is on the timeline that a test reads and that is printed."""
         return True
 
     @property
     def shown(self) -> str:
-        """How it is printed in a line of the timeline."""
+        """Its text in a line of the timeline."""
         failed = f" !! {self.error!r}" if self.error is not None else ""
         return f"{self.name}{failed}"
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What else is known of it, by the names under which a report shows that."""
+        """Further facts about it, by the names under which a report shows them."""
         return {}
 
     @property
     def site(self) -> CallSite | None:
-        """The place in the source that it came from; None where that was not recorded."""
+        """The call site that it came from; None if it was not recorded."""
         return self.strand.site(self._namespace, self._line)
 
     @property
     def caller(self) -> CallingLine:
-        """The same, as another crossing takes it for its caller."""
+        """The call site as the caller of another crossing."""
         return CallingLine(self._namespace, callsite.line_of(self._line))
 
     @property
     def thread(self) -> str:
-        """The name of the thread that crossed."""
+        """The name of its thread."""
         return str(self.strand.thread.name)
 
     def __repr__(self) -> str:
@@ -135,14 +134,14 @@ class Crossing:
 
 
 class CrossingMaker(Protocol):
-    """Makes the crossing of which a tuple, whose first item it is, is the record."""
+    """The first item of a record that is a tuple; it makes the crossing for the record."""
 
     def crossing(self, record: tuple[Any, ...]) -> Crossing:
-        """Return the crossing that a record is of."""
+        """Return the crossing for a record."""
 
 
 class Opened(Protocol):
-    """A transaction, or a savepoint in one, as ``itkit.timeline.transactions`` knows it."""
+    """The part of an open transaction or savepoint that an effect needs."""
 
     alias: str
     what: str
@@ -158,8 +157,8 @@ class Effect:
     """Something that has left the process while a transaction was open.
 
     Args:
-        what: the crossing, or its record, or what it is called where it is on no timeline.
-        caller: the caller whose place is the site, where the crossing has none.
+        what: the crossing, or its record, or its name if it is on no timeline.
+        caller: the caller whose line is the call site, if the crossing has none.
         blocks: the transactions and savepoints that were open, the outermost first.
     """
 
@@ -174,7 +173,7 @@ class Effect:
 
     @property
     def crossing(self) -> Crossing | None:
-        """What is on the timeline."""
+        """The crossing on the timeline, if there is one."""
         if isinstance(self._what, tuple):
             maker: CrossingMaker = self._what[0]
             self._what = maker.crossing(self._what)
@@ -182,7 +181,7 @@ class Effect:
 
     @property
     def name(self) -> str:
-        """What it is called, such as ``payments.charge``."""
+        """Its name, such as ``payments.charge``."""
         return self.crossing.name if self.crossing is not None else str(self._what)
 
     @property
@@ -196,21 +195,21 @@ class Effect:
 class Timeline:
     """The crossings of one test, in the order in which they began.
 
-    Recording is one append to a list, which CPython makes atomic, so that no crossing is lost
-    when threads record at once; every count and number is derived from the list. A crossing that
-    is over at once may be recorded as a tuple, at a third of the cost of an object: the first item
-    makes the crossing of it when it is read.
+    Recording is one append to a list, which is atomic in CPython, so that no crossing is lost when
+    threads record at once. All counts and numbers derive from the list. A crossing that ends at
+    once may be recorded as a tuple, at a third of the cost of an object. Its first item makes the
+    crossing when it is read.
 
     Attributes:
-        test: id of the test whose it is; empty between tests.
-        has_ended: whether the test has.
-        kept: errors that fail the test.
-        asked: errors among them that were asked for, and the paths of the files that did.
-        unasked: errors among them that nobody has asked for.
-        made: calls that happen only when what they have returned is awaited or consumed.
+        test: the id of the test; empty between tests.
+        has_ended: whether the test has ended.
+        kept: the errors that fail the test.
+        asked: those of the errors that code has retrieved, with the paths of this code's files.
+        unasked: those of the errors that nobody has retrieved.
+        made: calls that happen only when their return value is awaited or consumed.
         effects: the crossings that have left the process while a transaction was open.
-        spared: budgets of which less was used than is kept: pairs of the budget and a text.
-        is_disturbed: whether a fault is to happen, so that numbers of crossings say nothing.
+        spared: budgets of which less was used than the file says: pairs of the budget and a text.
+        is_disturbed: whether a fault will be injected, so that numbers of crossings mean nothing.
     """
 
     def __init__(self, test: str = "") -> None:
@@ -240,7 +239,7 @@ class Timeline:
 
 
 running = Timeline()
-"""The timeline of the running test, for reading on a hot path; else ``current()``."""
+"""The timeline of the running test, for hot paths; other code calls ``current()``."""
 
 _last = ""
 _late: list[tuple[str, BaseException]] = []
@@ -250,10 +249,10 @@ _failure_source: Callable[[], None] | None = None
 
 
 class Submitted(NamedTuple):
-    """The place that has submitted work to a pool.
+    """The line that has submitted work to a pool.
 
     Attributes:
-        through: the globals of the module that calls for the pool what it was given.
+        through: the globals of the module that calls the submitted function for the pool.
         namespace: the globals of the module that has submitted it.
         line: the line that has submitted it, from 1.
     """
@@ -264,18 +263,17 @@ class Submitted(NamedTuple):
 
 
 class Strand:
-    """A thread, of this process or of another, and the test that it belongs to.
+    """A thread, of this or another process, and the test that it belongs to.
 
     Args:
         thread: the thread, or an object that has its name.
-        timeline: the timeline of the test that the work belongs to, where that is not the thread's
-            own.
-        submitted: the place that has submitted the work, where that is a pool's.
+        timeline: the timeline of the test that the work belongs to, if it is not the thread's own.
+        submitted: the line that has submitted the work, for work in a pool.
 
     Attributes:
-        thread: as above.
-        timeline: the timeline of the test that has started the thread, or has submitted what it
-            works on; None where no test has.
+        thread: the thread, or an object that has its name.
+        timeline: the timeline of the test that has started the thread or submitted its work; None
+            if no test has.
     """
 
     __slots__ = ("_submitted", "thread", "timeline")
@@ -293,14 +291,14 @@ class Strand:
             self.timeline = getattr(thread, _TAG, None)
 
     def site(self, namespace: dict[str, Any], line: Spot) -> CallSite:
-        """Return the place of a call in this thread.
+        """Return the call site of a call in this thread.
 
-        The caller of a function that was given to a pool as it is, is the pool, which says nothing:
-        the place is then the line that submitted it.
+        If a function was submitted to a pool directly, its caller is the pool, which is no use in a
+        report. The call site is the line that submitted it in this case.
 
         Args:
             namespace: the globals of the caller's module.
-            line: the number of the line, from 1, or the frame that it is found by.
+            line: the number of the line, from 1, or the frame that has it.
         """
         if self._submitted is not None and namespace is self._submitted.through:
             _, namespace, line = self._submitted
@@ -308,7 +306,7 @@ class Strand:
 
 
 class _Here(threading.local):
-    """The strand of this thread, found once, and the transactions that it has open."""
+    """The strand of this thread, found once, and the thread's open transactions."""
 
     def __init__(self) -> None:
         self.strand = Strand(threading.current_thread())
@@ -316,10 +314,10 @@ class _Here(threading.local):
 
 
 class Origin(NamedTuple):
-    """What has started a thread.
+    """The test and the line that have started a thread.
 
     Attributes:
-        test: the test that was running; empty where none was.
+        test: the test that was running; empty if none was.
         site: the line.
     """
 
@@ -330,28 +328,29 @@ class Origin(NamedTuple):
 _TAG: Final = "_itkit_timeline"
 _ORIGIN: Final = "_itkit_origin"
 here = _Here()
-"""This thread, as a record needs it."""
+"""This thread, as records need it."""
 
 
 def current() -> Timeline:
     """Return the timeline of the running test.
 
-    It is one for the process, not one for a context: threads and live servers must see it too.
+    There is one for the process, not one for each context, as threads and live servers must see it
+    too.
     """
     return running
 
 
 def last_test() -> str:
-    """Return the id of the test that is running, or else of the one that has run last."""
+    """Return the id of the running test, or else of the last one."""
     return running.test or _last
 
 
 def new_timeline(test: str = "") -> Timeline:
-    """Begin an empty timeline and return it: that of a test, by its id, or of none."""
+    """Begin an empty timeline for a test, by its id, or for none, and return it."""
     global running, _last  # noqa: PLW0603 - the one pointer that a test moves, and what it was
     running.has_ended = True
     _last = running.test
-    here.blocks.clear()  # what is open around a test says nothing of it
+    here.blocks.clear()  # transactions around a test do not count
     running = Timeline(test)
     return running
 
@@ -359,19 +358,19 @@ def new_timeline(test: str = "") -> Timeline:
 def own_timeline() -> Timeline:
     """Return the timeline of the test that this thread belongs to.
 
-    That is the running one, unless a test that has ended has started the thread, or submitted what
-    the thread is working on.
+    This is the running test, unless a test that has ended has started the thread or submitted its
+    work.
     """
-    timeline = here.strand.timeline  # which is false while it is empty
+    timeline = here.strand.timeline  # not "or", as an empty timeline is false
     return running if timeline is None else timeline
 
 
 def note_effect(what: Any, caller: Caller | None = None) -> None:
-    """Note that something leaves the process, where a transaction of this thread is open.
+    """Note that something leaves the process while a transaction of this thread is open.
 
     Args:
-        what: the crossing, or its record, or what it is called.
-        caller: the caller whose place is the site, where the crossing has none.
+        what: the crossing, or its record, or its name.
+        caller: the caller whose line is the call site, if the crossing has none.
     """
     timeline = own_timeline()
     blocks = tuple(block for block in here.blocks if block.is_open)
@@ -381,9 +380,9 @@ def note_effect(what: Any, caller: Caller | None = None) -> None:
 
 
 def record_failure(error: Error) -> Error:
-    """Note that an error, which is about to be raised, fails the test; return it.
+    """Note that an error, which is about to be raised, fails the test, and return it.
 
-    The application may swallow it: the test fails all the same.
+    The test also fails if the application swallows the error.
     """
     timeline = own_timeline()
     if _parent_sink is not None:
@@ -401,7 +400,7 @@ def record_failure_of(test: str, error: BaseException) -> None:
     """Note that an error fails a test, which may have ended.
 
     Args:
-        test: id of the test; empty for what belongs to none, and so fails whichever is running.
+        test: the id of the test; empty for errors of no test, which fail the running one.
         error: the failure.
     """
     if test in ("", running.test):
@@ -414,31 +413,31 @@ def set_parent_sink(sink: Callable[[str, BaseException], None] | None) -> None:
     """Report the errors of this process, which was forked, to its parent as well.
 
     Args:
-        sink: receives the id of the test, and each error; None ends that.
+        sink: receives each error with the id of its test; None ends the reports.
     """
     global _parent_sink  # noqa: PLW0603 - as global as the timeline
     _parent_sink = sink
 
 
 def set_failure_source(source: Callable[[], None] | None) -> None:
-    """Fetch the errors of other processes by a function, before the recorded failures are read.
+    """Fetch errors of other processes by a function before recorded failures are read.
 
     Args:
-        source: records the errors that have arrived; None ends that.
+        source: records the errors that have arrived; None removes the function.
     """
     global _failure_source  # noqa: PLW0603 - as global as the timeline
     _failure_source = source
 
 
 def is_quiet() -> bool:
-    """Return whether no failure was kept, for the running test or for those that have ended."""
+    """Return whether no failure was recorded for the running test and for ended ones."""
     if _failure_source is not None:
         _failure_source()
     return not (running.kept or running.made or _late)
 
 
 def pop_failures() -> tuple[Timeline, list[BaseException]]:
-    """Return the timeline of the running test and, once, the errors that were kept for it."""
+    """Return the timeline of the running test and its recorded errors, and forget these."""
     if _failure_source is not None:
         _failure_source()
     kept, running.kept = running.kept, []
@@ -446,12 +445,12 @@ def pop_failures() -> tuple[Timeline, list[BaseException]]:
 
 
 def late(done: str, strand: Strand, site: CallSite | None) -> LateCallError:
-    """Return the error, kept for its test, of what was done after the end of that test.
+    """Record and return the error for an action after the end of its test.
 
     Args:
         done: a sentence without a full stop, such as "payments.charge was called".
-        strand: the strand that has done it.
-        site: the place in the source that it came from, where that is known.
+        strand: the strand of the action.
+        site: the call site of the action, if it is known.
     """
     timeline = running if strand.timeline is None else strand.timeline
     has_started = getattr(strand.thread, _TAG, None) is timeline
@@ -468,12 +467,12 @@ def late(done: str, strand: Strand, site: CallSite | None) -> LateCallError:
 
 
 def set_failure_sink(sink: Callable[[BaseException], None] | None) -> None:
-    """Send the errors of this process, in which no test is running, to another one.
+    """Send the errors of this process, in which no test is running, to another process.
 
-    Nothing is recorded either: the timeline of such a process is that of no test.
+    Nothing is recorded in such a process, as its timeline belongs to no test.
 
     Args:
-        sink: receives each error; None ends that.
+        sink: receives each error; None ends this.
     """
     global _failure_sink  # noqa: PLW0603 - as global as the timeline
     _failure_sink = sink
@@ -486,7 +485,7 @@ def _forget(_crossing: object) -> None:
 
 
 def pop_late_failures() -> list[tuple[str, BaseException]]:
-    """Return, once, the errors that were kept for tests that had ended, with the tests' ids."""
+    """Return the errors of ended tests with the tests' ids, and forget them."""
     if _failure_source is not None:
         _failure_source()
     taken: list[tuple[str, BaseException]] = []
@@ -496,7 +495,7 @@ def pop_late_failures() -> list[tuple[str, BaseException]]:
 
 
 def note_origin(thread: threading.Thread, frame: callsite.Where) -> None:
-    """Note what starts a thread.
+    """Note which test and line start a thread.
 
     Args:
         thread: the thread that is about to be started.
@@ -506,7 +505,7 @@ def note_origin(thread: threading.Thread, frame: callsite.Where) -> None:
 
 
 def origin_of(thread: threading.Thread) -> Origin | None:
-    """Return what has started a thread; None where that was not in a run."""
+    """Return the origin of a thread; None if it was not started in a run."""
     found = getattr(thread, _ORIGIN, None)
     if found is None:
         return None
@@ -516,17 +515,17 @@ def origin_of(thread: threading.Thread) -> Origin | None:
 
 @contextmanager
 def over(refuse: Callable[[Any], None]) -> Iterator[None]:
-    """Refuse each crossing within a block, whichever thread makes it, as the tests are over.
+    """Refuse each crossing of any thread within a block, as the tests are over.
 
     Args:
-        refuse: gets what would be recorded, and raises.
+        refuse: gets the record, and raises an error.
     """
     global running  # noqa: PLW0603 - the one pointer that a test moves
     outer = running
     running = Timeline("no test")
     running.record = refuse
     for thread in threading.enumerate():
-        # The timelines of tests that have ended, to which threads that these started write.
+        # The timelines of ended tests, to which threads that these tests started write.
         if (timeline := getattr(thread, _TAG, None)) is not None:
             timeline.record = refuse
     try:
@@ -537,7 +536,7 @@ def over(refuse: Callable[[Any], None]) -> Iterator[None]:
 
 @contextmanager
 def unowned_threads() -> Iterator[None]:
-    """Let the threads that are started within a block belong to no test, as they outlast it."""
+    """Let threads that are started within a block belong to no test, as they outlast it."""
     global _are_tagged  # noqa: PLW0603 - as global as the timeline
     outer, _are_tagged = _are_tagged, False
     try:
@@ -548,9 +547,9 @@ def unowned_threads() -> Iterator[None]:
 
 @contextmanager
 def between_tests() -> Iterator[None]:
-    """Let crossings within a block belong to no test, as it sets up what several tests share.
+    """Let crossings within a block belong to no test, as the block prepares several tests.
 
-    Errors are kept for the running test all the same, as it would not run without the rest.
+    Errors are still recorded for the running test, which depends on the block.
     """
     global running  # noqa: PLW0603 - as global as ever
     outer, running = running, Timeline()
@@ -566,7 +565,7 @@ _are_tagged = True
 
 
 def owner() -> Timeline | None:
-    """Return the timeline of the test that what this thread starts belongs to, if to any."""
+    """Return the timeline of the test that new threads of this thread belong to, if any."""
     return own_timeline() if running.test and _are_tagged else None
 
 
@@ -578,7 +577,7 @@ def own(thread: threading.Thread) -> None:
 
 
 def note_asked(error: BaseException, path: str) -> None:
-    """Note that code of a file has asked for an error that was kept, and so has got it.
+    """Note that code of a file has retrieved a recorded error.
 
     Args:
         error: the error that fails a test; any other is ignored.
@@ -590,7 +589,7 @@ def note_asked(error: BaseException, path: str) -> None:
 
 
 def note_unasked(error: BaseException) -> None:
-    """Note that nobody has asked for an error with which a task of asyncio has ended."""
+    """Note that nobody has retrieved the error with which a task of asyncio has ended."""
     for timeline in (running, own_timeline()):
         if any(kept is error for kept in timeline.kept):
             timeline.unasked.append(error)

@@ -1,7 +1,7 @@
-"""What a process that a test forks sends to the process of the test: the errors that fail the test.
+"""Sends errors that fail a test from processes that the test forks to the test's process.
 
-A forked process has a timeline of its own, a copy, which nobody reads. It may end by ``os._exit``:
-so each error is sent at once, as one datagram, for which nobody has to listen in a thread.
+A forked process has a copy of the timeline, which nobody reads. It may end by ``os._exit``, so each
+error is sent at once, as one datagram, which no thread has to wait for.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Final
 from itkit.exceptions import ElsewhereError
 from itkit.timeline import core
 
-_LONGEST: Final = 8000  # characters of a message, far below what a datagram may hold
+_LONGEST: Final = 8000  # characters of a message, far below the limit of a datagram
 
 
 class Channel:
-    """The way from forked processes to the process that has made this, and forked them."""
+    """The channel from forked processes to the process that has forked them."""
 
     def __init__(self) -> None:
         self._here: socket.socket | None = None
@@ -25,13 +25,13 @@ class Channel:
         self._process = os.getpid()
 
     def open(self) -> None:
-        """Be ready for processes that are forked from now on."""
+        """Prepare for processes that are forked from now on."""
         self._here, self._there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         for end in (self._here, self._there):
             end.settimeout(0)
 
     def expect(self) -> None:
-        """Listen from now on, as this process has forked another."""
+        """Listen from now on, as this process has forked another one."""
         if self._here is not None and self._process == os.getpid():
             core.set_failure_source(self._receive)
 
@@ -51,7 +51,7 @@ class Channel:
 
     def _send(self, test: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"[:_LONGEST]
-        # Where there are more than the buffer can hold, those before fail the test.
+        # If the buffer is full, the errors in it fail the test already.
         with suppress(OSError):
             if self._there is not None:
                 self._there.send(json.dumps([test, os.getpid(), text]).encode())

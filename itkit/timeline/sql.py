@@ -24,7 +24,7 @@ class Statement(Crossing):
 
     Attributes:
         sql: the text as it was sent, with placeholders.
-        params: the values of the placeholders, as they were passed.
+        params: the values of the placeholders as they were passed.
         alias: the alias of the database.
     """
 
@@ -53,12 +53,12 @@ class Statement(Crossing):
 
     @property
     def is_noted(self) -> bool:
-        """Whether it says something: savepoints that nobody rolls back to do not."""
+        """Whether it is shown: savepoints without a rollback are not."""
         return not self.sql.startswith(_SAVEPOINTS)
 
 
 class Ending(Crossing):
-    """The end of a transaction, or a hook that has waited for it.
+    """The end of a transaction, or a hook that ran after it.
 
     Attributes:
         what: ``COMMIT``, ``ROLLBACK`` or ``on_commit`` with the name of the function.
@@ -74,22 +74,22 @@ class Ending(Crossing):
 
     @property
     def kind(self) -> str:
-        """``hook`` for what has waited for a transaction, else ``transaction``."""
+        """``hook`` for a hook of on_commit, else ``transaction``."""
         return "hook" if self.what.startswith("on_commit") else "transaction"
 
     @property
     def name(self) -> str:
-        """What it is, and the database if that is not the default one."""
+        """The kind of ending, and the database unless it is the default one."""
         return with_alias(self.what, self.alias)
 
 
 @contextmanager
 def recorded() -> Iterator[None]:
-    """Record, within a block, what Django's connections send while a test runs.
+    """Record the statements of Django's connections while a test runs, within a block.
 
-    By classes, as a connection is another object in each thread and wherever a loop runs, and by
-    none of its ``execute_wrappers``, which are the project's: it may compare or clear them. Checked
-    with Django 5.2, 6.0 and 6.1.
+    Methods of classes are replaced, as each thread and each event loop has connection objects of
+    its own. ``execute_wrappers`` are not used, as they belong to the project, which may compare or
+    clear them. Checked with Django 5.2, 6.0 and 6.1.
     """
     with ExitStack() as releases:
         releases.enter_context(wrapped(CursorWrapper, "_execute_with_wrappers", _recording))
@@ -101,7 +101,7 @@ def recorded() -> Iterator[None]:
 
 
 def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what records a statement, and sends it by way of Django's ``execute_wrappers``."""
+    """Return a method that records a statement, and sends it by ``execute_wrappers``."""
 
     @wraps(execute)
     def record(
@@ -114,7 +114,7 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
         timeline = core.own_timeline()
         if not timeline.test:
             return execute(self, sql, params, many, executor)
-        # Django makes the same text anew for each query; a test may send very many.
+        # Django makes equal texts again for each query, and a test may send very many.
         text = sys.intern(sql) if type(sql) is str else text_of(sql, self.db)
         statement = Statement(_caller(), text, params, self.db.alias)
         timeline.record(statement)
@@ -136,7 +136,7 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def text_of(sql: Any, connection: BaseDatabaseWrapper) -> str:
-    """Return the text of a statement, which may be bytes of psycopg2, or what a driver composes."""
+    """Return the text of a statement, which may be bytes of psycopg2 or a composed object."""
     if isinstance(sql, str):
         return sql
     if isinstance(sql, bytes):
@@ -159,9 +159,10 @@ def _ending(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _hooking(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what notes each hook as it is run.
+    """Return a method that notes each hook when it runs.
 
-    Not before: who captures hooks (``captureOnCommitCallbacks``) gets those that were registered.
+    Hooks are not wrapped earlier, so that code that captures hooks (``captureOnCommitCallbacks``)
+    gets the registered functions.
     """
 
     @wraps(method)
@@ -202,7 +203,7 @@ def _caller() -> callsite.Where:
 
 
 def named(sql: str, alias: str) -> str:
-    """Return what a statement is called: its first word and its first table."""
+    """Return the name of a statement: its first word and its first table."""
     return with_alias(_short(sql), alias)
 
 
@@ -214,5 +215,5 @@ def _short(sql: str) -> str:
 
 
 def with_alias(name: str, alias: str) -> str:
-    """Return a name with the database that it is of, if that is not the default one."""
+    """Return a name with its database, unless it is the default one."""
     return name if alias == DEFAULT_DB_ALIAS else f"{name} ({alias})"

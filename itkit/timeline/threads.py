@@ -1,7 +1,7 @@
-"""The test that the work of a thread or process belongs to: it has started or submitted the work.
+"""Assigns the work of threads and processes to the test that has started or submitted it.
 
-Python has no event for either, so the functions that start and submit are wrapped for the length of
-a run. Checked on Python 3.11.
+Python has no event for this, so the functions that start and submit work are wrapped during a run.
+Checked on Python 3.11.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from itkit.timeline.callsite import CallSite
 from itkit.timeline.core import Opened, Strand, Submitted, Timeline
 
 _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool", "socketserver"})
-"""Modules whose threads outlast a test on purpose: they serve whoever comes next."""
+"""Modules whose threads outlast a test on purpose, as they serve later tests too."""
 
 _ENVIRONMENT: Final = 10
-"""Where ``Popen`` takes the environment that is not given by its name."""
+"""The position of the environment among the arguments of ``Popen``."""
 
 _SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
-"""The methods of a ``ThreadPool`` that all its others submit their function by."""
+"""The methods of a ``ThreadPool`` by which all its other methods submit work."""
 
 
 @contextmanager
 def followed() -> Iterator[None]:
-    """Let each thread, and each job of a pool of threads, belong to the test that starts it.
+    """Let each thread, and each job of a thread pool, belong to the test that starts it.
 
-    None of these has a hook in all versions: Python 3.13 raises an audit event for the start of a
-    thread, 3.11 does not. Checked with Python 3.11 and 3.13 and asgiref 3.13.
+    Not all versions have hooks for these: Python 3.13 raises an audit event for the start of a
+    thread, and 3.11 does not. Checked with Python 3.11 and 3.13 and asgiref 3.13.
     """
     with ExitStack() as releases:
         for owner, name, decorated in (
@@ -57,7 +57,7 @@ def followed() -> Iterator[None]:
             releases.enter_context(wrapped(owner, name, decorated))
         depth = sys.get_coroutine_origin_tracking_depth()
         releases.callback(sys.set_coroutine_origin_tracking_depth, depth)
-        sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # of this thread
+        sys.set_coroutine_origin_tracking_depth(max(depth, 1))  # the loop of this thread
         yield
 
 
@@ -65,7 +65,7 @@ def _starting(start: Callable[..., Any]) -> Callable[..., Any]:
     def tag_and_start(thread: threading.Thread) -> None:
         target: Any = getattr(thread, "_target", None)
         serves = getattr(target, "__module__", None) in _SERVING
-        # Of a server, the thread of one request is started by that request.
+        # A server starts the thread of a request when the request has come.
         if not serves or getattr(target, "__name__", "") == "process_request_thread":
             core.own(thread)
         core.note_origin(thread, callsite.caller(sys._getframe(1)))
@@ -88,7 +88,7 @@ def _submitting(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _passing(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what remembers which coroutine has the thread of the test work for it."""
+    """Return a wrapper that remembers the coroutine for which the test's thread works."""
 
     def submit_passed(executor: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         submitter = callsite.Submitter(callsite.caller(sys._getframe(1)))
@@ -98,7 +98,7 @@ def _passing(submit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:
-    """Return what has a process find the test that starts it, whatever environment it is given."""
+    """Return a wrapper that lets a process find its test in any environment that it gets."""
 
     def start(process: Any, *args: Any, **kwargs: Any) -> None:
         if len(args) <= _ENVIRONMENT:
@@ -109,7 +109,7 @@ def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:
 
 
 def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what has a request belong to the running test: a connection may serve several."""
+    """Return a wrapper that assigns a request to the running test, not to its connection's."""
 
     def parse_request(handler: Any) -> Any:
         strand = core.here.strand
@@ -121,7 +121,7 @@ def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _asking(exception: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what notes who asks for an error of a future, which is not raised for that."""
+    """Return a wrapper that notes who retrieves the error of a future without raising it."""
 
     def ask(future: Any, timeout: float | None = None) -> Any:
         error = exception(future, timeout)
@@ -133,7 +133,7 @@ def _asking(exception: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _complaining(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what notes that an event loop knows of nobody who asks for an error."""
+    """Return a wrapper that notes errors which, by the event loop, nobody retrieves."""
 
     def call_exception_handler(loop: Any, context: dict[str, Any]) -> Any:
         if (error := context.get("exception")) is not None:
@@ -144,9 +144,9 @@ def _complaining(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unawaited(warn: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what hears of a coroutine that was never awaited, for those of faked functions.
+    """Return a hook for warnings that a coroutine was never awaited, for faked functions.
 
-    A function keeps its kind, so its code runs, and reports the call, when it is first awaited.
+    A faked coroutine function stays one, so it reports its call only when it is awaited.
     """
 
     def warn_unawaited_coroutine(coroutine: Any) -> Any:
@@ -168,14 +168,14 @@ def _unawaited(warn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Passed:
-    """A function that a coroutine has handed to the thread of the test.
+    """A function that a coroutine runs in the thread of the test.
 
     Args:
-        function: the function that was handed over.
+        function: the function.
         submitter: the coroutine.
 
     Attributes:
-        submitter: as above; ``sites`` finds it on the stack of the thread.
+        submitter: the coroutine; ``callsite`` finds it on the stack of the thread.
     """
 
     __slots__ = ("_function", "submitter")
@@ -190,17 +190,17 @@ class _Passed:
 
 
 class _Owned:
-    """A function that was submitted to a pool by a test.
+    """A function that a test has submitted to a pool.
 
     Args:
         function: the function that was submitted.
         timeline: the timeline of the test.
-        submitted: the place that submitted it.
-        blocks: the transactions that are open where it is submitted, as the pool may work within.
-        submitter: the line that has submitted it.
+        submitted: the line that has submitted it, for records.
+        blocks: the transactions that are open at its submission, as it may run within them.
+        submitter: the code that has submitted it.
 
     Attributes:
-        submitter: as above; ``sites`` finds it on the stack of the pool's thread.
+        submitter: the code that has submitted it; ``callsite`` finds it on the pool's stack.
     """
 
     __slots__ = ("_blocks", "_function", "_submitted", "_timeline", "submitter")

@@ -1,8 +1,8 @@
-"""Which transactions are open, where each was opened, and which a test has left open.
+"""Records the open transactions and where they were opened, and finds those that a test leaves.
 
-Django has no signal for the begin or the end of a transaction, so ``Atomic`` and ``set_autocommit``
-are wrapped for the length of a run; ``sql`` reports a BEGIN that is sent as a statement. The blocks
-that a ``TestCase`` puts around its tests do not count.
+Django has no signal for the beginning or the end of a transaction, so ``Atomic`` and
+``set_autocommit`` are wrapped during a run. ``sql`` reports a BEGIN that is sent as a statement.
+The blocks that a ``TestCase`` puts around its tests do not count.
 """
 
 import sys
@@ -21,9 +21,9 @@ from itkit.exceptions import OpenTransactionError
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
 
-_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")  # neither begin nor end a transaction
+_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")  # which end no transaction
 _IN_TRANSACTION: Final = (2, 3)
-"""What libpq calls a session that is in a transaction, or in one that has failed."""
+"""The states of libpq for a session in a transaction, or in a failed one."""
 _BLOCKS: Final = "_itkit_blocks"
 _LEFT_OPEN: Final = (
     "The test has left a transaction open on its connection {!r}, which itkit has rolled back.\n"
@@ -34,12 +34,12 @@ _LEFT_OPEN: Final = (
 
 
 class Block:
-    """One open transaction, or a savepoint in one, of a connection.
+    """One open transaction or savepoint of a connection.
 
     Args:
-        connection: Django's.
+        connection: Django's connection.
         what: the code that has opened it, such as ``atomic()``.
-        frame: the caller's.
+        frame: the frame of the caller.
 
     Attributes:
         alias: the alias of the database.
@@ -74,7 +74,7 @@ def followed() -> Iterator[None]:
     Django has no signal for the begin or the end of a transaction. Checked with Django 5.2, 6.0 and
     6.1.
     """
-    from django.test import TestCase  # not by whoever imports the environment for a command
+    from django.test import TestCase  # not imported for commands that only need the environment
 
     with ExitStack() as releases:
         for owner, name, decorated in (
@@ -107,7 +107,7 @@ def note_statement(connection: BaseDatabaseWrapper, sql: str) -> None:
 
 
 def check_left_open(test: str) -> None:
-    """Note for a test which transactions it has left open on the connections of this thread.
+    """Record a failure for transactions that a test has left open on this thread's connections.
 
     Args:
         test: the id of the test, which may have ended by now.
@@ -116,13 +116,13 @@ def check_left_open(test: str) -> None:
         blocks, vars(connection)[_BLOCKS] = blocks_of(connection), []
         if _is_left_open(connection):
             _keep_failure(connection.alias, blocks, test)
-            connection.needs_rollback = False  # of the connection that takes its place
+            connection.needs_rollback = False  # in the new connection
         for block in blocks:
             _close(block, is_rolled_back=True)
 
 
 def forget(connection: BaseDatabaseWrapper) -> None:
-    """Forget the open blocks of a connection, which was closed without a word."""
+    """Forget the open blocks of a connection that was closed."""
     blocks, vars(connection)[_BLOCKS] = blocks_of(connection), []
     for block in blocks:
         _close(block, is_rolled_back=True)
@@ -134,7 +134,7 @@ def _is_left_open(connection: Any) -> bool:
         return False
     info = getattr(connection.connection, "info", None)
     is_in_one = getattr(info, "transaction_status", 0) in _IN_TRANSACTION
-    is_in_one = is_in_one or getattr(connection.connection, "in_transaction", False)  # of SQLite
+    is_in_one = is_in_one or getattr(connection.connection, "in_transaction", False)  # for SQLite
     return bool(connection.in_atomic_block or not connection.autocommit or is_in_one)
 
 
@@ -151,7 +151,7 @@ def _open(block: Block, blocks: list[Block]) -> None:
 def _close(block: Block, *, is_rolled_back: bool) -> None:
     block.is_rolled_back = is_rolled_back
     block.is_open = False
-    with suppress(ValueError):  # where another thread closes the connection
+    with suppress(ValueError):  # if another thread closes the connection
         core.here.blocks.remove(block)
 
 
@@ -162,7 +162,8 @@ def _entering(enter: Callable[..., Any]) -> Callable[..., Any]:
         connection = connections[atomic.using or DEFAULT_DB_ALIAS]
         before, frame = len(blocks_of(connection)), sys._getframe(1)
         entered = enter(atomic)
-        # Only now: to connect, which may happen within, closes all blocks, and SQLite sends BEGIN.
+        # Noted only now, as connecting, which may happen before, closes all blocks, and SQLite
+        # sends BEGIN.
         blocks = blocks_of(connection)
         while len(blocks) > before:
             _close(blocks.pop(), is_rolled_back=False)
@@ -203,7 +204,7 @@ def _setting(set_autocommit: Callable[..., Any]) -> Callable[..., Any]:
             _close(blocks.pop(), is_rolled_back=False)
         frame = sys._getframe(1)
         set_autocommit(connection, autocommit, force_begin_transaction_with_broken_autocommit)
-        # Only now: to connect sets it as well. An atomic() forces it, and is noted there.
+        # Noted only now, as connecting sets it too. An atomic() forces it, and is noted there.
         is_own = not force_begin_transaction_with_broken_autocommit
         if not autocommit and is_own and connection.settings_dict.get("AUTOCOMMIT", True):
             _open(Block(connection, "set_autocommit(False)", frame), blocks)
@@ -212,7 +213,7 @@ def _setting(set_autocommit: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _ending_test(roll_back: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what reports blocks that are left within those of a ``TestCase``, and ends them."""
+    """Return a wrapper that reports blocks left within those of a ``TestCase``, and ends them."""
 
     def _rollback_atomics(cls: Any, atomics: Any) -> Any:
         for alias in cls._databases_names():

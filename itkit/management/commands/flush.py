@@ -1,7 +1,7 @@
-"""Django's ``flush``, which gives way to itkit's reset after a test that has committed.
+"""Replaces Django's ``flush`` by itkit's reset after a test that has committed.
 
-Each TransactionTestCase of Django calls this command by its name when a test is over, so that no
-test case needs to be changed to keep the rows of its migrations.
+Each TransactionTestCase of Django calls this command by its name when a test is over. So test cases
+keep the rows of their migrations without a change.
 """
 
 import functools
@@ -14,10 +14,10 @@ from itkit import environment
 
 
 class Command(flush.Command):
-    """Resets a database of itkit's where a test case asks for it; else it is Django's command."""
+    """Resets a database of itkit's if a test case calls it; otherwise it is Django's command."""
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        """Return a parser; for test cases it is made once, as it would cost more than a reset."""
+        """Return a parser, which is made once for test cases, as it takes longer than a reset."""
         if getattr(self, "_called_from_command_line", False):
             return super().create_parser(prog_name, subcommand, **kwargs)
         return _parser(prog_name, subcommand, **kwargs)
@@ -25,7 +25,8 @@ class Command(flush.Command):
     def handle(self, **options: Any) -> None:
         """Reset or flush."""
         current = environment.current()
-        # Only a test case passes this option; a test that calls the command wants empty tables.
+        # Only a test case passes this option. A test that calls the command itself wants empty
+        # tables.
         asked_by_test_case = "inhibit_post_migrate" in options
         if (
             current

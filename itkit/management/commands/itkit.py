@@ -1,4 +1,4 @@
-"""``manage.py itkit``: what a project needs of the isolation, its factories, what itkit keeps."""
+"""``manage.py itkit``: checks a project's isolation and factories, and manages what itkit keeps."""
 
 import argparse
 import os
@@ -25,7 +25,7 @@ _WIDTH_OF_LOGS: Final = 160
 
 
 class Command(BaseCommand):
-    """``doctor`` and ``factories`` look at a project, ``seed`` and ``clean`` at what it keeps."""
+    """Checks a project, fills a database with a scenario, and manages runs and what they keep."""
 
     help = "Looks at a project's needs and factories, fills a database, removes what itkit keeps."
     requires_system_checks = ()
@@ -191,7 +191,7 @@ class Command(BaseCommand):
         self.stdout.write(verdict)
 
     def _findings_in_databases(self, known: list[doctor.Finding]) -> list[doctor.Finding]:
-        """Look at databases that are a worker's own, in which nothing is refused."""
+        """Return what schemas would not isolate, from databases that are migrated for this."""
         from itkit.management import factories
 
         os.environ[_ISOLATION] = "database"
@@ -243,7 +243,7 @@ class Command(BaseCommand):
             self.stdout.write("Nothing of itkit's is kept.")
 
     def _seed(self, options: dict[str, Any]) -> None:
-        from itkit.management import factories  # imports the ORM's test runner, as below
+        from itkit.management import factories  # imports Django's test runner, as below
 
         made = factories.plant(
             options["scenario"],
@@ -275,12 +275,12 @@ class Command(BaseCommand):
     def _print(self, table: "Table") -> None:
         from rich.console import Console
 
-        # A pipe or a log has no width, so nothing is cut to one.
+        # A pipe or a log has no width, so lines are not cut.
         width = None if self.stdout.isatty() else _WIDTH_OF_LOGS
         Console(file=cast("TextIO", self.stdout), width=width).print(table)
 
     def _show(self, lines: Iterable[object]) -> bool:
-        """Write each line as soon as it is known; return whether there was any."""
+        """Write each line at once; return whether there were any."""
         is_any = False
         for line in lines:
             self.stdout.write(str(line))

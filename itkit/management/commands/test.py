@@ -1,4 +1,4 @@
-"""Django's ``test`` command with ``--integration`` added to whatever runner the project has."""
+"""Django's ``test`` command, with ``--integration`` added to the project's runner of any kind."""
 
 import argparse
 from typing import Any
@@ -11,7 +11,7 @@ from itkit.runner import runner
 
 
 class Command(test.Command):
-    """Finds the project's runner as Django does and mixes ``--integration`` into it."""
+    """Finds the project's runner as Django does, and mixes ``--integration`` into it."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of the mixed runner."""
