@@ -1,8 +1,11 @@
 """The conductor: the scopes of a run, its workers and its tests, over all parts.
 
-Read in this order: ``run`` (what one command provides), ``worker`` (a process attached to the run,
-and the scope of each test), ``child`` (a process that a test has started), ``cases`` (Django's
-own test cases), ``files`` (caches in files), ``notes`` (what the end of a run reports),
+Read in this order: ``run`` (what one command provides), ``process`` (starts a run, attaches to it
+and ends it), ``worker`` (a process attached to the run, and the scope of each test), ``messages``
+(what a failed or warned test reads), ``child`` (a process that a test has started), ``forking``
+(what a forked process forgets), ``cases`` (Django's own test cases), ``files`` (caches in files),
+``pages`` and ``coverage`` (``--itkit-report``, ``--itkit-coverage``), ``notes`` (what the end of a
+run reports),
 ``leaving`` and ``afterwards`` (tests that end the process, or outlive themselves), ``running``
 (runs that another terminal may join), ``keeping`` (``--itkit-keep``), ``orders`` and
 ``bisection`` (``--itkit-bisect``).
@@ -11,15 +14,8 @@ own test cases), ``files`` (caches in files), ``notes`` (what the end of a run r
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from itkit.environment.worker import (
-        Environment,
-        attach,
-        current,
-        leave_with,
-        reopen,
-        start,
-        stop,
-    )
+    from itkit.environment.process import attach, current, leave_with, reopen, start, stop
+    from itkit.environment.worker import Environment
 
 __all__ = ["Environment", "attach", "current", "leave_with", "reopen", "start", "stop"]
 
@@ -28,6 +24,6 @@ def __getattr__(name: str) -> Any:
     """Import a name on its first use: ``child`` is imported by every process of a project."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from itkit.environment import worker
+    from itkit.environment import process, worker
 
-    return getattr(worker, name)
+    return getattr(worker if name == "Environment" else process, name)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
+from django.core.management import get_commands
 from django.core.management.color import no_style
+from django.core.signals import setting_changed
 from django.db import connections
 from django.test import TestCase, TransactionTestCase
 
@@ -59,3 +62,27 @@ def _behind_rows(reset: Callable[..., None]) -> Callable[..., None]:
                 cursor.execute("".join(statements))
 
     return reset_behind_rows
+
+
+@contextmanager
+def flush_kept() -> Iterator[None]:
+    """Keep our ``flush`` for test cases whose ``available_apps`` leave itkit out, in a block."""
+    import_module("django.test.signals")  # its receivers have to be connected before ours
+    if get_commands().get("flush") != "itkit":
+        yield
+        return
+    setting_changed.connect(_put_flush_back)
+    try:
+        yield
+    finally:
+        setting_changed.disconnect(_put_flush_back)
+
+
+def _put_flush_back(*, setting: str, **_: object) -> None:
+    """Put our ``flush`` back among Django's commands after a change of INSTALLED_APPS.
+
+    Django has just forgotten all commands, in a receiver that was connected before this one, and
+    finds those of installed apps only. Checked with Django 5.2, 6.0 and 6.1.
+    """
+    if setting == "INSTALLED_APPS":
+        get_commands()["flush"] = "itkit"

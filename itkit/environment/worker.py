@@ -12,36 +12,38 @@ Each thing that is acquired is pushed on a stack at once. The stack releases in 
 and a release that fails does not stop the others.
 """
 
-import multiprocessing
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from django.core import checks
-from django.core.management import get_commands
-from django.core.signals import setting_changed
-from django.db import connections
-
 from itkit import conf
-from itkit.backends import resolve
 from itkit.backends.registry import Registry, shared_classes
 from itkit.backends.relay import Relay
-from itkit.core import caches, names, processes, seed
+from itkit.core import caches, seed
 from itkit.core.handshake import Invitation, Payload
-from itkit.core.text import listed
 from itkit.core.urls import redact
 from itkit.data import TestDataManager, close_ledger, follow, take_left
-from itkit.environment import afterwards, cases, child, files, keeping, leaving, notes, running
+from itkit.environment import (
+    afterwards,
+    cases,
+    child,
+    coverage,
+    files,
+    forking,
+    keeping,
+    leaving,
+    messages,
+    notes,
+    pages,
+    running,
+)
 from itkit.environment.notes import Notes
 from itkit.environment.orders import Order
 from itkit.exceptions import (
-    ConfigurationError,
     EffectError,
     EscapeError,
     ItkitError,
@@ -50,70 +52,20 @@ from itkit.exceptions import (
     ServiceUnavailableError,
     UnusedAnswerError,
 )
-from itkit.network import earlier, guarding
+from itkit.network import guarding
 from itkit.observation import assertions, effects, swallowed
 from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.forked import Channel
 
 if TYPE_CHECKING:
     from itkit import redis, report
-    from itkit.backends import outcomes
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
     from itkit.postgres.reset.reset import Reset
     from itkit.services import Services
 
 _PROBE_SECONDS = 2.0
-_MOST_KEYS = 50  # keys on the page of a failure, and elements of one value
 _WORTH_TELLING_SECONDS = 2.0
-_DENIED = (
-    "The test, or code that an earlier one has left running, has used names or commands in"
-    " Redis that are not its own, and the server has denied them:\n{}\n"
-    "The names that a test may use begin with {}. All that redis-py sends and Lua scripts do gets"
-    " that prefix; code that bypasses them, such as a library of functions, has to add it. A"
-    ' command that may do more can be named in ITKIT["REDIS"]["ALLOW_COMMANDS"].'
-)
-_LEFT = (
-    "{} has left keys in Redis:\n{}\nRemove them, give them a TTL in the code under test, or set"
-    ' ITKIT["REDIS"]["LEAKS"] to "off": the next test does not see them.'
-)
-_PATCHED = (
-    "{} has left something in the place of a fake; it would have answered in all tests after this"
-    " one, so itkit has taken it away:\n{}"
-)
-
-
-_EFFECTS = (
-    "Something has left the process while a transaction was open, and would have stayed after a"
-    " rollback:\n{}\n"
-    'A backend that is meant to be called there has "IN_TRANSACTION": "allow" in its entry of'
-    ' ITKIT["BACKENDS"].'
-)
-_COMMITTED = (
-    "{} has committed changes to {}, although what it does is rolled back at its end. itkit has"
-    " taken them back, so that no later test meets them. The sessions that can have done it:\n{}\n"
-    "Write by Django's connection of the main thread in such a test, or let it commit for real: as"
-    " an itkit.test.IntegrationTestCase, or a pytest function with the marker integration."
-)
-_NOT_OF_DJANGO = "not opened by Django: one of a client of its own, or of another process"
-_UNUSED = (
-    "The test has programmed answers that no call has used:\n{}\n"
-    'Remove them, or have the code under test call the backend. ITKIT["UNUSED"] = "warn"'
-    " reports them at the end of the run only."
-)
-
-_NO_SOCKET = re.compile(r"SocketBlockedError|SocketConnectBlockedError|tried to use socket\.socket")
-_SOCKETS = (
-    "pytest-socket has refused this. itkit's own servers are reached by sockets of this machine:"
-    " --allow-unix-socket, and with live servers or a server of your own"
-    " --allow-hosts=127.0.0.1,::1,localhost. itkit itself refuses connections that leave the"
-    " machine."
-)
-_IF_IT_PASSES = (
-    "\nif it passes alone: the same with --itkit-bisect, which finds what has to run before it"
-    " ({} test{} did)"
-)
-_EARLIER = "a connection that was open before the tests was shut: {}"
 
 
 class Varied(Protocol):
@@ -197,9 +149,8 @@ class Environment:
         self._announcement = running.Announcement(worker)
         self._forked = Channel()
         self._redis_server: Services | None = None  # of this worker alone
-        self._looked_at = ""  # the test whose state at its failure is kept
-        self._state: report.State | None = None
-        self._collector: outcomes.Collector | None = None  # where the coverage is measured
+        self._pages = pages.Pages(payload.report, of_all=payload.report_all)
+        self._coverage = coverage.BoundaryCollection(payload.coverage)
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
@@ -221,7 +172,7 @@ class Environment:
         with ExitStack() as undo:
             undo.push(self._originals.__exit__)
             undo.push(self._releases.__exit__)
-            self._keep_flush()
+            self._originals.enter_context(cases.flush_kept())
             self._originals.callback(_put_sqlite_back)
             self._originals.callback(self._routing.uninstall)
             self._releases.callback(self._routing.shut)
@@ -233,11 +184,11 @@ class Environment:
             self._releases.callback(self._release_redis)
             self._redis.install()
             if self._run is None:
-                _check_run(self.payload)  # it may have been swept before this worker had its user
+                check_run(self.payload)  # it may have been swept before this worker had its user
             self._releases.callback(self._release_files)
             self._originals.enter_context(self._files.installed())
             self._releases.callback(Invitation.withdraw)
-            self._collect()
+            self._coverage.begin(self.backends, self.worker)
             self._originals.callback(self.backends.restore)
             self.backends.swap()
             self.backends.watch_patches()
@@ -280,7 +231,7 @@ class Environment:
         with ExitStack() as releases:
             if self._run is not None:
                 releases.callback(self._run.stop)
-                releases.callback(self._finish_report)
+                releases.callback(self._pages.finish)
             releases.callback(self._releases.close)
 
     def give_back(self) -> None:
@@ -305,12 +256,11 @@ class Environment:
         self._forked.close()
         self._forked = Channel()
         self._forked.open()
-        _die_with_parent()
+        forking.end_with_parent()
 
     def continue_in_child(self) -> None:
         """Let a process that was just forked open connections of its own, and report its errors."""
-        self._routing.forget_connections()
-        self._forked.use_in_child()
+        forking.forget(self._routing, self._forked)
 
     def expect_child(self) -> None:
         """Listen to a process that was just forked."""
@@ -388,7 +338,7 @@ class Environment:
         self._invite()
         self.backends.reset()
         self.backends.accept_patches()
-        self._looked_at, self._state = "", None
+        self._pages.forget_state()
         core.new_timeline(test).is_disturbed = self._has_fault
 
     def _begin_values(self, name: str, index: int | None = None) -> None:
@@ -404,9 +354,7 @@ class Environment:
 
     def end_test(self) -> None:
         """End the running test; the answers that it has programmed end with it."""
-        if self._collector is not None:
-            self._collector.add(core.current())
-            self._collector.write(self.worker)
+        self._coverage.add(core.current(), self.worker)
         self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
         self.backends.reset()
         core.new_timeline()
@@ -428,8 +376,8 @@ class Environment:
         if tables := [table for table in tables if table not in left]:
             test = self._test
             if not any(f"during {test}" in opener for opener in openers):
-                openers.append(_NOT_OF_DJANGO)
-            message = _COMMITTED.format(test, ", ".join(tables), listed(openers))
+                openers.append(messages.NOT_OF_DJANGO)
+            message = messages.committed(test, tables, openers)
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def add_levels(self) -> list[Callable[[], None]]:
@@ -509,7 +457,7 @@ class Environment:
         ]
         left = [f"  {where}: {unused}" for where, unused in found if unused]
         if left and conf.get().unused == "fail":
-            raise UnusedAnswerError(_UNUSED.format("\n".join(left)))
+            raise UnusedAnswerError(messages.unused_answers("\n".join(left)))
         for where, unused in found:
             kind = notes.UNUSED if unused else notes.USED
             self.notes.add(notes.Note(kind, where, unused, test))
@@ -536,19 +484,19 @@ class Environment:
         patches = self.backends.remove_patches()  # first: it is done whatever else is wrong
         swallowed.check(sources, is_over=True)
         if patches:
-            raise LeakedPatchError(_PATCHED.format(self._test, listed(patches)))
+            raise LeakedPatchError(messages.leaked_patches(self._test, patches))
         self._check_effects()
         for where, text in core.current().spared:
             self.notes.add(notes.Note(notes.SPARED, where, text, self._test))
         denied = self._redis.denied()
         if denied:
-            raise EscapeError(_DENIED.format(listed(denied), self._redis.prefix))
+            raise EscapeError(messages.denied(denied, self._redis.prefix))
         leaks = conf.get().redis.leaks
         left = self._redis.left() if leaks != "off" else []
         if left and leaks == "fail":
-            raise LeakedKeysError(_LEFT.format(self._test, listed(left)))
+            raise LeakedKeysError(messages.leaked_keys(self._test, left))
         if left:
-            message = _LEFT.format(self._test, listed(left))
+            message = messages.leaked_keys(self._test, left)
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _check_effects(self) -> None:
@@ -559,7 +507,7 @@ class Environment:
         found = dict.fromkeys(effects.found(story))
         if found and conf.get().effects == "fail":
             lines = [f"  {where}: {text}" for where, text in found]
-            raise EffectError(_EFFECTS.format("\n".join(lines)))
+            raise EffectError(messages.effects_in_transactions("\n".join(lines)))
         for where, text in found:
             self.notes.add(notes.Note(notes.EFFECT, where, text, story.test))
 
@@ -620,10 +568,10 @@ class Environment:
         """
         repeat = f"to repeat it: {self._repeating(command)}"
         if not self._has_fault and (before := self.order.keep()):
-            repeat += _IF_IT_PASSES.format(before, "s" * (before > 1))
+            repeat += messages.if_it_passes_alone(before)
         table = "" if assertions.is_shown(shown) else assertions.report(story)
         denied = self._routing.explained(shown)
-        sockets = _SOCKETS if _NO_SOCKET.search(shown) else ""
+        sockets = messages.blocked_sockets(shown)
         varied = self.variation.shown if self.variation is not None else ""
         parts = (denied, sockets, varied, table, repeat)
         return "\n".join(part for part in parts if part and part not in shown)
@@ -648,7 +596,7 @@ class Environment:
             story: the timeline of the test.
             sections: further texts for the page: pairs of a heading and a text.
         """
-        if not self.payload.report or (error is None and not self.payload.report_all):
+        if not self._pages.are_for(error):
             return ""
         from itkit import report
 
@@ -662,23 +610,17 @@ class Environment:
             worker=self.worker,
             repeat=self._repeating(command),
             sections=sections,
-            state=self._state if error is not None and self._looked_at == test else None,
+            state=self._pages.state(test) if error is not None else None,
             columns=self.variation.columns if self.variation is not None else (),
         )
         if self._has_fault and not (self.payload.fault or self.payload.schedule):
             self.unwritten = self.unwritten or trace
             return ""
-        return self.write_page(trace)
+        return self._pages.write(trace)
 
     def write_page(self, trace: "report.Trace") -> str:
         """Write a page of the report; return a line that names it."""
-        from itkit import report
-
-        try:
-            page = report.Folder(Path(self.payload.report)).add(trace)
-        except OSError as failure:
-            return f"its page could not be written: {failure}"
-        return f"its page: {page.as_uri()}"
+        return self._pages.write(trace)
 
     def look_at_state(self, test: str) -> None:
         """Keep for the report of a failure what the servers have now, before it is taken back.
@@ -686,34 +628,7 @@ class Environment:
         Args:
             test: its id.
         """
-        if self.payload.report and self._looked_at != test:
-            self._looked_at, self._state = test, self._state_now()
-
-    def _state_now(self) -> "report.State":
-        """Return rows and keys, by sessions that are none of the test's."""
-        from itkit import report
-
-        try:
-            keys = self._redis.values(_MOST_KEYS)
-        except ServiceUnavailableError:
-            keys = []
-        return report.State(
-            tables=[
-                (found.table, found.rows, found.has_more) for found in self._routing.differences()
-            ],
-            keys=keys,
-            is_rolled_back=any(
-                connection.in_atomic_block for connection in connections.all(initialized_only=True)
-            ),
-        )
-
-    def _finish_report(self) -> None:
-        """Complete the index of the report, which is not written anew with each page of many."""
-        if self.payload.report:
-            from itkit import report
-
-            with suppress(OSError):  # somebody has removed the directory
-                report.Folder(Path(self.payload.report)).write_index()
+        self._pages.look(test, partial(pages.state_of, self._routing, self._redis))
 
     def _repeating(self, command: str) -> str:
         """Return the command that repeats the running test."""
@@ -752,14 +667,6 @@ class Environment:
         if self._run is not None:
             self._run.check_outside()
 
-    def _collect(self) -> None:
-        """Begin to collect what tests see of the boundaries, where the run asks for that."""
-        if self.payload.coverage:
-            from itkit.backends import outcomes
-
-            self._collector = outcomes.Collector(self.backends, Path(self.payload.coverage))
-            self._collector.write(self.worker)
-
     def boundary_coverage(self, minimum: float | None) -> tuple[list[str], bool]:
         """Return, at the end of a run, what its tests have seen of the boundaries.
 
@@ -769,17 +676,9 @@ class Environment:
         Returns:
             The lines to be printed, and whether it is less than required.
         """
-        if self._collector is None or self._run is None or self.process != os.getpid():
+        if self._run is None or self.process != os.getpid():
             return [], False
-        from itkit.report import coverage
-
-        directory = Path(self.payload.coverage)
-        found = coverage.collect(directory)
-        lines = [*found.lines(), f"  the page: {(directory / coverage.PAGE).as_uri()}"]
-        is_short = minimum is not None and found.percent < minimum
-        if is_short:
-            lines.append(f"itkit: boundary coverage of {found.percent} % is less than {minimum} %")
-        return lines, is_short
+        return self._coverage.result(minimum)
 
     def _invite(self) -> None:
         """Invite the processes that are started from now on to join the tests of this one."""
@@ -805,13 +704,6 @@ class Environment:
 
     def _close_forked(self) -> None:
         self._forked.close()
-
-    def _keep_flush(self) -> None:
-        """Keep our ``flush`` in use by test cases whose ``available_apps`` leave itkit out."""
-        import_module("django.test.signals")  # its receivers have to be connected before ours
-        if get_commands().get("flush") == "itkit":
-            self._originals.callback(setting_changed.disconnect, _put_flush_back)
-            setting_changed.connect(_put_flush_back)
 
     def _release_files(self) -> None:
         self._files.refuse = self._door.refuse
@@ -848,201 +740,6 @@ class Environment:
         )
 
 
-_current: Environment | None = None
-_past: Environment | None = None
-"""That of a run which is over: it knows what this process had before."""
-
-
-def _after_fork() -> None:
-    if _current is not None:
-        _current.continue_in_child()
-
-
-def _after_fork_in_parent() -> None:
-    if _current is not None:
-        _current.expect_child()
-
-
-os.register_at_fork(after_in_child=_after_fork, after_in_parent=_after_fork_in_parent)
-
-
-def current() -> Environment | None:
-    """Return the environment that this process is attached to, or None without --integration."""
-    return _current
-
-
-def start(
-    *,
-    migrate: bool = True,
-    rebuild: bool = False,
-    seeded: str | None = None,
-    reported: str | None = None,
-    reports_all: bool = False,
-    budgets: str = names.BUDGETS_CHECK,
-    covered: bool = False,
-    arguments: Sequence[str] = (),
-    sweep: str = names.SWEEP_QUICK,
-    fault: str | None = None,
-    schedule: str | None = None,
-) -> Environment:
-    """Start a run and attach this, the main process to it; ``stop()`` ends it.
-
-    After a run that is over, this process has what is its own again from here on.
-
-    Args:
-        migrate: whether to run migrations; False with an option such as ``--nomigrations``.
-        rebuild: whether to migrate anew, although a template exists.
-        seeded: the seed of the run's random values, the value of the option ``--itkit-seed``.
-        reported: the directory of the report, as the option ``--itkit-report`` says.
-        reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
-        budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
-        arguments: of the command line.
-        sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
-        covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
-        fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
-        schedule: the only schedule that they are run with, as ``--itkit-schedule`` says.
-
-    Raises:
-        ConfigurationError: the seed is none, the report cannot be written, the fault is for no
-            sweep, or a system check found
-            mistakes in the settings; nothing was started.
-        ItkitError: nothing was left running; the message says what to change.
-    """
-    global _current  # noqa: PLW0603 - one environment per process, for all its threads
-    if _current is not None:
-        raise ItkitError(
-            f"This process is in the run {_current.payload.run} already. A test that runs tests"
-            " with --integration starts them in a process of their own."
-        )
-    if fault and sweep == names.SWEEP_OFF:
-        raise ConfigurationError(names.FAULT_NEEDS_SWEEP)
-    if schedule and (fault or sweep == names.SWEEP_OFF):
-        raise ConfigurationError(names.SCHEDULE_NEEDS_SWEEP)
-    reopen()
-    notices = _check_settings()
-    from itkit import postgres
-    from itkit.environment.run import Run
-
-    postgres.replace_sqlite()
-    run = Run(
-        migrate=migrate,
-        rebuild=rebuild,
-        seed=seed.Seed.parse(seeded),
-        report=_prepared_report(reported, arguments, is_asked=reports_all),
-        report_all=reports_all,
-        budgets=budgets,
-        coverage=_prepared_coverage() if covered else "",
-        sweep=sweep,
-        fault=fault or "",
-        schedule=schedule or "",
-        notes=[
-            *(
-                _EARLIER.format(where)
-                for where in dict.fromkeys(earlier.shut(guarding.is_let_through))
-            ),
-            *resolve.remarks(),
-        ],
-    )
-    with ExitStack() as undo:
-        undo.callback(postgres.put_sqlite_back)
-        payload = run.start()
-        undo.callback(run.stop)
-        environment = Environment(payload, names.MAIN_WORKER, run=run)
-        environment.notices = notices
-        environment.attach()
-        undo.pop_all()
-    _current = environment
-    return environment
-
-
-def _prepared_report(option: str | None, arguments: Sequence[str], *, is_asked: bool) -> str:
-    """Return the directory of the report, emptied; an empty text where there is to be none."""
-    setting = conf.get().report.dir or (names.REPORT_DIRECTORY if is_asked else None)
-    if option is None and setting is None:
-        return ""
-    from itkit import report
-
-    path = report.chosen(option, setting, arguments)
-    if path is None:
-        return ""
-    report.Folder(path).prepare()
-    return str(path)
-
-
-def _prepared_coverage() -> str:
-    """Return the directory of the boundary coverage, emptied."""
-    from itkit.report import coverage
-
-    path = Path(conf.get().report.coverage).absolute()
-    coverage.prepare(path)
-    return str(path)
-
-
-def attach(worker: str) -> Environment:
-    """Attach a process that the main process has started to its run.
-
-    Raises:
-        ItkitError: the run has ended meanwhile, or this process is no worker of one.
-    """
-    global _current  # noqa: PLW0603 - one environment per process, for all its threads
-    reopen()
-    payload = Payload.from_environment()
-    from itkit import postgres
-
-    postgres.replace_sqlite()
-    earlier.shut(guarding.is_let_through)
-    _check_run(payload)
-    environment = Environment(payload, worker)
-    environment.attach()
-    _die_with_parent()
-    _current = environment
-    return environment
-
-
-def stop() -> list[afterwards.Late]:
-    """Detach this process and, in the main one, end the run; a second call does nothing.
-
-    The process is not given back what it had, as something may outlive the tests: what is tried
-    from now on fails.
-
-    Returns:
-        What outlives the tests, as far as ``shut()`` has not returned it.
-    """
-    global _current, _past  # noqa: PLW0603 - one environment per process, for all its threads
-    environment, _current = _current, None
-    # A process that a test has forked only forgets: what is shared is its parent's to release.
-    if environment is None or environment.process != os.getpid():
-        return []
-    late = environment.shut()
-    _past = environment
-    environment.detach()
-    return late
-
-
-def leave_with(status: int) -> None:
-    """Note the exit code of the run that is over: nothing that outlives it makes a better one."""
-    if _past is not None:
-        _past.leaving.status = status
-
-
-def reopen() -> None:
-    """Give this process back what it had before a run that is over."""
-    global _past
-    past, _past = _past, None
-    if past is not None:
-        past.give_back()
-
-
-def _put_flush_back(*, setting: str, **_: object) -> None:
-    """Put our ``flush`` back among Django's commands after a change of INSTALLED_APPS.
-
-    Django has just forgotten all commands, in a receiver that was connected before this one, and
-    finds those of installed apps only. Checked with Django 5.2, 6.0 and 6.1.
-    """
-    if setting == "INSTALLED_APPS":
-        get_commands()["flush"] = "itkit"
-
-
 def _put_sqlite_back() -> None:
     from itkit import postgres
 
@@ -1055,7 +752,7 @@ def _snapshots() -> Path | None:
     return services.folder(conf.get().cache_dir, "scenarios")
 
 
-def _check_run(payload: Payload) -> None:
+def check_run(payload: Payload) -> None:
     """Make sure that what this worker is about to make will be removed with its run."""
     from itkit import redis
 
@@ -1064,20 +761,6 @@ def _check_run(payload: Payload) -> None:
     if not redis.is_registered(payload.redis, payload.run):
         redis.revoke(payload.redis, payload.run)
         raise ItkitError(f"The run {payload.run}, whose worker this was to be, has ended.")
-
-
-def _check_settings() -> list[str]:
-    """Return the warnings of itkit's system checks; its errors are raised."""
-    found = checks.run_checks(tags=["itkit"])
-    errors = [problem for problem in found if problem.level >= checks.ERROR]
-    if errors:
-        lines = [f"  {error.id}  {error.msg} {error.hint or ''}".rstrip() for error in errors]
-        raise ConfigurationError("\n".join(["not started, the settings have mistakes:", *lines]))
-    return [
-        f"itkit: {problem.id}  {problem.msg} {problem.hint or ''}".rstrip()
-        for problem in found
-        if not problem.is_silenced()
-    ]
 
 
 def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:
@@ -1090,18 +773,3 @@ def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:
         raise ServiceUnavailableError(
             f"{kind} at {redact(url)} does not answer any more: {redact(reason)}"
         ) from error
-
-
-def _die_with_parent() -> None:
-    """End this worker when its parent is gone: nobody is left to give it work or read its results.
-
-    A pool's workers hold the write ends of their own queues, so they would wait for ever after a
-    SIGKILL of the main process, and keep its pipes open.
-    """
-    parent = os.getppid()
-    main = multiprocessing.parent_process()
-    # The main process may be gone by now, and then another one is the parent. Only a forkserver
-    # is always another one.
-    if main is not None and multiprocessing.get_start_method() != "forkserver":
-        parent = main.pid or parent
-    processes.end_with(parent, "itkit-parent-watch")
