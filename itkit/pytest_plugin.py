@@ -20,6 +20,8 @@ import pytest
 from _pytest import junitxml, runner
 
 from itkit.core import names
+from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB
+from itkit.core.text import NO_SERVER, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -54,7 +56,7 @@ _NO_DATABASES = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--integration`` and the options that belong to it."""
     group = parser.getgroup("itkit", "integration tests")
-    for option, arguments in names.OPTIONS.items():
+    for option, arguments in OPTIONS.items():
         group.addoption(option, **arguments)
 
 
@@ -108,7 +110,7 @@ class IntegrationPlugin:
         self._seed: str | None = config.getoption("itkit_seed")
         self._report_to: str | None = config.getoption("itkit_report")
         self._reports_all: bool = config.getoption("itkit_report_all")
-        self._is_annotated = config.getoption("itkit_report_format") == names.REPORT_GITHUB
+        self._is_annotated = config.getoption("itkit_report_format") == REPORT_GITHUB
         self._budgets: str = config.getoption("itkit_budgets")
         self._coverage_min: float | None = config.getoption("itkit_coverage_min")
         self._is_covered = config.getoption("itkit_coverage") or self._coverage_min is not None
@@ -145,7 +147,7 @@ class IntegrationPlugin:
         self._session = session
         keeps = self._config.getoption("itkit_keep")
         if keeps and (not self._is_on or self._config.getoption("numprocesses", None)):
-            raise pytest.UsageError(names.KEEP_ALONE)
+            raise pytest.UsageError(KEEP_ALONE)
         if not self._is_on:
             return
         from itkit import environment
@@ -443,7 +445,7 @@ class IntegrationPlugin:
         if self._environment is not None:
             self._report_passed(report, self._environment)
         if report.failed and not self._is_on and _has_no_server(error):
-            report.sections.append(("itkit", f"{names.NO_SERVER} pytest --integration"))
+            report.sections.append(("itkit", f"{NO_SERVER} pytest --integration"))
         if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError
             from itkit.timeline import core
@@ -904,7 +906,7 @@ def _has_no_server(error: BaseException | None) -> bool:
     while error is not None:
         kind = type(error)
         is_operational = (kind.__module__, kind.__name__) == ("django.db.utils", "OperationalError")
-        if is_operational and names.is_refusal(str(error)):
+        if is_operational and is_refusal(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

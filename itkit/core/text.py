@@ -2,7 +2,10 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+NO_SERVER: Final = "no database server answers there; this brings one, for the tests only:"
+"""The text about a refused connection without ``--integration``; a command follows."""
 
 
 def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
@@ -30,3 +33,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's text; if it has no text, the name of its class."""
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def is_refusal(text: str) -> bool:
+    """Return whether an error of a database client says that no server answers."""
+    return "Connection refused" in text or "No such file or directory" in text

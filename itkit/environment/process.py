@@ -12,6 +12,7 @@ from django.core import checks
 from itkit.backends import resolve
 from itkit.core import names, seed
 from itkit.core.handshake import Payload
+from itkit.core.options import FAULT_NEEDS_SWEEP, SCHEDULE_NEEDS_SWEEP
 from itkit.environment import afterwards, coverage, forking, messages, pages
 from itkit.environment.worker import Environment, check_run
 from itkit.exceptions import ConfigurationError, ItkitError
@@ -84,9 +85,9 @@ def start(
             " with --integration starts them in a process of their own."
         )
     if fault and sweep == names.SWEEP_OFF:
-        raise ConfigurationError(names.FAULT_NEEDS_SWEEP)
+        raise ConfigurationError(FAULT_NEEDS_SWEEP)
     if schedule and (fault or sweep == names.SWEEP_OFF):
-        raise ConfigurationError(names.SCHEDULE_NEEDS_SWEEP)
+        raise ConfigurationError(SCHEDULE_NEEDS_SWEEP)
     reopen()
     notices = _check_settings()
     from itkit import postgres

@@ -19,7 +19,9 @@ from django.utils.autoreload import get_child_arguments
 
 from itkit import environment
 from itkit.core import names
+from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, REPORT_TEXT, options_of
 from itkit.core.seed import Seed, in_order
+from itkit.core.text import NO_SERVER, is_refusal
 from itkit.environment import bisection, child
 from itkit.environment.keeping import Keeper
 from itkit.exceptions import EscapeError, ItkitError, NotRunError
@@ -60,7 +62,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_keep: bool = False,
         itkit_report: str | None = None,
         itkit_report_all: bool = False,
-        itkit_report_format: str = names.REPORT_TEXT,
+        itkit_report_format: str = REPORT_TEXT,
         itkit_budgets: str = names.BUDGETS_CHECK,
         itkit_coverage: bool = False,
         itkit_coverage_min: float | None = None,
@@ -100,7 +102,7 @@ class IntegrationRunnerMixin(_Runner):
         if self.itkit_bisect:
             return self._bisect(test_labels)
         if self.itkit_keep and (not self.integration or self.parallel > 1):
-            sys.exit(f"itkit: {names.KEEP_ALONE}")
+            sys.exit(f"itkit: {KEEP_ALONE}")
         if not self.integration:
             return super().run_tests(test_labels, **kwargs)
         trial = bisection.Trial(self.itkit_trial) if self.itkit_trial else None
@@ -158,8 +160,8 @@ class IntegrationRunnerMixin(_Runner):
             try:
                 return super().setup_databases(**kwargs)
             except OperationalError as error:
-                if names.is_refusal(str(error)):
-                    error.add_note(f"itkit: {names.NO_SERVER} manage.py test --integration")
+                if is_refusal(str(error)):
+                    error.add_note(f"itkit: {NO_SERVER} manage.py test --integration")
                 raise
         try:
             created = super().setup_databases(**kwargs)
@@ -188,7 +190,7 @@ class IntegrationRunnerMixin(_Runner):
         """Run the suite, and check that it has come to its end."""
         try:
             result = super().run_suite(suite, **kwargs)
-            if self.integration and self.itkit_report_format == names.REPORT_GITHUB:
+            if self.integration and self.itkit_report_format == REPORT_GITHUB:
                 for line in _annotations(result):
                     self.log(line)
             return result  # noqa: TRY300 - what is printed must not run without a result
@@ -234,7 +236,7 @@ class IntegrationRunner(IntegrationRunnerMixin, DiscoverRunner):
 
 def add_integration_option(parser: argparse.ArgumentParser) -> None:
     """Add the options of itkit, such as ``--integration``, to a parser."""
-    for option, arguments in names.OPTIONS.items():
+    for option, arguments in OPTIONS.items():
         parser.add_argument(option, **arguments)
 
 
@@ -356,8 +358,8 @@ class _PytestRunnerMixin(_Runner):
     """Adds ``--integration`` to a runner that passes its labels to pytest, as pytest-django's."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.options = names.options_of(kwargs)
-        known = {option.removeprefix("--").replace("-", "_") for option in names.OPTIONS}
+        self.options = options_of(kwargs)
+        known = {option.removeprefix("--").replace("-", "_") for option in OPTIONS}
         super().__init__(*args, **{key: kwargs[key] for key in kwargs.keys() - known})
 
     @classmethod
