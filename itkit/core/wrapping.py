@@ -1,4 +1,7 @@
-"""Wraps methods of other classes for a while, where there is no event to listen to."""
+"""Wraps methods of other classes for a while, where there is no event to listen to.
+
+It is a module of its own, as rooms that do not know each other wrap methods.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """Aliases: what ``create_order(...)`` creates, by ``ITKIT["DATA"]["ALIASES"]`` or by convention.
 
 Without a setting an alias is a model's name: ``order`` is the one installed model called
-``Order``, and ``user`` is ``AUTH_USER_MODEL``.
+``Order``, and ``user`` is ``AUTH_USER_MODEL``. Mistakes in ``ITKIT["DATA"]`` are found here too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -160,7 +160,7 @@ def names() -> list[str]:
 
 
 def mistakes() -> list[conf.Mistake]:
-    """Return the aliases in the settings that name models or fields which do not exist."""
+    """Return the mistakes in ``ITKIT["DATA"]``: names that belong to no model or field."""
     found = []
     for name, entry in conf.get().data.aliases.items():
         key_path = f'{_SETTING}["{name}"]'
@@ -170,7 +170,16 @@ def mistakes() -> list[conf.Mistake]:
             found.append(_wrong_model(entry, key_path, error))
         else:
             found.extend(_wrong_names(model, entry, key_path))
-    return found
+    return [*found, *_mistakes_of_deletion()]
+
+
+def _mistakes_of_deletion() -> Iterator[conf.Mistake]:
+    for label in conf.get().data.delete_by_model:
+        try:
+            lookup.model_labelled(label)
+        except DataError:
+            message = f'ITKIT["DATA"]["DELETE_BY_MODEL"]: {label!r} is no installed model.'
+            yield conf.Mistake(13, message, lookup.label_hint(label))
 
 
 def _wrong_model(entry: conf.AliasSettings, key_path: str, error: DataError) -> conf.Mistake:

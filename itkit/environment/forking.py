@@ -1,4 +1,7 @@
-"""What a forked process forgets of its parent, and how a worker ends with its parent."""
+"""What a forked process forgets of its parent, and how a worker ends with its parent.
+
+It is a module of its own, so that whoever looks for forks finds it.
+"""
 
 import multiprocessing
 import os

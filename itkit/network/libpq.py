@@ -3,7 +3,8 @@
 Code that uses psycopg or SQLAlchemy, in this process or in one that a test starts, usually takes
 only ``NAME``, ``HOST``, ``PORT``, ``USER`` and ``PASSWORD`` from the settings. The worker's schema,
 however, is in ``OPTIONS``. libpq reads the variable if a connection has no ``options`` of its own;
-the connections of Django and itkit have them.
+the connections of Django and itkit have them. This is a module of its own, as both a worker and a
+process that a test starts set the variable.
 """
 
 import os

@@ -13,8 +13,7 @@ from itkit.redis.isolation.interface import WorkerRedis
 from itkit.redis.isolation.isolation import PrefixIsolation
 from itkit.redis.isolation.joined import JoinedIsolation
 from itkit.redis.project import is_redis, mistakes, project_servers, usable_server
-from itkit.redis.server.acl import grant
-from itkit.redis.server.denials import can_read_acl_log
+from itkit.redis.server.acl import can_read_acl_log, grant
 from itkit.redis.server.lease import RunLease, is_registered, revoke, sweep
 from itkit.redis.server.redis_py import require
 from itkit.redis.server.server import probe

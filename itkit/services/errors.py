@@ -1,4 +1,7 @@
-"""The reasons why there is no server. These errors never leave this package."""
+"""The reasons why there is no server. These errors never leave this package.
+
+They are a module of their own, as nearly all modules of the package raise them.
+"""
 
 
 class SearchError(Exception):

@@ -1,4 +1,7 @@
-"""A need of a run: a kind of server, and the user's choice of its source."""
+"""A need of a run: a kind of server, and the user's choice of its source.
+
+It is a module of its own, as it is what callers pass to this package, whose modules all know it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

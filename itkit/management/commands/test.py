@@ -1,4 +1,7 @@
-"""Django's ``test`` command, with ``--integration`` added to the project's runner of any kind."""
+"""Django's ``test`` command, with ``--integration`` added to the project's runner of any kind.
+
+Django finds a command by the name of its module, so that each command has one.
+"""
 
 import argparse
 from typing import Any

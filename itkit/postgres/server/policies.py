@@ -1,4 +1,7 @@
-"""Lifts policies that hide rows from the owner of their table."""
+"""Lifts policies that hide rows from the owner of their table.
+
+It is a module of its own, as both the templates and the copies of initial rows need it.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

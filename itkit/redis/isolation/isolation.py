@@ -17,7 +17,7 @@ from itkit.redis.prefix.namespace import Namespace
 from itkit.redis.prefix.rewrite import Rewriter
 from itkit.redis.server import acl
 from itkit.redis.server import server as servers
-from itkit.redis.server.denials import Denials
+from itkit.redis.server.acl import Denials
 from itkit.redis.server.tracking import Tracking
 from itkit.redis.shared import sharing
 

@@ -1,13 +1,17 @@
 """A user of the server that reaches the keys and channels of one worker, and no others.
 
 redis-py and scripts get the prefix, but a library of functions, another client, or a script that
-tries to, can avoid it. Only the server itself can refuse their commands. Its ``ACL LOG`` has the
-commands that it has denied: see ``denials``.
+tries to, can avoid it. Only the server itself can refuse their commands. An application or a Lua
+script may catch the error of such a command, but the server's ``ACL LOG`` has it nevertheless.
+Others use the log as well, so itkit only reads it.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2s
+from typing import Any, Final
 
 from itkit.core import names, urls
 from itkit.redis import policy
@@ -22,6 +26,10 @@ _REACHING_SINCE_7 = (
     *("-script|flush", "-script|kill", "-function|load", "-function|delete", "-function|flush"),
     *("-function|restore", "-function|kill"),
 )
+_WHERE: Final = {"lua": "a Lua script", "multi": "a transaction", "module": "a module"}
+_COMMAND: Final = re.compile(r"\bcmd=(\S+)")
+
+_Denial = tuple[str, str, str, str]  # reason, object, context, and the command of the client
 
 
 def grant(
@@ -129,3 +137,74 @@ def _add(client: "redis.Redis", user: str, commands: Iterable[str]) -> None:
         for name in sorted(commands):
             pipeline.execute_command("ACL", "SETUSER", user, f"+{name.lower()}")  # type: ignore[no-untyped-call]  # redis-py's
         pipeline.execute(raise_on_error=False)
+
+
+class Denials:
+    """The denials to one user; each is returned once.
+
+    Args:
+        server: URL with a login that may read the log.
+        user: name of the user.
+    """
+
+    def __init__(self, server: str, user: str) -> None:
+        self._server = server
+        self._client = servers.client(server)
+        self._user = user
+        self._seen: Counter[_Denial] = Counter()
+
+    def new(self) -> list[str]:
+        """Return a line for each denial since the last call.
+
+        Raises:
+            ServiceUnavailableError: the server does not answer.
+        """
+        with servers.failures_explained(self._server):
+            entries: list[dict[str, Any]] = self._client.acl_log()
+        found: Counter[_Denial] = Counter()
+        for entry in entries:
+            if entry["username"] == self._user:
+                found[_denial(entry)] += int(entry["count"])
+        # A full log drops its oldest entries, so a count can be lower than before.
+        new, self._seen = found - self._seen, found
+        return [_line(denial, count) for denial, count in new.items()]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.connection_pool.disconnect()
+
+
+def can_read_acl_log(server: str) -> bool:
+    """Return whether a login may read the server's log of denied commands.
+
+    Raises:
+        ServiceUnavailableError: the server does not answer.
+    """
+    with servers.connected(server) as client:
+        try:
+            client.acl_log(count=1)
+        except redis.ResponseError:
+            return False
+    return True
+
+
+def _denial(entry: dict[str, Any]) -> _Denial:
+    client = entry.get("client-info")
+    # Some versions of redis-py parse the line already.
+    command = client.get("cmd") if isinstance(client, dict) else _found(_COMMAND, str(client))
+    return entry["reason"], entry["object"], entry["context"], command or ""
+
+
+def _found(pattern: re.Pattern[str], text: str) -> str | None:
+    match = pattern.search(text)
+    return match[1] if match else None
+
+
+def _line(denial: _Denial, count: int) -> str:
+    reason, name, context, command = denial
+    where = _WHERE.get(context)
+    by = f" by {command.replace('|', ' ').upper()}" if command and reason != "command" else ""
+    inside = f" in {where}" if where else ""
+    times = f", {count} times" if count > 1 else ""
+    shown = name.replace("|", " ").upper() if reason == "command" else repr(name)
+    return f"{reason} {shown}{by}{inside}{times}"
