@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "itkit"
 PACKAGES = sorted(
     path.parent for path in (ROOT / "itkit").rglob("__init__.py") if path.parent.name != "commands"
 )
@@ -47,6 +49,15 @@ def test_each_module_is_in_the_reading_order_of_its_package(package: Path) -> No
     modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
     rooms = {path.parent.name for path in package.glob("*/__init__.py")}
     assert [name for name in sorted(modules | rooms) if f"``{name}``" not in named] == []
+
+
+def test_the_files_that_the_page_names_for_a_change_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    _, _, rest = page.partition("## Where would you change this?")
+    named = re.findall(r"`([\w/]+/[\w/]*\.py|\w+\.py)`", rest.partition("\n## ")[0])
+    assert len(named) > 20
+    missing = [name for name in named if not any((at / name).exists() for at in (ROOT, PACKAGE))]
+    assert missing == []
 
 
 def test_the_tests_mirror_the_package() -> None:
