@@ -26,13 +26,13 @@ _NOT_KNOWN: Final = (
     " use --itkit-bisect with the command that the failure prints."
 )
 _NOT_BY_THEM: Final = (
-    "{test} passes alone, and after the {count} that ran before it in its process, so it is not"
-    " they that make it fail. It may depend on chance, on the clock, on what other processes did at"
+    "{test} passes alone, and after the {count} that ran before it in its process, so these do"
+    " not make it fail. It may depend on chance, on the clock, on what other processes did at"
     " the same time, or on modules that only a run of all tests imports."
 )
 _FLAKY: Final = (
-    "{test} passes at one time and fails at another after the same tests, so it is not they alone"
-    " that make it fail. It may depend on chance, on the clock, or on what other processes do."
+    "{test} sometimes passes and sometimes fails after the same tests, so these alone do not make"
+    " it fail. It may depend on chance, on the clock, or on what other processes do."
 )
 
 

@@ -69,4 +69,4 @@ def _print(text: str) -> None:
 def _message(function: str) -> str:
     test = core.last_test()
     by = f" in {test}, or in what it has started" if test else ""
-    return f"{function}{by} ends the process of the tests: those that are to come would not be run."
+    return f"{function}{by} ends the process of the tests; the remaining tests would not run."

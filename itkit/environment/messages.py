@@ -32,8 +32,8 @@ def leaked_patches(test: str, patches: Sequence[str]) -> str:
         patches: a text about each patch.
     """
     return (
-        f"{test} has left something in the place of a fake; it would have answered in all tests"
-        f" after this one, so itkit has taken it away:\n{listed(patches)}"
+        f"{test} has left patches over fakes or settings, which would have stayed in all later"
+        f" tests. itkit has removed them:\n{listed(patches)}"
     )
 
 
@@ -82,9 +82,9 @@ def committed(test: str, tables: Sequence[str], openers: Sequence[str]) -> str:
         openers: a line for each session that may have committed.
     """
     return (
-        f"{test} has committed changes to {', '.join(tables)}, although what it does is rolled"
-        " back at its end. itkit has taken them back, so that no later test meets them. The"
-        f" sessions that can have done it:\n{listed(openers)}\n"
+        f"{test} has committed changes to {', '.join(tables)}, although its transaction is rolled"
+        " back at its end. itkit has taken them back, so that no later test sees them. The"
+        f" sessions that may have committed:\n{listed(openers)}\n"
         "Write by Django's connection of the main thread in such a test, or let it commit for"
         " real: as an itkit.test.IntegrationTestCase, or a pytest function with the marker"
         " integration."
