@@ -22,7 +22,7 @@ _SKIP_REASON = (
 )
 
 
-# For the type checker, the mixin is what it is mixed into.
+# The type checker sees the mixin as a subclass of the class that it is mixed into.
 if TYPE_CHECKING:
     from itkit.observation.budgets import Budget
 
@@ -32,7 +32,7 @@ else:
 
 
 class _Manager:
-    """The manager of a test's data, or of a class'; none until somebody asks for it."""
+    """The manager of the data of a test or of a class, which is made when it is first used."""
 
     def __init__(self) -> None:
         self.manager: TestDataManager | None = None
@@ -59,7 +59,7 @@ class _Data:
         if manager is not None:
             return manager.get()
         if test is None:
-            # Not before, as a test loader reads the attributes of all classes.
+            # Not earlier, as a test loader reads the attributes of all classes.
             raise AttributeError(
                 f"{kind.__name__}.data is there from super().setUpClass() on, as in setUpTestData()"
             )
@@ -76,9 +76,9 @@ class IntegrationMixin(_TestCase):
     With ``TestCase`` it makes an integration test that is rolled back instead of committed.
 
     Attributes:
-        data: the manager of this test's data; what it creates is removed after the test. That of
-            the class, ``cls.data``, is for ``setUpTestData()`` and ``setUpClass()``; what it
-            creates is there for each test of the class.
+        data: the manager of this test's data, whose rows are removed after the test. The manager of
+            the class, ``cls.data``, is for ``setUpTestData()`` and ``setUpClass()``; each test of
+            the class sees its rows.
     """
 
     data = _Data()
@@ -86,7 +86,7 @@ class IntegrationMixin(_TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Set the class up, as Django does, and its data; skip it where there is no environment."""
+        """Set the class up, as Django does, and its data; skip it if there is no environment."""
         _environment()
         cls._itkit_data = _Manager()
         super().setUpClass()
@@ -103,13 +103,13 @@ class IntegrationMixin(_TestCase):
 
     @classmethod
     def setUpTestData(cls) -> None:
-        """Create rows for all tests of the class, each of which finds them as they are here."""
+        """Create rows for all tests of the class; each test finds them unchanged."""
 
     @classmethod
     def _set_up_test_data(cls) -> None:
         """Call ``setUpTestData()``, and give each test copies of what it assigns to the class.
 
-        Django does so for a ``TestCase`` only, whose transaction ends with the class.
+        Django does this for a ``TestCase`` only, whose transaction ends with the class.
         """
         before = vars(cls).copy()
         cls.setUpTestData()
@@ -124,11 +124,11 @@ class IntegrationMixin(_TestCase):
 
     @property
     def timeline(self) -> TimelineReader:
-        """What has left the process in this test, in order."""
+        """The crossings of this test, in order."""
         return TimelineReader()
 
     def budget(self, name: str) -> "Budget":
-        """Let a block send no more than was kept for it; see ``itkit.budget``."""
+        """Let a block send no more than the file of budgets allows; see ``itkit.budget``."""
         from itkit.observation.budgets import Budget
 
         return Budget(name)
@@ -147,7 +147,7 @@ class IntegrationTestCase(IntegrationMixin, TransactionTestCase):
 
 
 class IntegrationLiveServerTestCase(IntegrationMixin, LiveServerTestCase):
-    """The same with Django's live server running in a thread."""
+    """An ``IntegrationTestCase`` with Django's live server, which runs in a thread."""
 
     databases: set[str] | Literal["__all__"] = "__all__"
 

@@ -57,7 +57,7 @@ def start(
 ) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
-    After a run that is over, this process has what is its own again from here on.
+    If an earlier run is over in this process, the process first gets its own state back.
 
     Args:
         migrate: whether to run migrations; False with an option such as ``--nomigrations``.
@@ -65,18 +65,19 @@ def start(
         seeded: the seed of the run's random values, the value of the option ``--itkit-seed``.
         reported: the directory of the report, as the option ``--itkit-report`` says.
         reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
-        budgets: what is done with the figures of budgets, as the option ``--itkit-budgets`` says.
-        arguments: of the command line.
+        budgets: whether budgets are checked or updated, as the option ``--itkit-budgets`` says.
+        arguments: the arguments of the command line.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
-        fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
-        schedule: the only schedule that they are run with, as ``--itkit-schedule`` says.
+        fault: the only fault that swept tests are run with, as the option ``--itkit-fault`` says.
+        schedule: the only schedule that swept tests are run with, as ``--itkit-schedule`` says.
 
     Raises:
-        ConfigurationError: the seed is none, the report cannot be written, the fault is for no
-            sweep, or a system check found
-            mistakes in the settings; nothing was started.
-        ItkitError: nothing was left running; the message says what to change.
+        ConfigurationError: the seed is no seed, the report cannot be written, the fault or schedule
+            is given without a sweep, or a system check found mistakes in the settings. Nothing was
+            started.
+        ItkitError: the run could not start. Nothing was left running; the message says what to
+            change.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
     if _current is not None:
@@ -149,15 +150,15 @@ def attach(worker: str) -> Environment:
 def stop() -> list[afterwards.Late]:
     """Detach this process and, in the main one, end the run; a second call does nothing.
 
-    The process is not given back what it had, as something may outlive the tests: what is tried
-    from now on fails.
+    The process does not get its own state back yet, as code may outlive the tests: whatever such
+    code tries from now on fails.
 
     Returns:
-        What outlives the tests, as far as ``shut()`` has not returned it.
+        What outlives the tests and was not returned by ``shut()`` before.
     """
     global _current, _past  # noqa: PLW0603 - one environment per process, for all its threads
     environment, _current = _current, None
-    # A process that a test has forked only forgets: what is shared is its parent's to release.
+    # A process that a test has forked releases nothing, as its parent owns what both share.
     if environment is None or environment.process != os.getpid():
         return []
     late = environment.shut()
@@ -167,13 +168,13 @@ def stop() -> list[afterwards.Late]:
 
 
 def leave_with(status: int) -> None:
-    """Note the exit code of the run that is over: nothing that outlives it makes a better one."""
+    """Note the exit code of the run, which is over: code that outlives it cannot improve it."""
     if _past is not None:
         _past.leaving.status = status
 
 
 def reopen() -> None:
-    """Give this process back what it had before a run that is over."""
+    """Restore the state that this process had before a run that is over."""
     global _past
     past, _past = _past, None
     if past is not None:
@@ -181,7 +182,7 @@ def reopen() -> None:
 
 
 def _check_settings() -> list[str]:
-    """Return the warnings of itkit's system checks; its errors are raised."""
+    """Return the warnings of itkit's system checks; raise their errors."""
     found = checks.run_checks(tags=["itkit"])
     errors = [problem for problem in found if problem.level >= checks.ERROR]
     if errors:

@@ -106,8 +106,8 @@ class Environment:
         order: the tests that have run in this process.
         keeper: stops the run at a test, where an option asks for that; None otherwise.
         variation: the run of a swept test that is under way.
-        unwritten: what the page of the last variation that has failed would show; its sweep writes
-            one page of them all.
+        unwritten: the page of the first failed variation, which is not written; the sweep writes
+            one page for all variations.
     """
 
     def __init__(self, payload: Payload, worker: str, *, run: "Run | None" = None) -> None:
@@ -162,8 +162,8 @@ class Environment:
     def attach(self) -> None:
         """Route this process to the run: its databases, its Redis, its fakes.
 
-        What belongs to the run is released when it ends. What the process had of its own is put
-        back by ``reopen()`` only.
+        Everything that belongs to the run is released when it ends. Only ``reopen()`` restores the
+        process's own state.
         """
         from itkit import postgres
 
@@ -184,7 +184,7 @@ class Environment:
             self._releases.callback(self._release_redis)
             self._redis.install()
             if self._run is None:
-                check_run(self.payload)  # it may have been swept before this worker had its user
+                check_run(self.payload)  # the run may have been swept before this user was made
             self._releases.callback(self._release_files)
             self._originals.enter_context(self._files.installed())
             self._releases.callback(Invitation.withdraw)
@@ -208,7 +208,7 @@ class Environment:
             undo.pop_all()
 
     def shut(self) -> list[afterwards.Late]:
-        """Refuse connections from now on, as the tests are over, and return what outlives them.
+        """Refuse connections from now on, as the tests are over; return what outlives them.
 
         This thread may still tidy up: destroy the test databases, and end fixtures. A second call
         does nothing.
@@ -221,12 +221,12 @@ class Environment:
         return self._door.wait()
 
     def _open(self) -> None:
-        """Open the ways out again, for a runner that has more tests although it has ended some."""
+        """Allow connections again, for a runner that has more tests although it has ended some."""
         self._is_shut = False
         self._shutting.close()
 
     def detach(self) -> None:
-        """End what this process has of the run; in the main process the run ends as well."""
+        """Release what this process has of the run; in the main process the run ends as well."""
         self._door.lock()
         with ExitStack() as releases:
             if self._run is not None:
@@ -235,23 +235,23 @@ class Environment:
             releases.callback(self._releases.close)
 
     def give_back(self) -> None:
-        """Give the process back what it had before."""
+        """Restore the state that the process had before."""
         self._originals.close()
 
     def enter_worker(self, worker: str) -> None:
-        """Become a forked or spawned worker: own prefix; Django switches the schema itself."""
+        """Become a forked or spawned worker, with its own prefix; Django switches the schema."""
         self.worker = worker
         self.process = os.getpid()
         self.order = Order(self._seed, self.payload.run, worker)
         self._routing.enter(worker)
         self._routing.is_clone = True
         self._redis.uninstall()
-        self._stop_redis_server()  # does nothing where it is that of a parent
+        self._stop_redis_server()  # does nothing if it is the server of the parent
         self._redis = self._new_isolation()
         self._redis.install()
         self._files.worker = worker
         self._listen()
-        self._announcement.withdraw()  # the file, which the parent's process has as well
+        self._announcement.withdraw()  # closes the file, which the parent has as well
         self._announcement = running.Announcement(worker)
         self._forked.close()
         self._forked = Channel()
@@ -274,7 +274,7 @@ class Environment:
         self.notes.add(notes.Note(notes.UNREPEATABLE, where, what, by))
 
     def describe_migrations(self) -> str:
-        """Return how long this process has migrated; nothing where that was soon over."""
+        """Return how long this process has migrated; an empty text if it took only a moment."""
         migrated = self._routing.migrated
         if sum(migrated.values()) < _WORTH_TELLING_SECONDS:
             return ""
@@ -293,7 +293,7 @@ class Environment:
 
     def begin_module(self) -> None:
         """Remove the rows and keys of the previous class, before the set-up of a module."""
-        self._routing.begin()  # in a worker of Django's nothing has come before
+        self._routing.begin()  # a worker of Django's has run nothing before
         self._routing.end_class()
         if conf.get().redis.scope == "test":
             self._forget_keys()
@@ -306,7 +306,7 @@ class Environment:
         """Give the tests of the next class the values that they share."""
         if self._is_shut:
             self._open()
-        if name == self._class:  # unittest says so before each test
+        if name == self._class:  # unittest calls this before each test
             return
         if conf.get().redis.scope != "worker":
             self._forget_keys()
@@ -327,7 +327,7 @@ class Environment:
         self._test = test
         self._routing.begin_test(test)
         self._index = index
-        if not self._has_fault:  # one test, though it runs again and again
+        if not self._has_fault:  # a variation is the same test once more
             self.order.begin(test, index)
         self._begin_values(test, index)
         if conf.get().redis.scope == "test":
@@ -355,7 +355,7 @@ class Environment:
     def end_test(self) -> None:
         """End the running test; the answers that it has programmed end with it."""
         self._coverage.add(core.current(), self.worker)
-        self.backends.remove_patches()  # again: a fixture that fails keeps check_test from running
+        self.backends.remove_patches()  # again, as check_test does not run if a fixture fails
         self.backends.reset()
         core.new_timeline()
         self._routing.end_test()
@@ -416,7 +416,7 @@ class Environment:
             caches.forget_rows()
 
     def begin_committing_class(self, aliases: Iterable[str]) -> None:
-        """Reset the sequences to what the migrations left, for a class of tests that commit.
+        """Reset the sequences to the values after the migrations, for a class of tests that commit.
 
         Args:
             aliases: the aliases of the databases that its tests use.
@@ -437,8 +437,8 @@ class Environment:
         Raises:
             SwallowedError: the application has swallowed an error that fails the test.
             FoundError: something else was found that does.
-            CallMismatchError: a required call did not come.
-            UnusedAnswerError: no call has used an answer, which the settings do not allow.
+            CallMismatchError: a required call was not made.
+            UnusedAnswerError: an answer was used by no call, and the settings do not allow this.
         """
         swallowed.check(sources)
         if self.variation is not None and has_passed:
@@ -476,12 +476,12 @@ class Environment:
             FoundError: something else was found that does.
             EffectError: something has left the process while a transaction was open, which the
                 settings do not allow.
-            EscapeError: the test has reached further, and the server has denied it, whatever the
-                application made of the error.
+            EscapeError: the server has denied the test a command, even if the application has
+                caught the error.
             LeakedKeysError: the test has left keys in Redis, which the settings do not allow.
             LeakedPatchError: the test has left something in the place of a fake or of a setting.
         """
-        patches = self.backends.remove_patches()  # first: it is done whatever else is wrong
+        patches = self.backends.remove_patches()  # first, so that it is done in any case
         swallowed.check(sources, is_over=True)
         if patches:
             raise LeakedPatchError(messages.leaked_patches(self._test, patches))
@@ -520,7 +520,7 @@ class Environment:
         return self._redis.contents()
 
     def drop_connections(self) -> None:
-        """Close all connections to Redis, as the process that had them is said to have died."""
+        """Close all connections to Redis, as after the simulated crash of a process."""
         self._redis.drop_connections()
 
     def reset_database(self, alias: str, *, tells_receivers: bool = True) -> bool:
@@ -528,10 +528,10 @@ class Environment:
 
         Args:
             alias: an alias of ``DATABASES``.
-            tells_receivers: whether the project's receivers of ``post_migrate`` are to be called
-                where rows were taken back.
+            tells_receivers: whether to call the project's receivers of ``post_migrate`` if rows
+                were taken back.
         """
-        close_ledger(alias)  # that of a manager which nobody has cleaned up
+        close_ledger(alias)  # a ledger of a manager that was not cleaned up
         transactions.check_left_open(self._test)
         has_changed = self._routing.reset(alias)
         for what, outcome in self._routing.altered():
@@ -542,24 +542,24 @@ class Environment:
         return has_changed is not None
 
     def _forget_rows(self, alias: str, *, tells_receivers: bool) -> None:
-        """Empty what this process has kept of rows that were taken back."""
+        """Empty the caches in which this process keeps rows that were taken back."""
         with core.between_tests():
             caches.forget_rows()
             if tells_receivers and caches.tell_receivers(alias):
                 self._routing.renew_sequences(alias, always=True)
 
     def new_data_manager(self) -> TestDataManager:
-        """Return a manager whose unique values meet those of no other test of the run.
+        """Return a manager whose unique values differ from those of all other tests of the run.
 
-        All managers of one test count on together.
+        All managers of one test share a counter.
         """
         return TestDataManager(leaks=conf.get().data.leaks, snapshots=_snapshots)
 
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:
-        """Return what helps with a failure, and how to repeat the test.
+        """Return advice about a failure, and how to repeat the test.
 
-        It says what the server has denied the test, and what has left the process. Which tests have
-        run before it is kept.
+        It includes what the server has denied the test, and the timeline. The order of the tests
+        until now is kept for ``--itkit-bisect``.
 
         Args:
             shown: the text that is printed already.
@@ -591,8 +591,8 @@ class Environment:
 
         Args:
             test: its id.
-            error: with which it has failed; None where it has passed.
-            command: that runs the test, without options.
+            error: the error with which it has failed; None if it has passed.
+            command: the command that runs the test, without options.
             story: the timeline of the test.
             sections: further texts for the page: pairs of a heading and a text.
         """
@@ -639,10 +639,11 @@ class Environment:
         return f"{command} {options}"
 
     def check_servers(self) -> None:
-        """Check that the servers still answer, as a dead server is a plain reason for a failure.
+        """Check that the servers still answer, as a dead server explains a failure.
 
         Raises:
-            ServiceUnavailableError: names the server, and how it ended if it was ours.
+            ServiceUnavailableError: a server does not answer; the message has the end of one of
+                ours.
         """
         from itkit import postgres, redis
 
@@ -659,7 +660,7 @@ class Environment:
                 _probe(kind, url, probe)
 
     def check_outside(self) -> None:
-        """Check, at the end of a run, that it has written into no data but that of the tests.
+        """Check, at the end of a run, that it has written to no other data than that of the tests.
 
         Raises:
             EscapeError: the run has written into a database that is not itkit's own.
@@ -668,7 +669,7 @@ class Environment:
             self._run.check_outside()
 
     def boundary_coverage(self, minimum: float | None) -> tuple[list[str], bool]:
-        """Return, at the end of a run, what its tests have seen of the boundaries.
+        """Return the boundary coverage at the end of a run.
 
         Args:
             minimum: the percentage that is required, if any.
@@ -681,7 +682,7 @@ class Environment:
         return self._coverage.result(minimum)
 
     def _invite(self) -> None:
-        """Invite the processes that are started from now on to join the tests of this one."""
+        """Let processes that are started from now on join the tests of this one."""
         Invitation(
             worker=self.worker,
             process=os.getpid(),
@@ -753,7 +754,7 @@ def _snapshots() -> Path | None:
 
 
 def check_run(payload: Payload) -> None:
-    """Make sure that what this worker is about to make will be removed with its run."""
+    """Check that the run still exists, so that it will remove what this worker makes."""
     from itkit import redis
 
     if payload.redis is None or payload.redis_owned:
@@ -767,7 +768,7 @@ def _probe(kind: str, url: str, probe: Callable[[str, float], str]) -> None:
     try:
         probe(url, _PROBE_SECONDS)
     except RuntimeError:
-        return  # not of the server: something refuses sockets, such as pytest-socket
+        return  # not an error of the server: something refuses sockets, such as pytest-socket
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ServiceUnavailableError(
