@@ -1,13 +1,12 @@
 """The conductor: the scopes of a run, its workers and its tests, over all parts.
 
 Read in this order: ``run`` (what one command provides), ``process`` (starts a run, attaches to it
-and ends it), ``worker`` (a process attached to the run, and the scope of each test), ``messages``
-(what a failed or warned test reads), ``child`` (a process that a test has started), ``forking``
+and ends it), ``worker`` (a process attached to the run, and the scope of each test), ``verdict``
+(what fails a test) with ``messages``, ``child`` (a process that a test has started), ``forking``
 (what a forked process forgets), ``cases`` (Django's own test cases), ``files`` (caches in files),
 ``pages`` and ``coverage`` (``--itkit-report``, ``--itkit-coverage``), ``notes`` (what the end of a
-run reports),
-``leaving`` and ``afterwards`` (tests that end the process, or outlive themselves), ``running``
-(runs that another terminal may join), ``keeping`` (``--itkit-keep``), ``orders`` and
+run reports), ``leaving`` and ``afterwards`` (tests that end the process, or outlive themselves),
+``running`` (runs that another terminal may join), ``keeping`` (``--itkit-keep``), ``orders`` and
 ``bisection`` (``--itkit-bisect``).
 """
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from itkit import conf
 from itkit.backends.registry import Registry, shared_classes
@@ -40,17 +40,13 @@ from itkit.environment import (
     notes,
     pages,
     running,
+    verdict,
 )
 from itkit.environment.notes import Notes
 from itkit.environment.orders import Order
 from itkit.exceptions import (
-    EffectError,
-    EscapeError,
     ItkitError,
-    LeakedKeysError,
-    LeakedPatchError,
     ServiceUnavailableError,
-    UnusedAnswerError,
 )
 from itkit.network import guarding
 from itkit.observation import assertions, effects, swallowed
@@ -66,31 +62,6 @@ if TYPE_CHECKING:
 
 _PROBE_SECONDS = 2.0
 _WORTH_TELLING_SECONDS = 2.0
-
-
-class Varied(Protocol):
-    """One run of a swept test, as its scope sees it. ``itkit.sweep`` has the subclasses.
-
-    Attributes:
-        option: the option of the command line that repeats the variation.
-    """
-
-    option: str
-
-    @property
-    def columns(self) -> Sequence[Sequence[str]]:
-        """For acts that run at once: their names, and each crossing in the column of its act."""
-
-    @property
-    def shown(self) -> str:
-        """The text that explains the variation's failure beside the timeline; it may be empty."""
-
-    @property
-    def has_fault(self) -> bool:
-        """Whether it is not the first run, so that what the test requires may not happen."""
-
-    def check(self) -> None:
-        """Check that the fault or schedule has happened, and has left only what is allowed."""
 
 
 class Environment:
@@ -122,7 +93,7 @@ class Environment:
         self.notices: list[str] = []
         self.leaving = leaving.Leaving()
         self.keeper: keeping.Keeper | None = None
-        self.variation: Varied | None = None
+        self.variation: verdict.Varied | None = None
         self.unwritten: report.Trace | None = None
         self._run = run
         self._releases = ExitStack()
@@ -427,93 +398,38 @@ class Environment:
         self._routing.pass_over_from(aliases)
 
     def check_calls(self, sources: frozenset[str], *, has_passed: bool = True) -> None:
-        """Check that the backends were called as the running test requires.
+        """Check that the backends were called as the running test requires, as ``verdict`` says.
 
         Args:
             sources: paths of the files that the test is written in.
-            has_passed: whether the test has passed until now; unused answers of a test that failed
-                mean nothing.
-
-        Raises:
-            SwallowedError: the application has swallowed an error that fails the test.
-            FoundError: something else was found that does.
-            CallMismatchError: a required call was not made.
-            UnusedAnswerError: an answer was used by no call, and the settings do not allow this.
+            has_passed: whether the test has passed until now.
         """
-        swallowed.check(sources)
-        if self.variation is not None and has_passed:
-            self.variation.check()
-        if self._has_fault:
-            return
-        self.backends.check()
-        if has_passed and conf.get().unused != "off":
-            self._check_unused(core.current().test)
-
-    def _check_unused(self, test: str) -> None:
-        """Note, or raise an error for, the programmed answers that no call has used."""
-        found = [
-            (f"{method}.{given.text} at {given.site}", unused)
-            for method, given, unused in self.backends.given()
-        ]
-        left = [f"  {where}: {unused}" for where, unused in found if unused]
-        if left and conf.get().unused == "fail":
-            raise UnusedAnswerError(messages.unused_answers("\n".join(left)))
-        for where, unused in found:
-            kind = notes.UNUSED if unused else notes.USED
-            self.notes.add(notes.Note(kind, where, unused, test))
+        verdict.check_calls(
+            backends=self.backends,
+            noted=self.notes,
+            variation=self.variation,
+            sources=sources,
+            has_passed=has_passed,
+        )
 
     def check_test(self, sources: frozenset[str]) -> None:
-        """Check that the running test, its clean-up included, has touched only what is its own.
+        """Check what the running test has left, its clean-up included, as ``verdict`` says.
 
         Args:
             sources: paths of the files that the test is written in.
-
-        Warns:
-            RuntimeWarning: the test has left keys in Redis, and the settings ask for a report.
-
-        Raises:
-            SwallowedError: the application has swallowed an error that fails the test.
-            FoundError: something else was found that does.
-            EffectError: something has left the process while a transaction was open, which the
-                settings do not allow.
-            EscapeError: the server has denied the test a command, even if the application has
-                caught the error.
-            LeakedKeysError: the test has left keys in Redis, which the settings do not allow.
-            LeakedPatchError: the test has left something in the place of a fake or of a setting.
         """
-        patches = self.backends.remove_patches()  # first, so that it is done in any case
-        swallowed.check(sources, is_over=True)
-        if patches:
-            raise LeakedPatchError(messages.leaked_patches(self._test, patches))
-        self._check_effects()
-        for where, text in core.current().spared:
-            self.notes.add(notes.Note(notes.SPARED, where, text, self._test))
-        denied = self._redis.denied()
-        if denied:
-            raise EscapeError(messages.denied(denied, self._redis.prefix))
-        leaks = conf.get().redis.leaks
-        left = self._redis.left() if leaks != "off" else []
-        if left and leaks == "fail":
-            raise LeakedKeysError(messages.leaked_keys(self._test, left))
-        if left:
-            message = messages.leaked_keys(self._test, left)
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-    def _check_effects(self) -> None:
-        """Note, or raise an error for, the effects that left the process during a transaction."""
-        story = core.current()
-        if not story.effects or conf.get().effects == "off" or self._has_fault:
-            return
-        found = dict.fromkeys(effects.found(story))
-        if found and conf.get().effects == "fail":
-            lines = [f"  {where}: {text}" for where, text in found]
-            raise EffectError(messages.effects_in_transactions("\n".join(lines)))
-        for where, text in found:
-            self.notes.add(notes.Note(notes.EFFECT, where, text, story.test))
+        verdict.check_test(
+            self._test,
+            backends=self.backends,
+            isolation=self._redis,
+            noted=self.notes,
+            variation=self.variation,
+            sources=sources,
+        )
 
     @property
     def _has_fault(self) -> bool:
-        return self.variation is not None and self.variation.has_fault
+        return verdict.is_faulty(self.variation)
 
     def contents_of_redis(self) -> list[tuple[str, str]]:
         """Return the name and the value of each key that the test has in Redis."""
