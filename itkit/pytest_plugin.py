@@ -505,8 +505,9 @@ class IntegrationPlugin:
             self._skipped.add(report.nodeid)
         if not report.passed or report.when != "teardown" or current.variation is not None:
             return
-        left_out = current.order.failed | self._skipped
-        if self._ended is not None and report.nodeid not in left_out:
+        if not current.payload.report_all or self._ended is None:
+            return
+        if report.nodeid not in current.order.failed | self._skipped:
             command = f"pytest '{_named(self._config, report.nodeid)}'"
             current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
@@ -807,13 +808,14 @@ def _swept(item: pytest.Item) -> AnyChoice | None:
     from itkit.sweep.choosing import Choice, RaceChoice, RepeatChoice, choice_of
 
     choice = choice_of(getattr(item, "obj", None))
-    fixtures: dict[str, AnyChoice] = {
-        "fault": Choice(),
-        "race": RaceChoice(),
-        "repeat": RepeatChoice(),
+    if choice is not None:
+        return choice
+    kinds: dict[str, Callable[[], AnyChoice]] = {
+        "fault": Choice,
+        "race": RaceChoice,
+        "repeat": RepeatChoice,
     }
-    asked = [made for name, made in fixtures.items() if _asks_for(name, item)]
-    return asked[0] if choice is None and asked else choice
+    return next((kind() for name, kind in kinds.items() if _asks_for(name, item)), None)
 
 
 def _asks_for(name: str, item: pytest.Item) -> bool:
