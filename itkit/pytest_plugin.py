@@ -12,6 +12,7 @@ import sys
 import unittest
 from contextlib import contextmanager
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from xml.etree import ElementTree
@@ -25,6 +26,7 @@ from itkit.core.text import NO_SERVER, is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from importlib.machinery import ModuleSpec
 
     from itkit.backends.registry import Registry
     from itkit.data import TestDataManager
@@ -58,6 +60,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("itkit", "integration tests")
     for option, arguments in OPTIONS.items():
         group.addoption(option, **arguments)
+
+
+# A wrapper is called before pytest-django's hook, which imports the project's apps.
+@pytest.hookimpl(tryfirst=True, wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Let Python load itkit's own modules, in place of pytest."""
+    sys.meta_path.insert(0, _OwnModules)
+    early_config.add_cleanup(partial(sys.meta_path.remove, _OwnModules))
+    return (yield)
+
+
+class _OwnModules:
+    """A finder that leaves itkit's own modules as they are.
+
+    pytest rewrites the asserts of all modules of a distribution that has a plugin, to explain them.
+    itkit's asserts explain nothing to a test's author, and each of its 200 modules would be
+    compiled anew by the first run of an installation, and by every run that may not write bytecode.
+    That takes more than a second of CPU time in each process.
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, _target: object = None
+    ) -> ModuleSpec | None:
+        """Return where a module of itkit is, and nothing for other modules."""
+        return PathFinder.find_spec(name, path) if name.startswith("itkit.") else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -479,8 +507,9 @@ class IntegrationPlugin:
             self._skipped.add(report.nodeid)
         if not report.passed or report.when != "teardown" or current.variation is not None:
             return
-        left_out = current.order.failed | self._skipped
-        if self._ended is not None and report.nodeid not in left_out:
+        if not current.payload.report_all or self._ended is None:
+            return
+        if report.nodeid not in current.order.failed | self._skipped:
             command = f"pytest '{_named(self._config, report.nodeid)}'"
             current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
@@ -781,13 +810,14 @@ def _swept(item: pytest.Item) -> AnyChoice | None:
     from itkit.sweep.choosing import Choice, RaceChoice, RepeatChoice, choice_of
 
     choice = choice_of(getattr(item, "obj", None))
-    fixtures: dict[str, AnyChoice] = {
-        "fault": Choice(),
-        "race": RaceChoice(),
-        "repeat": RepeatChoice(),
+    if choice is not None:
+        return choice
+    kinds: dict[str, Callable[[], AnyChoice]] = {
+        "fault": Choice,
+        "race": RaceChoice,
+        "repeat": RepeatChoice,
     }
-    asked = [made for name, made in fixtures.items() if _asks_for(name, item)]
-    return asked[0] if choice is None and asked else choice
+    return next((kind() for name, kind in kinds.items() if _asks_for(name, item)), None)
 
 
 def _asks_for(name: str, item: pytest.Item) -> bool:

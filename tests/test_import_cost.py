@@ -1,7 +1,9 @@
 """What a project and every pytest of the machine pay for itkit being installed."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,28 @@ print(*[name for name in ("psycopg", "redis", "factory", "itkit.services") if na
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
+
+
+def test_pytest_does_not_rewrite_the_asserts_of_itkit(tmp_path: Path) -> None:
+    # What pytest does with the modules of an installed distribution that has a plugin.
+    (tmp_path / "marks.py").write_text("import pytest; pytest.register_assert_rewrite('itkit')")
+    (tmp_path / "test_loaders.py").write_text("""
+import sys
+import itkit.core.urls
+
+def test_loaders(capsys):
+    with capsys.disabled():
+        print("loaders:", *(type(sys.modules[name].__loader__).__name__ for name in
+            ("itkit.core.urls", __name__)))
+""")
+    arguments = ["-m", "pytest", "-p", "marks", "-p", "no:cacheprovider", "-p", "no:django"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("PYTEST_PLUGINS", None)
+    ran = subprocess.run(
+        [sys.executable, *arguments, "--rootdir", tmp_path, tmp_path],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
+    )  # fmt: skip
+    assert "loaders: SourceFileLoader AssertionRewritingHook" in ran.stdout, ran.stdout + ran.stderr
 
 
 @pytest.mark.usefixtures("shared_servers")
