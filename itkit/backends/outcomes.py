@@ -1,9 +1,10 @@
-"""What a test's timeline says of the boundaries: the outcomes of calls, tables, hooks, keys."""
+"""What a test has done at the boundaries: outcomes of calls, tables, hooks, tasks, mails, keys."""
 
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from itkit.fakes.answers import is_lost
 from itkit.report import coverage
 from itkit.report.coverage import LOST, TIMEOUT, VALUE, Coverage
 from itkit.report.handlers import handlers_of
+from itkit.report.mailed import Mailed
 from itkit.timeline import callsite
 from itkit.timeline.core import Timeline
 
@@ -41,6 +43,7 @@ class Collector:
         self._names = {backend.name for backend in registry.faked()}
         self._tasks: set[str] = set()
         self._written = ""
+        self._mailed = Mailed()
         for backend in registry.faked():
             if backend.is_task_runner:
                 self._tasks.add(backend.name)
@@ -50,6 +53,10 @@ class Collector:
         for table in _own_tables():
             for what in ("read", "written"):
                 self._found.note("tables", f"{table} {what}")
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Note within a block what is on no timeline: of which templates mails are made."""
+        return self._mailed.followed()
 
     def write(self, worker: str) -> None:
         """Write what was seen until now, where that has changed.
@@ -63,8 +70,10 @@ class Collector:
             coverage.write_part(self._directory, f"{worker}-{os.getpid()}", self._found)
 
     def add(self, timeline: Timeline) -> None:
-        """Add what a test has seen, by its timeline."""
+        """Add what a test has seen, by its timeline and its mails."""
         test = timeline.test
+        for template in self._mailed.take():
+            self._found.note("mail_templates", template, test)
         faults = (_LOST_IN_SWEEP.fullmatch(one.name) for one in timeline if one.kind == "fault")
         lost = {fault["method"] for fault in faults if fault is not None}
         for crossing in timeline:

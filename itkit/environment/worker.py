@@ -250,6 +250,8 @@ class Environment:
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
             self._originals.enter_context(effects.followed())
+            if self._collector is not None:
+                self._originals.enter_context(self._collector.followed())
             self._originals.enter_context(
                 cases.followed(self.begin_committing_class, self._routing.pass_over)
             )

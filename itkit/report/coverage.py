@@ -19,7 +19,7 @@ TIMEOUT: Final = "timeout"
 LOST: Final = "lost reply"
 FILE: Final = "coverage.json"
 PAGE: Final = "index.html"
-SECTIONS: Final = ("tables", "hooks", "tasks", "keys")
+SECTIONS: Final = ("tables", "hooks", "tasks", "mail_templates", "keys")
 _MARK: Final = ".itkit-coverage"
 _PART: Final = ".part.json"
 _MOST_SHOWN: Final = 60
@@ -166,7 +166,7 @@ class Coverage:
                     name: Outcome(one["declared"], one["test"], one["handler"])
                     for name, one in outcomes.items()
                 }
-            coverage.others = {section: dict(found[section]) for section in SECTIONS}
+            coverage.others = {section: dict(found.get(section, {})) for section in SECTIONS}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"{file} has no boundary coverage ({type(error).__name__}: {error}). Run the tests"
@@ -190,7 +190,7 @@ class Coverage:
                 for method, name, outcome in self.rows()
             ],
             "others": [
-                (section, sorted(self.others[section].items()))
+                (section.replace("_", " "), sorted(self.others[section].items()))
                 for section in SECTIONS
                 if self.others[section]
             ],
