@@ -177,7 +177,7 @@ def pages(project: Project) -> dict[str, Path]:
     )
     project.write("failing_settings.py", SETTINGS)
     project.write("example_project/shop/tests/test_failing.py", TESTS)
-    project.write("budgets.json", BUDGETS)
+    project.write("example_project/budgets.json", BUDGETS)
     result = project.test(
         *("example_project.shop.tests.test_failing", "--integration", "--itkit-coverage"),
         *("--itkit-report-all", "--pythonpath=."),
