@@ -42,7 +42,7 @@ class Collector:
         self._found = Coverage()
         self._names = {backend.name for backend in registry.faked()}
         self._tasks: set[str] = set()
-        self._written = ""
+        self._written = -1  # the changes of what was seen that are in the file
         self._mailed = Mailed()
         for backend in registry.faked():
             if backend.is_task_runner:
@@ -64,9 +64,8 @@ class Collector:
         Args:
             worker: id of this process as a worker of the run.
         """
-        text = self._found.as_json()
-        if text != self._written:
-            self._written = text
+        if self._found.changes != self._written:
+            self._written = self._found.changes
             coverage.write_part(self._directory, f"{worker}-{os.getpid()}", self._found)
 
     def add(self, timeline: Timeline) -> None:
