@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import data, fakes, redis, reset, services, startup, sweep, verdicts
+from benchmarks import data, fakes, redis, report, reset, services, startup, sweep, verdicts
 
 BENCHMARKS = {
     "services": services.measure,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "fakes": fakes.measure,
     "data": data.measure,
     "sweep": sweep.measure,
+    "report": report.measure,
     "verdicts": verdicts.measure,
 }
 

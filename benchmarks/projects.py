@@ -97,6 +97,26 @@ for number in range(1000):
     setattr(Trivial, f"test_{number}", lambda self: None)
 """
 
+_FAILING_TESTS = """
+from django.contrib.auth.models import Group
+from django.core.cache import cache
+
+from itkit.test import IntegrationTestCase
+
+
+class Failing(IntegrationTestCase):
+    def fail_after_60_crossings(self):
+        for number in range(20):
+            group = Group.objects.create(name=f"group {number}")
+            cache.set(f"group {number}", group.pk)
+            Group.objects.get(pk=group.pk)
+        self.fail("on purpose")
+
+
+for number in range(100):
+    setattr(Failing, f"test_{number}", Failing.fail_after_60_crossings)
+"""
+
 _COMMITTED_TESTS = """
 import gc
 import os
@@ -296,25 +316,35 @@ class Project:
         line = next(line for line in output.splitlines() if line.startswith("Ran 1000 tests in"))
         return float(line.split()[-1].removesuffix("s"))
 
-    def cost_of_tests(self, label: str, choice: str, *, by_instructions: bool) -> float:
+    def cost_of_tests(
+        self,
+        label: str,
+        *options: str,
+        choice: str = "with",
+        by_instructions: bool,
+        status: int = 0,
+    ) -> float:
         """Run tests with or without verdicts; return what that cost their process.
 
         Args:
             label: of the tests.
+            *options: for ``manage.py test``.
             choice: ``with`` or ``without``, as ``benchmarks.unjudged`` takes it.
             by_instructions: whether valgrind is to count them, else it is the CPU time.
+            status: with which the process is to end.
 
         Returns:
             Billions of instructions, or seconds.
         """
         environment = self._environment("settings_itkit", "ours") | {"PYTHONHASHSEED": "0"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles all in each run
-        command = ["-m", "benchmarks.unjudged", choice, "test", label, "--integration"]
+        command = ["-m", "benchmarks.unjudged", choice, "test", label, "--integration", *options]
         if not by_instructions:
-            return float(self._run(command, environment).rpartition("CPU ")[2])
+            output = self._run(command, environment, status=status)
+            return float(output.rpartition("CPU ")[2])
         counting = ["valgrind", "--tool=cachegrind", "--cache-sim=no", f"--log-file={self._log}"]
         counting.append("--cachegrind-out-file=/dev/null")
-        self._run(command, environment, counting)
+        self._run(command, environment, counting, status=status)
         counted = _INSTRUCTIONS.findall(self._log.read_text())
         return max(int(number.replace(",", "")) for number in counted) / 1e9
 
@@ -361,7 +391,12 @@ class Project:
         return measured
 
     def _run(
-        self, command: list[str], environment: dict[str, str], within: Sequence[str] = ()
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        within: Sequence[str] = (),
+        *,
+        status: int = 0,
     ) -> str:
         done = subprocess.run(
             [*within, sys.executable, *command],
@@ -373,7 +408,7 @@ class Project:
             text=True,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != status:
             raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
@@ -451,6 +486,7 @@ class Workshop:
             "writes": writes,
             "trivial_tests": _TRIVIAL_TESTS,
             "integration_tests": _INTEGRATION_TESTS,
+            "failing_tests": _FAILING_TESTS,
             "committed_tests": _COMMITTED_TESTS,
         }
         for module, text in files.items():

@@ -10,6 +10,7 @@ of several rounds.
 """
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 
 from benchmarks.projects import Project, workshop
@@ -31,11 +32,25 @@ def measure() -> list[Row]:
 
 
 def _row(name: str, project: Project, label: str) -> Row:
+    cost = partial(project.cost_of_tests, label)
+    return compared(name, partial(cost, choice="without"), partial(cost, choice="with"))
+
+
+def compared(name: str, of_peer: Callable[..., float], of_ours: Callable[..., float]) -> Row:
+    """Return what two processes have cost, the peer's and ours.
+
+    Args:
+        name: of the row.
+        of_peer: ``Project.cost_of_tests``, but for whether instructions are counted.
+        of_ours: the same.
+    """
     by_instructions = shutil.which("valgrind") is not None
-    for choice in ("without", "with"):  # what is kept is there afterwards, and all is compiled
-        project.cost_of_tests(label, choice, by_instructions=False)
-    cost = partial(project.cost_of_tests, label, by_instructions=by_instructions)
-    taken = [(cost("without"), cost("with")) for _ in range(1 if by_instructions else ROUNDS)]
+    for cost in (of_peer, of_ours):  # what is kept is there afterwards, and all is compiled
+        cost(by_instructions=False)
+    taken = [
+        (of_peer(by_instructions=by_instructions), of_ours(by_instructions=by_instructions))
+        for _ in range(1 if by_instructions else ROUNDS)
+    ]
     peer, ours = map(min, zip(*taken, strict=True))
     unit = "G" if by_instructions else "s"
     return Row(name=name, ours=ours, peer=peer, unit=unit, bound="max", target=TARGET)

@@ -3,6 +3,9 @@
 import os
 import sys
 from decimal import Decimal
+from pathlib import Path
+
+BASE_DIR = Path(__file__).parent
 
 TESTING = "test" in sys.argv or "PYTEST_VERSION" in os.environ
 

@@ -1,9 +1,10 @@
-"""Collects which outcomes of calls, tables, hooks and keys tests have seen, from timelines."""
+"""What a test has done at the boundaries: outcomes of calls, tables, hooks, tasks, mails, keys."""
 
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from itkit.fakes.answers import is_lost
 from itkit.report import coverage
 from itkit.report.coverage import LOST, TIMEOUT, VALUE, Coverage
 from itkit.report.handlers import handlers_of
+from itkit.report.mailed import Mailed
 from itkit.timeline import callsite
 from itkit.timeline.core import Timeline
 
@@ -40,7 +42,8 @@ class Collector:
         self._found = Coverage()
         self._names = {backend.name for backend in registry.faked()}
         self._tasks: set[str] = set()
-        self._written = ""
+        self._written = -1  # the changes of what was seen that are in the file
+        self._mailed = Mailed()
         for backend in registry.faked():
             if backend.is_task_runner:
                 self._tasks.add(backend.name)
@@ -51,20 +54,25 @@ class Collector:
             for what in ("read", "written"):
                 self._found.note("tables", f"{table} {what}")
 
+    def followed(self) -> AbstractContextManager[None]:
+        """Note within a block what is on no timeline: of which templates mails are made."""
+        return self._mailed.followed()
+
     def write(self, worker: str) -> None:
         """Write what was seen until now, if that has changed.
 
         Args:
             worker: id of this process as a worker of the run.
         """
-        text = self._found.as_json()
-        if text != self._written:
-            self._written = text
+        if self._found.changes != self._written:
+            self._written = self._found.changes
             coverage.write_part(self._directory, f"{worker}-{os.getpid()}", self._found)
 
     def add(self, timeline: Timeline) -> None:
-        """Add what a test has seen, from its timeline."""
+        """Add what a test has seen, by its timeline and its mails."""
         test = timeline.test
+        for template in self._mailed.take():
+            self._found.note("mail_templates", template, test)
         faults = (_LOST_IN_SWEEP.fullmatch(one.name) for one in timeline if one.kind == "fault")
         lost = {fault["method"] for fault in faults if fault is not None}
         for crossing in timeline:

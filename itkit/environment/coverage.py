@@ -1,5 +1,6 @@
 """The boundary coverage of a run, ``--itkit-coverage``: collected by process, and added up."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,10 @@ class BoundaryCollection:
 
             self._collector = outcomes.Collector(backends, Path(self._directory))
             self._collector.write(worker)
+
+    def followed(self) -> AbstractContextManager[None]:
+        """Note within a block what is on no timeline; do nothing where nobody asks for it."""
+        return self._collector.followed() if self._collector is not None else nullcontext()
 
     def add(self, story: core.Timeline, worker: str) -> None:
         """Add what a test has seen.

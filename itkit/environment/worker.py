@@ -172,6 +172,7 @@ class Environment:
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
             self._originals.enter_context(effects.followed())
+            self._originals.enter_context(self._coverage.followed())
             self._originals.enter_context(
                 cases.followed(self.begin_committing_class, self._routing.pass_over)
             )

@@ -3,7 +3,8 @@
 A reader of the timeline, which records nothing for it. Read in this order: ``redaction`` (which
 values are never shown), ``trace`` (what a page shows, as plain values), ``page`` (its HTML),
 ``folder`` (the pages of a run, and their index), ``annotations`` (failures as GitHub shows them),
-``handlers`` (what has caught an error), ``coverage`` (boundary coverage).
+``handlers`` (what has caught an error), ``mailed`` (which templates mails were made from),
+``coverage`` (boundary coverage).
 """
 
 from itkit.report.annotations import annotation, annotation_of

@@ -7,7 +7,7 @@ which test.
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ TIMEOUT: Final = "timeout"
 LOST: Final = "lost reply"
 FILE: Final = "coverage.json"
 PAGE: Final = "index.html"
-SECTIONS: Final = ("tables", "hooks", "tasks", "keys")
+SECTIONS: Final = ("tables", "hooks", "tasks", "mail_templates", "keys")
 _MARK: Final = ".itkit-coverage"
 _PART: Final = ".part.json"
 _MOST_SHOWN: Final = 60
@@ -54,32 +54,37 @@ class Coverage:
         outcomes: by the method, such as ``payments.charge``, and the name of the outcome.
         others: by the section, such as ``tables``, and the name: the first test that has seen it,
             or an empty text where none has.
+        changes: how often something new was seen or declared.
     """
 
     outcomes: dict[str, dict[str, Outcome]] = field(default_factory=dict)
     others: dict[str, dict[str, str]] = field(
         default_factory=lambda: {section: {} for section in SECTIONS}
     )
+    changes: int = field(default=0, compare=False)
 
     def declare(self, method: str, outcome: str) -> None:
         """Expect an outcome of a method."""
-        self._outcome(method, outcome).is_declared = True
+        self._merge(method, outcome, Outcome(is_declared=True))
 
     def see(self, method: str, outcome: str, test: str, handlers: Iterable[str] = ()) -> None:
         """Note that a test has seen an outcome, and where the application has caught it."""
         for handler in [*handlers] or [""]:
-            self._outcome(method, outcome).merge(Outcome(test=test, handler=handler))
+            self._merge(method, outcome, Outcome(test=test, handler=handler))
 
     def note(self, section: str, name: str, test: str = "") -> None:
         """Note that a test has seen something else; without one, that it is there to be seen."""
         found = self.others[section]
-        found[name] = _first(found.get(name, ""), test)
+        first = _first(found.get(name, ""), test)
+        if found.get(name) != first:
+            found[name] = first
+            self.changes += 1
 
     def merge(self, other: "Coverage") -> None:
         """Take over what another run, or another worker, has seen."""
         for method, outcomes in other.outcomes.items():
             for name, outcome in outcomes.items():
-                self._outcome(method, name).merge(outcome)
+                self._merge(method, name, outcome)
         for section, names in other.others.items():
             for name, test in names.items():
                 self.note(section, name, test)
@@ -166,7 +171,7 @@ class Coverage:
                     name: Outcome(one["declared"], one["test"], one["handler"])
                     for name, one in outcomes.items()
                 }
-            coverage.others = {section: dict(found[section]) for section in SECTIONS}
+            coverage.others = {section: dict(found.get(section, {})) for section in SECTIONS}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"{file} has no boundary coverage ({type(error).__name__}: {error}). Run the tests"
@@ -190,14 +195,20 @@ class Coverage:
                 for method, name, outcome in self.rows()
             ],
             "others": [
-                (section, sorted(self.others[section].items()))
+                (section.replace("_", " "), sorted(self.others[section].items()))
                 for section in SECTIONS
                 if self.others[section]
             ],
         }
 
-    def _outcome(self, method: str, name: str) -> Outcome:
-        return self.outcomes.setdefault(method, {}).setdefault(name, Outcome())
+    def _merge(self, method: str, name: str, seen: Outcome) -> None:
+        outcomes = self.outcomes.setdefault(method, {})
+        before = outcomes.get(name)
+        merged = Outcome() if before is None else replace(before)
+        merged.merge(seen)
+        if merged != before:
+            outcomes[name] = merged
+            self.changes += 1
 
 
 def prepare(directory: Path) -> None:

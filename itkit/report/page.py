@@ -1,28 +1,62 @@
 """The HTML of a report: pages that load nothing, and work without a script as well."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from django.template import Context, Engine
-from django.utils.html import format_html
-from django.utils.safestring import mark_safe
+from django.utils.safestring import SafeString, mark_safe
 
-from itkit.report.trace import Event, Trace
+from itkit.report.trace import Event, Frame, Trace
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _NARROWEST: Final = 0.15  # per cent of a lane: what takes no time is to be seen as well
-# Not in the template, which would take five times as long: a page has many of them.
+_LONGEST_TITLE: Final = 200  # characters
+
+# What a page has many of is not in a template, which would take five to ten times as long. Each
+# value that is put in here is a number or is escaped.
 _BAR: Final = (
-    '<a href="#c{number}" class="{kind}{failed}" style="left:{left}%;width:{width}%"'
+    '<a href="#c{number}" class="{kind}{failed}" style="left:{left:.3f}%;width:{width:.3f}%"'
     ' title="#{number} {title}" aria-hidden="true" tabindex="-1"></a>'
 )
+_EVENT: Final = """\
+<details class="event {kind}" id="c{number}" data-kind="{kind}">
+<summary><span class="number">#{number}</span><span class="kind">{kind}</span>\
+<span class="title mono">{title}{failed}</span><span class="time">{start:.1f} ms</span></summary>
+<div class="inside">
+{error}{details}<p class="soft">{site}thread {lane}{took}</p>
+</div>
+</details>
+"""
+_SOURCE: Final = '<span class="source{here}">{number}  {text}</span>'
+_ENTRY: Final = """\
+<tr>
+<td><a href="{file}">{test}</a></td>
+<td class="mono">{error}</td>
+<td>{crossings}</td>
+<td>{seconds}</td>
+<td>{worker}</td>
+</tr>
+"""
 
 
 def trace_page(trace: Trace) -> str:
     """Return the page of a test that has failed."""
-    return _rendered("trace.html", {"trace": trace, "lanes": _lanes(trace.events)})
+    return _rendered(
+        "trace.html",
+        {
+            "trace": trace,
+            "lanes": _lanes(trace.events),
+            "events": _joined(map(_event, trace.events)),
+            "frames": [
+                {"frame": frame, "source": _joined(_source(frame)), "is_own": frame.is_own}
+                for frame in trace.frames
+            ],
+        },
+    )
 
 
 def index_page(entries: Sequence[dict[str, Any]]) -> str:
@@ -34,7 +68,10 @@ def index_page(entries: Sequence[dict[str, Any]]) -> str:
     """
     failed = [entry for entry in entries if entry["error"]]
     passed = [entry for entry in entries if not entry["error"]]
-    return _rendered("index.html", {"entries": [*failed, *passed], "failed": len(failed)})
+    rows = _joined(map(_entry, [*failed, *passed]))
+    return _rendered(
+        "index.html", {"rows": rows, "failed": len(failed), "has_passed": bool(passed)}
+    )
 
 
 def coverage_page(values: dict[str, Any]) -> str:
@@ -67,14 +104,58 @@ def _lanes(events: Sequence[Event]) -> list[dict[str, Any]]:
     for event in events:
         left = (event.start - first) / span * 100
         width = max((event.duration or 0.0) / span * 100, _NARROWEST)
-        bar = format_html(
-            _BAR,
+        bar = _BAR.format(
             number=event.number,
-            kind=event.kind,
+            kind=escape(event.kind),
             failed=" failed" if event.error else "",
-            left=f"{left:.3f}",
-            width=f"{width:.3f}",
-            title=event.title[:80],
+            left=left,
+            width=width,
+            title=escape(event.title[:80]),
         )
         lanes.setdefault(event.lane, []).append(bar)
-    return [{"name": name, "bars": mark_safe("".join(bars))} for name, bars in lanes.items()]  # noqa: S308 - each bar is escaped
+    return [{"name": name, "bars": _joined(bars)} for name, bars in lanes.items()]
+
+
+def _event(event: Event) -> str:
+    title = event.title
+    if len(title) > _LONGEST_TITLE:
+        title = f"{title[: _LONGEST_TITLE - 1]}…"
+    details = "".join(
+        f'<div class="soft">{escape(name)}</div><pre>{escape(text)}</pre>\n'
+        for name, text in event.details
+    )
+    return _EVENT.format(
+        number=event.number,
+        kind=escape(event.kind),
+        title=escape(title),
+        failed=' <b class="bad">failed</b>' if event.error else "",
+        start=event.start,
+        error=f'<pre class="bad">{escape(event.error)}</pre>\n' if event.error else "",
+        details=details,
+        site=f'<span class="mono">{escape(event.site)}</span> · ' if event.site else "",
+        lane=escape(event.lane),
+        took="" if event.duration is None else f" · took {event.duration:.2f} ms",
+    )
+
+
+def _source(frame: Frame) -> Iterator[str]:
+    for number, text in frame.source:
+        here = " here" if number == frame.line else ""
+        yield _SOURCE.format(here=here, number=number, text=escape(text))
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    error = entry["error"]
+    return _ENTRY.format(
+        file=escape(quote(entry["file"])),
+        test=escape(entry["test"]),
+        error=escape(error) if error else '<span class="soft">passed</span>',
+        crossings=int(entry["crossings"]),
+        seconds=float(entry["seconds"]),
+        worker=escape(entry["worker"]),
+    )
+
+
+def _joined(parts: Iterable[str]) -> SafeString:
+    """Return HTML of parts, in each of which all values are escaped."""
+    return mark_safe("".join(parts))  # noqa: S308 - see above

@@ -3,9 +3,11 @@
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
+from django.conf import global_settings
 from django.conf import settings as django_settings
 
 from itkit import conf
@@ -36,9 +38,17 @@ class Redactor:
         names: further names of secrets, such as those in ``ITKIT["REPORT"]["SECRETS"]``; a part of
             a name is enough, in upper or lower case.
         shows_values: whether arguments and parameters are shown at all.
+        known: the secrets to look for in all texts; those of the settings and of the environment
+            where it is None.
     """
 
-    def __init__(self, names: Iterable[str] = (), *, shows_values: bool = True) -> None:
+    def __init__(
+        self,
+        names: Iterable[str] = (),
+        *,
+        shows_values: bool = True,
+        known: Collection[str] | None = None,
+    ) -> None:
         self._shows_values = shows_values
         self._name = re.compile(
             "|".join([*_NAMES, *(re.escape(name) for name in names)]), re.IGNORECASE
@@ -49,9 +59,11 @@ class Redactor:
             r"""((?:Bearer|Basic|Token)\s+)?('[^']*'|"[^"]*"|[^\s,;)}\]'"&]+)""",
             re.IGNORECASE,
         )
-        known = {*_secrets_of_settings(), *_secrets_of_environment()}
+        known = _known() if known is None else known
         longest_first = sorted(known, key=lambda secret: (-len(secret), secret))
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
+        # Pages have the same statements and lines of source many times.
+        self._hidden_once = lru_cache(maxsize=4096)(self._hidden)
 
     def is_secret(self, name: str) -> bool:
         """Return whether a name is that of a secret."""
@@ -59,6 +71,9 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text with all secrets hidden that can be recognized."""
+        return self._hidden_once(text) if len(text) <= _LONGEST else self._hidden(text)
+
+    def _hidden(self, text: str) -> str:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return self._assigned.sub(rf"\1\2{HIDDEN}", redact(text, HIDDEN))
@@ -109,7 +124,12 @@ class Redactor:
 def redactor() -> Redactor:
     """Return what hides secrets as ``ITKIT["REPORT"]`` says."""
     settings = conf.get().report
-    return Redactor(settings.secrets, shows_values=settings.values)
+    return _redactor(tuple(settings.secrets), settings.values, _known())
+
+
+@lru_cache(maxsize=4)
+def _redactor(names: Sequence[str], shows_values: bool, known: frozenset[str]) -> Redactor:  # noqa: FBT001 - as the settings have it
+    return Redactor(names, shows_values=shows_values, known=known)
 
 
 def _printed(value: object) -> str:
@@ -127,6 +147,7 @@ def _clipped(text: str) -> str:
     return f"{text[:_LONGEST]} … {len(text) - _LONGEST:,} characters more"
 
 
+@lru_cache(maxsize=256)
 def _columns(sql: str, count: int) -> list[str]:
     """Return the name of the column that each parameter is for; empty where that is not known."""
     if inserted := _INSERTED.match(sql):
@@ -138,12 +159,18 @@ def _columns(sql: str, count: int) -> list[str]:
     return columns if len(columns) == count else [""] * count
 
 
+def _known() -> frozenset[str]:
+    return frozenset([*_secrets_of_settings(), *_secrets_of_environment()])
+
+
 def _secrets_of_settings() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Django warns of each deprecated setting that is read
         values = {name: getattr(django_settings, name, None) for name in dir(django_settings)}
     for name, value in values.items():
-        if name.isupper():
+        # Django's own defaults, such as its many languages, have no secrets.
+        is_default = value is getattr(global_settings, name, None)
+        if name.isupper() and (isinstance(value, Mapping) or not is_default):
             yield from _secrets_in(name, value, _DEEPEST)
 
 

@@ -274,5 +274,9 @@ def _functions_in(code: CodeType) -> Iterator[tuple[int, int, str]]:
 
 
 def _relative(path: str) -> str:
-    here = Path.cwd()
+    return _relative_to(path, str(Path.cwd()))
+
+
+@lru_cache(maxsize=1024)
+def _relative_to(path: str, here: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

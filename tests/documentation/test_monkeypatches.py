@@ -42,6 +42,7 @@ PATCHES = {
     "redis.wire.patch._replace": "methods of the connections of redis-py and valkey-py",
     "redis.wire.wire._assign": "the login of a connection",
     "redis.wire.wire.dialling": "_connect and the handshake of a connection",
+    "report.mailed.Mailed.followed": "Template.render, locmem.EmailBackend.send_messages",
     "runner.scopes.install": "methods of TestCase, TestSuite and SimpleTestCase",
     "runner.scopes.prepare": "addError and its like of a result",
     "runner.scopes.required": "unittest.TestCase.run",

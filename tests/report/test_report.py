@@ -1,8 +1,6 @@
 """The report: a page for each failure, without what is secret, and an index."""
 
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +12,6 @@ from itkit.report import Folder, Redactor, chosen
 from tests.support.doors import DOORS, enter, slow, write_tests
 from tests.support.projects import Project
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HIDDEN = "********"
 
 
@@ -218,31 +215,6 @@ def test_no_report_unless_it_is_asked_for(failing: Project) -> None:
             assert result.code != 0
             assert message in result.output.replace("\n", " "), result.output
     assert (failing.path / "other/notes.txt").read_text() == "mine"
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-@pytest.mark.usefixtures("shared_servers")
-def test_a_browser_shows_the_pages_without_an_error(failing: Project, tmp_path: Path) -> None:
-    failing.pytest("--integration", "--itkit-report=report", STATEMENTS="3000")
-    for file in sorted((failing.path / "report").glob("*.html")):
-        for width in (400, 1600):
-            shown = subprocess.run(
-                [
-                    *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-                    *("--disable-background-networking", "--disable-component-update"),
-                    *("--disable-sync", f"--user-data-dir={tmp_path}/profile"),
-                    *("--enable-logging=stderr", f"--window-size={width},900", "--dump-dom"),
-                    file.as_uri(),
-                ],
-                capture_output=True,
-                check=True,
-                text=True,
-                timeout=120,
-            )
-            assert "CONSOLE" not in shown.stderr, shown.stderr
-            events = shown.stdout.count('<details class="event')
-            if events:
-                assert f'role="status">{events} of {events}<' in shown.stdout, file
 
 
 def test_names_and_values_of_secrets_are_hidden() -> None:

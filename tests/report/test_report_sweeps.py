@@ -1,13 +1,11 @@
 """The page of a swept test: one, with the grid of its variations and the columns of its acts."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.report.test_report import CHROMIUM, Page
+from tests.report.test_report import Page
 from tests.support.doors import EVERY_DOOR, enter, write_tests
 from tests.support.projects import Project
 
@@ -136,29 +134,3 @@ def test_what_bounds_leave_out_is_not_tried(project: Project) -> None:
     (alone,) = pages(project.path / "report").values()
     assert 'class="grid"' not in alone
     assert "--itkit-fault" in Page(alone).text
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_a_browser_shows_grid_and_columns(project: Project, tmp_path: Path) -> None:
-    write_tests(project, TESTS)
-    project.pytest("--integration", "--itkit-report=report")
-    for name in pages(project.path / "report"):
-        (file,) = (project.path / "report").glob(f"*{name}*.html")
-        for width in (400, 1600):
-            shown = subprocess.run(
-                [
-                    *(str(shutil.which(str(CHROMIUM))), "--headless", "--no-sandbox"),
-                    *("--disable-gpu", "--no-first-run", "--disable-background-networking"),
-                    *("--disable-sync", f"--user-data-dir={tmp_path}/profile"),
-                    *("--enable-logging=stderr", f"--window-size={width},900", "--dump-dom"),
-                    file.as_uri(),
-                ],
-                capture_output=True,
-                check=True,
-                text=True,
-                timeout=120,
-            )
-            assert "CONSOLE" not in shown.stderr, shown.stderr
-            assert '<table class="grid">' in shown.stdout
-            assert ('<table class="columns">' in shown.stdout) == (name == "test_only_one_is_first")
-            assert 'role="status">' in shown.stdout

@@ -134,7 +134,8 @@ class ClientTests(IntegrationTestCase):
         carts.add_to_cart(cart.id, product.id, 2)
         self.client.force_login(user)
 
-        response = self.post("/checkout/", cart_id=cart.id, token="tok_visa")
+        with self.budget("checkout"):
+            response = self.post("/checkout/", cart_id=cart.id, token="tok_visa")
 
         self.assertEqual(response.status_code, 201)
         self.assertEqual(response.json()["status"], "paid")

@@ -5,6 +5,8 @@ import functools
 import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from itkit.core import urls
@@ -231,15 +233,21 @@ def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[L
         "zset": ("ZRANGE", 0, most - 1, "WITHSCORES"),
         "stream": ("XRANGE", "-", "+", "COUNT", most),
     }
-    for key in left(url, names):
-        value: Any = None
-        if reader := readers.get(key.kind):
-            command, *rest = reader
-            with raw(url, key.database) as client:
-                value = client.execute_command(str(command), key.name, *rest)  # type: ignore[no-untyped-call]  # redis-py's
-                if command in ("HSCAN", "SSCAN"):
-                    _, value = value
-        yield key, value
+    for number, keys in groupby(left(url, names), key=attrgetter("database")):
+        found = list(keys)
+        read = [key for key in found if key.kind in readers]
+        with raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
+            for key in read:
+                command, *rest = readers[key.kind]
+                pipeline.execute_command(str(command), key.name, *rest)  # type: ignore[no-untyped-call]  # redis-py's
+            # A key that has another type by now has its error in the place of a value.
+            replies: list[Any] = pipeline.execute(raise_on_error=False)
+        values = dict(zip((key.name for key in read), replies, strict=True))
+        for key in found:
+            value = values.get(key.name)
+            if key.kind in ("hash", "set") and isinstance(value, tuple):
+                _, value = value
+            yield key, value
 
 
 def names_under(url: str, root: str) -> list[bytes]:

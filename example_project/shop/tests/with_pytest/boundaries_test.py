@@ -13,6 +13,7 @@ from example_project.shop.models import Product, ShippingMethod, User
 from example_project.shop.services import carts, users
 from example_project.shop.tests.neighbour import neighbours_key
 from example_project.shop.tests.threads import in_threads
+from itkit import budget
 
 
 @pytest.mark.integration
@@ -59,11 +60,12 @@ def test_checkout(data, backends, client):
     carts.add_to_cart(cart.id, product.id, 2)
     client.force_login(user)
 
-    response = client.post(
-        "/checkout/",
-        {"cart_id": cart.id, "token": "tok_visa"},
-        content_type="application/json",
-    )
+    with budget("checkout"):
+        response = client.post(
+            "/checkout/",
+            {"cart_id": cart.id, "token": "tok_visa"},
+            content_type="application/json",
+        )
 
     assert response.status_code == 201
     assert response.json()["status"] == "paid"
