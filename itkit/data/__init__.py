@@ -2,7 +2,8 @@
 
 Read in this order: ``manager`` (what a test holds), ``aliases`` (``create_order()``) with
 ``mistakes`` (in the settings), ``factories``, ``create``, ``unique``, ``bulk`` with ``progress``,
-``cleanup``, ``scenarios``, ``lint`` and ``profile`` (factories looked at outside of tests).
+``cleanup``, ``marks`` (of bystanders and secrets), ``scenarios``, ``lint`` and ``profile``
+(factories looked at outside of tests).
 """
 
 from itkit.data.cleanup.deletion import take_left

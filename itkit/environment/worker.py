@@ -51,7 +51,7 @@ from itkit.exceptions import (
     UnusedAnswerError,
 )
 from itkit.network import earlier, guarding
-from itkit.observation import assertions, effects, swallowed
+from itkit.observation import assertions, canaries, effects, swallowed
 from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.forked import Channel
 
@@ -203,6 +203,7 @@ class Environment:
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
+        self._canaries = canaries.Canaries(self.contents_of_redis)
         self._test = ""  # that has begun last
         self.order = Order(self._seed, payload.run, worker)
         follow(self._seed, seed.offset_of_shared(""))
@@ -491,6 +492,7 @@ class Environment:
             CallMismatchError: a required call did not come.
             UnusedAnswerError: no call has used an answer, which the settings do not allow.
         """
+        self._canaries.look()
         swallowed.check(sources)
         if self.variation is not None and has_passed:
             self.variation.check()
@@ -604,7 +606,9 @@ class Environment:
 
         All managers of one test count on together.
         """
-        return TestDataManager(leaks=conf.get().data.leaks, snapshots=_snapshots)
+        return TestDataManager(
+            leaks=conf.get().data.leaks, snapshots=_snapshots, watch=self._canaries
+        )
 
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:
         """Return what helps with a failure, and how to repeat the test.
