@@ -11,10 +11,11 @@ LOST: Final = "lost_reply"
 BEFORE: Final = "crash_before"
 AFTER: Final = "crash_after"
 TWICE: Final = "run_twice"
+TIMEOUT: Final = "timeout"
 CRASH: Final = "crash"
 ERROR: Final = "error"
 """``error`` stands for all kinds that are names of exceptions, ``crash`` for ``crash_after``."""
-WORDS: Final = (LOST, BEFORE, AFTER, TWICE)
+WORDS: Final = (LOST, BEFORE, AFTER, TWICE, TIMEOUT)
 
 ATTRIBUTE: Final = "_itkit_sweep"
 """The attribute of a swept test that holds its choice."""

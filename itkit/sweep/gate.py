@@ -16,6 +16,7 @@ from itkit.sweep.choosing import (
     CRASH,
     ERROR,
     LOST,
+    TIMEOUT,
     TWICE,
     WORDS,
     Choice,
@@ -27,7 +28,6 @@ from itkit.timeline.core import Crossing
 
 SIMULATED: Final = "simulated by itkit"
 """A part of the text of each error that a fault raises."""
-"""What is in the text of each error that a fault raises."""
 EVERYTHING: Final = "*"
 ROW: Final = "#"
 
@@ -115,6 +115,7 @@ class Point(ABC):
         errors: names of the exceptions that it may raise, each with an effect of its own.
         more_errors: such that are raised on demand.
         can_be_doubled: whether it hands on what may be done twice, as a task.
+        is_timed: whether the caller waits for the reply for some time only.
         key: the name without the parts that differ from run to run; crossings are counted by it.
         touched: the tables, rows, keys and backends that the crossing touches.
     """
@@ -125,6 +126,7 @@ class Point(ABC):
     errors: tuple[str, ...] = ()
     more_errors: tuple[str, ...] = ()
     can_be_doubled = False
+    is_timed = False
 
     def __init__(self, name: str, caller: core.Caller, key: str = "") -> None:
         self.name = name
@@ -134,14 +136,21 @@ class Point(ABC):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of faults that matter here, none of which has the effect of another."""
-        twice = (TWICE,) if self.can_be_doubled else ()
-        return (*self.errors, *((LOST, AFTER, *twice) if self.lasts else ()))
+        return (*self.errors, *((LOST, *self._late, AFTER, *self._twice) if self.lasts else ()))
 
     @property
     def all_kinds(self) -> tuple[str, ...]:
         """All kinds of faults that can happen here."""
-        twice = (TWICE,) if self.can_be_doubled else ()
-        return (*self.errors, *self.more_errors, LOST, BEFORE, AFTER, *twice)
+        after = (LOST, *self._late, BEFORE, AFTER, *self._twice)
+        return (*self.errors, *self.more_errors, *after)
+
+    @property
+    def _late(self) -> tuple[str, ...]:
+        return (TIMEOUT,) * self.is_timed
+
+    @property
+    def _twice(self) -> tuple[str, ...]:
+        return (TWICE,) * self.can_be_doubled
 
     @abstractmethod
     def fail(self, kind: str) -> NoReturn:
@@ -150,6 +159,10 @@ class Point(ABC):
     @abstractmethod
     def lose(self) -> NoReturn:
         """Raise the error that the caller gets when the reply does not come."""
+
+    def time_out(self) -> NoReturn:
+        """Raise the error that the caller gets when the reply comes later than it waits."""
+        raise TimeoutError(f"timed out ({SIMULATED})")
 
     def cut(self) -> None:  # noqa: B027 - most kinds of crossings have no connection of their own
         """Close the connection that the crossing would have used, without an error."""
@@ -301,6 +314,8 @@ class Gate:
         self.moved = time.monotonic()
         if kind == LOST:
             point.lose()
+        if kind == TIMEOUT:
+            point.time_out()
         if kind == AFTER:
             self._die(point)
         if self.is_dead:

@@ -250,7 +250,7 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
             ``"INSERT shop_order"`` or ``"payments.charge"``; the second of them is
             ``"payments.charge#2"``.
         kind: ``"error"`` for the first of its errors, the name of an exception, ``"lost_reply"``,
-            ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
+            ``"timeout"``, ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
 
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.

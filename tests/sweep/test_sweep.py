@@ -28,6 +28,7 @@ SINGLE = """
     from django_redis import get_redis_connection
 
     import itkit
+    from itkit import sweep
     from itkit.sweep import fault
     from itkit.test import IntegrationTestCase
     from shop.gateways import CardDeclined, Ledger, PaymentError, Stripe
@@ -150,6 +151,25 @@ SINGLE = """
             first, second, third = self.backends.payments.charge.calls
             self.assertIsInstance(first["error"], CardDeclined)
             self.assertIsNone(second["error"])
+
+        def test_a_reply_that_comes_later_than_the_call_waits(self):
+            self.backends.payments.refund.returns("done")
+            with self.assertRaisesMessage(TimeoutError, "timed out"), fault("payments.refund", "timeout"):
+                Stripe().refund("txn", timeout=5)
+            (call,) = self.backends.payments.refund.calls
+            self.assertEqual(call["result"], "done")
+            with self.assertRaisesMessage(itkit.FaultError, "cannot suffer 'timeout'"):
+                with fault("payments.refund", "timeout"):
+                    Stripe().refund("txn")
+
+        @sweep.faults(kinds=["lost_reply", "timeout"])
+        def test_a_swept_call_that_waits(self, fault):
+            with fault.injected():
+                Stripe().refund("txn", timeout=5)
+            kinds = {"": "NoneType", "lost_reply": "PaymentError", "timeout": "TimeoutError"}
+            self.assertEqual(type(fault.error).__name__, kinds[fault.option.rpartition(":")[2].strip("'")])
+            if fault.has_fault:
+                self.assertEqual(len(fault.done(self.backends.payments.refund)), 1)
 
         def test_one_answer_for_all_calls_is_no_short_cut(self):
             self.backends.payments.charge.returns("txn")
@@ -551,7 +571,7 @@ def test_each_kind_of_fault_does_what_it_says(door: str, settings: str, project:
     project.write("shop/tests/test_requests.py", REQUESTS)
     project.write("urls.py", URLS)
     result = enter(door, project)
-    assert result.counts == {"passed": 19}, result.output
+    assert result.counts == {"passed": 21}, result.output
 
 
 def test_commands_of_itkits_own_clients_are_no_crossings(redis_url: str) -> None:
