@@ -52,8 +52,8 @@ SWEEP_QUICK: Final = "quick"
 SWEEP_FULL: Final = "full"
 SWEEPS: Final = (SWEEP_OFF, SWEEP_QUICK, SWEEP_FULL)
 SWEEP_HELP: Final = (
-    "With --integration: run swept tests with the faults that matter (quick), with all faults"
-    " (full), or once, without any (off)."
+    "With --integration: run swept tests with the faults that matter (quick), with all faults and"
+    " pairs (full), or once, without any (off)."
 )
 FAULT_HELP: Final = (
     "With --integration: run swept tests with this fault only, as a finding prints it, such as"

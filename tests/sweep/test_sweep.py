@@ -257,7 +257,7 @@ SWEPT = """
 
     from itkit import sweep
     from itkit.test import IntegrationMixin, IntegrationTestCase
-    from shop.gateways import Stripe
+    from shop.gateways import PaymentError, Stripe
     from shop.models import Event, Order
 
     runs = []
@@ -295,6 +295,20 @@ SWEPT = """
                 order = Order.objects.create()
                 Order.objects.get(pk=order.pk)
             note(f"counted {fault.option}")
+
+        @sweep.faults(at=["payments.*"])
+        def test_only_two_faults_break(self, fault):
+            order = Order.objects.create()
+            with fault.injected():
+                try:
+                    Stripe().charge(5, "tok")
+                except PaymentError:
+                    try:
+                        Stripe().refund("txn")
+                    except PaymentError:
+                        Order.objects.update(status="lost")
+            note(f"two {fault.option}")
+            self.assertNotEqual(Order.objects.get().status, "lost")
 
         @sweep.faults
         def test_without_a_block(self, fault):
@@ -451,7 +465,7 @@ def test_a_swept_test_is_one_test_and_each_variation_a_whole_one(project: Projec
     result = project.test(
         "--integration", "shop.tests.test_swept.Swept", "shop.tests.test_swept.RolledBack"
     )
-    assert re.search(r"^Ran 10 tests", result.output, re.MULTILINE), result.output
+    assert re.search(r"^Ran 11 tests", result.output, re.MULTILINE), result.output
     assert "FAILED (failures=5, skipped=1, expected failures=1)" in result.output, result.output
     check_reports(result.output)
     runs = (project.path / "runs.txt").read_text().splitlines()
@@ -480,7 +494,7 @@ def test_the_same_under_pytest(project: Project) -> None:
     result = project.pytest("--integration", "-n", "2")
     counts = re.search(r"(\d+) failed, (\d+) passed, 1 skipped, 1 xfailed", result.output)
     assert counts is not None, result.output
-    assert (counts[1], counts[2]) == ("6", "5"), result.output
+    assert (counts[1], counts[2]) == ("6", "6"), result.output
     check_reports(result.output)
     assert "assert not fault.has_failed" in result.output
     assert (
@@ -517,9 +531,16 @@ def test_options_and_bounds(project: Project) -> None:
     runs.unlink()
     project.settings('ITKIT["SWEEP"] = {}')
     full = project.pytest(
-        "--integration", "--itkit-sweep=full", "shop/tests/test_swept.py", "-k", "counted"
+        "--integration", "--itkit-sweep=full", "shop/tests/test_swept.py", "-k", "counted or break"
     )
-    assert full.counts == {"passed": 1}, full.output
+    assert full.counts == {"passed": 1, "failed": 1}, full.output
+    pair = "payments.charge#1:PaymentError then payments.refund#1:PaymentError"
+    assert f"'{pair}'  payments.charge at shop/tests" in full.output, full.output
+    assert "after each of these 9 faults:" in full.output, full.output
+    assert f"--itkit-fault '{pair}'" in full.output, full.output
+    tried = runs.read_text().count("two ")
+    # Of charge() four faults and none, and after all but its crash the four of refund().
+    assert tried == 1 + 4 + 3 * 4, runs.read_text()
     kinds = re.findall(r"^counted .*'(.*)#1:", runs.read_text(), re.MULTILINE)
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "INSERT shop_order": 5, "SELECT shop_order": 5, "COMMIT": 5,
@@ -543,13 +564,17 @@ def test_options_and_bounds(project: Project) -> None:
     assert (
         runs.read_text().count("order ") == 2
     )  # without a fault, which the other is compared with
+    both = f"{chosen[:-6]}only_two_faults_break"
+    twice = project.test("--integration", "--itkit-fault", pair, both)
+    assert twice.counts == {"failed": 1}, twice.output
+    assert "does not survive" not in twice.output, twice.output
     wrong = project.test("--integration", "--itkit-fault", "COMMIT", chosen)
     assert "'COMMIT' names no fault" in wrong.output, wrong.output
     for run in (project.test, project.pytest):
         both = run("--integration", "--itkit-fault", "COMMIT:error", "--itkit-sweep=off")
         assert "leave out --itkit-sweep=off" in both.output, both.output
     without = project.pytest("shop/tests/test_swept.py", "-q")
-    assert without.counts == {"skipped": 13}, without.output
+    assert without.counts == {"skipped": 14}, without.output
 
 
 @pytest.mark.parametrize(
