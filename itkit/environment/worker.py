@@ -668,7 +668,7 @@ class Environment:
             state=self._state if error is not None and self._looked_at == test else None,
             columns=self.variation.columns if self.variation is not None else (),
         )
-        if self._has_fault and not (self.payload.fault or self.payload.schedule):
+        if self._has_fault and not self.payload.asked_variations:
             self.unwritten = self.unwritten or trace
             return ""
         return self.write_page(trace)
@@ -887,6 +887,7 @@ def start(
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
     schedule: str | None = None,
+    state: str | None = None,
 ) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
@@ -904,11 +905,11 @@ def start(
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that they are run with, as the option ``--itkit-fault`` says.
         schedule: the only schedule that they are run with, as ``--itkit-schedule`` says.
+        state: the only state that they are run from, as ``--itkit-state`` says.
 
     Raises:
         ConfigurationError: the seed is none, the report cannot be written, the fault is for no
-            sweep, or a system check found
-            mistakes in the settings; nothing was started.
+            sweep, or a system check found mistakes in the settings; nothing was started.
         ItkitError: nothing was left running; the message says what to change.
     """
     global _current  # noqa: PLW0603 - one environment per process, for all its threads
@@ -917,10 +918,10 @@ def start(
             f"This process is in the run {_current.payload.run} already. A test that runs tests"
             " with --integration starts them in a process of their own."
         )
-    if fault and sweep == names.SWEEP_OFF:
-        raise ConfigurationError(names.FAULT_NEEDS_SWEEP)
-    if schedule and (fault or sweep == names.SWEEP_OFF):
-        raise ConfigurationError(names.SCHEDULE_NEEDS_SWEEP)
+    options = {"--itkit-fault": fault, "--itkit-schedule": schedule, "--itkit-state": state}
+    asked = [option for option, value in options.items() if value]
+    if len(asked) > 1 or (asked and sweep == names.SWEEP_OFF):
+        raise ConfigurationError(names.ONE_VARIATION.format(asked[-1]))
     reopen()
     notices = _check_settings()
     from itkit import postgres
@@ -938,6 +939,7 @@ def start(
         sweep=sweep,
         fault=fault or "",
         schedule=schedule or "",
+        state=state or "",
         notes=[
             *(
                 _EARLIER.format(where)

@@ -67,6 +67,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
         itkit_schedule: str | None = None,
+        itkit_state: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -85,6 +86,7 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
         self.itkit_schedule = itkit_schedule
+        self.itkit_state = itkit_state
         if integration:
             self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
 
@@ -120,6 +122,7 @@ class IntegrationRunnerMixin(_Runner):
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
             schedule=self.itkit_schedule,
+            state=self.itkit_state,
         )
         if Seed.parse(self.itkit_seed).has_order:
             self.parallel = 1
@@ -252,6 +255,7 @@ def start(
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
     schedule: str | None = None,
+    state: str | None = None,
 ) -> None:
     """Start the environment and say what the tests run on.
 
@@ -268,6 +272,7 @@ def start(
         covered: whether the boundary coverage is measured.
         fault: the only fault that they are run with.
         schedule: the only schedule that they are run with.
+        state: the only state that they are run from.
 
     Raises:
         SystemExit: the environment could not be started; the message was printed.
@@ -285,6 +290,7 @@ def start(
             sweep=sweep,
             fault=fault,
             schedule=schedule,
+            state=state,
         )
         started.order.is_kept = trial is None
         started.keeper = Keeper() if keep else None

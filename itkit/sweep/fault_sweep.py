@@ -35,13 +35,11 @@ class FaultSweep(Sweep):
     word = "fault"
     failing = "The test does not survive"
     when = "after"
+    option = "fault"
 
     def __init__(self, environment: Environment, choice: Choice, *args: Any) -> None:
         super().__init__(environment, *args)
-        payload = environment.payload
         self._choice = choice
-        self._mode = names.SWEEP_OFF if payload.schedule else payload.sweep
-        self._only = payload.fault
         self._baseline = Baseline()
         self._specs: list[FaultSpec] = []
         self._crossed: list[Crossed] = []

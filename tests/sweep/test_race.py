@@ -287,5 +287,8 @@ def test_options(project: Project) -> None:
             assert f"{option.partition('=')[0]}: {told}" in result.output, result.output
             assert "Ran " not in result.output, result.output
             assert "collected" not in result.output, result.output
-        both = run("--integration", "--itkit-schedule=0,1", "--itkit-sweep=off")
-        assert "leave out --itkit-sweep=off" in both.output, both.output
+        for other in ("--itkit-sweep=off", "--itkit-state=free"):
+            both = run("--integration", "--itkit-schedule=0,1", other)
+            assert "is one variation of a sweep: leave out --itkit-sweep=off" in both.output, (
+                both.output
+            )
