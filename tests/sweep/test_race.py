@@ -266,6 +266,17 @@ def test_the_same_under_pytest_with_workers(project: Project) -> None:
     assert runs.count("shared begins") == runs.count("shared ends") == 1, runs
 
 
+def test_races_in_workers_of_django(project: Project) -> None:
+    write(project)
+    result = project.test(
+        "--integration", "--parallel", "2", "-k", "requests", "-k", "coroutines",
+        "shop.tests.test_raced.Right", "shop.tests.test_raced.Wrong",
+    )  # fmt: skip
+    assert result.counts == {"passed": 2, "failed": 2}, result.output
+    assert result.output.count("no order of the acts leaves what these have left") >= 2
+    assert result.output.count("to repeat it: manage.py test shop.tests.test_raced.Wrong") == 2
+
+
 def test_options(project: Project) -> None:
     write(project)
     chosen = "shop.tests.test_raced.Wrong.test_requests"
