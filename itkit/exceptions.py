@@ -29,6 +29,7 @@ ItkitError
     ├── ProcessLeftError         a test would have replaced the process of the tests
     ├── ElsewhereError          an error in a process that the test has started, which fails it
     ├── FoundError               something was found after a test that fails it, raised to nobody
+    │   ├── LeakedMarkError      a bystander's value, or a secret, has turned up elsewhere
     │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
     │   ├── OpenTransactionError a test has left a transaction open
     │   └── TaskCrashError       a task that a built-in backend has run has crashed
@@ -206,6 +207,10 @@ class FoundError(TestError):
 
     is_seen = False
     behind: BaseException | None = None
+
+
+class LeakedMarkError(FoundError):
+    """A value of a bystander, or a secret, has turned up where it must not be."""
 
 
 class NeverRunError(FoundError):

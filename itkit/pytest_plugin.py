@@ -146,6 +146,7 @@ class IntegrationPlugin:
         self._sweep: str = config.getoption("itkit_sweep")
         self._fault: str | None = config.getoption("itkit_fault")
         self._schedule: str | None = config.getoption("itkit_schedule")
+        self._state: str | None = config.getoption("itkit_state")
         self._trial = _trial_of(config)
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
@@ -199,6 +200,7 @@ class IntegrationPlugin:
                     sweep=self._sweep,
                     fault=self._fault,
                     schedule=self._schedule,
+                    state=self._state,
                 )
         except ItkitError as error:
             raise pytest.UsageError(f"itkit: {error}") from error

@@ -85,6 +85,11 @@ def found(real: Any) -> tuple[RaisableError, ...]:
     return tuple(map(RaisableError, _most_general_first(kinds) or NETWORK))
 
 
+def is_timeout(kind: type[BaseException]) -> bool:
+    """Return whether a class of errors is for a reply that does not come in time."""
+    return issubclass(kind, TimeoutError) or "timeout" in kind.__name__.lower()
+
+
 def words_of(real: Any) -> set[str]:
     """Return the words in the source of a class or function, or in its docstring."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.apps import apps
 
-from itkit.backends.faults import RaisableError, words_of
+from itkit.backends.faults import RaisableError, is_timeout, words_of
 from itkit.backends.registry import Backend, Registry
 from itkit.core import sqltext
 from itkit.exceptions import ItkitError
@@ -135,20 +135,16 @@ def _promises(backend: Backend) -> Iterator[tuple[str, list[RaisableError]]]:
 
 def _declared(errors: Iterable[RaisableError]) -> list[str]:
     kinds = [error.kind for error in errors]
-    named = [kind.__name__ for kind in kinds if not _is_timeout(kind)]
+    named = [kind.__name__ for kind in kinds if not is_timeout(kind)]
     return [VALUE, *named, TIMEOUT, LOST]
 
 
 def _kind_of(error: Exception, declared: Iterable[str]) -> str:
     """Return the outcome for an error: the nearest of its classes that is declared."""
-    if _is_timeout(type(error)):
+    if is_timeout(type(error)):
         return TIMEOUT
     names = [kind.__name__ for kind in type(error).__mro__]
     return next((name for name in names if name in declared), names[0])
-
-
-def _is_timeout(kind: type[BaseException]) -> bool:
-    return issubclass(kind, TimeoutError) or "timeout" in kind.__name__.lower()
 
 
 def _own_tables() -> Iterator[str]:

@@ -58,6 +58,7 @@ class Payload:
     sweep: str = names.SWEEP_QUICK
     fault: str = ""
     schedule: str = ""
+    state: str = ""
     summary: str = ""
     short_summary: str = ""
     process: int = 0
@@ -66,6 +67,12 @@ class Payload:
     report_all: bool = False
     budgets: str = ""
     coverage: str = ""
+
+    @property
+    def asked_variations(self) -> dict[str, str]:
+        """The options that ask for one variation of a sweep, by what it varies."""
+        asked = {"fault": self.fault, "schedule": self.schedule, "state": self.state}
+        return {what: value for what, value in asked.items() if value}
 
     @property
     def hosts(self) -> list[str]:

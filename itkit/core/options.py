@@ -44,8 +44,8 @@ KEEP_ALONE: Final = (
     " pytest-xdist add -n0."
 )
 SWEEP_HELP: Final = (
-    "With --integration: run swept tests with the faults that matter (quick), with all faults"
-    " (full), or once, without any (off)."
+    "With --integration: run swept tests with the faults that matter (quick), with all faults and"
+    " pairs (full), or once, without any (off)."
 )
 FAULT_HELP: Final = (
     "With --integration: run swept tests with this fault only, as a finding prints it, such as"
@@ -55,10 +55,14 @@ SCHEDULE_HELP: Final = (
     "With --integration: run raced tests with this schedule only, as a finding prints it, such as"
     " '0x3,1x2,0'."
 )
-SCHEDULE_NEEDS_SWEEP: Final = (
-    "--itkit-schedule is one variation of a sweep: leave out --itkit-sweep=off, and --itkit-fault."
+STATE_HELP: Final = (
+    "With --integration: run tests that are swept with states from this one only, as a finding"
+    " prints it, such as 'shipped'."
 )
-FAULT_NEEDS_SWEEP: Final = "--itkit-fault is one fault of a sweep: leave out --itkit-sweep=off."
+ONE_VARIATION: Final = (
+    "{} is one variation of a sweep: leave out --itkit-sweep=off, and other options that ask for"
+    " one variation."
+)
 COVERAGE_HELP: Final = (
     "With --integration: find out which outcomes of the backends the tests have seen, print those"
     " that none has, and write a page to itkit-coverage/."
@@ -98,6 +102,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--itkit-sweep": {"choices": names.SWEEPS, "default": names.SWEEP_QUICK, "help": SWEEP_HELP},
     "--itkit-fault": {"metavar": "FAULT", "help": FAULT_HELP},
     "--itkit-schedule": {"metavar": "SCHEDULE", "help": SCHEDULE_HELP},
+    "--itkit-state": {"metavar": "STATE", "help": STATE_HELP},
     "--itkit-trial": {"metavar": "FILE", "help": argparse.SUPPRESS},
     "--itkit-seed": {"metavar": "SEED", "help": SEED_HELP},
 }

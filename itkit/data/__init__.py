@@ -2,7 +2,8 @@
 
 Read in this order: ``manager`` (what a test holds), ``aliases`` (``create_order()``, and the
 mistakes in the settings), ``factories``, ``create``, ``unique``, ``bulk`` with ``progress``,
-``cleanup``, ``scenarios``, ``lint`` and ``profile`` (commands that examine factories).
+``cleanup``, ``marks`` (of bystanders and secrets), ``scenarios``, ``lint`` and ``profile``
+(commands that examine factories).
 """
 
 from itkit.data.aliases import mistakes

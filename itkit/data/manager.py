@@ -1,6 +1,7 @@
 """TestDataManager: creates what a test needs, knows all of it, and removes it again."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 
 from itkit.conf import DataLeaks
 from itkit.core import seed as seeds
-from itkit.data import aliases, progress
+from itkit.data import aliases, marks, progress
 from itkit.data.bulk.explanation import Explanation
 from itkit.data.bulk.plan import BatchPlan
 from itkit.data.bulk.recycled import Recycled
@@ -24,12 +25,14 @@ from itkit.data.cleanup.rows import TrackedRows
 from itkit.data.create import login
 from itkit.data.create.maker import InstanceMaker
 from itkit.data.factories import factories, lookup, recipes
+from itkit.data.marks import MarkedValue, MarkWatch
 from itkit.data.scenarios import player, scenarios
 from itkit.data.scenarios.player import Snapshots
 from itkit.data.scenarios.scenarios import Scenario
 from itkit.data.scenarios.world import World
 from itkit.data.unique import UniqueValues
 from itkit.exceptions import DataError, LeakedRowsError
+from itkit.timeline import callsite
 
 M = TypeVar("M", bound=models.Model)
 T = TypeVar("T")
@@ -71,6 +74,7 @@ class TestDataManager:
         snapshots: returns the directory where the rows of scenarios are kept for other processes;
             returns None if there is none.
         unique: draws the unique values, in place of a seed.
+        watch: finds the values of bystanders, and secrets, where they turn up; that of a test.
 
     Attributes:
         unique: values that collide with no others: ``unique.email()``, ``unique.text(10)``.
@@ -87,6 +91,7 @@ class TestDataManager:
         leaks: DataLeaks = "off",
         snapshots: Snapshots = _kept_nowhere,
         unique: UniqueValues | None = None,
+        watch: MarkWatch | None = None,
     ) -> None:
         self.unique = unique or UniqueValues(seed, offset=offset)
         self._snapshots = snapshots
@@ -96,6 +101,8 @@ class TestDataManager:
         self._tracked = TrackedRows()
         self._explanation = Explanation()
         self._watch = Watch(leaks, using)
+        self._mark_watch = watch
+        self._marks: list[MarkedValue] = []
 
     def __repr__(self) -> str:
         counts = Counter(row.model._meta.label for row in self._tracked)
@@ -187,6 +194,65 @@ class TestDataManager:
             values = self._completed(alias, alias.bind(values))
             return self._maker.by_model(alias.model, values, states, save=False)
         return self._maker.by_model(_model(what), values, states, save=False)
+
+    @overload
+    def bystander(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    def bystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
+    def bystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
+        """Create and save a row that the test has nothing to do with, with marked values.
+
+        A value of it that turns up elsewhere fails the test at its end, with the place and the
+        line: in a response of Django's test client, a mail, the arguments of a backend's call, a
+        record of logging, a key or a value in Redis, or a text in another row. What making it has
+        left, as by receivers, is left out. Marked are its texts, and its decimal numbers where they
+        have room for six digits before the point.
+
+        Args:
+            what: the model or factory, as in ``create()``.
+            states: the states, as in ``create()``.
+            values: the values that the test gives, as in ``create()``; they are not marked.
+
+        Raises:
+            DataError: for the reasons of ``create()``, or no column is left for a mark, or the
+                manager is none of a test.
+        """
+        watch = self._required_watch("bystander")
+        model = self._model_of(what)
+        marked = marks.values_of(model, values, self.unique)
+        made = self.create(what, *states, **marked, **values)
+        self._look_for(watch, list(marks.of_row(model, marked, _site())))
+        return made
+
+    def secret(self, *, allowed: Iterable[str] = ()) -> str:
+        """Return a text that must not turn up but where it is allowed, which fails the test.
+
+        Args:
+            allowed: names or patterns of the places: a column as ``"shop.Order.token"``, a call as
+                ``"payments.charge"``, a response as ``"GET /account/"``, ``"mail"``, a logger as
+                ``"log shop.views"``, and keys in Redis by their names.
+
+        Raises:
+            DataError: ``allowed`` is a text, or the manager is none of a test.
+        """
+        if isinstance(allowed, str):
+            text = f"allowed is {allowed!r}, expected a list: write allowed=[{allowed!r}]."
+            raise DataError(text)
+        watch = self._required_watch("secret")
+        text = marks.secret_text(self.unique)
+        self._look_for(watch, [MarkedValue(text, "secret", _site(), tuple(allowed))])
+        return text
+
+    def _required_watch(self, method: str) -> MarkWatch:
+        if self._mark_watch is None:
+            raise DataError(
+                f"{method}() is for the data of a test: self.data, cls.data, or the fixture data."
+            )
+        return self._mark_watch
+
+    def _look_for(self, watch: MarkWatch, made: list[MarkedValue]) -> None:
+        watch.add(made)
+        self._marks += made
 
     def track(self, rows: T) -> T:
         """Remove an instance, or those of a queryset or list, at clean-up as well.
@@ -324,6 +390,14 @@ class TestDataManager:
         create_batch = partial(self.create_batch, what, size, *states, bulk=bulk, **values)
         return await sync_to_async(create_batch)()
 
+    @overload
+    async def abystander(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    async def abystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
+    async def abystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
+        """Create a row with marked values, as ``bystander()`` does, from asyncio code."""
+        return await sync_to_async(lambda: self.bystander(what, *states, **values))()
+
     async def acleanup(self) -> CleanupReport:
         """Remove the created and tracked rows, as ``cleanup()`` does, from asyncio code."""
         return await self.cleanup()
@@ -408,6 +482,7 @@ class TestDataManager:
     def _clean_up(self, report: CleanupReport, *, is_end: bool = False) -> None:
         errors: list[Exception] = []
         leaks: list[Leak] = []
+        errors += _failure_of(self._look_a_last_time)  # while the rows are there
         errors += _failure_of(lambda: leaks.extend(self._watch.leaks(self._tracked)))
         # The database's notes end here, as the triggers have changed its tables.
         errors += _failure_of(self._watch.close)
@@ -423,6 +498,30 @@ class TestDataManager:
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
         self._watch.judge(leaks)
+
+    def _look_a_last_time(self) -> None:
+        """Look for the marks of this manager, whose rows are about to be removed."""
+        made, self._marks = self._marks, []
+        if made and self._mark_watch is not None:
+            try:
+                self._mark_watch.look()
+            finally:
+                self._mark_watch.forget(made)
+
+    @staticmethod
+    def _model_of(what: Any) -> type[models.Model]:
+        """Return the model of what can be created."""
+        if factories.is_factory(what):
+            return what._meta.get_model_class()  # type: ignore[no-any-return]  # factory_boy's
+        if recipes.is_recipe(what):
+            return recipes.model_of(what)
+        return aliases.find(what).model if _is_alias(what) else _model(what)
+
+
+def _site() -> callsite.CallSite:
+    """Return the line of the test that has called the manager."""
+    caller = callsite.caller(sys._getframe(2))
+    return callsite.site(caller.f_globals, caller.f_lineno)
 
 
 def _is_alias(what: object) -> TypeGuard[str]:

@@ -12,7 +12,7 @@ from django.core import checks
 from itkit.backends import resolve
 from itkit.core import names, seed
 from itkit.core.handshake import Payload
-from itkit.core.options import FAULT_NEEDS_SWEEP, SCHEDULE_NEEDS_SWEEP
+from itkit.core.options import ONE_VARIATION
 from itkit.environment import afterwards, coverage, forking, messages, pages
 from itkit.environment.worker import Environment, check_run
 from itkit.exceptions import ConfigurationError, ItkitError
@@ -54,6 +54,7 @@ def start(
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
     schedule: str | None = None,
+    state: str | None = None,
 ) -> Environment:
     """Start a run and attach this, the main process to it; ``stop()`` ends it.
 
@@ -71,6 +72,7 @@ def start(
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that swept tests are run with, as the option ``--itkit-fault`` says.
         schedule: the only schedule that swept tests are run with, as ``--itkit-schedule`` says.
+        state: the only state that swept tests are run from, as ``--itkit-state`` says.
 
     Raises:
         ConfigurationError: the seed is no seed, the report cannot be written, the fault or schedule
@@ -85,10 +87,10 @@ def start(
             f"This process is in the run {_current.payload.run} already. A test that runs tests"
             " with --integration starts them in a process of their own."
         )
-    if fault and sweep == names.SWEEP_OFF:
-        raise ConfigurationError(FAULT_NEEDS_SWEEP)
-    if schedule and (fault or sweep == names.SWEEP_OFF):
-        raise ConfigurationError(SCHEDULE_NEEDS_SWEEP)
+    options = {"--itkit-fault": fault, "--itkit-schedule": schedule, "--itkit-state": state}
+    asked = [option for option, value in options.items() if value]
+    if len(asked) > 1 or (asked and sweep == names.SWEEP_OFF):
+        raise ConfigurationError(ONE_VARIATION.format(asked[-1]))
     reopen()
     notices = _check_settings()
     from itkit import postgres
@@ -106,6 +108,7 @@ def start(
         sweep=sweep,
         fault=fault or "",
         schedule=schedule or "",
+        state=state or "",
         notes=[
             *(
                 messages.earlier_connection(where)

@@ -42,6 +42,7 @@ class Run:
         coverage: the directory of the boundary coverage; empty where nobody asks for it.
         fault: the only fault that swept tests are run with; empty for all.
         schedule: the only schedule that swept tests are run with; empty for all.
+        state: the only state that swept tests are run from; empty for all.
         notes: further parts of the start line, about what happened before the run.
     """
 
@@ -58,6 +59,7 @@ class Run:
         sweep: str = names.SWEEP_QUICK,
         fault: str = "",
         schedule: str = "",
+        state: str = "",
         notes: Iterable[str] = (),
     ) -> None:
         self._migrate = migrate
@@ -70,6 +72,7 @@ class Run:
         self._sweep = sweep
         self._fault = fault
         self._schedule = schedule
+        self._state = state
         self._releases = ExitStack()
         self._services: Services | None = None
         self._databases: postgres.RunDatabases | None = None
@@ -112,6 +115,7 @@ class Run:
                 sweep=self._sweep,
                 fault=self._fault,
                 schedule=self._schedule,
+                state=self._state,
                 process=os.getpid(),
                 files=_directory_of_files(services),
                 report=self._report,

@@ -49,7 +49,7 @@ from itkit.exceptions import (
     ServiceUnavailableError,
 )
 from itkit.network import guarding
-from itkit.observation import assertions, effects, swallowed
+from itkit.observation import assertions, canaries, effects, swallowed
 from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.forked import Channel
 
@@ -125,6 +125,7 @@ class Environment:
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
+        self._canaries = canaries.Canaries(self.contents_of_redis)
         self._test = ""  # that has begun last
         self.order = Order(self._seed, payload.run, worker)
         follow(self._seed, seed.offset_of_shared(""))
@@ -405,6 +406,7 @@ class Environment:
             sources: paths of the files that the test is written in.
             has_passed: whether the test has passed until now.
         """
+        self._canaries.look()
         verdict.check_calls(
             backends=self.backends,
             noted=self.notes,
@@ -470,7 +472,9 @@ class Environment:
 
         All managers of one test share a counter.
         """
-        return TestDataManager(leaks=conf.get().data.leaks, snapshots=_snapshots)
+        return TestDataManager(
+            leaks=conf.get().data.leaks, snapshots=_snapshots, watch=self._canaries
+        )
 
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:
         """Return advice about a failure, and how to repeat the test.
@@ -530,7 +534,7 @@ class Environment:
             state=self._pages.state(test) if error is not None else None,
             columns=self.variation.columns if self.variation is not None else (),
         )
-        if self._has_fault and not (self.payload.fault or self.payload.schedule):
+        if self._has_fault and not self.payload.asked_variations:
             self.unwritten = self.unwritten or trace
             return ""
         return self._pages.write(trace)

@@ -61,7 +61,7 @@ class Delay:
         return self._ended(seconds)
 
     def _within(self, arguments: Mapping[str, Any]) -> float:
-        limit = _limit(arguments)
+        limit = timeout_of(arguments)
         return self._seconds if limit is None else min(limit, self._seconds)
 
     def _ended(self, seconds: float) -> float:
@@ -72,7 +72,8 @@ class Delay:
         return seconds if self._virtual else 0.0
 
 
-def _limit(arguments: Mapping[str, Any]) -> float | None:
+def timeout_of(arguments: Mapping[str, Any]) -> float | None:
+    """Return the seconds that a call is to wait at most, by its argument; None without one."""
     limit = arguments.get("timeout")
     is_number = isinstance(limit, int | float) and not isinstance(limit, bool)
     return max(limit, 0) if is_number else None  # type: ignore[type-var]  # as was just checked

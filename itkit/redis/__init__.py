@@ -8,6 +8,7 @@ a command are), ``policy`` (which commands may pass), ``server``, ``prefix``, ``
 """
 
 from itkit.redis.clients import clients_led, command_keys, command_name, command_writes, is_blocking
+from itkit.redis.crossings import listening
 from itkit.redis.isolation.dedicated import OwnServer
 from itkit.redis.isolation.interface import WorkerRedis
 from itkit.redis.isolation.isolation import PrefixIsolation
@@ -33,6 +34,7 @@ __all__ = [
     "is_blocking",
     "is_redis",
     "is_registered",
+    "listening",
     "mistakes",
     "probe",
     "project_servers",

@@ -23,6 +23,9 @@ _QUIET: Final = frozenset({"AUTH", "CLIENT", "HELLO", "PING", "SELECT"})
 recorded: Container[object] = WRITES
 """The commands that are on the timeline."""
 
+listener: Callable[[Sequence[object]], None] | None = None
+"""Called with the words of each command that writes."""
+
 Record = tuple[object, Sequence[object], Strand, float]
 """The record of a command: the rewriter, the command's first two words, the thread, the time."""
 
@@ -121,6 +124,17 @@ def is_observing() -> bool:
     return recorded is not WRITES
 
 
+@contextmanager
+def listening(function: Callable[[Sequence[object]], None]) -> Iterator[None]:
+    """Call a function with the words of each command that writes, within a block."""
+    global listener  # noqa: PLW0603 - as global as the timeline
+    outer, listener = listener, function
+    try:
+        yield
+    finally:
+        listener = outer
+
+
 def note(record: Record, expected: Any) -> Any:
     """Record a command, if a test observes, and return the reader of its reply.
 
@@ -133,6 +147,8 @@ def note(record: Record, expected: Any) -> Any:
     maker, words, strand, at = record
     if timeline.has_ended and writes(words[:2]):
         refuse_late(record)
+    if listener is not None and writes(words[:2]):
+        listener(words)
     if not is_observing() or not (expected is None or callable(expected)):
         if words[0] in WRITES or writes(words[:2]):
             timeline.record((maker, words[:2], strand, at))

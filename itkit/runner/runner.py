@@ -69,6 +69,7 @@ class IntegrationRunnerMixin(_Runner):
         itkit_sweep: str = names.SWEEP_QUICK,
         itkit_fault: str | None = None,
         itkit_schedule: str | None = None,
+        itkit_state: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -87,6 +88,7 @@ class IntegrationRunnerMixin(_Runner):
         self.itkit_sweep = itkit_sweep
         self.itkit_fault = itkit_fault
         self.itkit_schedule = itkit_schedule
+        self.itkit_state = itkit_state
         if integration:
             self.parallel_test_suite = parallel.scoped(self.parallel_test_suite)
 
@@ -122,6 +124,7 @@ class IntegrationRunnerMixin(_Runner):
             sweep=self.itkit_sweep,
             fault=self.itkit_fault,
             schedule=self.itkit_schedule,
+            state=self.itkit_state,
         )
         if Seed.parse(self.itkit_seed).has_order:
             self.parallel = 1
@@ -254,6 +257,7 @@ def start(
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
     schedule: str | None = None,
+    state: str | None = None,
 ) -> None:
     """Start the environment, and print which servers the tests use.
 
@@ -270,6 +274,7 @@ def start(
         covered: whether the boundary coverage is measured.
         fault: the only fault that swept tests are run with.
         schedule: the only schedule that swept tests are run with.
+        state: the only state that swept tests are run from.
 
     Raises:
         SystemExit: the environment could not be started; the message was printed.
@@ -287,6 +292,7 @@ def start(
             sweep=sweep,
             fault=fault,
             schedule=schedule,
+            state=state,
         )
         started.order.is_kept = trial is None
         started.keeper = Keeper() if keep else None

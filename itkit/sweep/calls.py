@@ -6,10 +6,11 @@ from functools import partial
 from inspect import iscoroutine
 from typing import Any, NoReturn
 
-from itkit.backends.faults import RaisableError
+from itkit.backends.faults import RaisableError, is_timeout
 from itkit.backends.registry import Registry
 from itkit.core.wrapping import wrapped
 from itkit.fakes import Call
+from itkit.fakes.answers import timeout_of
 from itkit.fakes.methods import Method
 from itkit.sweep.choosing import TWICE
 from itkit.sweep.gate import SIMULATED, Passage, Point, Touched
@@ -28,6 +29,7 @@ class CallPoint(Point):
         super().__init__(call.name, call.caller)
         self.errors = tuple(one.name for one in raised)
         self.can_be_doubled = is_task
+        self.is_timed = timeout_of(call.arguments) is not None
         backend = call.name.partition(".")[0]
         self.touched = Touched(changes=frozenset({f"backend {backend}"}))
         self._raised = raised
@@ -36,6 +38,13 @@ class CallPoint(Point):
         """Raise the error of this name."""
         found = next(one for one in self._raised if one.name == kind)
         raise found.make(f"the call has failed ({SIMULATED})")
+
+    def time_out(self) -> NoReturn:
+        """Raise the error of the backend that is called so, or Python's own."""
+        for one in self._raised:
+            if is_timeout(one.kind):
+                raise one.make(f"timed out ({SIMULATED})")
+        super().time_out()
 
     def lose(self) -> NoReturn:
         """Raise the first of the errors, which is the most general one."""

@@ -11,13 +11,15 @@ LOST: Final = "lost_reply"
 BEFORE: Final = "crash_before"
 AFTER: Final = "crash_after"
 TWICE: Final = "run_twice"
+TIMEOUT: Final = "timeout"
 CRASH: Final = "crash"
 ERROR: Final = "error"
 """``error`` stands for all kinds that are names of exceptions, ``crash`` for ``crash_after``."""
-WORDS: Final = (LOST, BEFORE, AFTER, TWICE)
+WORDS: Final = (LOST, BEFORE, AFTER, TWICE, TIMEOUT)
 
 ATTRIBUTE: Final = "_itkit_sweep"
 """The attribute of a swept test that holds its choice."""
+_THEN: Final = " then "
 _NO_SPEC: Final = (
     "{!r} names no fault. Write the crossing, its number among those of the same name, and the"
     " kind, such as 'payments.charge#1:lost_reply' or 'COMMIT#2:crash_after'."
@@ -63,6 +65,42 @@ class FaultSpec(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.target}#{self.number}:{self.kind}"
+
+
+class FaultPair(NamedTuple):
+    """Two faults in one variation, the second of which happens after the first.
+
+    Attributes:
+        first: the fault that happens first.
+        second: the other one.
+    """
+
+    first: FaultSpec
+    second: FaultSpec
+
+    def __str__(self) -> str:
+        return f"{self.first}{_THEN}{self.second}"
+
+
+AnyFault: TypeAlias = FaultSpec | FaultPair
+
+
+def parse_fault(text: str) -> AnyFault:
+    """Return the fault, or the pair of faults, that a text describes.
+
+    Raises:
+        FaultError: the text describes neither.
+    """
+    first, then, second = text.partition(_THEN)
+    spec = FaultSpec.parse(first)
+    return FaultPair(spec, FaultSpec.parse(second)) if then else spec
+
+
+def faults_of(spec: AnyFault | None) -> tuple[FaultSpec, ...]:
+    """Return the faults of a variation; none for the first run."""
+    if spec is None:
+        return ()
+    return spec if isinstance(spec, FaultPair) else (spec,)
 
 
 class SchedulePart(NamedTuple):
@@ -207,7 +245,7 @@ def check_options(fault: str | None, schedule: str | None) -> None:
         ConfigurationError: one cannot be.
     """
     for option, value, parse in (
-        ("--itkit-fault", fault, FaultSpec.parse),
+        ("--itkit-fault", fault, parse_fault),
         ("--itkit-schedule", schedule, ScheduleSpec.parse),
     ):
         try:

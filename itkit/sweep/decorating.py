@@ -52,8 +52,9 @@ def faults(
         at: names or patterns of the crossings that fail, such as ``"payments.*"`` or ``"COMMIT"``.
             Reads and savepoints fail only where they are named here, or with
             ``--itkit-sweep=full``.
-        kinds: the kinds of faults: ``"error"``, ``"lost_reply"``, ``"crash"``, ``"run_twice"``, or
-            the name of an exception. By default, no two of them have the same effect.
+        kinds: the kinds of faults: ``"error"``, ``"lost_reply"``, ``"timeout"``, ``"crash"``,
+            ``"run_twice"``, or the name of an exception. By default, no two of them have the same
+            effect.
         skip: names or patterns of crossings that do not fail.
 
     Raises:

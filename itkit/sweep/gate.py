@@ -4,7 +4,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, NamedTuple, NoReturn, Protocol
 
@@ -16,6 +16,7 @@ from itkit.sweep.choosing import (
     CRASH,
     ERROR,
     LOST,
+    TIMEOUT,
     TWICE,
     WORDS,
     Choice,
@@ -27,7 +28,6 @@ from itkit.timeline.core import Crossing
 
 SIMULATED: Final = "simulated by itkit"
 """A part of the text of each error that a fault raises."""
-"""What is in the text of each error that a fault raises."""
 EVERYTHING: Final = "*"
 ROW: Final = "#"
 
@@ -115,6 +115,7 @@ class Point(ABC):
         errors: names of the exceptions that it may raise, each with an effect of its own.
         more_errors: such that are raised on demand.
         can_be_doubled: whether it hands on what may be done twice, as a task.
+        is_timed: whether the caller waits for the reply for some time only.
         key: the name without the parts that differ from run to run; crossings are counted by it.
         touched: the tables, rows, keys and backends that the crossing touches.
     """
@@ -125,6 +126,7 @@ class Point(ABC):
     errors: tuple[str, ...] = ()
     more_errors: tuple[str, ...] = ()
     can_be_doubled = False
+    is_timed = False
 
     def __init__(self, name: str, caller: core.Caller, key: str = "") -> None:
         self.name = name
@@ -134,14 +136,21 @@ class Point(ABC):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of faults that matter here, none of which has the effect of another."""
-        twice = (TWICE,) if self.can_be_doubled else ()
-        return (*self.errors, *((LOST, AFTER, *twice) if self.lasts else ()))
+        return (*self.errors, *((LOST, *self._late, AFTER, *self._twice) if self.lasts else ()))
 
     @property
     def all_kinds(self) -> tuple[str, ...]:
         """All kinds of faults that can happen here."""
-        twice = (TWICE,) if self.can_be_doubled else ()
-        return (*self.errors, *self.more_errors, LOST, BEFORE, AFTER, *twice)
+        after = (LOST, *self._late, BEFORE, AFTER, *self._twice)
+        return (*self.errors, *self.more_errors, *after)
+
+    @property
+    def _late(self) -> tuple[str, ...]:
+        return (TIMEOUT,) * self.is_timed
+
+    @property
+    def _twice(self) -> tuple[str, ...]:
+        return (TWICE,) * self.can_be_doubled
 
     @abstractmethod
     def fail(self, kind: str) -> NoReturn:
@@ -150,6 +159,10 @@ class Point(ABC):
     @abstractmethod
     def lose(self) -> NoReturn:
         """Raise the error that the caller gets when the reply does not come."""
+
+    def time_out(self) -> NoReturn:
+        """Raise the error that the caller gets when the reply comes later than it waits."""
+        raise TimeoutError(f"timed out ({SIMULATED})")
 
     def cut(self) -> None:  # noqa: B027 - most kinds of crossings have no connection of their own
         """Close the connection that the crossing would have used, without an error."""
@@ -164,6 +177,7 @@ class Crossed(NamedTuple):
         name: its name on the timeline.
         caller: the line of the source that it came from.
         kinds: the kinds of faults that are tried here.
+        distinct: the kinds among them none of which has the effect of another.
         equal: the number of kinds that are not tried, as they have the effect of others.
         is_quiet: whether it fails only on demand.
     """
@@ -173,6 +187,7 @@ class Crossed(NamedTuple):
     name: str
     caller: core.Caller
     kinds: tuple[str, ...]
+    distinct: tuple[str, ...]
     equal: int
     is_quiet: bool
 
@@ -222,11 +237,12 @@ class Gate:
     Args:
         choice: the faults that the test is swept with.
         mode: ``quick``, or ``full``, in which crossings that only read fail as well.
-        spec: the fault of this variation; None for the first run, which has none.
+        specs: the faults of this variation, in the order in which they happen; none for the first
+            run.
 
     Attributes:
         crossed: the crossings that have passed.
-        struck: the crossing that the fault has happened to; None until then.
+        all_struck: the crossings that a fault has happened to.
         is_dead: whether the process of the act has died.
         mistake: the reason why the fault is impossible; None where it is possible.
         crashed: the threads in which the act has died.
@@ -234,9 +250,9 @@ class Gate:
         hang: where the act has waited when it was ended; None where it was not.
     """
 
-    def __init__(self, choice: Choice, mode: str, spec: FaultSpec | None) -> None:
+    def __init__(self, choice: Choice, mode: str, specs: Sequence[FaultSpec]) -> None:
         self.crossed: list[Crossed] = []
-        self.struck: Crossed | None = None
+        self.all_struck: list[Crossed] = []
         self.is_dead = False
         self.mistake: FaultError | None = None
         self.crashed: set[threading.Thread] = set()
@@ -244,10 +260,20 @@ class Gate:
         self.hang: HangError | None = None
         self._choice = choice
         self._is_full = mode == SWEEP_FULL
-        self._spec = spec
+        self._specs = specs
         self._counts: Counter[str] = Counter()
-        self._matching = 0
+        self._matching = [0] * len(specs)
         self._lock = threading.Lock()
+
+    @property
+    def struck(self) -> Crossed | None:
+        """The crossing that the first fault has happened to; None until then."""
+        return self.all_struck[0] if self.all_struck else None
+
+    @property
+    def crossed_since(self) -> list[Crossed]:
+        """The crossings after the last one that a fault has happened to."""
+        return self.crossed[self.crossed.index(self.all_struck[-1]) + 1 :]
 
     @contextmanager
     def passing(self, point: Point) -> Iterator[int]:
@@ -267,9 +293,10 @@ class Gate:
             raise self.hang
         if self.mistake is not None:
             raise self.mistake
-        if self._spec is not None and self.struck is None:
+        if len(self.all_struck) < len(self._specs):
+            spec = self._specs[len(self.all_struck)]
             crossed = [f"    {one.name}" for one in self.crossed] or ["    none"]
-            raise FaultError(_NOT_REACHED.format(self._spec, "\n".join(crossed), self._spec.target))
+            raise FaultError(_NOT_REACHED.format(spec, "\n".join(crossed), spec.target))
 
     def enter(self, point: Point) -> str | None:
         """Number a crossing that is about to happen, and return the fault that it suffers, if any.
@@ -281,10 +308,11 @@ class Gate:
         if self.is_dead:
             self._refuse(point)
         self.moved = time.monotonic()
-        kind = self._number(point)
+        spec = self._number(point)
+        kind = self._kind_at(point, spec) if spec is not None else None
         if kind is None:
             return None
-        core.own_timeline().record(Injected(f"{self._spec}", point.caller))
+        core.own_timeline().record(Injected(f"{spec}", point.caller))
         if kind == BEFORE:
             self._die(point)
         if kind not in WORDS:
@@ -301,12 +329,15 @@ class Gate:
         self.moved = time.monotonic()
         if kind == LOST:
             point.lose()
+        if kind == TIMEOUT:
+            point.time_out()
         if kind == AFTER:
             self._die(point)
         if self.is_dead:
             self._refuse(point)
 
-    def _number(self, point: Point) -> str | None:
+    def _number(self, point: Point) -> FaultSpec | None:
+        """Number a crossing, and return the fault that happens to it; None for most."""
         with self._lock:
             self._counts[point.key] += 1
             line = core.CallingLine(point.caller.f_globals, point.caller.f_lineno)
@@ -317,21 +348,23 @@ class Gate:
                 point.name,
                 line,
                 tried,
+                tuple(kind for kind in tried if kind in point.kinds and not point.is_quiet),
                 len(point.all_kinds) - len(tried) if tried else 0,
                 point.is_quiet and not tried,
             )
             self.crossed.append(crossed)
-            if self._spec is None or not matches(self._spec.target, point.name, point.key):
-                return None
-            self._matching += 1
-            if self._matching != self._spec.number:
-                return None
-            self.struck = crossed
-        return self._kind_at(point)
+            found: FaultSpec | None = None
+            for at, spec in enumerate(self._specs):
+                if matches(spec.target, point.name, point.key):
+                    self._matching[at] += 1
+                    if at == len(self.all_struck) and self._matching[at] == spec.number:
+                        found = spec
+            if found is not None:
+                self.all_struck.append(crossed)
+            return found
 
-    def _kind_at(self, point: Point) -> str | None:
-        assert self._spec is not None  # noqa: S101 - the caller has made sure
-        kind = self._spec.kind
+    def _kind_at(self, point: Point, spec: FaultSpec) -> str | None:
+        kind = spec.kind
         if kind == ERROR:
             return point.errors[0]
         if kind == CRASH:

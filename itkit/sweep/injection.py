@@ -21,7 +21,7 @@ from itkit.core.wrapping import wrapped
 from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
 from itkit.fakes import Call
 from itkit.sweep import calls, commands, hanging, rows, statements
-from itkit.sweep.choosing import Choice, FaultSpec
+from itkit.sweep.choosing import AnyFault, Choice, FaultSpec, faults_of
 from itkit.sweep.gate import Crash, Gate
 from itkit.sweep.rows import Content
 from itkit.timeline import core
@@ -66,7 +66,7 @@ class Fault:
     def __init__(
         self,
         choice: Choice | None = None,
-        spec: FaultSpec | None = None,
+        spec: AnyFault | None = None,
         *,
         mode: str = names.SWEEP_OFF,
         baseline: Baseline | None = None,
@@ -74,7 +74,7 @@ class Fault:
         self.error: BaseException | None = None
         self.retry_error: Exception | None = None
         self.option = f"--itkit-fault {shlex.quote(str(spec))}" if spec is not None else ""
-        self.gate = Gate(choice or Choice(), mode, spec)
+        self.gate = Gate(choice or Choice(), mode, faults_of(spec))
         self._spec = spec
         self._baseline = baseline or Baseline()
         self._is_on = mode != names.SWEEP_OFF
@@ -99,9 +99,8 @@ class Fault:
 
     @property
     def place(self) -> str:
-        """The crossing that the fault has happened to, with its line."""
-        struck = self.gate.struck
-        return f"{struck.name} at {struck.site}" if struck is not None else ""
+        """The crossings that the faults have happened to, with their lines."""
+        return ", ".join(f"{struck.name} at {struck.site}" for struck in self.gate.all_struck)
 
     @property
     def has_failed(self) -> bool:
@@ -250,14 +249,14 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
             ``"INSERT shop_order"`` or ``"payments.charge"``; the second of them is
             ``"payments.charge#2"``.
         kind: ``"error"`` for the first of its errors, the name of an exception, ``"lost_reply"``,
-            ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
+            ``"timeout"``, ``"crash"``, ``"crash_before"`` or ``"run_twice"``.
 
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
     """
     check_transactions()
     spec = FaultSpec.parse(f"{crossing}:{kind}")
-    gate = Gate(Choice(), names.SWEEP_QUICK, spec)
+    gate = Gate(Choice(), names.SWEEP_QUICK, [spec])
     try:
         with _led(gate, set()):
             yield

@@ -38,12 +38,10 @@ class RaceSweep(Sweep):
     word = "schedule"
     failing = "The test does not hold in"
     when = "in"
+    option = "schedule"
 
     def __init__(self, environment: Environment, *args: Any) -> None:
         super().__init__(environment, *args)
-        payload = environment.payload
-        self._mode = names.SWEEP_OFF if payload.fault else payload.sweep
-        self._only = payload.schedule
         self._known = Known()
         self._total = 0
         self._last: Race | None = None
@@ -219,7 +217,8 @@ class Explorer:
                 part.steps is not None and part.actor in {later.actor for later in parts[at + 1 :]}
                 for at, part in enumerate(parts)
             )
-            if stops > self._stops:
+            is_serial = all(part.steps is None for part in parts)  # which has been run already
+            if is_serial or stops > self._stops:
                 continue
             own = [step for step in rest if step.actor == actor]
             others = [step for step in rest if step.actor != actor]

@@ -1,10 +1,9 @@
 """How the act of a test is done once more, after its first run."""
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from itkit.core import names
-from itkit.environment import Environment
 from itkit.exceptions import FaultError
 from itkit.sweep.repeating import BY_ANOTHER, TWICE, Repeat
 from itkit.sweep.variations import Sweep, Variation
@@ -13,22 +12,11 @@ _NO_ACT: Final = "The test is swept by repetition, and does nothing twice: call 
 
 
 class RepeatSweep(Sweep):
-    """The variations of one test in which its act is done once more.
-
-    Args:
-        environment: the environment that the tests run in.
-        *args: as all sweeps take them.
-    """
+    """The variations of one test in which its act is done once more."""
 
     word = "repetition"
     failing = "The test does not hold after"
     when = "after"
-
-    def __init__(self, environment: Environment, *args: Any) -> None:
-        super().__init__(environment, *args)
-        payload = environment.payload
-        is_one = payload.fault or payload.schedule
-        self._mode = names.SWEEP_OFF if is_one else payload.sweep
 
     def new(self, spec: str | None = None) -> Repeat:
         """Return what the test holds in a run."""

@@ -1,5 +1,6 @@
 """What a test holds whose act is done from each state of a field: the argument ``state``."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -92,15 +93,15 @@ class SweptState:
         value: the value of the field, which the test arranges.
         is_allowed: whether the act must succeed from it.
         error: the error by which the act was refused; None where it raised none.
-        option: nothing, as the command of the test repeats all of it.
+        option: the option of the command line that repeats this variation.
         was_entered: whether the test has begun its act.
     """
 
-    option = ""
     columns = ()
 
     def __init__(self, choice: StatesChoice, spec: StateSpec | None = None) -> None:
         self.value, self.is_allowed = spec or choice.states[0]
+        self.option = f"--itkit-state {shlex.quote(str(spec))}" if spec is not None else ""
         self.error: Exception | None = None
         self.was_entered = False
         self._choice = choice

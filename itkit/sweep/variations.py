@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from itkit import conf
+from itkit.core import names
 from itkit.environment import Environment
 from itkit.environment.notes import UNTRIED, Note
 
@@ -98,6 +99,8 @@ class Sweep(ABC):
     """The beginning of a report."""
     when: ClassVar[str]
     """The word before a variation that has failed."""
+    option: ClassVar[str] = ""
+    """What of a run's payload asks for one variation; empty where nothing does."""
 
     def __init__(
         self,
@@ -110,6 +113,10 @@ class Sweep(ABC):
         self.tried = 0
         self._test = test
         self._say = say
+        asked = environment.payload.asked_variations
+        self._only = asked.pop(self.option, "")
+        # Where one variation of another kind is asked for, this test is run once.
+        self._mode = names.SWEEP_OFF if asked else environment.payload.sweep
         self._untried = ""
         self._run: list[Any] = []
         self._page: Trace | None = None

@@ -28,6 +28,7 @@ PATCHES = {
     "environment.cases.followed": "TransactionTestCase.setUpClass, _reset_sequences",
     "environment.files.Files.installed": "FileBasedCache._dir",
     "environment.leaving.Leaving.watched": "os._exit",
+    "observation.canaries.Canaries._listen": "methods of test clients, locmem.EmailBackend, Logger",
     "observation.effects.followed": "methods of locmem.EmailBackend and of caches",
     "postgres.migrations.watch.MigrationNames.followed": "MigrationExecutor.apply_migration",
     "postgres.routing.routed.install": "BaseDatabaseWrapper.creation, client",

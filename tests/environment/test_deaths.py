@@ -139,6 +139,49 @@ def test_what_a_killed_run_left_on_a_given_server_is_swept_by_the_next(
     assert own_databases(postgres_url) == []
 
 
+RACING = """
+    import pathlib
+    import threading
+
+    from django.db import transaction
+
+    from itkit import sweep
+    from itkit.test import IntegrationTestCase
+    from shop.models import Customer
+
+
+    class Racing(IntegrationTestCase):
+        @sweep.races
+        def test_race(self, race):
+            customer = Customer.objects.create(email="a@example.com")
+
+            def act():
+                with transaction.atomic():
+                    found = Customer.objects.get(pk=customer.pk)
+                    found.email = f"b-{found.email}"
+                    found.save()
+                    if race.option:  # another act is at the same
+                        pathlib.Path("racing").touch()
+                        threading.Event().wait()
+
+            race(act, times=2)
+"""
+
+
+def test_a_run_killed_in_the_middle_of_a_race_leaves_nothing(project: Project) -> None:
+    write_tests(project, RACING)
+    project.settings('ITKIT["SWEEP"] = {"ACT_SECONDS": 600}')
+    process = project.start("manage.py", "test", "--integration")
+    racing = project.path / "racing"
+    assert wait_until(lambda: racing.exists() or process.poll() is not None)
+    assert racing.exists(), process.communicate()[0]
+    process.kill()
+    with process:
+        process.wait()
+        assert project.leftovers() == []
+        assert project.processes() == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",

@@ -70,6 +70,9 @@ GATEWAYS = """
         def charge(self, amount: int, token: str, key: str = "") -> str:
             raise PaymentError("the real gateway was called")
 
+        def refund(self, txn: str, timeout: float | None = None) -> str:
+            raise PaymentError("the real gateway was called")
+
 
     class Ledger:
         async def enter(self, entry: str) -> str:

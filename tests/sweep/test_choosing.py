@@ -4,7 +4,7 @@ import pytest
 
 from itkit import FaultError, sweep
 from itkit.backends import faults, resolve
-from itkit.sweep.choosing import Choice, FaultSpec, choice_of
+from itkit.sweep.choosing import Choice, FaultPair, FaultSpec, choice_of, parse_fault
 
 
 class GatewayError(Exception):
@@ -43,6 +43,16 @@ def test_a_fault_is_read_from_a_text(text: str, spec: tuple[str, int, str]) -> N
     found = FaultSpec.parse(text)
     assert found == spec
     assert FaultSpec.parse(str(found)) == spec
+
+
+def test_two_faults_are_read_from_a_text() -> None:
+    found = parse_fault("COMMIT#2:error then payments.*:timeout")
+    assert found == FaultPair(
+        FaultSpec("COMMIT", 2, "error"), FaultSpec("payments.*", 1, "timeout")
+    )
+    assert parse_fault(str(found)) == found
+    with pytest.raises(FaultError, match="'nothing' names no fault"):
+        parse_fault("COMMIT#2:error then nothing")
 
 
 @pytest.mark.parametrize("text", ["", "COMMIT", ":error", "COMMIT:", "COMMIT#0:error"])

@@ -9,6 +9,7 @@ from tests.support.projects import Project
 pytestmark = pytest.mark.usefixtures("shared_servers")
 
 TESTS = """
+    import asyncio
     import threading
     import time
 
@@ -37,6 +38,46 @@ TESTS = """
 
             with fault.injected():
                 act()
+
+        @sweep.faults(at=["payments.*"], kinds=["PaymentError"])
+        async def test_a_coroutine_that_waits(self, fault):
+            self.backends.payments.charge.returns("txn")
+            charged = asyncio.Event()
+
+            async def act():
+                try:
+                    Stripe().charge(5, "tok")
+                    charged.set()
+                except PaymentError:
+                    pass
+                await charged.wait()  # awaited for ever
+
+            with fault.injected():
+                await act()
+
+        async def test_a_coroutine_that_goes_on(self):
+            async def other():
+                try:
+                    Stripe().charge(5, "tok")
+                except PaymentError:
+                    await asyncio.sleep(600)
+
+            with self.assertRaisesMessage(itkit.HangError, "in test_a_coroutine_that_goes_on"):
+                with fault("payments.charge", "PaymentError"):
+                    await asyncio.gather(other(), asyncio.sleep(0))
+            await asyncio.sleep(0)
+            self.assertEqual(asyncio.current_task().cancelling(), 0)
+
+        def test_a_coroutine_in_the_main_thread(self):
+            async def act():
+                with fault("payments.charge", "PaymentError"):
+                    try:
+                        Stripe().charge(5, "tok")
+                    except PaymentError:
+                        await asyncio.sleep(600)
+
+            with self.assertRaisesMessage(itkit.HangError, "in act"):
+                asyncio.run(act())
 
         def test_one_that_catches_all(self):
             done = []
@@ -97,8 +138,9 @@ def test_an_act_that_waits_for_ever_is_ended(door: str, project: Project) -> Non
     (project.path / "shop/tests/test_zoo.py").unlink()
     project.write("shop/tests/test_hangs.py", TESTS)
     result = enter(door, project)
-    assert result.counts == {"passed": 3, "failed": 1}, result.output
+    assert result.counts == {"passed": 5, "failed": 2}, result.output
     lines = (project.path / "shop/tests/test_hangs.py").read_text().splitlines()
-    at = next(number for number, line in enumerate(lines, 1) if "# for ever" in line)
-    assert f"it waits at shop/tests/test_hangs.py:{at} in act" in result.output, result.output
+    for mark in ("# for ever", "# awaited for ever"):
+        at = next(number for number, line in enumerate(lines, 1) if mark in line)
+        assert f"it waits at shop/tests/test_hangs.py:{at} in act" in result.output, result.output
     assert "nothing has happened for 1 seconds" in result.output

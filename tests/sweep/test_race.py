@@ -266,6 +266,17 @@ def test_the_same_under_pytest_with_workers(project: Project) -> None:
     assert runs.count("shared begins") == runs.count("shared ends") == 1, runs
 
 
+def test_races_in_workers_of_django(project: Project) -> None:
+    write(project)
+    result = project.test(
+        "--integration", "--parallel", "2", "-k", "requests", "-k", "coroutines",
+        "shop.tests.test_raced.Right", "shop.tests.test_raced.Wrong",
+    )  # fmt: skip
+    assert result.counts == {"passed": 2, "failed": 2}, result.output
+    assert result.output.count("no order of the acts leaves what these have left") >= 2
+    assert result.output.count("to repeat it: manage.py test shop.tests.test_raced.Wrong") == 2
+
+
 def test_options(project: Project) -> None:
     write(project)
     chosen = "shop.tests.test_raced.Wrong.test_requests"
@@ -287,5 +298,8 @@ def test_options(project: Project) -> None:
             assert f"{option.partition('=')[0]}: {told}" in result.output, result.output
             assert "Ran " not in result.output, result.output
             assert "collected" not in result.output, result.output
-        both = run("--integration", "--itkit-schedule=0,1", "--itkit-sweep=off")
-        assert "leave out --itkit-sweep=off" in both.output, both.output
+        for other in ("--itkit-sweep=off", "--itkit-state=free"):
+            both = run("--integration", "--itkit-schedule=0,1", other)
+            assert "is one variation of a sweep: leave out --itkit-sweep=off" in both.output, (
+                both.output
+            )

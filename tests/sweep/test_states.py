@@ -271,6 +271,17 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
         "held held False NotNow('nine')",
         "sold sold False NotNow('nine')",
     ]
+    late = "shop.tests.test_stated.Wrong.test_refused_too_late"
+    assert re.search(
+        rf"to repeat it: manage\.py test {late} .* --itkit-state held\n", result.output
+    )
+    repeated = project.test("--integration", "--itkit-state=held", late)
+    assert repeated.counts == {"failed": 1}, repeated.output
+    assert "does not hold" not in repeated.output, repeated.output
+    assert "It has raised NotNow('nine')." in repeated.output, repeated.output
+    unknown = project.test("--integration", "--itkit-state=gone", late)
+    told = "--itkit-state is 'gone', and the states of shop.Slot.owner are: 'free', 'held', 'sold'."
+    assert told in unknown.output, unknown.output
     once = project.test(
         "--integration", "--itkit-sweep=off", "shop.tests.test_stated.Wrong.test_not_refused"
     )

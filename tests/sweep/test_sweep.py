@@ -28,6 +28,7 @@ SINGLE = """
     from django_redis import get_redis_connection
 
     import itkit
+    from itkit import sweep
     from itkit.sweep import fault
     from itkit.test import IntegrationTestCase
     from shop.gateways import CardDeclined, Ledger, PaymentError, Stripe
@@ -151,6 +152,25 @@ SINGLE = """
             self.assertIsInstance(first["error"], CardDeclined)
             self.assertIsNone(second["error"])
 
+        def test_a_reply_that_comes_later_than_the_call_waits(self):
+            self.backends.payments.refund.returns("done")
+            with self.assertRaisesMessage(TimeoutError, "timed out"), fault("payments.refund", "timeout"):
+                Stripe().refund("txn", timeout=5)
+            (call,) = self.backends.payments.refund.calls
+            self.assertEqual(call["result"], "done")
+            with self.assertRaisesMessage(itkit.FaultError, "cannot suffer 'timeout'"):
+                with fault("payments.refund", "timeout"):
+                    Stripe().refund("txn")
+
+        @sweep.faults(kinds=["lost_reply", "timeout"])
+        def test_a_swept_call_that_waits(self, fault):
+            with fault.injected():
+                Stripe().refund("txn", timeout=5)
+            kinds = {"": "NoneType", "lost_reply": "PaymentError", "timeout": "TimeoutError"}
+            self.assertEqual(type(fault.error).__name__, kinds[fault.option.rpartition(":")[2].strip("'")])
+            if fault.has_fault:
+                self.assertEqual(len(fault.done(self.backends.payments.refund)), 1)
+
         def test_one_answer_for_all_calls_is_no_short_cut(self):
             self.backends.payments.charge.returns("txn")
             with self.assertRaises(CardDeclined), fault("payments.charge", "CardDeclined"):
@@ -237,7 +257,7 @@ SWEPT = """
 
     from itkit import sweep
     from itkit.test import IntegrationMixin, IntegrationTestCase
-    from shop.gateways import Stripe
+    from shop.gateways import PaymentError, Stripe
     from shop.models import Event, Order
 
     runs = []
@@ -275,6 +295,20 @@ SWEPT = """
                 order = Order.objects.create()
                 Order.objects.get(pk=order.pk)
             note(f"counted {fault.option}")
+
+        @sweep.faults(at=["payments.*"])
+        def test_only_two_faults_break(self, fault):
+            order = Order.objects.create()
+            with fault.injected():
+                try:
+                    Stripe().charge(5, "tok")
+                except PaymentError:
+                    try:
+                        Stripe().refund("txn")
+                    except PaymentError:
+                        Order.objects.update(status="lost")
+            note(f"two {fault.option}")
+            self.assertNotEqual(Order.objects.get().status, "lost")
 
         @sweep.faults
         def test_without_a_block(self, fault):
@@ -431,7 +465,7 @@ def test_a_swept_test_is_one_test_and_each_variation_a_whole_one(project: Projec
     result = project.test(
         "--integration", "shop.tests.test_swept.Swept", "shop.tests.test_swept.RolledBack"
     )
-    assert re.search(r"^Ran 10 tests", result.output, re.MULTILINE), result.output
+    assert re.search(r"^Ran 11 tests", result.output, re.MULTILINE), result.output
     assert "FAILED (failures=5, skipped=1, expected failures=1)" in result.output, result.output
     check_reports(result.output)
     runs = (project.path / "runs.txt").read_text().splitlines()
@@ -460,7 +494,7 @@ def test_the_same_under_pytest(project: Project) -> None:
     result = project.pytest("--integration", "-n", "2")
     counts = re.search(r"(\d+) failed, (\d+) passed, 1 skipped, 1 xfailed", result.output)
     assert counts is not None, result.output
-    assert (counts[1], counts[2]) == ("6", "5"), result.output
+    assert (counts[1], counts[2]) == ("6", "6"), result.output
     check_reports(result.output)
     assert "assert not fault.has_failed" in result.output
     assert (
@@ -497,9 +531,16 @@ def test_options_and_bounds(project: Project) -> None:
     runs.unlink()
     project.settings('ITKIT["SWEEP"] = {}')
     full = project.pytest(
-        "--integration", "--itkit-sweep=full", "shop/tests/test_swept.py", "-k", "counted"
+        "--integration", "--itkit-sweep=full", "shop/tests/test_swept.py", "-k", "counted or break"
     )
-    assert full.counts == {"passed": 1}, full.output
+    assert full.counts == {"passed": 1, "failed": 1}, full.output
+    pair = "payments.charge#1:PaymentError then payments.refund#1:PaymentError"
+    assert f"'{pair}'  payments.charge at shop/tests" in full.output, full.output
+    assert "after each of these 9 faults:" in full.output, full.output
+    assert f"--itkit-fault '{pair}'" in full.output, full.output
+    tried = runs.read_text().count("two ")
+    # Of charge() four faults and none, and after all but its crash the four of refund().
+    assert tried == 1 + 4 + 3 * 4, runs.read_text()
     kinds = re.findall(r"^counted .*'(.*)#1:", runs.read_text(), re.MULTILINE)
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "INSERT shop_order": 5, "SELECT shop_order": 5, "COMMIT": 5,
@@ -523,13 +564,17 @@ def test_options_and_bounds(project: Project) -> None:
     assert (
         runs.read_text().count("order ") == 2
     )  # without a fault, which the other is compared with
+    both = f"{chosen[:-6]}only_two_faults_break"
+    twice = project.test("--integration", "--itkit-fault", pair, both)
+    assert twice.counts == {"failed": 1}, twice.output
+    assert "does not survive" not in twice.output, twice.output
     wrong = project.test("--integration", "--itkit-fault", "COMMIT", chosen)
     assert "'COMMIT' names no fault" in wrong.output, wrong.output
     for run in (project.test, project.pytest):
         both = run("--integration", "--itkit-fault", "COMMIT:error", "--itkit-sweep=off")
         assert "leave out --itkit-sweep=off" in both.output, both.output
     without = project.pytest("shop/tests/test_swept.py", "-q")
-    assert without.counts == {"skipped": 13}, without.output
+    assert without.counts == {"skipped": 14}, without.output
 
 
 @pytest.mark.parametrize(
@@ -551,7 +596,7 @@ def test_each_kind_of_fault_does_what_it_says(door: str, settings: str, project:
     project.write("shop/tests/test_requests.py", REQUESTS)
     project.write("urls.py", URLS)
     result = enter(door, project)
-    assert result.counts == {"passed": 19}, result.output
+    assert result.counts == {"passed": 21}, result.output
 
 
 def test_commands_of_itkits_own_clients_are_no_crossings(redis_url: str) -> None:

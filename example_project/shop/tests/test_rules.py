@@ -488,6 +488,19 @@ class ViewRules(IntegrationTestCase):
         self.assertEqual(list(orders.get_user_orders(order.user_id)), [order])
         self.assertEqual(self.backends.payments.call_count("charge_card"), 0)
 
+    def test_a_purchase_gives_nothing_away(self):
+        self.backends.payments.charge_card.returns("txn_1")
+        neighbour = self.data.bystander("shop.User")
+        self.data.bystander("shop.Order", user=neighbour)
+        token = self.data.secret(allowed=["payments.*", "shop.Order.card_token"])
+        user = self.data.create("shop.User")
+        self.client.force_login(user)
+
+        response = self.checkout(self.filled_cart(user), token)
+
+        self.assertEqual(response.status_code, 201)
+        self.client.get(f"/orders/{response.json()['id']}/")
+
     def test_a_declined_card(self):
         self.backends.payments.charge_card.raises(CardDeclinedError("no money"))
         user = self.data.create("shop.User")
@@ -505,8 +518,8 @@ class ViewRules(IntegrationTestCase):
         carts.add_to_cart(cart.id, self.data.create("shop.Product").id)
         return cart
 
-    def checkout(self, cart):
-        body = {"cart_id": cart.id, "token": "tok_visa"}
+    def checkout(self, cart, token="tok_visa"):
+        body = {"cart_id": cart.id, "token": token}
         return self.client.post("/checkout/", body, content_type="application/json")
 
 

@@ -88,7 +88,7 @@ class Rewriter:
         self.used = namespace = self.namespace  # one namespace for all commands
         find, prefix, first = self._single_words.get, namespace.text, plans.first_argument
         record, strand, at = self._recorder(), core.here.strand, perf_counter()
-        is_observed = crossings.is_observing()
+        is_observed = crossings.is_observing() or crossings.listener is not None
         for args in commands:
             plan = find(args[0])
             # Written out here, as it saves three calls for nearly all commands of a pipeline.

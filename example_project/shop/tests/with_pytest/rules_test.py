@@ -498,6 +498,20 @@ def test_strangers_see_and_buy_nothing(data, backends, client):
     assert backends.payments.call_count("charge_card") == 0
 
 
+def test_a_purchase_gives_nothing_away(data, backends, client):
+    backends.payments.charge_card.returns("txn_1")
+    neighbour = data.bystander("shop.User")
+    data.bystander("shop.Order", user=neighbour)
+    token = data.secret(allowed=["payments.*", "shop.Order.card_token"])
+    user = data.create("shop.User")
+    client.force_login(user)
+
+    response = checkout(client, filled_cart(data, user), token)
+
+    assert response.status_code == 201
+    client.get(f"/orders/{response.json()['id']}/")
+
+
 def test_a_declined_card(data, backends, client):
     backends.payments.charge_card.raises(CardDeclinedError("no money"))
     user = data.create("shop.User")
@@ -517,8 +531,8 @@ def filled_cart(data, user):
     return cart
 
 
-def checkout(client, cart):
-    body = {"cart_id": cart.id, "token": "tok_visa"}
+def checkout(client, cart, token="tok_visa"):
+    body = {"cart_id": cart.id, "token": token}
     return client.post("/checkout/", body, content_type="application/json")
 
 

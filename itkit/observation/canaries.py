@@ -1,0 +1,466 @@
+"""Marked values that turn up where they must not be: those of a bystander, and secrets.
+
+Nothing here costs anything while a test has no marks: all hooks are for the time from its first
+mark to its last.
+"""
+
+import gzip
+import logging
+import sys
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import ExitStack, suppress
+from contextvars import ContextVar
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import reduce
+from itertools import islice
+from operator import or_
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Final, NamedTuple
+
+from django.core.mail.backends.locmem import EmailBackend
+from django.db import DatabaseError, connections, models
+from django.db.models import F, Q
+from django.db.models.functions import Cast
+from django.http.request import RawPostDataException
+
+from itkit import conf, redis
+from itkit.core.wrapping import wrapped
+from itkit.data.factories import lookup
+from itkit.data.marks import STEM, MarkedValue
+from itkit.exceptions import LeakedMarkError
+from itkit.fakes import Call
+from itkit.timeline import callsite, core
+from itkit.timeline.callsite import CallSite
+from itkit.timeline.sql import Statement
+
+_DEPTH: Final = 5
+_MOST_PARTS: Final = 10_000
+_PLAIN: Final = (str, bytes, int, float, Decimal)
+_CLOSED: Final = (type(None), type, ModuleType, FunctionType, MethodType)
+_NOT_INTO: Final = frozenset({"_state", "connection"})
+"""Attributes of models and mails that lead to much else."""
+_AROUND: Final = 30
+_MAIL: Final = "mail"
+_SQL_LOGGER: Final = "django.db.backends"
+"""Logs all statements with their parameters, for those who look for mistakes."""
+_TOOLS: Final = ("_pytest", "unittest", "pytest")
+"""Packages whose handlers keep the records of a test, and belong to no project."""
+_TEXTUAL: Final = (models.CharField, models.TextField, models.JSONField, models.FileField)
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
+"""The attributes of each record of logging; all others are of who logs."""
+_FOUND: Final = "The {} has turned up in {}{}:\n  {}\n  {}"
+_OF_BYSTANDER: Final = "The values of a bystander stay in its own row."
+_OF_SECRET: Final = "Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
+
+_carried: ContextVar[str] = ContextVar("itkit_carried", default="")
+"""What the request of a test client that is under way has brought with it."""
+
+
+class _Place(NamedTuple):
+    """Where a mark was seen.
+
+    Attributes:
+        names: the names by which the test may allow it.
+        shown: what a message calls it.
+        site: the line that it came from; None where that is not known.
+        carried: what the request of a test client has brought there, and may get back.
+    """
+
+    names: tuple[str, ...]
+    shown: str
+    site: CallSite | None = None
+    carried: str = ""
+
+
+class _Cell(NamedTuple):
+    """A column of a row that contains a mark."""
+
+    model: type[models.Model]
+    key: object
+    column: str
+    text: str
+
+    @property
+    def row(self) -> object:
+        """The row."""
+        return self.model, self.key
+
+
+class Canaries:
+    """Finds the places where the marks of a test turn up.
+
+    Args:
+        contents: returns the names and values of the keys that the test has in Redis.
+    """
+
+    def __init__(self, contents: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._contents = contents
+        self._marks: list[MarkedValue] = []
+        self._hooks = ExitStack()
+        self._own: set[tuple[str, object]] = set()
+        self._told: set[tuple[str, object]] = set()
+        self._timeline = core.current()
+
+    def add(self, marks: Sequence[MarkedValue]) -> None:
+        """Look for marks from now on.
+
+        Where they are by now they may be: in their own row, and in what making it has left.
+        """
+        if not self._marks:
+            self._listen()
+        self._marks += marks
+        for mark in marks:
+            if mark.allowed is None:
+                cells, keys = self._cells(), self._contents()
+                self._own |= {(mark.text, cell.row) for cell in cells if mark.text in cell.text}
+                self._own |= {(mark.text, key) for key, value in keys if mark.text in key + value}
+
+    def forget(self, marks: Collection[MarkedValue]) -> None:
+        """Look for these marks no more."""
+        self._marks = [mark for mark in self._marks if mark not in marks]
+        if not self._marks:
+            self._hooks.close()
+            self._own.clear()
+
+    def look(self) -> None:
+        """Look for marks in all that the running test has left: its calls, columns and keys."""
+        timeline = core.current()
+        if not self._marks or not timeline.test:
+            return
+        crossings = list(timeline)
+        mails = _mail_backends()
+        for call in crossings:
+            if isinstance(call, Call):
+                is_mail = call.name.partition(".")[0] in mails
+                names = (_MAIL, call.name) if is_mail else (call.name,)
+                place = _Place(names, "a mail" if is_mail else f"a call of {call.name}", call.site)
+                self._judge(place, _texts((call.args, call.kwargs)), [id(call)])
+        for cell in self._cells():
+            label = f"{cell.model._meta.label}.{cell.column}"
+            site = _site_of(cell, self._marks, crossings)
+            place = _Place((label,), f"the column {label} of the row {cell.key}", site)
+            self._judge(place, [cell.text], [cell.row])
+        for key, value in self._contents():
+            self._judge(_Place((key,), f"the key {key} in Redis"), [key, value], [key])
+
+    # The hooks, in the thread of whoever comes by.
+
+    def _listen(self) -> None:
+        """Listen to responses, mails, logs and commands of Redis until all marks are forgotten.
+
+        Neither a test client nor Django's mail in memory has a hook, and a record of logging is
+        complete only when it is handed to the handlers. Checked with Django 5.2 and 6.1, and with
+        Python 3.11 and 3.13.
+        """
+        from django.test.client import AsyncClient, Client
+
+        with ExitStack() as hooks:
+            hooks.enter_context(wrapped(Client, "request", self._requesting))
+            hooks.enter_context(wrapped(AsyncClient, "request", self._requesting_async))
+            if not _mail_backends():  # there it is a call
+                hooks.enter_context(wrapped(EmailBackend, "send_messages", self._sending))
+            hooks.enter_context(wrapped(logging.Logger, "callHandlers", self._logging))
+            hooks.enter_context(redis.listening(self._hear))
+            self._hooks = hooks.pop_all()
+
+    def _requesting(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        def request_and_look(client: Any, **given: Any) -> Any:
+            token = _carried.set(_brought(given))
+            try:
+                response = request(client, **given)
+                self._read(response, callsite.caller(sys._getframe(1)))
+            finally:
+                _carried.reset(token)
+            return response
+
+        return request_and_look
+
+    def _requesting_async(self, request: Callable[..., Any]) -> Callable[..., Any]:
+        async def request_and_look(client: Any, **given: Any) -> Any:
+            token = _carried.set(_brought(given))
+            try:
+                response = await request(client, **given)
+                self._read(response, callsite.caller(sys._getframe(1)))
+            finally:
+                _carried.reset(token)
+            return response
+
+        return request_and_look
+
+    def _read(self, response: Any, caller: callsite.Where) -> None:
+        request = getattr(response, "wsgi_request", None) or response.asgi_request
+        name = f"{request.method} {request.path}"
+        site = callsite.site(caller.f_globals, caller.f_lineno)
+        place = _Place((name,), f"the response to {name}", site, _carried.get() + _body(request))
+        self._judge(place, [str(response.headers), response.cookies.output()])
+        if not response.streaming:
+            self._judge(place, [_content(response)])
+        elif response.is_async:
+            response.streaming_content = self._streamed_async(response.streaming_content, place)
+        else:
+            response.streaming_content = self._streamed(response.streaming_content, place)
+
+    def _streamed(self, chunks: Iterable[bytes], place: _Place) -> Iterator[bytes]:
+        tail = b""
+        for chunk in chunks:
+            tail = self._read_chunk(tail, chunk, place)
+            yield chunk
+
+    async def _streamed_async(
+        self, chunks: AsyncIterator[bytes], place: _Place
+    ) -> AsyncIterator[bytes]:
+        tail = b""
+        async for chunk in chunks:
+            tail = self._read_chunk(tail, chunk, place)
+            yield chunk
+
+    def _read_chunk(self, tail: bytes, chunk: bytes, place: _Place) -> bytes:
+        """Look at a chunk, with the end of the one before; return its own end."""
+        read = tail + chunk
+        self._judge(place, [read.decode(errors="replace")])
+        return read[-max((len(mark.text) for mark in self._marks), default=1) :]
+
+    def _sending(self, send: Callable[..., Any]) -> Callable[..., Any]:
+        def send_messages(backend: Any, messages: Iterable[Any]) -> Any:
+            listed = list(messages)
+            caller = callsite.caller(sys._getframe(1))
+            place = _Place((_MAIL,), "a mail", callsite.site(caller.f_globals, caller.f_lineno))
+            for message in listed:
+                self._judge(place, _texts(message), [id(message)])
+            return send(backend, listed)
+
+        return send_messages
+
+    def _logging(self, call_handlers: Callable[..., Any]) -> Callable[..., Any]:
+        def look_and_call_handlers(logger: logging.Logger, record: logging.LogRecord) -> Any:
+            if not record.name.startswith(_SQL_LOGGER):
+                marks = [mark for mark in self._marks if not _is_hidden(mark, logger, record)]
+                caller = callsite.caller(sys._getframe(1))
+                site = callsite.site(caller.f_globals, caller.f_lineno)
+                name = f"log {record.name}"
+                place = _Place((name,), f"a record of {name}", site, _carried.get())
+                self._judge(place, _texts_of(record), among=marks)
+            return call_handlers(logger, record)
+
+        return look_and_call_handlers
+
+    def _hear(self, words: Sequence[object]) -> None:
+        texts = list(_texts(words))
+        if any(mark.text in text for mark in self._marks for text in texts):
+            keys = redis.command_keys(words) or []
+            name = redis.command_name(words)
+            caller = callsite.caller(sys._getframe(1))
+            site = callsite.site(caller.f_globals, caller.f_lineno)
+            self._judge(_Place((*keys, name), f"{name} in Redis", site), texts, keys)
+
+    def _judge(
+        self,
+        place: _Place,
+        texts: Iterable[str],
+        keys: Sequence[object] = (),
+        among: Sequence[MarkedValue] | None = None,
+    ) -> None:
+        """Fail the test for each mark in texts that may not be in a place.
+
+        Args:
+            place: the place.
+            texts: what is there.
+            keys: know the place again, which is reported once; by default its name and line.
+            among: the marks that are looked for; by default all.
+        """
+        timeline = core.own_timeline()
+        if not timeline.test or timeline.has_ended:
+            return
+        if timeline is not self._timeline:  # what was told of another test says nothing of this one
+            self._timeline, self._told = timeline, set()
+        lowered = [text.lower() for text in texts]
+        known = keys or [(place.names, place.site)]
+        for mark in self._marks if among is None else among:
+            text = next((text for text in lowered if mark.text in text), None)
+            if text is None or self._is_known(mark, known):
+                continue
+            if _may_be(mark, place):
+                continue
+            self._told |= {(mark.text, key) for key in known}
+            core.record_failure(LeakedMarkError(_message(mark, place, text)))
+
+    def _is_known(self, mark: MarkedValue, keys: Iterable[object]) -> bool:
+        return any((mark.text, key) in self._own | self._told for key in keys)
+
+    def _cells(self) -> list[_Cell]:
+        """Return the columns of all tables that contain a mark."""
+        with core.between_tests():
+            return [
+                cell
+                for alias in connections
+                for model in _readable(alias)
+                for cell in _marked(model, alias)
+            ]
+
+
+def _mail_backends() -> set[str]:
+    return {name for name, one in conf.get().backends.items() if one.builtin == _MAIL}
+
+
+def _may_be(mark: MarkedValue, place: _Place) -> bool:
+    if mark.allowed is None:  # what the test itself has sent may come back
+        return mark.text in place.carried
+    return any(fnmatchcase(name, pattern) for name in place.names for pattern in mark.allowed)
+
+
+def _message(mark: MarkedValue, place: _Place, text: str) -> str:
+    at = text.index(mark.text)
+    start, end = max(0, at - _AROUND), at + len(mark.text) + _AROUND
+    excerpt = f"{'…' * (start > 0)}{' '.join(text[start:end].split())}{'…' * (end < len(text))}"
+    where = f" at {place.site}" if place.site is not None else ""
+    remedy = _OF_BYSTANDER if mark.allowed is None else _OF_SECRET.format(place.names[0])
+    return _FOUND.format(mark, place.shown, where, excerpt, remedy)
+
+
+def _site_of(
+    cell: _Cell, marks: Iterable[MarkedValue], crossings: Sequence[core.Crossing]
+) -> CallSite | None:
+    """Return the line that has written a column last, by what its statement was sent with."""
+    wanted = [mark.text for mark in marks if mark.text in cell.text]
+    table = cell.model._meta.db_table
+    for crossing in reversed(crossings):
+        if isinstance(crossing, Statement) and table in crossing.sql:
+            sent = [text.lower() for text in _texts(crossing.params)]
+            if any(mark in text for mark in wanted for text in sent):
+                return crossing.site
+    return None
+
+
+def _readable(alias: str) -> list[type[models.Model]]:
+    """Return the models whose tables are in a database; none where the test may not read it now."""
+    from django.test.testcases import (  # type: ignore[attr-defined]  # not in the stubs
+        DatabaseOperationForbidden,
+    )
+
+    connection = connections[alias]
+    if connection.needs_rollback:  # it will be, with all that is there
+        return []
+    with suppress(DatabaseOperationForbidden, DatabaseError), connection.cursor() as cursor:
+        existing = set(connection.introspection.table_names(cursor))
+        found = lookup.tables(alias, with_links=True)
+        return [model for model in found if model._meta.db_table in existing]
+    return []
+
+
+def _marked(model: type[models.Model], alias: str) -> Iterator[_Cell]:
+    """Yield the columns of a table that contain a mark."""
+    names = [field.name for field in model._meta.local_concrete_fields if _has_text(field)]
+    if not names:
+        return
+    texts = {f"itkit_{name}": Cast(F(name), models.TextField()) for name in names}
+    has_mark = reduce(or_, (Q(**{f"{name}__icontains": STEM}) for name in texts))
+    rows = lookup.all_rows(model, alias).annotate(**texts).filter(has_mark).order_by()
+    for key, *values in rows.values_list("pk", *texts):
+        for name, value in zip(names, values, strict=True):
+            if value and STEM in value.lower():
+                yield _Cell(model, key, name, value.lower())
+
+
+def _has_text(field: Any) -> bool:
+    is_of_postgres = type(field).__module__.startswith("django.contrib.postgres.")
+    return isinstance(field, _TEXTUAL) or is_of_postgres
+
+
+def _brought(request: Mapping[str, Any]) -> str:
+    """Return the address of a request, as the client hands it to Django's handler."""
+    names = ("PATH_INFO", "QUERY_STRING", "path", "query_string")
+    return " ".join(_text(request.get(name, "")) for name in names).lower()
+
+
+def _body(request: Any) -> str:
+    """Return what was posted by a request."""
+    with suppress(RawPostDataException):
+        return f"{request.POST.dict()} {_text(request.body)}".lower()
+    return f"{request.POST.dict()}".lower()
+
+
+def _content(response: Any) -> str:
+    content: bytes = response.content
+    if response.headers.get("Content-Encoding") == "gzip":
+        with suppress(OSError, EOFError):
+            content = gzip.decompress(content)
+    return content.decode(errors="replace")
+
+
+def _texts_of(record: logging.LogRecord) -> Iterator[str]:
+    """Yield what a record of logging says: its message, its error, and what else it was given."""
+    with suppress(Exception):  # arguments that do not fit, which logging reports
+        yield record.getMessage()
+    if record.exc_info and record.exc_info[1] is not None:
+        yield str(record.exc_info[1])
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    yield from _texts(extra, into_objects=False)
+
+
+def _is_hidden(mark: MarkedValue, logger: logging.Logger, record: logging.LogRecord) -> bool:
+    """Return whether the project's handlers, by their filters and formats, leave a mark out."""
+    handlers = [
+        one for one in _handlers(logger) if type(one).__module__.split(".")[0] not in _TOOLS
+    ]
+    return bool(handlers) and not any(_shows(mark, handler, record) for handler in handlers)
+
+
+def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
+    found: logging.Logger | None = logger
+    while found is not None:
+        yield from found.handlers
+        found = found.parent if found.propagate else None
+
+
+def _shows(mark: MarkedValue, handler: logging.Handler, record: logging.LogRecord) -> bool:
+    copied = logging.makeLogRecord(vars(record))
+    try:
+        kept: Any = handler.filter(copied)
+        if not kept:
+            return False
+        return mark.text in handler.format(copied if kept is True else kept).lower()
+    except Exception:  # noqa: BLE001 - a filter or format of the project's
+        return True
+
+
+def _texts(value: Any, *, into_objects: bool = True) -> Iterator[str]:
+    """Yield the texts that a value consists of, as far as they can be found soon.
+
+    Args:
+        value: the value.
+        into_objects: whether the attributes of objects are looked at.
+    """
+    found = _parts(value, _DEPTH, set(), into_objects=into_objects)
+    return islice(found, _MOST_PARTS)
+
+
+def _parts(value: Any, depth: int, seen: set[int], *, into_objects: bool) -> Iterator[str]:
+    if isinstance(value, _PLAIN):
+        yield _text(value)
+        return
+    if depth == 0 or isinstance(value, _CLOSED) or id(value) in seen:
+        return
+    seen.add(id(value))
+    inner: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        inner = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inner = value
+    elif into_objects:
+        own = getattr(value, "__dict__", {})
+        inner = [part for name, part in own.items() if name not in _NOT_INTO]
+    for part in inner:
+        yield from _parts(part, depth - 1, seen, into_objects=into_objects)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
