@@ -12,12 +12,13 @@ import pytest
 from itkit.core.urls import POSTGRES_SCHEMES, parse
 from itkit.postgres.isolation import DatabaseIsolation, SchemaIsolation
 from itkit.postgres.migrations import explain
-from itkit.postgres.server import roles
+from itkit.postgres.server import locks, roles
 from itkit.postgres.server.databases import Databases
 from itkit.postgres.server.places import comment
 from itkit.postgres.server.server import connect, value
 from itkit.postgres.template.schemas import Schemas
 from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.pooler import behind, pooler, socket_of
 from tests.support.projects import Project
 from tests.support.sentinel import Sentinel
 
@@ -498,6 +499,45 @@ def test_runs_at_once_drop_the_same_roles(postgres_url: str) -> None:
             list(pool.map(drop, range(4)))
         left = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^itkit_(0123abcd|4567cdef)_'"
         assert value(own, left) == 0
+
+
+def test_runs_at_once_shut_the_same_role(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    roles.create(connection, PLACE, SECRET, roles.of_schemas(connection))
+    connection.execute("CREATE DATABASE elsewhere")
+    try:
+        with connect(f"{connection.info.dsn} dbname=elsewhere", application="test") as other:
+            other.execute(f"CREATE SCHEMA owned AUTHORIZATION {PLACE}")  # so nobody can drop it
+        with (
+            connect(postgres_url, application="test") as own,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            with connection.transaction():
+                connection.execute(f"ALTER ROLE {PLACE} NOLOGIN PASSWORD NULL")
+                dropped = pool.submit(roles.drop, own, PLACE, roles.of_schemas(own))
+                blocked = "SELECT pg_blocking_pids(%s) <> '{}'"
+                while not value(connection, blocked, [own.info.backend_pid]):
+                    assert not dropped.done()
+            dropped.result()
+        assert not can_log_in(connection, PLACE)
+    finally:
+        connection.execute("DROP DATABASE elsewhere")
+        roles.drop(connection, PLACE, roles.of_schemas(connection))
+
+
+def test_a_run_does_not_sweep_the_role_by_which_another_one_tries_a_login(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    def begin() -> None:
+        with connect(postgres_url, application="test") as own:
+            Schemas(own).drop_stale()
+
+    locks.hold_run(connection, RUN)
+    with pooler(socket_of(postgres_url), "passes", before=begin) as port:
+        why = roles.why_not(connection, behind(port), RUN)
+    assert why is None
+    assert not roles.exists(connection, PLACE, roles.of_schemas(connection))
 
 
 def test_a_role_follows_its_database(databases: Databases) -> None:
