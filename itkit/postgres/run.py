@@ -134,7 +134,7 @@ class RunDatabases:
     def _why_no_roles(self, entered: tuple[str, Connection]) -> str | None:
         """Return why no worker can have a role of its own in a database; None if each can."""
         name, keeper = entered
-        return None if self._owned else roles.why_not(keeper, self._url(name))
+        return None if self._owned else roles.why_not(keeper, self._url(name), self._run)
 
     def _url(self, database: str) -> str:
         return str(replace(self._server, name=database))

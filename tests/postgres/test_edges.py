@@ -1,7 +1,6 @@
 """Django's and psycopg's less usual ways, and servers that lack something, in whole projects."""
 
 from collections.abc import Iterator
-from urllib.parse import unquote
 
 import psycopg
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from itkit.exceptions import IsolationError
 from itkit.postgres import probe
 from tests.support.doors import SERIAL, enter, slow
-from tests.support.pooler import pooler
+from tests.support.pooler import behind, pooler, socket_of
 from tests.support.projects import Project, Result
 
 pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
@@ -34,21 +33,13 @@ def refused(result: Result) -> str:
     return message
 
 
-def behind(postgres_url: str, port: int) -> str:
-    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
-
-
-def socket_of(postgres_url: str) -> str:
-    return unquote(postgres_url.partition("host=")[2].partition("&")[0]) + "/.s.PGSQL.5432"
-
-
 @pytest.mark.parametrize("answer", ["ignores", "refuses"])
 def test_a_pooler_that_does_not_pass_options_on_is_refused(
     answer: str, project: Project, postgres_url: str
 ) -> None:
     project.write("test_one.py", ONE)
     with pooler(socket_of(postgres_url), answer) as port:
-        url = behind(postgres_url, port)
+        url = behind(port)
         with pytest.raises(IsolationError, match="pooler"):
             probe(url, 5)
         for door in SERIAL:
@@ -62,7 +53,7 @@ def test_a_pooler_that_does_not_pass_options_on_is_refused(
 def test_a_pooler_that_passes_all_on_is_no_obstacle(project: Project, postgres_url: str) -> None:
     project.write("test_one.py", ONE)
     with pooler(socket_of(postgres_url), "passes") as port:
-        result = project.test("--integration", ITKIT_POSTGRES_URL=behind(postgres_url, port))
+        result = project.test("--integration", ITKIT_POSTGRES_URL=behind(port))
     assert result.counts == {"passed": 1}, result.output
 
 

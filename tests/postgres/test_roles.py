@@ -11,13 +11,14 @@ import pytest
 
 from itkit.core.urls import POSTGRES_SCHEMES, parse
 from itkit.postgres.isolation import DatabaseIsolation, SchemaIsolation
-from itkit.postgres.migrations import explain
-from itkit.postgres.server import roles
+from itkit.postgres.migrations import explain, extensions
+from itkit.postgres.server import locks, roles
 from itkit.postgres.server.databases import Databases
 from itkit.postgres.server.places import comment
 from itkit.postgres.server.server import connect, value
 from itkit.postgres.template.schemas import Schemas
 from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.pooler import behind, pooler, socket_of
 from tests.support.projects import Project
 from tests.support.sentinel import Sentinel
 
@@ -498,6 +499,98 @@ def test_runs_at_once_drop_the_same_roles(postgres_url: str) -> None:
             list(pool.map(drop, range(4)))
         left = "SELECT count(*) FROM pg_roles WHERE rolname ~ '^itkit_(0123abcd|4567cdef)_'"
         assert value(own, left) == 0
+
+
+def test_runs_at_once_shut_the_same_role(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    roles.create(connection, PLACE, SECRET, roles.of_schemas(connection))
+    connection.execute("CREATE DATABASE elsewhere")
+    try:
+        with connect(f"{connection.info.dsn} dbname=elsewhere", application="test") as other:
+            other.execute(f"CREATE SCHEMA owned AUTHORIZATION {PLACE}")  # so nobody can drop it
+        with (
+            connect(postgres_url, application="test") as own,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            with connection.transaction():
+                connection.execute(f"ALTER ROLE {PLACE} NOLOGIN PASSWORD NULL")
+                dropped = pool.submit(roles.drop, own, PLACE, roles.of_schemas(own))
+                blocked = "SELECT pg_blocking_pids(%s) <> '{}'"
+                while not value(connection, blocked, [own.info.backend_pid]):
+                    assert not dropped.done()
+            dropped.result()
+        assert not can_log_in(connection, PLACE)
+    finally:
+        connection.execute("DROP DATABASE elsewhere")
+        roles.drop(connection, PLACE, roles.of_schemas(connection))
+
+
+def test_runs_begin_and_end_at_once_in_two_databases(postgres_url: str) -> None:
+    server = parse(postgres_url, POSTGRES_SCHEMES)
+    homes = ["at_once_a", "at_once_b"]
+    begin = threading.Barrier(6)
+
+    def run(number: int) -> None:
+        url = str(replace(server, name=homes[number % 2]))
+        begin.wait()
+        for again in range(3):
+            run_begins_and_ends(url, f"a70ce{number}{again:02}")
+
+    with connect(postgres_url, application="test") as boss:
+        for name in homes:
+            boss.execute(f"CREATE DATABASE {name}")
+        with boss.transaction():  # of dead runs
+            for number in range(20):
+                where = roles.of_schemas(boss).replace(
+                    f"database {boss.info.dbname}", f"database {('gone', *homes)[number % 3]}"
+                )
+                roles.create(boss, f"itkit_dead{number:04}_w0", SECRET, where)
+        try:
+            with ThreadPoolExecutor(6) as pool:
+                list(pool.map(run, range(6)))
+            left = "SELECT array_agg(rolname) FROM pg_roles WHERE rolname ~ '^itkit_(dead|a70ce)'"
+            assert value(boss, left) is None
+        finally:
+            for name in homes:
+                boss.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def run_begins_and_ends(url: str, run: str) -> None:
+    """Do what a run does to what all runs on a server share."""
+    with connect(url, application="test") as own:
+        locks.hold_run(own, run)
+        assert roles.why_not(own, url, run) is None
+        places = Schemas(own, SECRET)
+        places.drop_stale()
+        extensions.prepare(own, ["citext", "hstore"], may_move=True, schemas={"hstore": "more"})
+        roles.shut_public(own, is_on_path=False)
+        place, kept = f"itkit_{run}_w0", f"itkit_{FINGERPRINT}_kept_{run}"
+        places.create(place, run, has_role=True)
+        for name, new in ((place, kept), (kept, place)):
+            with own.transaction():
+                places.rename(name, new, comment(run) if new == place else "kept")
+        template = f"itkit_{run}_w1"
+        places.create(template, run)
+        with places.lent(template, f"itkit_{run}_w2"):
+            pass
+        assert sorted(places.drop_of_run(run)) == [place, template]
+        with locks.setup(own):
+            extensions.drop(own)
+
+
+def test_a_run_does_not_sweep_the_role_by_which_another_one_tries_a_login(
+    connection: psycopg.Connection[Any], postgres_url: str
+) -> None:
+    def begin() -> None:
+        with connect(postgres_url, application="test") as own:
+            Schemas(own).drop_stale()
+
+    locks.hold_run(connection, RUN)
+    with pooler(socket_of(postgres_url), "passes", before=begin) as port:
+        why = roles.why_not(connection, behind(port), RUN)
+    assert why is None
+    assert not roles.exists(connection, PLACE, roles.of_schemas(connection))
 
 
 def test_a_role_follows_its_database(databases: Databases) -> None:

@@ -3,16 +3,21 @@
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
+from urllib.parse import unquote
 
 _PROTOCOL_3 = 3
 _REFUSAL = "unsupported startup parameter: options"  # pgbouncer's words
 
 
 @contextmanager
-def pooler(target: str, answer: Literal["ignores", "refuses", "passes"]) -> Iterator[int]:
+def pooler(
+    target: str,
+    answer: Literal["ignores", "refuses", "passes"],
+    before: Callable[[], object] = lambda: None,
+) -> Iterator[int]:
     """Yield the port of a proxy to a server's socket.
 
     What it does with the startup parameter ``options`` is what pgbouncer does: it refuses it, or
@@ -21,20 +26,32 @@ def pooler(target: str, answer: Literal["ignores", "refuses", "passes"]) -> Iter
     Args:
         target: path of the server's Unix socket.
         answer: to a client that asks for startup options.
+        before: is called before each client is connected to the server.
     """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_serve, args=(server, target, answer), daemon=True).start()
+        threading.Thread(target=_serve, args=(server, target, answer, before), daemon=True).start()
         yield server.getsockname()[1]
 
 
-def _serve(server: socket.socket, target: str, answer: str) -> None:
+def behind(port: int) -> str:
+    """Return the URL of what a pooler at this port leads to."""
+    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+def socket_of(postgres_url: str) -> str:
+    """Return the path of the Unix socket that a URL names the directory of."""
+    return unquote(postgres_url.partition("host=")[2].partition("&")[0]) + "/.s.PGSQL.5432"
+
+
+def _serve(server: socket.socket, target: str, answer: str, before: Callable[[], object]) -> None:
     with suppress(OSError):  # the listening socket was closed
         while True:
             client, _ = server.accept()
-            threading.Thread(target=_attend, args=(client, target, answer), daemon=True).start()
+            arguments = (client, target, answer, before)
+            threading.Thread(target=_attend, args=arguments, daemon=True).start()
 
 
-def _attend(client: socket.socket, target: str, answer: str) -> None:
+def _attend(client: socket.socket, target: str, answer: str, before: Callable[[], object]) -> None:
     with suppress(OSError), client, socket.socket(socket.AF_UNIX) as upstream:
         packet = _startup_packet(client)
         if packet is None:
@@ -45,6 +62,7 @@ def _attend(client: socket.socket, target: str, answer: str) -> None:
             return
         if answer == "ignores":
             parameters.pop("options", None)
+        before()
         upstream.connect(target)
         upstream.sendall(_packet(packet[:4], parameters))
         back = threading.Thread(target=_pump, args=(upstream, client), daemon=True)

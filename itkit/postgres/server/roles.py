@@ -39,22 +39,24 @@ _REGISTERED: Final = """
     WHERE rolname LIKE 'itkit\\_%' ORDER BY rolname
 """
 _ROUNDS: Final = 1
-_ATTEMPTS: Final = 5  # attempts to drop a role that others are dropping
+_ATTEMPTS: Final = 5  # attempts to drop or shut a role while others do so
 
 
-def why_not(connection: Connection, url: str) -> str | None:
+def why_not(connection: Connection, url: str, run: str) -> str | None:
     """Return why no worker can have a role of its own; None if each can.
 
     Only a login shows whether such a role may log in, as the server does not show the file with its
-    rules for logins.
+    rules for logins. The role that tries it has the id of the run in its name, so that another run,
+    which begins now, does not take it for one of a dead run, and drop it.
 
     Args:
         connection: a connection of our own, to the database of the tests.
         url: the URL of that database.
+        run: id of the run, which holds the lock of the run in that database.
     """
     if not value(connection, _MAY_CREATE):
         return f"the role {connection.info.user!r} may not create roles"
-    name, secret = f"itkit_{secrets.token_hex(4)}_{names.MAIN_WORKER}", secrets.token_hex(16)
+    name, secret = names.schema(run, names.MAIN_WORKER), secrets.token_hex(16)
     try:
         with connection.transaction():
             create(connection, name, secret, of_schemas(connection))
@@ -169,14 +171,13 @@ def drop(connection: Connection, name: str, comment: str) -> None:
     if not exists(connection, name, comment):
         return
     try:
-        _drop_at_once(connection, name, "DROP OWNED BY {0} CASCADE; DROP ROLE {0}")
+        _at_once(connection, name, "DROP OWNED BY {0} CASCADE; DROP ROLE {0}")
     except driver.errors.DependentObjectsStillExist:
-        role = sql.Identifier(name)
-        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(role))
+        _at_once(connection, name, "ALTER ROLE {} NOLOGIN PASSWORD NULL")
 
 
-def _drop_at_once(connection: Connection, name: str, statement: str) -> None:
-    """Drop a role that another run may be dropping at the same moment.
+def _at_once(connection: Connection, name: str, statement: str) -> None:
+    """Drop or shut a role that another run may be dropping or shutting at the same moment.
 
     Roles belong to the whole server and advisory locks to one database, so runs in two databases
     cannot take turns. The server refuses the slower one with an internal error, such as "could not
@@ -262,7 +263,7 @@ def drop_lost(connection: Connection) -> None:
     for name, comment in connection.execute(_REGISTERED).fetchall():
         found = _OF_SCHEMAS_IN.fullmatch(comment or "")
         if found and found[1] not in databases and found[2] == connection.info.user:
-            _drop_at_once(connection, name, "DROP ROLE {}")
+            _at_once(connection, name, "DROP ROLE {}")
 
 
 def shut_public(connection: Connection, *, is_on_path: bool) -> None:
