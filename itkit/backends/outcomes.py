@@ -21,10 +21,11 @@ from itkit.report.coverage import LOST, TIMEOUT, VALUE, Coverage
 from itkit.report.handlers import handlers_of
 from itkit.report.mailed import Mailed
 from itkit.timeline import callsite
-from itkit.timeline.core import Timeline
+from itkit.timeline.core import Crossing, Timeline
 
 _VARYING: Final = re.compile(r"(?=[0-9A-Za-z-]*\d)[0-9A-Za-z-]{16,}|\d+")
 _VERSION: Final = re.compile(r"[^:]*:\d+:")  # the prefix that Django's caches add to a key
+_WITHOUT_KEYS: Final = frozenset({"EVAL", "EVALSHA", "FCALL", "FUNCTION", "PUBLISH"})
 _LOCKING: Final = re.compile(r"\bFOR\s+(NO\s+KEY\s+UPDATE|UPDATE|KEY\s+SHARE|SHARE)\b|^\s*LOCK\b")
 _LOST_IN_SWEEP: Final = re.compile(r"FAULT (?P<method>[\w.]+)#\d+:lost_reply")
 
@@ -83,9 +84,7 @@ class Collector:
             elif crossing.kind == "hook":
                 self._found.note("hooks", crossing.name.removeprefix("on_commit "), test)
             elif crossing.kind == "redis":
-                _, _, key = crossing.name.partition(" ")
-                if key:
-                    self._found.note("keys", _pattern(key), test)
+                self._add_command(crossing, test)
 
     def _add_call(self, call: Call, test: str, *, has_lost: bool) -> None:
         error = call.error
@@ -103,6 +102,12 @@ class Collector:
             self._found.see(call.name, _kind_of(error, declared), test, handlers)
             if has_lost or is_lost(error):
                 self._found.see(call.name, LOST, test, handlers)
+
+    def _add_command(self, command: Crossing, test: str) -> None:
+        verb, _, key = command.name.partition(" ")
+        # While a test observes, what only reads and what a new connection sends are here as well.
+        if key and command.is_noted and verb.upper() not in _WITHOUT_KEYS:
+            self._found.note("keys", _pattern(key), test)
 
     def _add_statement(self, sql: str, test: str) -> None:
         found = sqltext.read(sql)

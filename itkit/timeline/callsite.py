@@ -279,4 +279,5 @@ def _relative(path: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _relative_to(path: str, here: str) -> str:
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+    plain = Path(os.path.normpath(path))  # an entry of sys.path may have ".." in it
+    return str(plain.relative_to(here)) if plain.is_relative_to(here) else path

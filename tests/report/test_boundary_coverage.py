@@ -9,7 +9,7 @@ from itkit.exceptions import ConfigurationError
 from itkit.report import coverage
 from itkit.report.coverage import Coverage
 from tests.support.doors import enter, slow, write_tests
-from tests.support.projects import Project
+from tests.support.projects import Project, copy_example
 
 GATEWAYS = '''
     class CardDeclined(Exception):
@@ -300,6 +300,87 @@ def test_an_outcome_that_nobody_has_seen_is_found_tested_and_gone(covered: Proje
     nothing = covered.manage("itkit", "coverage", "show", "nowhere")
     assert "nowhere has no boundary coverage" in nothing.output
     assert "Traceback" not in nothing.output
+
+
+PLANTED = '''
+    def void(self, transaction: str) -> None:
+        """Take a charge back.
+
+        Raises:
+            CardDeclinedError: it is too late for that.
+        """
+'''
+VOIDING = """
+    from example_project.shop import gateways
+    from example_project.shop.gateways.exceptions import CardDeclinedError
+
+
+    def is_void(transaction):
+        try:
+            gateways.payments().void(transaction)
+        except CardDeclinedError:
+            return False
+        return True
+"""
+VOIDED = """
+    from example_project.shop.gateways.exceptions import CardDeclinedError
+    from example_project.shop.services.voiding import is_void
+    from itkit.test import IntegrationTestCase
+
+
+    class Voids(IntegrationTestCase):
+        def test_too_late(self):
+            self.backends.payments.void.raises(CardDeclinedError("too late"))
+            self.assertFalse(is_void("txn_1"))
+"""
+OF_EXAMPLE = {
+    "django": [
+        f"example_project.shop.tests.{name}"
+        for name in ("test_boundaries", "test_rules", "test_scenarios", "test_voiding")
+    ],
+    "pytest": [
+        f"example_project/shop/tests/{name}.py"
+        for name in ("with_pytest/boundaries_test", "with_pytest/scenarios_test", "test_voiding")
+    ],
+}
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize(
+    ("alone", "together"),
+    [
+        ("django", "django, two forked workers"),
+        slow("pytest", "pytest, two xdist workers"),
+    ],
+)
+def test_what_is_planted_in_the_example_is_found_tested_and_gone(
+    alone: str, together: str, project: Project
+) -> None:
+    copy_example(project)
+    gateway = project.path / "example_project/shop/gateways/payment.py"
+    gateway.write_text(f"{gateway.read_text()}{PLANTED}")
+    project.write("example_project/shop/services/voiding.py", VOIDING)
+    project.write("example_project/shop/tests/test_voiding.py", "")
+    arguments = ("--itkit-coverage", *OF_EXAMPLE[alone])
+
+    planted = enter(alone, project, *arguments)
+    assert planted.code == 0, planted.output
+    assert "never seen: payments.void: value, CardDeclinedError, timeout, lost reply" in (
+        planted.output
+    )
+
+    project.write("example_project/shop/tests/test_voiding.py", VOIDED)
+    gone = enter(together, project, *arguments)
+    assert gone.code == 0, gone.output
+    assert "never seen: payments.void: value, timeout, lost reply" in gone.output
+    assert found_in(project)["payments.void"]["CardDeclinedError"] == (
+        True, "test_too_late", "example_project/shop/services/voiding.py:9 in is_void"
+    )  # fmt: skip
+
+    file = project.path / "itkit-coverage/coverage.json"
+    by_workers = file.read_text()
+    assert enter(alone, project, *arguments).code == 0
+    assert file.read_text() == by_workers
 
 
 @pytest.mark.usefixtures("shared_servers")

@@ -1,15 +1,13 @@
 """The pages of the example's failures, in a browser: no error, no request, keys, and axe-core."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.browser import Page, browsing, needs_chromium
-from tests.support.projects import Project
+from tests.support.projects import Project, copy_example
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = """
     from example_project.settings import *
 
@@ -170,11 +168,7 @@ IN_DARK = ("assertion", "race", "sweep", "passes", "index", "coverage")  # all t
 @pytest.fixture
 def pages(project: Project) -> dict[str, Path]:
     """The pages of a run of a copy of the example, by what has failed on them."""
-    shutil.copytree(
-        ROOT / "example_project",
-        project.path / "example_project",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    copy_example(project)
     project.write("failing_settings.py", SETTINGS)
     project.write("example_project/shop/tests/test_failing.py", TESTS)
     project.write("example_project/budgets.json", BUDGETS)

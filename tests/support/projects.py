@@ -338,6 +338,16 @@ class Project:
         return directories + processes_with(str(self.data_root))
 
 
+def copy_example(project: Project) -> None:
+    """Put a copy of the example shop into the directory of a project, and its settings in force."""
+    shutil.copytree(
+        Path(__file__).parents[2] / "example_project",
+        project.path / "example_project",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    project.env["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
+
+
 def own_databases(url: str) -> list[str]:
     """Return the databases that itkit has created on a server for schemas of tests."""
     query = "SELECT datname FROM pg_database WHERE datname LIKE 'itkit\\_tests\\_%' ORDER BY 1"

@@ -138,3 +138,11 @@ def test_a_spot_of_what_stands_for_a_frame_is_its_line():
 
     assert callsite.spot(submitter) == submitter.f_lineno
     assert callsite.site({}, callsite.spot(submitter)).line == submitter.f_lineno
+
+
+def test_a_path_is_shown_from_where_the_command_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    for path in (tmp_path / "shop/views.py", tmp_path / "shop/../shop/views.py"):
+        assert str(callsite.CallSite(str(path), 3, "view")) == "shop/views.py:3 in view"
+    assert str(callsite.CallSite("/elsewhere/a.py", 3, "")) == "/elsewhere/a.py:3"
