@@ -27,9 +27,9 @@ _FORMS: Final = {
 _OWN_VALIDATORS: Final = (MaxLengthValidator, DecimalValidator)
 _UNMARKED: Final = (
     "{0} has no column left for a mark: a bystander is known by its texts, and by decimal numbers"
-    " of {1} digits before the point. Left out are keys, passwords, choices, short columns, those"
-    " with validators, and those whose values the test gives. Make the bystander of a model that"
-    " has such a column, and let other rows refer to it."
+    " of {1} digits before the point. Left out are keys, passwords, choices, texts with a"
+    " default, short columns, those with validators, and those whose values the test gives. Make"
+    " the bystander of a model that has such a column, and let other rows refer to it."
 )
 
 
@@ -84,6 +84,8 @@ def values_of(
         for relation in model._meta.related_objects
         if isinstance(relation, models.ManyToOneRel)
     }
+    # The key of a row that a generic key refers to.
+    referred |= {getattr(field, "fk_field", "") for field in model._meta.private_fields}
     found: dict[str, Any] = {}
     for field in model._meta.concrete_fields:
         if field.name in given or field.name in referred or not _may_be_marked(model, field):
@@ -113,6 +115,8 @@ def _may_be_marked(model: type[models.Model], field: Any) -> bool:
     is_password = field.name == "password" and hasattr(model, "set_password")
     if is_password or field.primary_key or field.choices or not field.editable:
         return False
+    if field.has_default() and isinstance(default := field.get_default(), str) and default:
+        return False  # one of a few words, such as that of a status
     own = (*field.default_validators,)
     return all(one in own or isinstance(one, _OWN_VALIDATORS) for one in field.validators)
 

@@ -30,7 +30,6 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.db import DatabaseError, connections, models
 from django.db.models import F, Q
 from django.db.models.functions import Cast
-from django.http.request import RawPostDataException
 
 from itkit import conf, redis
 from itkit.core.wrapping import wrapped
@@ -383,9 +382,11 @@ def _brought(request: Mapping[str, Any]) -> str:
 
 def _body(request: Any) -> str:
     """Return what was posted by a request."""
-    with suppress(RawPostDataException):
-        return f"{request.POST.dict()} {_text(request.body)}".lower()
-    return f"{request.POST.dict()}".lower()
+    found = ""
+    with suppress(Exception):  # what cannot be read any more, or was refused as too much
+        found += f"{request.POST.dict()}"
+        found += _text(request.body)
+    return found.lower()
 
 
 def _content(response: Any) -> str:
