@@ -11,7 +11,7 @@ from django.test import override_settings
 
 from itkit.exceptions import ConfigurationError
 from itkit.report import Folder, Redactor, chosen
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -144,7 +144,7 @@ def failing(project: Project) -> Project:
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize(
     "door",
-    [door if door in ("django, two forked workers", "pytest") else slow(door) for door in DOORS],
+    DOORS,
 )
 def test_each_failure_has_a_page(door: str, failing: Project) -> None:
     statements = 20_000 if door == "django" else 3_000
@@ -202,6 +202,7 @@ def test_each_failure_has_a_page(door: str, failing: Project) -> None:
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_no_report_unless_it_is_asked_for(failing: Project) -> None:
     failing.write("other/notes.txt", "mine")
     for arguments in ((), ("--itkit-report=off",)):
@@ -222,6 +223,7 @@ def test_no_report_unless_it_is_asked_for(failing: Project) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_a_browser_shows_the_pages_without_an_error(failing: Project, tmp_path: Path) -> None:
     failing.pytest("--integration", "--itkit-report=report", STATEMENTS="3000")
     for file in sorted((failing.path / "report").glob("*.html")):

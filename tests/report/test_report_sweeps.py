@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.test_report import CHROMIUM, Page
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -77,7 +77,7 @@ def pages(folder: Path) -> dict[str, str]:
     return {name: file.read_text() for name, file in zip(names, found, strict=True)}
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_swept_test_has_one_page_with_its_variations(door: str, project: Project) -> None:
     write_tests(project, TESTS)
     result = enter(door, project, "--itkit-report=report")
@@ -139,6 +139,7 @@ def test_what_bounds_leave_out_is_not_tried(project: Project) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.slow
 def test_a_browser_shows_grid_and_columns(project: Project, tmp_path: Path) -> None:
     write_tests(project, TESTS)
     project.pytest("--integration", "--itkit-report=report")
