@@ -18,6 +18,7 @@ from itkit.core import urls
 from itkit.data import TestDataManager
 from itkit.exceptions import ServiceUnavailableError
 from tests.support import sentinel as sentinels
+from tests.support.doors import mark_repetitions
 from tests.support.projects import Project, directory, environment
 from tests.support.warm import Server
 
@@ -28,6 +29,12 @@ def pytest_configure() -> None:
     """Take the objects of pytest and Django out of those that itkit's fakes look through."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark repetitions as slow before pytest leaves out what is slow."""
+    mark_repetitions(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -82,6 +82,7 @@ def test_loaders(capsys):
 
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_a_run_imports_no_library_that_it_does_not_need(project: Project, door: str) -> None:
     project.warm = None  # it has imported all of them
     del project.env["ITKIT_REDIS_URL"]

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 import itkit
 from tests.support.projects import Project
 
@@ -38,6 +40,7 @@ CODE = """
 LIBRARIES = ("django", "factory", "model_bakery", "psycopg", "redis")
 
 
+@pytest.mark.slow
 def test_a_method_that_the_class_lacks_is_an_error(project: Project):
     project.write("use.py", CODE)
     others = "".join(f"[mypy-{name}.*]\nfollow_imports = skip\n" for name in LIBRARIES)

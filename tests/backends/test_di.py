@@ -186,6 +186,7 @@ def test_a_mistake_in_the_settings_is_told(entry, mistake):
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_django_injector(door, project: Project):
     project.settings("""
         INSTALLED_APPS.append("django_injector")

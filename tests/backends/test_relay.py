@@ -14,7 +14,7 @@ import pytest
 from itkit.backends.registry import Registry
 from itkit.backends.relay import Relay
 from itkit.timeline import core
-from tests.support.doors import EVERY_DOOR, enter, slow, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.fakes_app import StripeGateway
 from tests.support.projects import Project, after
 
@@ -140,7 +140,7 @@ FAILING = (
 )
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_processes_get_the_fakes_of_their_test(door, project: Project):
     project.write("shop/app.py", APP)
     write_tests(project, TESTS)
@@ -197,7 +197,8 @@ CELERY = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_a_worker_of_celery_that_outlasts_a_test(door, project: Project):
     project.settings("""
         CELERY_BROKER_URL = "redis://127.0.0.1:1/3"
@@ -257,7 +258,7 @@ SHARED = f"""{BASE}
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_a_process_shares_what_can_be_shared(door, project: Project):
     project.settings("""
         MAILERS = {"default": {}}  # without, Django 6.1 warns

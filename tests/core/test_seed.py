@@ -11,7 +11,7 @@ import pytest
 from itkit.core import seed
 from itkit.core.seed import Seed
 from itkit.exceptions import ConfigurationError
-from tests.support.doors import EVERY_DOOR, SERIAL, enter, slow, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -111,7 +111,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_test_is_repeated_by_what_its_failure_prints(door, project: Project):
     write_tests(project, TESTS)
     whole = run(door, project, "whole")
@@ -223,7 +223,7 @@ TIGHT = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_tight_columns_do_not_collide_with_four_workers(door, project: Project):
     """2,501 of 46,656 values at once; ITKIT_TEST_RUNS is for more runs than CI can afford."""
     write_tests(project, TIGHT)

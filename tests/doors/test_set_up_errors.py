@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -86,7 +86,7 @@ FIXTURES = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_set_up_is_in_error_and_a_test_fails(door: str, project: Project) -> None:
     write_tests(project, TESTS)
     is_sent = door.startswith("django, two")  # which Django cannot do with an asynchronous one

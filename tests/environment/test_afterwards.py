@@ -249,6 +249,7 @@ WORKERS = """
     "door",
     ["django, two forked workers", "django, two spawned workers", "pytest, two xdist workers"],
 )
+@pytest.mark.slow
 def test_what_outlives_the_tests_of_a_worker_is_refused_and_told(
     door: str, pointed: Project, sentinel: Sentinel
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from itkit import conf
 from itkit.environment import bisection, orders
 from itkit.environment.orders import Order
-from tests.support.doors import DOORS, SERIAL, enter, repeated, slow, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project, Result
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -79,7 +79,8 @@ def run_printed(project: Project, result: Result, *more: str) -> Result:
     return project.run(*command, *shlex.split(printed[2]), *more)
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_one_test_of_another_class_and_module(door: str, project: Project) -> None:
     write_suite(project, '{"one"}')
     whole = enter(door, project)
@@ -95,7 +96,8 @@ def test_one_test_of_another_class_and_module(door: str, project: Project) -> No
     assert run_printed(project, found).counts == {"passed": 1, "failed": 1}
 
 
-@pytest.mark.parametrize("door", [slow("django"), "pytest"])
+@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_two_that_are_needed_together(door: str, project: Project) -> None:
     write_suite(project, '{"one", "two"}')
     whole = enter(door, project)
@@ -138,7 +140,7 @@ ONCE = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_one_that_has_failed_for_no_reason(door: str, project: Project) -> None:
     write_tests(project, ONCE)
     whole = enter(door, project)
@@ -180,7 +182,8 @@ BESIDE = """
 """
 
 
-@pytest.mark.parametrize("door", repeated(door for door in DOORS if "two" in door))
+@pytest.mark.parametrize("door", [door for door in DOORS if "two" in door])
+@pytest.mark.slow
 def test_in_a_worker_what_ran_there_is_looked_at(door: str, project: Project) -> None:
     project.write("shop/state.py", STATE)
     write_tests(project, BESIDE)

@@ -11,7 +11,7 @@ from itkit.core.handshake import Invitation
 from itkit.exceptions import ItkitError
 from itkit.redis import JoinedIsolation
 from itkit.redis.prefix.counter import Counter, Reader
-from tests.support.doors import EVERY_DOOR, enter, slow, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -83,7 +83,7 @@ SEES = """
 
 
 @pytest.mark.usefixtures("beside_a_developer")
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
     door: str, project: Project
 ) -> None:
@@ -93,12 +93,14 @@ def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
     assert project.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_process_is_in_the_database_of_its_test(project: Project) -> None:
     write_tests(project, BASE + SEES)
     result = project.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
     assert result.counts == {"passed": 5}, result.output
 
 
+@pytest.mark.slow
 def test_on_a_server_of_the_users_nothing_of_a_process_is_left(
     project: Project, postgres_url: str, redis_url: str
 ) -> None:
@@ -166,7 +168,8 @@ CELERY_TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_a_worker_of_celery_serves_one_test_after_another(door: str, project: Project) -> None:
     project.settings(CELERY_SETTINGS)
     project.write("shop/__init__.py", "from shop.celery import app")
@@ -217,7 +220,8 @@ RQ_WORKER = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_a_worker_of_rq_and_the_processes_that_it_forks(door: str, project: Project) -> None:
     project.settings(
         """
@@ -292,7 +296,7 @@ PLAIN = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_runs_within_a_test_are_runs_of_their_own(door: str, project: Project) -> None:
     write_tests(project, BASE + NESTED)
     project.write("nested/__init__.py", "")
@@ -362,7 +366,7 @@ APPS = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_test_that_loads_apps_again_does_not_join_itself(door: str, project: Project) -> None:
     write_tests(project, BASE + APPS)
     result = enter(door, project)
@@ -420,7 +424,7 @@ WAITING = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_who_waits_for_a_key_follows_as_well(door: str, project: Project) -> None:
     project.settings(
         """

@@ -9,7 +9,7 @@ import time
 import psycopg
 import pytest
 
-from tests.support.doors import SERIAL, TESTS, enter, repeated, write_tests
+from tests.support.doors import SERIAL, TESTS, enter, write_tests
 from tests.support.projects import Project, own_databases, wait_until
 
 pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("no_databases", "beside_a_developer")
 
 @pytest.mark.parametrize(
     "door",
-    repeated(["django", "django, two forked workers", "pytest", "pytest, two xdist workers"]),
+    ["django", "django, two forked workers", "pytest", "pytest, two xdist workers"],
 )
 @pytest.mark.parametrize("server", ["postgres", "redis"])
 def test_a_server_that_dies_ends_the_run_with_a_message(

@@ -170,6 +170,7 @@ def test_a_run_stands_at_each_failure_and_at_its_last_test(door: str, project: P
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_clean_lets_it_go_on_without_a_terminal(door: str, project: Project) -> None:
     write_tests(project, TESTS)
     command = ["manage.py", "test"] if door == "django" else ["-m", "pytest", "shop"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import DOORS, SERIAL, enter, slow, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -214,7 +214,7 @@ def test_keys(door: str, isolation: str, project: Project) -> None:
     assert result.counts == {"passed": 8}, result.output
 
 
-@pytest.mark.parametrize("door", [*SERIAL, *(slow(door) for door in DOORS if door not in SERIAL)])
+@pytest.mark.parametrize("door", DOORS)
 def test_classes_and_modules(door: str, project: Project) -> None:
     write_tests(project, CLASSES.replace("{module}", MODULES[door.partition(",")[0]].strip()))
     project.write("shop/tests/test_z.py", OTHER)

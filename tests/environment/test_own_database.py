@@ -204,6 +204,7 @@ def test_a_role_that_may_create_databases_needs_no_word(
     assert "in itkit_tests_dev_" in result.output, result.output
 
 
+@pytest.mark.slow
 def test_plain_runs_and_itkits_do_not_meet(project: Project, sentinel: Sentinel) -> None:
     """Django asks nothing about a test database, neither before nor after a run of itkit's."""
     sentinel.point(project, "builder")
@@ -234,6 +235,7 @@ def test_plain_runs_and_itkits_do_not_meet(project: Project, sentinel: Sentinel)
     assert databases() == {"dev", own}
 
 
+@pytest.mark.slow
 def test_two_projects_with_one_name_have_a_database_each(
     project: Project, sentinel: Sentinel, tmp_path
 ) -> None:

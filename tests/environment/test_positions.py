@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 SEQUENCES = """
@@ -97,7 +97,7 @@ FIXTURE = '[{"model": "shop.customer", "fields": {"email": "loaded@example.com"}
 
 
 @pytest.mark.parametrize("isolation", ["schema", "database"])
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_sequences(door: str, isolation: str, project: Project) -> None:
     project.write("shop/migrations/0002_invoices.py", INVOICES)
     project.write("shop/fixtures/customers.json", FIXTURE)
@@ -222,7 +222,7 @@ APPS = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_the_process_remembers(door: str, project: Project) -> None:
     project.write("shop/apps.py", APPS)
     project.write("shop/rates.py", RATES)

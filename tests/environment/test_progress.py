@@ -10,7 +10,7 @@ import pytest
 
 from itkit.postgres.migrations import progress, watch
 from itkit.postgres.migrations.watch import MigrationNames
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 ONE = """
@@ -81,7 +81,7 @@ def test_a_run_tells_where_the_tests_are_and_how_long_migrating_takes(
 
 
 @pytest.mark.usefixtures("shared_servers")
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_migration_that_fails_is_told_once_with_its_name(door: str, project: Project) -> None:
     write_tests(project, ONE)
     project.write("shop/prices.py", "def price():\n    return 1 / 0\n")
@@ -110,7 +110,7 @@ def test_a_migration_that_fails_is_told_once_with_its_name(door: str, project: P
 
 
 @pytest.mark.usefixtures("shared_servers")
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_migrations_in_a_circle_are_told_once(door: str, project: Project) -> None:
     write_tests(project, ONE)
     project.write("shop/migrations/0002_a.py", migration("pass", after="0003_b"))

@@ -13,7 +13,7 @@ from itkit.conf import BackendSettings
 from itkit.exceptions import UnexpectedCallError, UnknownMethodError, UnprogrammedReturnError
 from itkit.timeline import core
 from tests.support import parts_app
-from tests.support.doors import enter, slow, write_tests
+from tests.support.doors import SERIAL, enter, write_tests
 from tests.support.parts_app import (
     CLIENTS,
     AsyncLines,
@@ -460,7 +460,7 @@ REAL_TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_clients_of_others_are_faked_part_by_part(door: str, project: Project):
     project.write("shop/clients.py", CLIENTS_PY)
     project.settings(

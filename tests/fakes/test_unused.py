@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 from tests.support.verdicts_project import APP, judged
 
@@ -142,7 +142,7 @@ WARNED = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_unused_answers_are_told_once_for_each_line(door, project: Project):
     project.write("shop/app.py", APP)
     write_tests(project, WARNED)

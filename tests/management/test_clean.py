@@ -112,6 +112,7 @@ def finished(project: Project, process: "subprocess.Popen[str]") -> None:
     assert process.returncode == 0, output
 
 
+@pytest.mark.slow
 def test_what_two_runs_have_kept_is_shown_and_then_removed(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
@@ -217,6 +218,7 @@ def test_a_run_that_is_alive_keeps_its_own(
     assert rows(postgres_url, DATABASES) == []
 
 
+@pytest.mark.slow
 def test_a_database_that_somebody_is_in_stays(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
@@ -260,6 +262,7 @@ def test_a_server_that_was_given_and_is_down_keeps_no_cache(project: Project, ca
     assert not entry.exists()
 
 
+@pytest.mark.slow
 def test_the_cache_is_shown_and_then_removed(project: Project, cache: Path) -> None:
     env = {"ITKIT_CACHE_DIR": str(cache)}
     run(project, env)

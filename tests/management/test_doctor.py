@@ -339,6 +339,7 @@ MADE = """
 """
 
 
+@pytest.mark.slow
 def test_the_migrated_database_is_asked_what_the_text_does_not_show(project: Project) -> None:
     project.write("shop/migrations/0002_made.py", MADE)
     text = project.manage("itkit", "doctor", "--no-database")

@@ -161,6 +161,7 @@ TESTS = """
         ("django", "boss", "URL"),
     ],
 )
+@pytest.mark.slow
 def test_nothing_that_was_made_before_reaches_the_developer(
     door: str, role: str, source: str, project: Project, sentinel: Sentinel
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from itkit.environment import child
 from itkit.network import libpq
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
@@ -80,7 +80,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_clients_of_libpq_land_in_the_workers_schema(door: str, project: Project) -> None:
     project.write("shop/report.py", REPORT)
     write_tests(project, TESTS)
@@ -165,7 +165,7 @@ FILES = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_cache_in_files_is_the_workers(door: str, project: Project) -> None:
     developers = project.path / "cache"
     project.write("shop/apps.py", "")

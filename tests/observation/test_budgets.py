@@ -8,7 +8,7 @@ import pytest
 from itkit import budget
 from itkit.exceptions import BudgetError, ItkitError
 from itkit.observation import budgets
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -129,7 +129,7 @@ def budgeted(project: Project) -> Project:
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize(
     "door",
-    [door if door in ("django", "pytest, two xdist workers") else slow(door) for door in DOORS],
+    DOORS,
 )
 def test_the_file_is_the_same_by_each_door_and_its_figures_hold(
     door: str, budgeted: Project

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 from tests.support.verdicts_project import judged
 
@@ -181,7 +181,7 @@ def test_effects_within_a_transaction_fail_where_that_is_asked_for(door, project
         assert told in result.output, (told, result.output)
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_effects_are_told_once_for_each_place_and_fail_nothing(door, project: Project):
     project.settings(SETTINGS)
     project.write("shop/app.py", APP)

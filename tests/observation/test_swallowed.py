@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
@@ -186,7 +186,7 @@ FAILED = {
 }
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_the_application_swallows_fails_its_test_under_every_door(door, project: Project):
     project.write("shop/app.py", APP)
     write_tests(project, TESTS)

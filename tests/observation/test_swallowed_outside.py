@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 from tests.support.verdicts_project import APP, judged
 
@@ -93,7 +93,7 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_is_swallowed_outside_of_a_test_fails_the_run(door, project: Project):
     project.settings('ITKIT["BACKENDS"]["sms"]["UNPROGRAMMED"] = "strict"')
     project.write("shop/app.py", APP)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import enter, repeated, write_tests
+from tests.support.doors import enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -145,7 +145,8 @@ ALIASES_TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", repeated(PARALLEL))
+@pytest.mark.parametrize("door", PARALLEL)
+@pytest.mark.slow
 def test_several_aliases_mirrors_dependencies_and_routers(door: str, project: Project) -> None:
     project.settings(ALIASES)
     for name, text in STOCK.items():
@@ -291,7 +292,7 @@ ASYNC_URLS = """
 """
 
 
-@pytest.mark.parametrize("door", repeated(PARALLEL))
+@pytest.mark.parametrize("door", PARALLEL)
 def test_every_kind_of_connection(door: str, project: Project) -> None:
     project.settings(CONNECTIONS)
     project.write("urls.py", ASYNC_URLS)

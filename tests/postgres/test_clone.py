@@ -338,6 +338,7 @@ def test_each_change_to_a_clone_is_found_out(scratch: Connection, cloned: str) -
             assert is_in(found, change), (change, found)
 
 
+@pytest.mark.slow
 def test_each_change_to_a_clone_changes_its_digest(scratch: Connection, cloned: str) -> None:
     digest = clone.digest(scratch, cloned)
     for change in TAMPERED.keys() - {"an operator"}:

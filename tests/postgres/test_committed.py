@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -214,7 +214,7 @@ def named(output: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(
     door: str, project: Project
 ) -> None:

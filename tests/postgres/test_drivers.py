@@ -8,7 +8,7 @@ import pytest
 
 from itkit.postgres.server import sql
 from itkit.postgres.server.server import connect
-from tests.support.doors import enter, repeated, slow, write_tests
+from tests.support.doors import enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -270,9 +270,9 @@ def old(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("isolation", ["schema", slow("database")])
+@pytest.mark.parametrize("isolation", ["schema", "database"])
 @pytest.mark.parametrize(
-    "door", repeated(["django", "django, two spawned workers", "pytest, two xdist workers"])
+    "door", ["django", "django, two spawned workers", "pytest, two xdist workers"]
 )
 def test_a_project_on_psycopg2(old: Project, door: str, isolation: str) -> None:
     write_tests(old, SIX)
@@ -329,6 +329,7 @@ def test_no_driver_is_one_sentence(project: Project, command: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("door", ["django", "pytest, two xdist workers"])
+@pytest.mark.slow
 def test_a_project_without_any_of_the_extras(project: Project, door: str) -> None:
     hide(
         project,

@@ -61,11 +61,11 @@ PARALLEL = ["django", "django, two forked workers", "pytest", "pytest, two xdist
 WHERE = [
     ("schema", PARALLEL[0]),
     ("schema", PARALLEL[3]),
-    slow("schema", PARALLEL[1]),
-    slow("schema", PARALLEL[2]),
-    *(slow("database", door) for door in SERIAL),
+    ("schema", PARALLEL[1]),
+    ("schema", PARALLEL[2]),
+    *(("database", door) for door in SERIAL),
 ]
-"""Each isolation with some of the doors; those that only start their workers otherwise are slow."""
+"""Each isolation with some of the doors."""
 
 
 ICU = {
@@ -213,6 +213,7 @@ def with_aliases(project: Project) -> None:
 
 
 @pytest.mark.parametrize(("isolation", "door"), WHERE)
+@pytest.mark.slow
 def test_several_aliases_mirrors_dependencies_and_routers(
     isolation: str, door: str, project: Project
 ) -> None:
@@ -373,7 +374,7 @@ COMMANDS = """
 """
 
 
-@pytest.mark.parametrize("isolation", ["schema", slow("database")])
+@pytest.mark.parametrize("isolation", ["schema", "database"])
 def test_commands_and_migrations_inside_of_tests(isolation: str, project: Project) -> None:
     project.write("test_commands.py", COMMANDS)
     for door in SERIAL:
@@ -428,7 +429,7 @@ def left_on(url: str) -> list[str]:
         return [name for (name,) in connection.execute(query).fetchall()]
 
 
-@pytest.mark.parametrize("isolation", ["schema", slow("database")])
+@pytest.mark.parametrize("isolation", ["schema", "database"])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_options_of_the_runners(
     options: str, isolation: str, project: Project, postgres_url: str
@@ -446,6 +447,7 @@ def test_options_of_the_runners(
     assert left_on(postgres_url) == []
 
 
+@pytest.mark.slow
 def test_without_migrations_tables_are_made_of_the_models(project: Project) -> None:
     project.write(
         "test_bare.py",

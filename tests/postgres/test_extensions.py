@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from itkit.postgres.migrations.escapes import escapes
-from tests.support.doors import enter, repeated, slow, write_tests
+from tests.support.doors import enter, slow, write_tests
 from tests.support.projects import Project, directory
 
 TOYS = {
@@ -114,7 +114,7 @@ def prepare(
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 @pytest.mark.parametrize(
-    "door", repeated(["django", "django, two forked workers", "pytest, two xdist workers"])
+    "door", ["django", "django, two forked workers", "pytest, two xdist workers"]
 )
 def test_each_is_where_the_migrations_want_it(farm: Project, door: str, isolation: str) -> None:
     prepare(
@@ -148,7 +148,7 @@ def test_each_is_where_the_migrations_want_it(farm: Project, door: str, isolatio
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
-@pytest.mark.parametrize("door", repeated(["django", "pytest, two xdist workers"]))
+@pytest.mark.parametrize("door", ["django", "pytest, two xdist workers"])
 def test_what_the_template_has_is_there(farm: Project, door: str, isolation: str) -> None:
     farm.settings('DATABASES["default"]["TEST"] = {"TEMPLATE": "farm_template"}')
     prepare(

@@ -208,8 +208,6 @@ FILES = {
         ]
     },
 }
-SLOW_SCHEMA = pytest.param("schema", marks=pytest.mark.slow)
-SLOW_DATABASE = pytest.param("database", marks=pytest.mark.slow)
 
 
 def catalogue(**messages: str) -> bytes:
@@ -374,6 +372,7 @@ def changed(project: Project, postgres_url: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("no_databases")
+@pytest.mark.slow
 def test_what_a_migration_reads_decides_and_is_named(
     shop: Project, server: dict[str, str], postgres_url: str
 ) -> None:
@@ -463,18 +462,21 @@ def goes_with_what_is_read(project: Project, **env: str) -> None:
     assert not has_migrated(project, run(project, "--parallel", "2", **env, HOME_CURRENCY="SEK"))
 
 
-@pytest.mark.parametrize("isolation", ["schema", SLOW_DATABASE])
+@pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.slow
 def test_on_the_embedded_server(isolation: str, small: Project) -> None:
     goes_with_what_is_read(small, ITKIT_POSTGRES_ISOLATION=isolation)
 
 
-@pytest.mark.parametrize("isolation", ["database", SLOW_SCHEMA])
+@pytest.mark.parametrize("isolation", ["schema", "database"])
 @pytest.mark.usefixtures("no_databases")
+@pytest.mark.slow
 def test_on_a_server_of_ones_own(isolation: str, small: Project, server: dict[str, str]) -> None:
     goes_with_what_is_read(small, **server, ITKIT_POSTGRES_ISOLATION=isolation)
 
 
 @pytest.mark.usefixtures("no_databases")
+@pytest.mark.slow
 def test_runs_at_once_that_read_different_values_have_different_templates(
     small: Project, server: dict[str, str]
 ) -> None:
@@ -490,6 +492,7 @@ def test_runs_at_once_that_read_different_values_have_different_templates(
 
 
 @pytest.mark.usefixtures("no_databases")
+@pytest.mark.slow
 def test_what_is_another_value_in_each_run_is_named_until_it_is_ignored(
     small: Project, server: dict[str, str]
 ) -> None:
@@ -570,6 +573,7 @@ TOLD = [
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_a_migration_that_reads_the_clock_or_random_values_is_told_once(project: Project) -> None:
     project.write("shop/tests.py", ANY_TEST)
     project.write("shop/clock.py", "import time\ndef moment():\n    return time.time()\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.doors import DOORS, enter, repeated, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 
@@ -140,8 +140,8 @@ def write_places(project: Project) -> None:
     project.env["ITKIT_SOURCE"] = "system"
 
 
-@pytest.mark.parametrize("isolation", ["schema", slow("database")])
-@pytest.mark.parametrize("door", repeated(DOORS))
+@pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.parametrize("door", DOORS)
 def test_places(door: str, isolation: str, project: Project) -> None:
     write_places(project)
     for _ in range(2):  # migrated, and from what the first has left

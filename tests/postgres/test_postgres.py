@@ -273,6 +273,7 @@ def test_a_role_may_be_called_anything(
     assert "does not" not in result.output
 
 
+@pytest.mark.slow
 def test_rows_that_a_policy_hides_from_their_owner_are_isolated_all_the_same(
     project: Project, poor_role: str, connection: psycopg.Connection
 ) -> None:

@@ -152,11 +152,13 @@ def zoo(project: Project) -> Project:
 
 
 @pytest.mark.parametrize("arguments", [(), ("--shuffle",), ("--reverse",)])
+@pytest.mark.slow
 def test_every_kind_of_row_and_sequence_comes_back(zoo: Project, arguments: tuple[str]) -> None:
     result = zoo.test("--integration", *arguments)
     assert result.counts == {"passed": 20}, result.output
 
 
+@pytest.mark.slow
 def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_url: str) -> None:
     import psycopg
 
@@ -168,6 +170,7 @@ def test_a_role_without_any_special_right_resets_as_well(zoo: Project, postgres_
     assert result.counts == {"passed": 20}, result.output
 
 
+@pytest.mark.slow
 def test_pytest_keeps_the_rows_of_migrations_too(zoo: Project) -> None:
     zoo.write(
         "test_functions.py",

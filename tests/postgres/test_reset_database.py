@@ -119,6 +119,7 @@ def test_all_schemas_are_reset(shop: Project, sentinel: Sentinel, role: str) -> 
     assert sentinel.digest() == before
 
 
+@pytest.mark.slow
 def test_all_schemas_are_reset_on_the_embedded_server(shop: Project) -> None:
     for door in ("django, two spawned workers", "pytest"):
         result = enter(door, shop, **DATABASE)

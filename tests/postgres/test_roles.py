@@ -17,7 +17,7 @@ from itkit.postgres.server.databases import Databases
 from itkit.postgres.server.places import comment
 from itkit.postgres.server.server import connect, value
 from itkit.postgres.template.schemas import Schemas
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.pooler import behind, pooler, socket_of
 from tests.support.projects import Project
 from tests.support.sentinel import Sentinel
@@ -240,7 +240,7 @@ DENIED_DATABASE = """
 ADVICE = 'A project whose tests need more sets ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_the_server_keeps_a_worker_in_its_schema(door: str, project: Project) -> None:
     project.write("shop/migrations/0002_more.py", MORE)
     write_tests(project, TESTS)
@@ -259,6 +259,7 @@ def test_the_server_keeps_a_worker_in_its_schema(door: str, project: Project) ->
     ("role", "door", "runs"),
     [("boss", "pytest", 1), ("maker", "django", 2), ("maker", "pytest, two xdist workers", 1)],
 )
+@pytest.mark.slow
 def test_roles_come_and_go_with_schemas_on_a_server_of_the_developers(
     role: str, door: str, runs: int, project: Project, sentinel: Sentinel
 ) -> None:
@@ -285,7 +286,7 @@ def test_roles_come_and_go_with_schemas_on_a_server_of_the_developers(
     assert sentinel.digest() == before
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_the_server_keeps_a_worker_in_its_database(door: str, project: Project) -> None:
     project.write("shop/migrations/0002_more.py", MORE + IN_DATABASES_MORE)
     write_tests(project, IN_DATABASES)
@@ -363,6 +364,7 @@ def test_the_role_that_may_create_none_stays_and_is_told(
 
 
 @pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.slow
 def test_migrations_that_need_more_get_the_role_of_the_project(
     isolation: str, project: Project
 ) -> None:

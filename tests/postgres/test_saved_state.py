@@ -47,6 +47,7 @@ def test_the_second_run_does_not_migrate(isolation: str, shop: Project, cache_di
     assert saved(cache_dir) - before == {state}
 
 
+@pytest.mark.slow
 def test_another_branch_has_a_state_of_its_own(shop: Project, cache_dir: Path) -> None:
     before = saved(cache_dir)
     assert has_migrated(passed(shop))
@@ -59,6 +60,7 @@ def test_another_branch_has_a_state_of_its_own(shop: Project, cache_dir: Path) -
     assert len(saved(cache_dir) - before) == 2
 
 
+@pytest.mark.slow
 def test_rebuild_replaces_what_was_saved(shop: Project, cache_dir: Path) -> None:
     before = saved(cache_dir)
     passed(shop)
@@ -67,6 +69,7 @@ def test_rebuild_replaces_what_was_saved(shop: Project, cache_dir: Path) -> None
     assert len(saved(cache_dir) - before) == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_saved_where_nothing_is_to_be_kept(shop: Project, cache_dir: Path) -> None:
     before = saved(cache_dir)
     for _ in range(2):
@@ -74,6 +77,7 @@ def test_nothing_is_saved_where_nothing_is_to_be_kept(shop: Project, cache_dir: 
     assert saved(cache_dir) == before
 
 
+@pytest.mark.slow
 def test_a_saved_cluster_that_is_damaged_is_made_anew(shop: Project, cache_dir: Path) -> None:
     before = saved(cache_dir)
     passed(shop)

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -59,7 +59,7 @@ SETTINGS = """
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_the_tests_of_a_project_on_sqlite_run_on_postgres(door: str, project: Project) -> None:
     project.settings(SETTINGS)
     write_tests(project, TESTS)

@@ -5,7 +5,7 @@ import pytest
 from itkit.postgres.reset.structure import Structure
 from itkit.postgres.server import sql
 from itkit.postgres.server.server import connect
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 MIGRATION = '''
@@ -142,12 +142,12 @@ TESTS = """
 @pytest.mark.parametrize(
     ("door", "isolation"),
     [
-        ("django", "schema"),
+        *((door, "schema") for door in DOORS),
         ("django", "database"),
-        *(slow(door, "schema") for door in DOORS if door != "django"),
-        slow("pytest, two xdist workers", "database"),
+        ("pytest, two xdist workers", "database"),
     ],
 )
+@pytest.mark.slow
 def test_each_test_finds_the_structure_of_the_migrations(
     door: str, isolation: str, project: Project, kept_url: str, redis_url: str
 ) -> None:

@@ -190,6 +190,7 @@ def test_nor_is_a_database_whose_migrations_need_more_than_the_workers_role(
         assert connection.execute(DATABASES).fetchall() == []
 
 
+@pytest.mark.slow
 def test_rebuild_migrates_anew(shop: Project, server: dict[str, str]) -> None:
     before = passed(shop, **server)
     again = passed(shop, "--rebuild", **server)
@@ -201,6 +202,7 @@ def test_rebuild_migrates_anew(shop: Project, server: dict[str, str]) -> None:
     assert len({place(before), place(again), place(once_more)}) == 3
 
 
+@pytest.mark.slow
 def test_another_branch_is_never_stale_and_the_way_back_is_free(
     shop: Project, server: dict[str, str]
 ) -> None:
@@ -232,6 +234,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_what_somebody_has_changed_is_not_used(
     shop: Project, server: dict[str, str], postgres_url: str
 ) -> None:
@@ -247,6 +250,7 @@ def test_what_somebody_has_changed_is_not_used(
         before = after
 
 
+@pytest.mark.slow
 def test_a_changed_template_is_made_anew_when_it_is_needed(
     shop: Project, server: dict[str, str], postgres_url: str
 ) -> None:
@@ -270,6 +274,7 @@ LEFT_BEHIND = {
 
 
 @ISOLATIONS
+@pytest.mark.slow
 def test_a_place_that_tests_have_altered_is_not_kept(
     isolation: str, shop: Project, server: dict[str, str]
 ) -> None:
@@ -324,6 +329,7 @@ UNCLONABLE = """
 """
 
 
+@pytest.mark.slow
 def test_where_a_clone_would_lack_something_each_worker_migrates(
     shop: Project, server: dict[str, str], postgres_url: str
 ) -> None:

@@ -144,6 +144,7 @@ def tenants(project: Project) -> Project:
 
 
 @pytest.mark.parametrize("role", ["boss", "builder"])
+@pytest.mark.slow
 def test_tenants_come_and_go(tenants: Project, sentinel: Sentinel, role: str) -> None:
     sentinel.point(tenants, role)
     before = sentinel.digest()
@@ -153,6 +154,7 @@ def test_tenants_come_and_go(tenants: Project, sentinel: Sentinel, role: str) ->
     assert sentinel.digest() == before
 
 
+@pytest.mark.slow
 def test_tenants_come_and_go_on_the_embedded_server(tenants: Project) -> None:
     # The tenant of a FastTenantTestCase stays until a test that commits, so a class is not torn.
     for door, *arguments in (("pytest, two xdist workers", "--dist=loadscope"), ("django",)):

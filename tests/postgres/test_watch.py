@@ -122,6 +122,7 @@ def hostile(project: Project, atomic: bool, operation: str) -> None:
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_on_the_embedded_server(project: Project, cache_dir, door: str) -> None:
     before = set(cache_dir.glob("itkit-entry-state-*/"))
     for atomic, operation, found in list(HOSTILE.values())[SERIAL.index(door) :: len(SERIAL)]:
@@ -131,6 +132,7 @@ def test_on_the_embedded_server(project: Project, cache_dir, door: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["boss", "builder"])
+@pytest.mark.slow
 def test_in_a_database_of_itkits_own(project: Project, sentinel: Sentinel, role: str) -> None:
     atomic, operation, found = HOSTILE["a baseline by pg_dump, not atomic"]
     hostile(project, atomic, operation)

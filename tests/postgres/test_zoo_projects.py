@@ -47,6 +47,7 @@ TESTS = """
         slow("system", "database"),
     ],
 )
+@pytest.mark.slow
 def test_the_whole_zoo(
     source: str, isolation: str, project: Project, request: pytest.FixtureRequest
 ) -> None:

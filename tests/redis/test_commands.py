@@ -126,6 +126,7 @@ def keyed(commands) -> list[str]:
 
 @settings(max_examples=1500, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(number=st.integers(0, 999), arguments=ARGUMENTS)
+@pytest.mark.slow
 def test_key_positions_of_any_command_line_are_those_of_the_server(
     server, keyed, rewrite, number, arguments
 ):

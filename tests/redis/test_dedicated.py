@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("beside_a_developer")
@@ -91,7 +91,7 @@ def shop(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_all_commands_are_allowed_and_nothing_is_left(door: str, shop: Project) -> None:
     result = enter(door, shop)
     assert result.counts == {"passed": 20}, result.output

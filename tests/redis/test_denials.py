@@ -100,6 +100,7 @@ def failed(output: str) -> set[str]:
     return {*django, *re.findall(r"^_+ ERROR at teardown of \w+\.(\w+) _+$", output, re.MULTILINE)}
 
 
+@pytest.mark.slow
 def test_each_escape_fails_its_own_test(hostile: Project, server: Server) -> None:
     told = dict(TOLD)
     if server.program == "redis-6":  # where whoever may subscribe to a pattern may tell anybody

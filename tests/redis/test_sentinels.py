@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from tests.support import redis_server
-from tests.support.doors import enter, slow, write_tests
+from tests.support.doors import SERIAL, enter, write_tests
 from tests.support.projects import Project, wait_until
 
 SETTINGS = """
@@ -168,7 +168,7 @@ def behind() -> Iterator[Machine]:
         yield Machine(client, asking, port)
 
 
-@pytest.mark.parametrize("door", ["django", slow("pytest, two xdist workers")])
+@pytest.mark.parametrize("door", ["django", "pytest, two xdist workers"])
 def test_all_clients_of_a_sentinel_reach_the_tests_redis(
     door: str, project: Project, behind: Machine
 ) -> None:
@@ -183,7 +183,7 @@ def test_all_clients_of_a_sentinel_reach_the_tests_redis(
     assert "itkit.W005" not in result.output
 
 
-@pytest.mark.parametrize("door", ["pytest", slow("django")])
+@pytest.mark.parametrize("door", SERIAL)
 def test_sentinels_that_nobody_has_listed_are_told_once(
     door: str, project: Project, behind: Machine
 ) -> None:

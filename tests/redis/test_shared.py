@@ -7,7 +7,7 @@ import pytest
 from itkit.redis import PrefixIsolation
 from itkit.redis.server.server import connected
 from tests.support import redis_server
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -64,7 +64,7 @@ def shop(project: Project) -> Project:
     return project
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_keys_outlast_a_test(door: str, shop: Project) -> None:
     result = enter(door, shop, *(["--dist", "loadscope"] if "xdist" in door else []))
     assert result.counts == {"passed": 5}, result.output

@@ -12,7 +12,7 @@ import redis
 
 from itkit.redis import PrefixIsolation, RunLease
 from itkit.redis.server.tracking import Tracking
-from tests.support.doors import EVERY_DOOR, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project, after, wait_until
 from tests.support.redis_server import Server, on_port, on_socket, programs
 
@@ -196,7 +196,7 @@ TESTS = """
 """
 
 
-@pytest.mark.parametrize("door", ["django", slow("django, two spawned workers"), "pytest"])
+@pytest.mark.parametrize("door", ["django", "django, two spawned workers", "pytest"])
 @pytest.mark.parametrize(
     ("scope", "sees"),
     [
@@ -219,7 +219,7 @@ def test_keys_last_as_long_as_the_scope(
 LEFT = ["':1:a' (string, no TTL) in database 1", "'queue' (list, no TTL)", "'soon' (string, TTL "]
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_what_a_test_leaves_is_told_on_request(door: str, project: Project, redis_url: str) -> None:
     write_tests(project, TESTS)
     project.go_on_after_warnings()
@@ -236,6 +236,7 @@ def test_what_a_test_leaves_is_told_on_request(door: str, project: Project, redi
         assert "test_c has left keys" not in result.output
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_swept_by_the_next(project: Project, server: Server) -> None:
     write_tests(
         project,

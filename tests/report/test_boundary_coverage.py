@@ -268,6 +268,7 @@ def test_what_was_seen_is_the_same_with_workers(
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_an_outcome_that_nobody_has_seen_is_found_tested_and_gone(covered: Project) -> None:
     low = covered.pytest("--integration", "--itkit-coverage-min", "40")
     assert low.code == 1

@@ -9,7 +9,7 @@ from django.test import override_settings
 
 from itkit.exceptions import ConfigurationError
 from itkit.report import Folder, Redactor, chosen
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 HIDDEN = "********"
@@ -141,7 +141,7 @@ def failing(project: Project) -> Project:
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize(
     "door",
-    [door if door in ("django, two forked workers", "pytest") else slow(door) for door in DOORS],
+    DOORS,
 )
 def test_each_failure_has_a_page(door: str, failing: Project) -> None:
     statements = 20_000 if door == "django" else 3_000
@@ -199,6 +199,7 @@ def test_each_failure_has_a_page(door: str, failing: Project) -> None:
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_no_report_unless_it_is_asked_for(failing: Project) -> None:
     failing.write("other/notes.txt", "mine")
     for arguments in ((), ("--itkit-report=off",)):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from itkit.report import annotation, annotation_of
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -45,13 +45,7 @@ def failing(project: Project) -> Project:
 
 
 @pytest.mark.usefixtures("shared_servers")
-@pytest.mark.parametrize(
-    "door",
-    [
-        door if door in ("django, two forked workers", "pytest, two xdist workers") else slow(door)
-        for door in DOORS
-    ],
-)
+@pytest.mark.parametrize("door", DOORS)
 def test_all_tests_have_pages_and_failures_are_annotated(door: str, failing: Project) -> None:
     result = enter(door, failing, "--itkit-report-all", "--itkit-report-format=github")
 
@@ -80,6 +74,7 @@ def test_all_tests_have_pages_and_failures_are_annotated(door: str, failing: Pro
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_the_reports_of_shards_become_one(failing: Project) -> None:
     one = failing.pytest("--integration", "--itkit-report=one", "-k", "fails or broken")
     two = failing.pytest("--integration", "--itkit-report=two", "-k", "test_is_broken")
@@ -105,6 +100,7 @@ def test_the_reports_of_shards_become_one(failing: Project) -> None:
 
 
 @pytest.mark.usefixtures("shared_servers")
+@pytest.mark.slow
 def test_junit_has_the_timeline_of_a_failure(failing: Project) -> None:
     failing.pytest("--integration", "--junitxml=out.xml", "-n", "2")
     cases = {

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.doors import DOORS, enter, slow, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -73,7 +73,7 @@ TESTS = """
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize(
     "door",
-    [door if door in ("django, two forked workers", "pytest") else slow(door) for door in DOORS],
+    DOORS,
 )
 def test_rows_and_keys_are_on_the_page(door: str, project: Project) -> None:
     write_tests(project, TESTS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.test_report import Page
-from tests.support.doors import EVERY_DOOR, enter, write_tests
+from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -75,7 +75,7 @@ def pages(folder: Path) -> dict[str, str]:
     return {name: file.read_text() for name, file in zip(names, found, strict=True)}
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_swept_test_has_one_page_with_its_variations(door: str, project: Project) -> None:
     write_tests(project, TESTS)
     result = enter(door, project, "--itkit-report=report")

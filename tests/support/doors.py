@@ -1,5 +1,7 @@
 """The doors into a project's tests, and the scenarios that each of them must pass."""
 
+import zlib
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -126,23 +128,30 @@ DOORS = {
 SERIAL = ["django", "pytest"]
 
 
-def repeated(doors: Iterable[str]) -> list[Any]:
-    """Return doors as parameters of a test that runs the same project by each of them.
-
-    By default it runs by one process of Django's and by the workers of xdist, each of which is a
-    pytest of its own. The others, which only start their workers in another way, are slow.
-    """
-    return [
-        door if door in {"django", "pytest, two xdist workers"} else slow(door) for door in doors
-    ]
-
-
 def slow(*values: object) -> Any:
     """Return a parameter with which a test is a repetition, and slow."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-EVERY_DOOR = repeated(DOORS)
+def mark_repetitions(items: Iterable[pytest.Item]) -> None:
+    """Mark tests as slow that repeat another one by another door, or in the other isolation.
+
+    One combination of door and isolation runs by default. The name of the test and its other
+    parameters decide which one, so that each combination has its share of the tests.
+    """
+    repetitions: dict[str, list[pytest.Function]] = defaultdict(list)
+    for item in items:
+        if not isinstance(item, pytest.Function) or item.get_closest_marker("slow"):
+            continue
+        indices = dict(item.callspec.indices) if hasattr(item, "callspec") else {}
+        combination = [indices.pop(name) for name in ("door", "isolation") if name in indices]
+        if combination:
+            name = item.nodeid.partition("[")[0]
+            repetitions[f"{name} {sorted(indices.items())}"].append(item)
+    for name, repeated in repetitions.items():
+        chosen = zlib.crc32(name.encode()) % len(repeated)
+        for item in repeated[:chosen] + repeated[chosen + 1 :]:
+            item.add_marker(pytest.mark.slow)
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:

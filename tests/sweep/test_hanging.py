@@ -132,6 +132,7 @@ TESTS = """
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_an_act_that_waits_for_ever_is_ended(door: str, project: Project) -> None:
     sweep_zoo.write(project)
     project.settings('ITKIT["SWEEP"] = {"ACT_SECONDS": 1}')

@@ -40,6 +40,7 @@ QUICK = ("Deadlock", "HalfRead", "LostUpdate", "Watch")
 
 
 @pytest.mark.parametrize("settings", ["", slow(POOL), slow(PSYCOPG2)])
+@pytest.mark.slow
 def test_some_mistakes_are_found_and_nothing_else(settings: str, project: Project) -> None:
     race_zoo.write(project)
     project.settings(settings)

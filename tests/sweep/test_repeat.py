@@ -151,6 +151,7 @@ def test_each_kind_of_effect_and_mistake(project: Project) -> None:
     assert once.counts == {"passed": 1}, once.output
 
 
+@pytest.mark.slow
 def test_the_same_under_pytest_with_workers(project: Project) -> None:
     write(project)
     result = project.pytest("--integration", "-n", "2")

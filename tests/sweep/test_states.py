@@ -292,6 +292,7 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
     assert '1 of 3 states were not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 2' in bounded.output
 
 
+@pytest.mark.slow
 def test_the_same_under_pytest_with_workers(project: Project) -> None:
     write(project)
     result = project.pytest("--integration", "-n", "2")

@@ -489,6 +489,7 @@ def test_a_swept_test_is_one_test_and_each_variation_a_whole_one(project: Projec
     assert chosen.count("setUp test_chosen") == chosen.count("tearDown test_chosen") == 5
 
 
+@pytest.mark.slow
 def test_the_same_under_pytest(project: Project) -> None:
     write(project)
     result = project.pytest("--integration", "-n", "2")
@@ -518,6 +519,7 @@ def check_reports(output: str) -> None:
         assert told in output, output
 
 
+@pytest.mark.slow
 def test_options_and_bounds(project: Project) -> None:
     write(project)
     project.settings('ITKIT["SWEEP"] = {"VARIATIONS": 3}')

@@ -84,6 +84,7 @@ VIEWS = """
 
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_the_place_is_that_of_the_awaiting_coroutine(door: str, project: Project) -> None:
     project.write("shop/services.py", SERVICES)
     project.write("urls.py", VIEWS)

@@ -8,7 +8,7 @@ from itkit.backends.registry import Registry
 from itkit.exceptions import OrderError
 from itkit.observation.assertions import TimelineReader, report, shown
 from itkit.timeline import core
-from tests.support.doors import EVERY_DOOR, SERIAL, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.fakes_app import StripeGateway
 from tests.support.projects import Project
 
@@ -280,7 +280,7 @@ timeline of the test:
 """
 
 
-@pytest.mark.parametrize("door", EVERY_DOOR)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_failure_shows_the_timeline(door, project: Project):
     project.write("shop/checkout.py", CHECKOUT)
     write_tests(project, FAILING)
