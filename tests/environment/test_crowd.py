@@ -30,8 +30,10 @@ KILLS = int(os.environ.get("ITKIT_TEST_KILLS", "8"))
 AT_ONCE = 8
 ROUNDS = int(os.environ.get("ITKIT_TEST_ROUNDS", "1"))
 
-DJANGO = ["manage.py", "test", "--integration"]
-PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", "--integration", "example_project"]
+# What many runs do to each other is the same with and without the variations of swept tests.
+OPTIONS = ["--integration", "--itkit-sweep=off"]
+DJANGO = ["manage.py", "test", *OPTIONS]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider", *OPTIONS, "example_project"]
 COMMANDS = [DJANGO, [*DJANGO, "--parallel", "2"], PYTEST, [*PYTEST, "-n", "2"]]
 
 FOREIGN = """
