@@ -117,11 +117,11 @@ class Canaries:
         if not self._marks:
             self._listen()
         self._marks += marks
-        for mark in marks:
-            if mark.allowed is None:
-                cells, keys = self._cells(), self._contents()
-                self._own |= {(mark.text, cell.row) for cell in cells if mark.text in cell.text}
-                self._own |= {(mark.text, key) for key, value in keys if mark.text in key + value}
+        own = [mark.text for mark in marks if mark.allowed is None]
+        if own:
+            places = [(cell.text, cell.row) for cell in self._cells()]
+            places += [(key + value, key) for key, value in self._contents()]
+            self._own |= {(text, key) for text in own for place, key in places if text in place}
 
     def forget(self, marks: Collection[MarkedValue]) -> None:
         """Look for these marks no more."""
