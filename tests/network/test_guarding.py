@@ -166,6 +166,12 @@ def test_what_is_allowed_is_let_through(allowed):
         assert _reaches_the_network()
 
 
+def test_an_address_that_the_guard_of_redis_lets_through_needs_no_second_decision():
+    table = {"REDIS": {"ALLOW_ADDRESSES": [f"{NOWHERE}:443"]}}
+    with override_settings(ITKIT=table), guarding.guarded():
+        assert _reaches_the_network()
+
+
 def test_an_allowed_port_is_no_other():
     with override_settings(ITKIT={"NETWORK": {"ALLOW": [f"{NOWHERE}:80"]}}), guarding.guarded():
         assert not _reaches_the_network()
