@@ -224,6 +224,7 @@ TIGHT = """
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_tight_columns_do_not_collide_with_four_workers(door, project: Project):
     """2,501 of 46,656 values at once; ITKIT_TEST_RUNS is for more runs than CI can afford."""
     write_tests(project, TIGHT)

@@ -292,6 +292,7 @@ TESTS = r"""
 """
 
 
+@pytest.mark.slow
 def test_all_kinds_of_fields(project: Project) -> None:
     project.write("kinds/__init__.py", "")
     project.write("kinds/models.py", MODELS)

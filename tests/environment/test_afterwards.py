@@ -194,6 +194,7 @@ def notes(project: Project) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_what_outlives_the_tests_is_refused_and_told(
     door: str, pointed: Project, sentinel: Sentinel
 ) -> None:

@@ -297,6 +297,7 @@ PLAIN = """
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_runs_within_a_test_are_runs_of_their_own(door: str, project: Project) -> None:
     write_tests(project, BASE + NESTED)
     project.write("nested/__init__.py", "")

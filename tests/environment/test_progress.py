@@ -43,6 +43,7 @@ def migration(work: str, after: str = "0001_initial") -> str:
 
 @pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.slow
 def test_a_run_tells_where_the_tests_are_and_how_long_migrating_takes(
     isolation: str, project: Project
 ) -> None:

@@ -213,6 +213,7 @@ def pointed(project: Project, sentinel: Sentinel) -> Project:
 
 
 @pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.slow
 def test_every_client_is_refused(door: str, pointed: Project, sentinel: Sentinel) -> None:
     pointed.warm = None  # itkit looks for the ports of what descends from a test's process
     write_tests(pointed, TESTS)

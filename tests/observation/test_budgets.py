@@ -131,6 +131,7 @@ def budgeted(project: Project) -> Project:
     "door",
     DOORS,
 )
+@pytest.mark.slow
 def test_the_file_is_the_same_by_each_door_and_its_figures_hold(
     door: str, budgeted: Project
 ) -> None:

@@ -293,6 +293,7 @@ ASYNC_URLS = """
 
 
 @pytest.mark.parametrize("door", PARALLEL)
+@pytest.mark.slow
 def test_every_kind_of_connection(door: str, project: Project) -> None:
     project.settings(CONNECTIONS)
     project.write("urls.py", ASYNC_URLS)

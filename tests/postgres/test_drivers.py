@@ -274,6 +274,7 @@ def old(project: Project) -> Project:
 @pytest.mark.parametrize(
     "door", ["django", "django, two spawned workers", "pytest, two xdist workers"]
 )
+@pytest.mark.slow
 def test_a_project_on_psycopg2(old: Project, door: str, isolation: str) -> None:
     write_tests(old, SIX)
     old.write("shop/tests/test_itkit.py", ITKITS)

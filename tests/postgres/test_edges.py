@@ -491,6 +491,7 @@ def least_role(postgres_url: str, admin: psycopg.Connection) -> Iterator[str]:
     admin.execute("DROP ROLE least")
 
 
+@pytest.mark.slow
 def test_connect_and_create_on_one_database_are_enough(
     project: Project, least_role: str, admin: psycopg.Connection, postgres_url: str
 ) -> None:

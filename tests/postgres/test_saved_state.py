@@ -121,6 +121,7 @@ LEAVES = """
 
 
 @pytest.mark.parametrize("isolation", ["schema", "database"])
+@pytest.mark.slow
 def test_nothing_of_the_tests_is_saved(isolation: str, shop: Project) -> None:
     shop.write("shop/tests.py", LEAVES)
     env = {"ITKIT_POSTGRES_ISOLATION": isolation, "ITKIT_POSTGRES_ROLE": "project"}

@@ -60,6 +60,7 @@ SETTINGS = """
 
 
 @pytest.mark.parametrize("door", DOORS)
+@pytest.mark.slow
 def test_the_tests_of_a_project_on_sqlite_run_on_postgres(door: str, project: Project) -> None:
     project.settings(SETTINGS)
     write_tests(project, TESTS)

@@ -354,6 +354,7 @@ OF_EXAMPLE = {
         slow("pytest", "pytest, two xdist workers"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_planted_in_the_example_is_found_tested_and_gone(
     alone: str, together: str, project: Project
 ) -> None:

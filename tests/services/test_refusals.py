@@ -140,6 +140,7 @@ def test_redis_refuses_a_login(
     assert remedy in message
 
 
+@pytest.mark.slow
 def test_the_port_of_another_service(
     guarded: redis_server.Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

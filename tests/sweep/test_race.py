@@ -254,6 +254,7 @@ def test_each_kind_of_act_and_mistake(project: Project) -> None:
     assert "requests [200, 409]" in runs, runs
 
 
+@pytest.mark.slow
 def test_the_same_under_pytest_with_workers(project: Project) -> None:
     write(project)
     result = project.pytest("--integration", "-n", "2")
@@ -277,6 +278,7 @@ def test_races_in_workers_of_django(project: Project) -> None:
     assert result.output.count("to repeat it: manage.py test shop.tests.test_raced.Wrong") == 2
 
 
+@pytest.mark.slow
 def test_options(project: Project) -> None:
     write(project)
     chosen = "shop.tests.test_raced.Wrong.test_requests"
