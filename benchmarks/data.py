@@ -3,7 +3,7 @@
 The factories are ordinary ones of factory_boy. What creates is in one transaction that is rolled
 back, as in a TestCase; cases alternate, and of each the best round counts. Their time is the CPU
 time of this process and of its Postgres backend, since waiting for one another is the same for all.
-What removes is committed, as clean-up is for rows that are, and its time is that which passes.
+The removal is committed, as the rows are, and its time is wall time.
 """
 
 import time

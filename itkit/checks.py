@@ -17,10 +17,10 @@ itkit.E012  a CONTAINER that is of no known package, or has nothing for its KEY
 itkit.E013  a model in ``ITKIT["DATA"]["DELETE_BY_MODEL"]`` that does not exist
 itkit.E014  an environment variable ``ITKIT_...`` that nothing reads
 itkit.E015  an error in the FAULTS of a backend that no sweep can raise
-itkit.W001  ``manage.py test`` is not itkit's and knows no ``--integration``
-itkit.W002  a backend that is faked, of which something stays real
+itkit.W001  ``manage.py test`` is the command of another app and does not know ``--integration``
+itkit.W002  a part of a faked backend stays real
 itkit.W003  redis-py is too old for the prefix of the tests' keys
-itkit.W004  an option of ``DATABASES``, or the code, is made for another driver than Django's
+itkit.W004  an option of ``DATABASES``, or the code, is for another driver than the one of Django
 itkit.W005  settings that name Redis servers, to which tests may not connect
 """
 
@@ -50,10 +50,10 @@ def register() -> None:
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
-    """Report what is wrong with the setting ``ITKIT``."""
+    """Report the mistakes in the setting ``ITKIT``."""
     wrong_table = conf.mistakes()
     if wrong_table:
-        return _messages(wrong_table)  # the others read the table, so they can wait
+        return _messages(wrong_table)  # the other checks read the table
     from itkit import data
     from itkit.backends import resolve
 
@@ -64,14 +64,14 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
         or table.per_worker_server
         or any(_may_name_redis(name) for name in dir(settings))
     ):
-        from itkit import redis  # so that runserver does not import it for nothing
+        from itkit import redis  # here, as runserver need not import it
 
         found += redis.mistakes()
     return _messages(found)
 
 
 def check_command(**_: Any) -> list[checks.CheckMessage]:
-    """Report that another app's ``test`` command hides ours, and the runner does not make up."""
+    """Report that another app's ``test`` command hides ours, if the runner is not ours either."""
     owner = get_commands().get("test")
     if owner == "itkit" or _runner_is_ours(settings.TEST_RUNNER):
         return []
@@ -86,7 +86,7 @@ def check_command(**_: Any) -> list[checks.CheckMessage]:
 
 
 def check_libraries(**_: Any) -> list[checks.CheckMessage]:
-    """Report libraries that the tests cannot be run with, or that differ from production's."""
+    """Report libraries that the tests cannot use, or that differ from those of production."""
     found: list[checks.CheckMessage] = []
     if any("redis" in str(cache.get("BACKEND")) for cache in settings.CACHES.values()):
         from itkit.redis.server import redis_py
@@ -122,7 +122,7 @@ def _may_name_redis(name: str) -> bool:
     if _OF_REDIS.search(name):
         return True
     with warnings.catch_warnings(), suppress(ImproperlyConfigured):
-        warnings.simplefilter("ignore")  # deprecated settings are read with all others
+        warnings.simplefilter("ignore")  # as this reads deprecated settings as well
         return bool(_URL.search(str(getattr(settings, name))))
     return False
 

@@ -31,12 +31,12 @@ _PREFIX: Final = "ITKIT_"
 _OWN_VARIABLES: Final = frozenset(
     {names.PAYLOAD_VARIABLE, names.INVITATION_VARIABLE, names.PGOPTIONS_VARIABLE}
 )
-_OF_TESTS: Final = f"{names.INVITATION_VARIABLE}_"  # those of itkit's own test suite
+_OF_TESTS: Final = f"{names.INVITATION_VARIABLE}_"  # the variables of itkit's own test suite
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One wrong value in the settings: a number for the check's id, what is wrong, how to mend.
+    """One wrong value in the settings, with the number of the check's id, a message and a hint.
 
     Attributes:
         number: the number of the check.
@@ -126,52 +126,52 @@ _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 """The values of a flag in the environment."""
 
 SOURCES = ("auto", "settings", "embedded", "system")
-"""Where servers may come from: ``auto`` tries all in this order, the others only themselves."""
+"""Where servers may come from. ``auto`` tries all of them in this order."""
 
 
 ISOLATIONS = ("schema", "database")
-"""What each worker has of its own."""
+"""Whether each worker has a schema or a database of its own."""
 
 ROLES = ("auto", "worker", "project")
-"""By which role of Postgres the tests log in: one of the worker where that is possible, one of the
-worker in any case, or the project's own."""
+"""The role of Postgres by which the tests log in: a role of the worker if that is possible, a role
+of the worker in any case, or the role of the project."""
 
 SCOPES = ("test", "class", "worker")
-"""How long keys last in Redis."""
+"""The scope at whose end the keys in Redis are removed."""
 
 LEAKS = ("off", "report", "fail")
-"""What is made of the keys that a test has left."""
+"""What happens if a test leaves keys."""
 
 DataLeaks = Literal["off", "report", "fail", "exact"]
 DATA_LEAKS = get_args(DataLeaks)
-"""What is made of rows that a test has made and its data manager does not know."""
+"""What happens if a test makes rows that its data manager does not know."""
 
 SEQUENCES = ("run", "test")
-"""How long the sequences of factories count on."""
+"""The scope at whose end the sequences of factories begin again."""
 
 ACLS = ("auto", "require", "off")
-"""Whether each worker has a Redis user of its own: where it can, in any case, or not at all."""
+"""Whether each worker has a Redis user of its own: if possible, in any case, or never."""
 
 BUILTINS = ("celery", "mail", "storage", "tasks")
-"""The backends that itkit knows by itself."""
+"""The built-in backends."""
 
 LOCALS = ("warn", "refuse")
-"""What is made of connections to servers on this machine that nobody names and no test started."""
+"""What happens if code connects to a local server that is not named and that no test started."""
 
 MODES = ("fake", "spy", "real")
-"""Who answers the calls of a backend: its fake; the real one, recorded; the real one alone."""
+"""What answers the calls of a backend: its fake, the real backend with a record, or without."""
 
 EFFECTS = ("report", "fail", "off")
-"""What is made of effects while a transaction is open."""
+"""What happens if an effect leaves the process while a transaction is open."""
 
 IN_TRANSACTION = ("report", "allow")
-"""Whether a backend is meant to be called while a transaction is open."""
+"""Whether a backend may be called while a transaction is open."""
 
 UNUSED = ("warn", "fail", "off")
-"""What is made of an answer that a test has programmed and no call has used."""
+"""What happens if no call uses an answer that a test has programmed."""
 
 UNPROGRAMMED = ("lazy", "lenient", "strict")
-"""What calls get for which nothing is programmed: a value that fails when it is used, an empty
+"""What a call without a programmed answer returns: a value that fails when code uses it, an empty
 value by the annotation, or an error."""
 
 
@@ -334,12 +334,12 @@ def get() -> Settings:
 
 
 def mistakes() -> list[Mistake]:
-    """Return everything that is wrong with ``ITKIT`` and its environment variables."""
+    """Return all mistakes in ``ITKIT`` and its environment variables."""
     return [*_read()[1], *_unknown_variables()]
 
 
 def _unknown_variables() -> Iterator[Mistake]:
-    """Yield the environment variables that look like itkit's, and that nothing reads."""
+    """Yield the environment variables with a name like itkit's that nothing reads."""
     known = set(_variables(Settings))
     for name in sorted(os.environ):
         if not name.startswith(_PREFIX) or name.startswith(_OF_TESTS):
@@ -364,7 +364,7 @@ def _read() -> tuple[Settings, list[Mistake]]:
 
 
 class _SettingsReader:
-    """Turns nested dicts into the dataclasses above and collects what is wrong on the way."""
+    """Turns nested dicts into the dataclasses above, and collects the mistakes that it finds."""
 
     def __init__(self) -> None:
         self.mistakes: list[Mistake] = []
@@ -400,7 +400,7 @@ class _SettingsReader:
         }
 
     def _entry(self, kind: type[Any], raw: Any, path: str) -> Any:
-        """Return the table of one entry, or propose one for what is no table."""
+        """Return the table of one entry, or note a mistake that proposes a table."""
         if isinstance(raw, Mapping):
             return self.table(kind, raw, path)
         key = "MODEL" if kind is AliasSettings else "TARGET"
@@ -418,7 +418,7 @@ class _SettingsReader:
     def _checked(self, item: Field[Any], value: Any, key_path: str) -> Any:
         expected = item.metadata["check"](value)
         if expected and item.metadata.get("is_secret") and isinstance(value, str):
-            # Not shown, not even redacted: a password in what is no URL cannot be recognised.
+            # The value is not shown: without a URL, a password in it cannot be recognised.
             self.mistakes.append(Mistake(2, f"{key_path}: {expected}", f"Correct {key_path}."))
         elif expected:
             self._wrong_value(key_path, value, expected)
@@ -452,7 +452,7 @@ class _SettingsReader:
 
 
 def _dotted_path(thing: Any) -> str:
-    """Return the path of a class or function, or what a path looks like."""
+    """Return the path of a class or function, or an example of such a path."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     return f"{module}.{name}" if module and name else "package.module.Name"
 

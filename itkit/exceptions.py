@@ -4,48 +4,48 @@ ItkitError
 ├── ConfigurationError          a setting is wrong; also an ImproperlyConfigured
 ├── ServiceUnavailableError     no server can be found, or ours has died
 ├── RelayError                  a process that a test has started cannot reach the test
-├── MigrationError              a migration has failed, so there is no database for the tests
-├── WorkerError                 a process that runs tests has died, or could not hand on a result
+├── MigrationError              a migration failed, so there is no database for the tests
+├── WorkerError                 a process that runs tests died, or could not send a result
 ├── IsolationError              itkit cannot keep the tests apart, so it refuses
-│   └── EscapeError             code reached for something outside of the isolation
-│       └── RunOverError        code that outlives the tests reached for anything at all
+│   └── EscapeError             code tried to reach something outside of its isolation
+│       └── RunOverError        code that outlives the tests tried to reach a server
 └── TestError                   a mistake of the test's author; also an AssertionError
-    ├── LeakedKeysError         keys are left in Redis, which the settings do not allow; the same as
-    │                           LeftKeysError, its earlier name
-    ├── LeakedPatchError        something is left over a fake, and would answer in its place
-    ├── LeakedRowsError         rows that the data manager does not know, which is not allowed
-    ├── CallMismatchError       a backend was not called as the test says
-    ├── OrderError              things did not happen in the order that the test says
-    ├── ObservationError        what was observed is not what the test says
-    ├── BudgetError             more has left the process than was kept for a block
-    ├── BenchmarkError          a benchmark was asked for what it cannot do
+    ├── LeakedKeysError         a test left keys in Redis, which the settings do not allow; its
+    │                           earlier name is LeftKeysError
+    ├── LeakedPatchError        a test left a mock or another object in the place of a fake
+    ├── LeakedRowsError         a test made rows without its data manager, which is not allowed
+    ├── CallMismatchError       the calls of a backend differ from those that the test requires
+    ├── OrderError              crossings did not happen in the order that the test requires
+    ├── ObservationError        observed crossings differ from those that the test requires
+    ├── BudgetError             a block sent more than its budget allows
+    ├── BenchmarkError          the arguments of a benchmark are wrong
     ├── UnknownMethodError      the real class has no such method
     ├── UnknownBackendError     ITKIT["BACKENDS"] has no such name
-    ├── UnprogrammedReturnError what a fake returned was used, but never programmed
-    ├── UnexpectedCallError     a call for which nothing is programmed, of a strict fake
-    ├── ImpossibleReturnError   a fake is to return what the real method cannot
-    ├── NotRunError              tests were found and not run
-    ├── ScopeError               two tests run at once in one process
-    ├── ProcessLeftError         a test would have replaced the process of the tests
-    ├── ElsewhereError          an error in a process that the test has started, which fails it
-    ├── FoundError               something was found after a test that fails it, raised to nobody
-    │   ├── LeakedMarkError      a bystander's value, or a secret, has turned up elsewhere
-    │   ├── NeverRunError        a call of a backend was made, and never awaited or consumed
-    │   ├── OpenTransactionError a test has left a transaction open
-    │   └── TaskCrashError       a task that a built-in backend has run has crashed
-    ├── EffectError              something has left the process while a transaction was open
-    ├── UnusedAnswerError        a test has programmed an answer that no call has used
-    ├── FaultError              a fault that a test, or an option, asks for is not possible
-    ├── SweepError              a test does not survive faults of what it does, or a race
-    ├── HangError               an act of a swept test does not come to its end
-    ├── RepeatError             an act has had an effect a second time
-    ├── StateError              an act was not refused, or has written although it was
-    ├── RaceError               acts at once have left what no order of them leaves
-    ├── AtomicityError          what an act has left under a fault is neither nothing nor all
-    ├── LateCallError           a backend was called by a test that had ended
-    ├── SwallowedError          the application has swallowed an error that fails the test
-    ├── BindingError            the container has nothing for what it was asked for
-    └── DataError               the data manager does not know what it was asked for
+    ├── UnprogrammedReturnError code used the return value of a fake that nobody programmed
+    ├── UnexpectedCallError     a strict fake was called without a programmed answer
+    ├── ImpossibleReturnError   a programmed value cannot be one of the real method
+    ├── NotRunError             tests were found, but did not run
+    ├── ScopeError              two tests run at once in one process
+    ├── ProcessLeftError        a test would have replaced the process of the tests
+    ├── ElsewhereError          a process that the test started raised an error that fails it
+    ├── FoundError              a failure that itkit finds after a test, and that nothing raised
+    │   ├── LeakedMarkError     a bystander's value, or a secret, turned up elsewhere
+    │   ├── NeverRunError       the result of a backend call was never awaited or consumed
+    │   ├── OpenTransactionError a test left a transaction open
+    │   └── TaskCrashError      a task that a built-in backend ran has crashed
+    ├── EffectError             an effect left the process while a transaction was open
+    ├── UnusedAnswerError       a test programmed an answer that no call used
+    ├── FaultError              a fault that a test or an option asks for is not possible
+    ├── SweepError              a swept test fails under a fault, or in a race
+    ├── HangError               an act of a swept test does not end
+    ├── RepeatError             a repeated act had an effect again
+    ├── StateError              an act was not refused in a state, or wrote data although it was
+    ├── RaceError               concurrent acts left a state that no serial order of them leaves
+    ├── AtomicityError          a failed act left a part of its changes
+    ├── LateCallError           code of a test called a backend after the test had ended
+    ├── SwallowedError          the application swallowed an error that fails the test
+    ├── BindingError            the container has no binding for a requested interface
+    └── DataError               the data manager does not know a model, factory, field or alias
         └── UnknownAliasError   there is no such alias
 """
 
@@ -61,11 +61,11 @@ class ConfigurationError(ItkitError, ImproperlyConfigured):
 
 
 class ServiceUnavailableError(ItkitError):
-    """No Postgres or Redis can be found or started, or one that was started has died."""
+    """No Postgres or Redis can be found or started, or a server that itkit started has died."""
 
 
 class MigrationError(ItkitError):
-    """A migration has failed, so that there is no database for the tests."""
+    """A migration failed, so that there is no database for the tests."""
 
 
 class RelayError(ItkitError):
@@ -73,19 +73,19 @@ class RelayError(ItkitError):
 
 
 class WorkerError(ItkitError):
-    """A process that runs tests has died, could not start, or could not hand on what it has."""
+    """A process that runs tests died, could not start, or could not send a result."""
 
 
 class IsolationError(ItkitError):
-    """Tests cannot be kept apart from other data, so nothing is run."""
+    """itkit cannot keep the tests apart from other data, so it runs nothing."""
 
 
 class EscapeError(IsolationError):
-    """Code reached for a server, key or command outside of its isolation and was refused."""
+    """Code tried to reach a server, key or command outside of its isolation, and was refused."""
 
 
 class RunOverError(EscapeError):
-    """Code that outlives the tests reached for a server, a backend or the network."""
+    """Code that outlives the tests tried to reach a server, a backend or the network."""
 
 
 class TestError(ItkitError, AssertionError):
@@ -95,7 +95,7 @@ class TestError(ItkitError, AssertionError):
 
 
 class LeakedKeysError(TestError):
-    """A test has left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
+    """A test left keys in Redis, and ``ITKIT["REDIS"]["LEAKS"]`` is ``"fail"``."""
 
 
 LeftKeysError = LeakedKeysError
@@ -103,31 +103,31 @@ LeftKeysError = LeakedKeysError
 
 
 class LeakedPatchError(TestError):
-    """A test has left a mock, or anything else, in the place of a fake or of a setting."""
+    """A test left a mock or another object in the place of a fake or of a setting."""
 
 
 class LeakedRowsError(TestError):
-    """A test has made rows that its data manager does not know, and ``leaks`` forbids it."""
+    """A test made rows that its data manager does not know, and ``leaks`` forbids this."""
 
 
 class CallMismatchError(TestError):
-    """A backend was not called as the test says."""
+    """The calls of a backend differ from those that the test requires."""
 
 
 class OrderError(TestError):
-    """Things did not happen in the order that the test says."""
+    """Crossings did not happen in the order that the test requires."""
 
 
 class ObservationError(TestError):
-    """What was observed is not what the test says."""
+    """The crossings that a block observed differ from those that the test requires."""
 
 
 class BudgetError(TestError):
-    """More has left the process within a block than was kept for it, or nothing was ever kept."""
+    """A block sent more than its budget allows, or has no budget yet."""
 
 
 class BenchmarkError(TestError):
-    """A benchmark was asked for what it cannot do, such as no rounds."""
+    """The arguments of a benchmark are wrong: it cannot run no rounds, for example."""
 
 
 class UnknownMethodError(TestError, AttributeError):
@@ -143,15 +143,15 @@ class UnprogrammedReturnError(TestError):
 
 
 class UnexpectedCallError(TestError):
-    """A strict fake was called, and the test programs nothing for the call."""
+    """A strict fake was called, and the test has programmed no answer for the call."""
 
 
 class ImpossibleReturnError(TestError):
-    """A fake is to return what the real method, by its annotation, cannot."""
+    """A test programs a return value that the annotation of the real method does not allow."""
 
 
 class NotRunError(TestError):
-    """Tests were found and not run, although nothing has failed."""
+    """Tests were found but did not run, although nothing failed."""
 
 
 class ScopeError(TestError):
@@ -167,42 +167,42 @@ class FaultError(TestError):
 
 
 class SweepError(TestError):
-    """A test does not survive faults of what it does, or does not hold in a race of it.
+    """A swept test fails under a fault, or with a schedule of a race.
 
     The message has each fault, or schedule, and its crossing.
     """
 
 
 class RaceError(TestError):
-    """Acts at once have left what no order of them leaves."""
+    """Concurrent acts left a state that no serial order of them leaves."""
 
 
 class HangError(TestError):
-    """An act of a swept test does not come to its end; the message has the line where it waits."""
+    """An act of a swept test does not end; the message has the line where it waits."""
 
 
 class RepeatError(TestError):
-    """An act has had an effect a second time, and is said to have none."""
+    """A repeated act had an effect again, although the test says that it has none."""
 
 
 class StateError(TestError):
-    """An act was not refused in a state, or has written although it was."""
+    """An act was not refused in a state, or wrote data although it was refused."""
 
 
 class AtomicityError(TestError):
-    """What an act has left under a fault is neither what was before it nor what it leaves else."""
+    """The state after a failed act is neither the state before it nor that after a success."""
 
 
 class ElsewhereError(TestError):
-    """An error that fails the test was raised in a process that the test has started."""
+    """A process that the test started raised an error that fails the test."""
 
 
 class FoundError(TestError):
-    """Something that fails a test and was raised to nobody while the test ran.
+    """A failure that itkit finds after a test, and that was not raised while the test ran.
 
     Attributes:
-        is_seen: whether the test has looked at it all the same.
-        behind: the error that it comes from, which the test may have caught.
+        is_seen: whether the test has examined it nevertheless.
+        behind: the error that caused it, which the test may have caught.
     """
 
     is_seen = False
@@ -210,43 +210,43 @@ class FoundError(TestError):
 
 
 class LeakedMarkError(FoundError):
-    """A value of a bystander, or a secret, has turned up where it must not be."""
+    """A value of a bystander, or a secret, turned up in a place where it must not be."""
 
 
 class NeverRunError(FoundError):
-    """A coroutine, generator or context manager of a fake was made, and nobody ran it."""
+    """A fake returned a coroutine, generator or context manager, and nothing ran it."""
 
 
 class OpenTransactionError(FoundError):
-    """A test has left a transaction open."""
+    """A test left a transaction open."""
 
 
 class TaskCrashError(FoundError):
-    """A task that a built-in backend has run has crashed, and the test did not look at that."""
+    """A task that a built-in backend ran has crashed, and the test did not examine the crash."""
 
 
 class EffectError(TestError):
-    """Something has left the process while a transaction was open, which is not allowed."""
+    """An effect left the process while a transaction was open, which the settings forbid."""
 
 
 class UnusedAnswerError(TestError):
-    """A test has programmed an answer that no call has used."""
+    """A test programmed an answer that no call used."""
 
 
 class LateCallError(TestError):
-    """What a test has started called a backend, or wrote, after that test had ended."""
+    """Code that a test started called a backend, or wrote data, after the test had ended."""
 
 
 class SwallowedError(TestError):
-    """The application has swallowed an error that fails the test whatever becomes of it."""
+    """The application swallowed an error that fails the test in any case."""
 
 
 class BindingError(TestError):
-    """The container has nothing for what the test or a constructor asks of it."""
+    """The container has no binding for an interface that the test or a constructor requests."""
 
 
 class DataError(TestError):
-    """The data manager does not know the model, factory, field or alias that it was asked for."""
+    """The data manager does not know a model, factory, field or alias that the test names."""
 
 
 class UnknownAliasError(DataError, AttributeError):

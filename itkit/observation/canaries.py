@@ -46,11 +46,11 @@ _MOST_PARTS: Final = 10_000
 _PLAIN: Final = (str, bytes, int, float, Decimal)
 _CLOSED: Final = (type(None), type, ModuleType, FunctionType, MethodType)
 _NOT_INTO: Final = frozenset({"_state", "connection"})
-"""Attributes of models and mails that lead to much else."""
+"""Attributes of models and mails that refer to many other objects."""
 _AROUND: Final = 30
 _MAIL: Final = "mail"
 _SQL_LOGGER: Final = "django.db.backends"
-"""Logs all statements with their parameters, for those who look for mistakes."""
+"""Logs all statements with their parameters, for debugging."""
 _TOOLS: Final = ("_pytest", "unittest", "pytest")
 """Packages whose handlers keep the records of a test, and belong to no project."""
 _TEXTUAL: Final = (models.CharField, models.TextField, models.JSONField, models.FileField)
@@ -61,7 +61,7 @@ _OF_BYSTANDER: Final = "The values of a bystander stay in its own row."
 _OF_SECRET: Final = "Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
 
 _carried: ContextVar[str] = ContextVar("itkit_carried", default="")
-"""What the request of a test client that is under way has brought with it."""
+"""The address of the request that a test client is sending, which may come back in the response."""
 
 
 class _Place(NamedTuple):
@@ -71,7 +71,7 @@ class _Place(NamedTuple):
         names: the names by which the test may allow it.
         shown: what a message calls it.
         site: the line that it came from; None where that is not known.
-        carried: what the request of a test client has brought there, and may get back.
+        carried: the texts that the request of a test client has sent, which may come back.
     """
 
     names: tuple[str, ...]
@@ -112,7 +112,8 @@ class Canaries:
     def add(self, marks: Sequence[MarkedValue]) -> None:
         """Look for marks from now on.
 
-        Where they are by now they may be: in their own row, and in what making it has left.
+        Marks may stay where they are at this moment: in their own row, and in the rows and keys
+        that were made together with it.
         """
         if not self._marks:
             self._listen()
@@ -124,14 +125,14 @@ class Canaries:
             self._own |= {(text, key) for text in own for place, key in places if text in place}
 
     def forget(self, marks: Collection[MarkedValue]) -> None:
-        """Look for these marks no more."""
+        """Stop looking for these marks."""
         self._marks = [mark for mark in self._marks if mark not in marks]
         if not self._marks:
             self._hooks.close()
             self._own.clear()
 
     def look(self) -> None:
-        """Look for marks in all that the running test has left: its calls, columns and keys."""
+        """Look for marks in the calls, the columns and the keys of the running test."""
         timeline = core.current()
         if not self._marks or not timeline.test:
             return
@@ -151,7 +152,7 @@ class Canaries:
         for key, value in self._contents():
             self._judge(_Place((key,), f"the key {key} in Redis"), [key, value], [key])
 
-    # The hooks, in the thread of whoever comes by.
+    # The hooks. Each runs in the thread of the code that calls the method.
 
     def _listen(self) -> None:
         """Listen to responses, mails, logs and commands of Redis until all marks are forgotten.
@@ -223,7 +224,7 @@ class Canaries:
             yield chunk
 
     def _read_chunk(self, tail: bytes, chunk: bytes, place: _Place) -> bytes:
-        """Look at a chunk, with the end of the one before; return its own end."""
+        """Look at a chunk together with the end of the chunk before it; return its own end."""
         read = tail + chunk
         self._judge(place, [read.decode(errors="replace")])
         return read[-max((len(mark.text) for mark in self._marks), default=1) :]
@@ -273,13 +274,13 @@ class Canaries:
         Args:
             place: the place.
             texts: what is there.
-            keys: know the place again, which is reported once; by default its name and line.
+            keys: identify the place, which is reported once; by default its names and line.
             among: the marks that are looked for; by default all.
         """
         timeline = core.own_timeline()
         if not timeline.test or timeline.has_ended:
             return
-        if timeline is not self._timeline:  # what was told of another test says nothing of this one
+        if timeline is not self._timeline:  # reports about another test do not count here
             self._timeline, self._told = timeline, set()
         lowered = [text.lower() for text in texts]
         known = keys or [(place.names, place.site)]
@@ -328,7 +329,7 @@ def _message(mark: MarkedValue, place: _Place, text: str) -> str:
 def _site_of(
     cell: _Cell, marks: Iterable[MarkedValue], crossings: Sequence[core.Crossing]
 ) -> CallSite | None:
-    """Return the line that has written a column last, by what its statement was sent with."""
+    """Return the line of the last statement that wrote a mark of a cell to its table."""
     wanted = [mark.text for mark in marks if mark.text in cell.text]
     table = cell.model._meta.db_table
     for crossing in reversed(crossings):
@@ -340,13 +341,13 @@ def _site_of(
 
 
 def _readable(alias: str) -> list[type[models.Model]]:
-    """Return the models whose tables are in a database; none where the test may not read it now."""
+    """Return the models with a table in a database; none if the test may not read it now."""
     from django.test.testcases import (  # type: ignore[attr-defined]  # not in the stubs
         DatabaseOperationForbidden,
     )
 
     connection = connections[alias]
-    if connection.needs_rollback:  # it will be, with all that is there
+    if connection.needs_rollback:  # its changes will be rolled back
         return []
     with suppress(DatabaseOperationForbidden, DatabaseError), connection.cursor() as cursor:
         existing = set(connection.introspection.table_names(cursor))
@@ -375,15 +376,15 @@ def _has_text(field: Any) -> bool:
 
 
 def _brought(request: Mapping[str, Any]) -> str:
-    """Return the address of a request, as the client hands it to Django's handler."""
+    """Return the address of a request in the arguments of a test client."""
     names = ("PATH_INFO", "QUERY_STRING", "path", "query_string")
     return " ".join(_text(request.get(name, "")) for name in names).lower()
 
 
 def _body(request: Any) -> str:
-    """Return what was posted by a request."""
+    """Return the body of a request, and its form."""
     found = ""
-    with suppress(Exception):  # what cannot be read any more, or was refused as too much
+    with suppress(Exception):  # the body was read already, or refused because of its size
         found += f"{request.POST.dict()}"
         found += _text(request.body)
     return found.lower()
@@ -398,8 +399,8 @@ def _content(response: Any) -> str:
 
 
 def _texts_of(record: logging.LogRecord) -> Iterator[str]:
-    """Yield what a record of logging says: its message, its error, and what else it was given."""
-    with suppress(Exception):  # arguments that do not fit, which logging reports
+    """Yield the texts of a record of logging: its message, its error, and its extra attributes."""
+    with suppress(Exception):  # the arguments do not fit the message, which logging reports
         yield record.getMessage()
     if record.exc_info and record.exc_info[1] is not None:
         yield str(record.exc_info[1])
@@ -408,7 +409,7 @@ def _texts_of(record: logging.LogRecord) -> Iterator[str]:
 
 
 def _is_hidden(mark: MarkedValue, logger: logging.Logger, record: logging.LogRecord) -> bool:
-    """Return whether the project's handlers, by their filters and formats, leave a mark out."""
+    """Return whether no handler of the project, by its filters and format, shows a mark."""
     handlers = [
         one for one in _handlers(logger) if type(one).__module__.split(".")[0] not in _TOOLS
     ]
@@ -434,11 +435,11 @@ def _shows(mark: MarkedValue, handler: logging.Handler, record: logging.LogRecor
 
 
 def _texts(value: Any, *, into_objects: bool = True) -> Iterator[str]:
-    """Yield the texts that a value consists of, as far as they can be found soon.
+    """Yield the texts within a value, down to a certain depth and number.
 
     Args:
         value: the value.
-        into_objects: whether the attributes of objects are looked at.
+        into_objects: whether to look at the attributes of objects as well.
     """
     found = _parts(value, _DEPTH, set(), into_objects=into_objects)
     return islice(found, _MOST_PARTS)
