@@ -21,6 +21,14 @@ _ROOM_BITS: Final = 16
 _TESTS: Final = 2**15
 _SHARED: Final = _TESTS * 3 // 4  # for shared values; the last eighth is for scenarios
 _SEQUENCES: Final = 2**14  # half as many, as sequences are signed numbers
+_LIBRARIES: Final[dict[str, Callable[[Any, int], Any]]] = {
+    "factory.random": lambda module, number: module.reseed_random(number),  # Faker's as well
+    "faker.generator": lambda module, number: module.random.seed(number),
+    "model_bakery.random_gen": lambda module, number: module.baker_random.seed(number),
+}
+"""The modules of libraries with a generator of their own, with the functions that seed it."""
+_waiting: dict[str, int] = {}
+"""The numbers for the generators of those modules that are not imported yet."""
 
 
 class Seed(NamedTuple):
@@ -123,6 +131,7 @@ def start_sequences(number: int) -> None:
 def apart(seed: str, name: str) -> Iterator[None]:
     """Give a block its own random values and sequences, without a change of others' values."""
     states = [(set_state, get_state()) for get_state, set_state in _generators()]
+    waiting = dict(_waiting)
     sequences = {meta: meta._counter.seq for meta in _counting() if meta._counter is not None}
     reseed(seed, name)
     start_sequences(sequence_of_shared(name))
@@ -131,6 +140,7 @@ def apart(seed: str, name: str) -> Iterator[None]:
     finally:
         for set_state, state in states:
             set_state(state)
+        _waiting.update(waiting)
         for meta in _counting():
             if meta._counter is not None:
                 meta._counter.reset(sequences.get(meta, 0))
@@ -182,9 +192,14 @@ def reseed(seed: str, name: str) -> None:
     """
     number = int.from_bytes(blake2s(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
     random.seed(number)
-    if (factory := sys.modules.get("factory.random")) is not None:
-        factory.reseed_random(number)  # Faker's generator as well
-    if (faker := sys.modules.get("faker.generator")) is not None:
-        faker.random.seed(number)
-    if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:
-        bakery.baker_random.seed(number)
+    _waiting.update(dict.fromkeys(_LIBRARIES, number))
+    reseed_imported()
+
+
+def reseed_imported() -> None:
+    """Set the generators of libraries that were imported since ``reseed()`` to the same state.
+
+    The first test that creates data imports most of these libraries.
+    """
+    for name in [name for name in _waiting if name in sys.modules]:
+        _LIBRARIES[name](sys.modules[name], _waiting.pop(name))

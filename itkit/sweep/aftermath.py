@@ -14,7 +14,7 @@ from django.http import HttpResponse
 
 from itkit.environment import Environment
 from itkit.fakes import Call
-from itkit.sweep import rows
+from itkit.sweep import calls, rows
 from itkit.sweep.rows import Column, Rows
 from itkit.timeline import core
 
@@ -191,7 +191,7 @@ def left(
     made = [call for call in list(core.current())[begun.crossings :] if isinstance(call, Call)]
     mails = getattr(mail, "outbox", [])[begun.mails :]
     texts = {
-        "calls": [f"{one.name}({one.arguments})" for one in made],
+        "calls": [calls.text_of(one) for one in made],
         "mails": [f"mail({one.to}, {one.subject!r}, {one.body!r})" for one in mails],
         "keys": [f"{name}({value})" for name, value in found.contents_of_redis()],
     }

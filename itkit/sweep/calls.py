@@ -1,10 +1,13 @@
 """Which faults a call of a backend can suffer, and how; mail and tasks are backends too."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from inspect import iscoroutine
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+
+from django.core.mail import EmailMessage
 
 from itkit.backends.faults import RaisableError, is_timeout
 from itkit.backends.registry import Registry
@@ -14,6 +17,24 @@ from itkit.fakes.answers import timeout_of
 from itkit.fakes.methods import Method
 from itkit.sweep.choosing import TWICE
 from itkit.sweep.gate import SIMULATED, Passage, Point, Touched
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
+"""The part of the ``repr()`` of an object that differs from object to object."""
+
+
+def text_of(call: Call) -> str:
+    """Return a call as a text, which is the same for equal calls of two variations.
+
+    A mail is shown by its content, and an object with the ``repr()`` of ``object`` by its class.
+    """
+    shown = {name: _plain(value) for name, value in call.arguments.items()}
+    return _ADDRESS.sub("", f"{call.name}({shown})")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, EmailMessage):
+        return {"to": value.to, "subject": value.subject, "body": value.body}
+    return value
 
 
 class CallPoint(Point):

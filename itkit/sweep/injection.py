@@ -217,7 +217,7 @@ class Fault:
 
     def _content(self) -> Content:
         made = [call for call in core.current() if isinstance(call, Call)]
-        reached = [f"{one.name}{one.arguments}" for one in made if self._has_reached(one)]
+        reached = [calls.text_of(one) for one in made if self._has_reached(one)]
         with core.between_tests():
             return Content(apart(rows.read, self._baseline.since), Counter(reached))
 

@@ -252,3 +252,50 @@ def run(door, project, name, *arguments):
 
 def read(file):
     return dict(json.loads(line) for line in file.read_text().splitlines())
+
+
+@pytest.mark.slow
+def test_libraries_that_a_test_is_the_first_to_import_are_seeded(project: Project) -> None:
+    project.warm = None  # a fork has imported some of them already
+    project.write(
+        "shop/factories.py",
+        """
+        import factory
+        from django.contrib.auth.models import User
+
+        class UserFactory(factory.django.DjangoModelFactory):
+            class Meta:
+                model = User
+
+            username = factory.Sequence(str)
+            first_name = factory.Faker("first_name")
+        """,
+    )
+    write_tests(
+        project,
+        """
+        from itkit.test import IntegrationTestCase
+
+        class ByBakery(IntegrationTestCase):
+            def test_1(self):
+                print("VALUE", self.data.create("auth.Permission").name)
+
+            def test_2(self):
+                self.test_1()
+
+        class ByFactory(IntegrationTestCase):
+            def test_1(self):
+                print("VALUE", self.data.create("auth.User").first_name)
+
+            def test_2(self):
+                self.test_1()
+        """,
+    )
+    values = [
+        re.findall(
+            "VALUE (.+)", project.test("--integration", "--itkit-seed=5f3a9c01", *order).output
+        )
+        for order in ([], ["--reverse"])
+    ]
+    assert len(set(values[0])) == 4
+    assert values[0] == values[1][::-1]

@@ -323,6 +323,19 @@ FLOWS = '''
             self.fault.assert_atomic()
 
 
+    class HalfMailed(Flow):
+        def act(self):
+            send_mail("Ordered", "", "a@example.com", ["b@example.com"])
+            if self.is_broken:
+                send_mail("Paid", "", "a@example.com", ["b@example.com"])
+
+        def retry(self):
+            pass
+
+        def check(self):
+            self.fault.assert_atomic()
+
+
     class InAThread(Flow):
         """Also in another thread, and whatever ``finally`` does after the crash."""
 

@@ -20,6 +20,7 @@ FOUND = {
     "EarlyMail": "INSERT shop_event#1:OperationalError",
     "EarlyTask": "COMMIT#1:OperationalError",
     "HalfDone": "INSERT shop_order#1:crash_after",
+    "HalfMailed": "email.send#1:lost_reply",
     "HeldLock": "SET#1:crash_after",
     "InAThread": "payments.charge#1:crash_after",
     "LostEvent": "COMMIT#1:crash_after",

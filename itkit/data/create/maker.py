@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db import models, router
 
+from itkit.core import seed
 from itkit.data.bulk import obstacles
 from itkit.data.bulk.plan import BAKERY, BatchPlan
 from itkit.data.bulk.recycled import Recycled
@@ -73,6 +74,7 @@ class InstanceMaker:
         save: bool = True,
     ) -> Any:
         """Make an instance by a factory of factory_boy, with the traits named by ``states``."""
+        seed.reseed_imported()  # the factory, or the lookup of it, may be the first to import them
         unknown.refuse_for_factory(factory, values)
         values = factories.trait_values(factory, states) | values
         if self._using is not None:
@@ -98,6 +100,7 @@ class InstanceMaker:
 
     def by_recipe(self, recipe: recipes.Recipe, values: Values, *, save: bool = True) -> Any:
         """Make an instance by a recipe of model_bakery."""
+        seed.reseed_imported()
         unknown.refuse_for_recipe(recipe, values)
         model = recipes.model_of(recipe)
         related = self._related(model, recipe.attr_mapping | values, save=save, within=(model,))
@@ -146,6 +149,7 @@ class InstanceMaker:
         self, model: Model, values: Values, *, save: bool, within: tuple[Model, ...]
     ) -> Any:
         baker = _bakery(model)
+        seed.reseed_imported()
         unknown.refuse_for_model(model, values)
         self._refuse_values_of_recycled(model, values)
         related = self._related(model, values, save=save, within=(*within, model))
