@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2s
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from itkit.core import names
@@ -201,5 +202,9 @@ def reseed_imported() -> None:
 
     The first test that creates data imports most of these libraries.
     """
-    for name in [name for name in _waiting if name in sys.modules]:
-        _LIBRARIES[name](sys.modules[name], _waiting.pop(name))
+    for name in list(_waiting):
+        if name in sys.modules:
+            module = import_module(name)  # waits for another thread that is just importing it
+            number = _waiting.pop(name, None)  # None where another thread has been here meanwhile
+            if number is not None:
+                _LIBRARIES[name](module, number)

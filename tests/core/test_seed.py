@@ -1,10 +1,15 @@
 """Random values repeat: by the seed and the index that a failure prints, whoever else runs."""
 
+import importlib
 import json
 import os
 import random
 import re
 import shlex
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -252,6 +257,38 @@ def run(door, project, name, *arguments):
 
 def read(file):
     return dict(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_a_library_that_another_thread_is_importing_is_seeded_when_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_slowly.py").write_text(
+        "import random, sys\n"
+        "sys.begun.set()\n"
+        "assert sys.may_end.wait(30)\n"
+        "generator = random.Random()\n"
+    )
+    begun, may_end = threading.Event(), threading.Event()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "begun", begun, raising=False)
+    monkeypatch.setattr(sys, "may_end", may_end, raising=False)
+    monkeypatch.setitem(
+        seed._LIBRARIES, "imported_slowly", lambda module, number: module.generator.seed(number)
+    )
+    monkeypatch.setitem(seed._waiting, "imported_slowly", 7)
+    with ThreadPoolExecutor(2) as pool:
+        importing = pool.submit(importlib.import_module, "imported_slowly")
+        assert begun.wait(30)
+        seeding = pool.submit(seed.reseed_imported)
+        try:
+            with pytest.raises(TimeoutError):  # it waits, and raises no AttributeError
+                seeding.result(0.2)
+        finally:
+            may_end.set()
+        seeding.result(30)
+        module = importing.result(30)
+    del sys.modules["imported_slowly"]
+    assert module.generator.random() == random.Random(7).random()
 
 
 @pytest.mark.slow
