@@ -12,7 +12,7 @@ ItkitError
 └── TestError                   a mistake of the test's author; also an AssertionError
     ├── LeakedKeysError         a test left keys in Redis, which the settings do not allow; its
     │                           earlier name is LeftKeysError
-    ├── LeakedPatchError        a test left a mock or another object in the place of a fake
+    ├── LeakedPatchError        a test put a mock or another object over a fake
     ├── LeakedRowsError         a test made rows without its data manager, which is not allowed
     ├── CallMismatchError       the calls of a backend differ from those that the test requires
     ├── OrderError              crossings did not happen in the order that the test requires
@@ -103,7 +103,7 @@ LeftKeysError = LeakedKeysError
 
 
 class LeakedPatchError(TestError):
-    """A test left a mock or another object in the place of a fake or of a setting."""
+    """A test left a mock or another object where a fake or a setting was."""
 
 
 class LeakedRowsError(TestError):
@@ -210,7 +210,7 @@ class FoundError(TestError):
 
 
 class LeakedMarkError(FoundError):
-    """A value of a bystander, or a secret, turned up in a place where it must not be."""
+    """A value of a bystander, or a secret, turned up where it must not be."""
 
 
 class NeverRunError(FoundError):

@@ -65,7 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # A wrapper is called before pytest-django's hook, which imports the project's apps.
 @pytest.hookimpl(tryfirst=True, wrapper=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Let Python load itkit's own modules, in place of pytest."""
+    """Let Python load itkit's own modules, instead of pytest."""
     sys.meta_path.insert(0, _OwnModules)
     early_config.add_cleanup(partial(sys.meta_path.remove, _OwnModules))
     return (yield)
@@ -102,7 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run a bisection in place of the tests, where an option asks for it."""
+    """Run a bisection instead of the tests, where an option asks for it."""
     if not config.getoption("itkit_bisect"):
         return None
     obstacle = _obstacle(config)
@@ -342,7 +342,7 @@ class IntegrationPlugin:
         self._watch(item)
         yield
         # A TestCase that has failed, or was skipped, raises nothing here: pytest would report its
-        # result in place of this error. check_test() finds what was swallowed after the test.
+        # result instead of this error. check_test() finds what was swallowed after the test.
         if self._environment is not None and not getattr(item, "_excinfo", None):
             self._check(partial(self._environment.check_calls, _sources(item)))
 

@@ -162,7 +162,7 @@ def _own_tables() -> Iterator[str]:
 
 
 def _pattern(key: str) -> str:
-    """Return a key with ``*`` in place of its numbers and identifiers."""
+    """Return a key with ``*`` instead of its numbers and identifiers."""
     version = _VERSION.match(key)
     start = version.end() if version is not None else 0
     return key[:start] + _VARYING.sub("*", key[start:])

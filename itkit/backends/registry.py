@@ -71,7 +71,7 @@ class Backend:
             self._fake_class(real)
 
     def swap(self) -> None:
-        """Put the fake in place of the real backend; a second call does nothing."""
+        """Swap the real backend for its fake; a second call does nothing."""
         if self._swapped is None:
             with ExitStack() as stack:
                 stack.callback(self._swap.restore)
@@ -107,7 +107,7 @@ class Backend:
 
     @cached_property
     def raised(self) -> tuple[RaisableError, ...]:
-        """The errors that it may raise; callers get the first one in place of a lost reply."""
+        """The errors that it may raise; callers get the first one instead of a lost reply."""
         if self._settings.faults:
             return faults.named(self._settings.faults)
         if self._builtin is not None:
@@ -201,7 +201,7 @@ class Registry:
         return cls(resolve.locate())
 
     def swap(self) -> None:
-        """Put the fakes in place of all backends; a second call does nothing."""
+        """Swap all backends for their fakes; a second call does nothing."""
         if self._swapped is None:
             with ExitStack() as stack, looking_once():
                 self._make_current(stack)

@@ -162,7 +162,7 @@ class _Resolver:
             self.warnings.append(Mistake(2, message, hint, "W"))
 
     def _by_path(self, key_path: str, entry: BackendSettings) -> tuple[str, str, Any] | None:
-        """Return the place of the real backend's path for messages, the path, and the backend."""
+        """Return the key path of the real backend's path, the path, and the backend."""
         found = self._path(key_path, entry)
         real = self._imported(*found) if found is not None else None
         return (*found, real) if found is not None and real is not None else None
@@ -187,7 +187,7 @@ class _Resolver:
         return False
 
     def _path(self, key_path: str, entry: BackendSettings) -> tuple[str, str] | None:
-        """Return the place of the dotted path for messages, and the path."""
+        """Return the key path of the dotted path, and the path."""
         if entry.target is not None:
             return f'{key_path}["TARGET"]', entry.target
         return self._path_in_setting(key_path, str(entry.setting), entry.alias)

@@ -105,8 +105,8 @@ def _functions_of(service: Any) -> Iterator[FunctionType]:
         ]
     else:
         kind = service if isinstance(service, type) else type(service)
-        places = [service, *kind.__mro__]
-        values = [value for place in places for value in getattr(place, "__dict__", {}).values()]
+        owners = [service, *kind.__mro__]
+        values = [value for owner in owners for value in getattr(owner, "__dict__", {}).values()]
         found = list(functions_in(values))
     for function in found:
         if callsite.is_own_file(function.__code__.co_filename):

@@ -96,7 +96,7 @@ class Alias:
         )
 
     def _with_items(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Accept the name of the relation, such as ``lines``, in place of ``items``.
+        """Accept the name of the relation, such as ``lines``, instead of ``items``.
 
         A factory that declares it makes those rows itself.
         """

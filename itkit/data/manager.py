@@ -73,7 +73,7 @@ class TestDataManager:
             SQL, COPY, threads and processes with any keys.
         snapshots: returns the directory where the rows of scenarios are kept for other processes;
             returns None if there is none.
-        unique: draws the unique values, in place of a seed.
+        unique: draws the unique values, instead of a seed.
         watch: finds the values of bystanders, and secrets, where they turn up; that of a test.
 
     Attributes:
@@ -202,7 +202,7 @@ class TestDataManager:
     def bystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
         """Create and save a row that the test has nothing to do with, with marked values.
 
-        A value of it that turns up elsewhere fails the test at its end, with the place and the
+        A value of it that turns up elsewhere fails the test at its end, with where it is, and the
         line: in a response of Django's test client, a mail, the arguments of a backend's call, a
         record of logging, a key or a value in Redis, or a text in another row. What making it has
         left, as by receivers, is left out. Marked are its texts, and its decimal numbers where they
@@ -228,9 +228,9 @@ class TestDataManager:
         """Return a text that must not turn up but where it is allowed, which fails the test.
 
         Args:
-            allowed: names or patterns of the places: a column as ``"shop.Order.token"``, a call as
-                ``"payments.charge"``, a response as ``"GET /account/"``, ``"mail"``, a logger as
-                ``"log shop.views"``, and keys in Redis by their names.
+            allowed: names or patterns of where it may be: a column as ``"shop.Order.token"``, a
+                call as ``"payments.charge"``, a response as ``"GET /account/"``, ``"mail"``, a
+                logger as ``"log shop.views"``, and keys in Redis by their names.
 
         Raises:
             DataError: ``allowed`` is a text, or the manager is none of a test.
@@ -295,7 +295,7 @@ class TestDataManager:
 
     def _of_scenario(self, played: Scenario) -> "TestDataManager":
         unique = UniqueValues(
-            played.place, offset=seeds.offset_of_kept(played.place), is_apart=True
+            played.full_name, offset=seeds.offset_of_kept(played.full_name), is_apart=True
         )
         return TestDataManager(using=self._using, snapshots=self._snapshots, unique=unique)
 

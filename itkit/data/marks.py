@@ -40,7 +40,7 @@ class MarkedValue(NamedTuple):
         text: the value, or the part of it that is looked for.
         what: says what it is, such as ``shop.User.email of a bystander``.
         site: the line of the test that has made it.
-        allowed: names or patterns of the places where it may be; None for that of a bystander,
+        allowed: names or patterns of where it may be; None for that of a bystander,
             which may be in its own row only.
     """
 
@@ -54,7 +54,7 @@ class MarkedValue(NamedTuple):
 
 
 class MarkWatch(Protocol):
-    """Finds the places where marks turn up: ``itkit.observation.canaries`` does."""
+    """Finds the marks that turn up: ``itkit.observation.canaries`` does."""
 
     def add(self, marks: Sequence[MarkedValue]) -> None:
         """Look for marks from now on; where they are by now, they may be."""
@@ -133,10 +133,10 @@ def _value_of(field: Any, unique: UniqueValues) -> Any:
 
 
 def _number_of(field: Any, unique: UniqueValues) -> Decimal | None:
-    places = field.decimal_places or 0
-    if places < 1 or (field.max_digits or 0) - places < _WHOLE_DIGITS:
+    digits = field.decimal_places or 0
+    if digits < 1 or (field.max_digits or 0) - digits < _WHOLE_DIGITS:
         return None
-    shown = min(places, _DECIMALS)
+    shown = min(digits, _DECIMALS)
     scale = 10**shown
     number = _SMALLEST * scale + unique.number(9 * _SMALLEST * scale)
     return Decimal(number).scaleb(-shown)

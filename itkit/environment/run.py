@@ -188,7 +188,7 @@ class Run:
     def _isolation(self, name: str) -> str:
         if conf.get().postgres.isolation == "database" or self._databases is None:
             return f"database {name}"
-        return f"schema {name} in the database {self._databases.place}"
+        return f"schema {name} in the database {self._databases.database}"
 
     def _gives_each_worker_a_redis(self) -> bool:
         return conf.get().redis.per_worker_server and bool(_redis_project())

@@ -96,7 +96,7 @@ class Given:
 
     Args:
         text: the programming call in the line, such as ``raises(Timeout('slow'), times=3)``.
-        answer: the answer that was added, or an error in place of a reply.
+        answer: the answer that was added, or an error instead of a reply.
         turns: the queue that the answer was added to; None if the answer is for one numbered call.
         number: the number of that call.
     """
@@ -118,7 +118,7 @@ class Given:
 
     @property
     def site(self) -> CallSite:
-        """The place in the source."""
+        """The line of the source."""
         return callsite.site(self._namespace, self._line)
 
     def unused(self, program: "AnswerProgram", method: object) -> str:
@@ -206,7 +206,7 @@ class AnswerProgram:
         self._find_constant()
 
     def lose(self, error: Raisable, times: int | None = None) -> None:
-        """Raise the error in place of the reply, always or for a number of calls."""
+        """Raise the error instead of the reply, always or for a number of calls."""
         self._losses.add(error, times)
         self.given.append(Given(f"loses_reply({error!r})", error, self._losses))
         self._find_constant()
@@ -245,7 +245,7 @@ class AnswerProgram:
         return self._turns.next()
 
     def next_loss(self) -> Raisable | None:
-        """Return the next error in place of a reply and use it up; None where there is none."""
+        """Return the next error instead of a reply and use it up; None where there is none."""
         loss = self._losses.next()
         return self._outer.next_loss() if loss is None and self._outer is not None else loss
 

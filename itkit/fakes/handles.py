@@ -80,7 +80,7 @@ class MethodHandle(Programming):
         return self
 
     def loses_reply(self, error: Raisable, times: int | None = None) -> Self:
-        """Answer as programmed, but raise the error for the caller in place of the reply.
+        """Answer as programmed, but raise the error for the caller instead of the reply.
 
         A time-out looks like this if the other end has done its work nevertheless.
 

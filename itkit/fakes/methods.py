@@ -206,7 +206,7 @@ class Method:
             owner: the object that was called; None for a function or a static method.
             args: the positional arguments, not their copies.
             kwargs: the keyword arguments, not their copies.
-            default: the function that answers if nothing is programmed, in place of the fake's
+            default: the function that answers if nothing is programmed, instead of the fake's
                 default.
         """
         self._record(call)
@@ -323,7 +323,7 @@ def _forgotten(call: Call) -> NeverRunError:
 
 
 def _lose(program: AnswerProgram | None) -> None:
-    """Raise the error that the caller gets in place of the reply, if there is one."""
+    """Raise the error that the caller gets instead of the reply, if there is one."""
     loss = program.next_loss() if program is not None else None
     if loss is not None:
         raise lost(loss)

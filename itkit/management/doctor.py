@@ -63,7 +63,7 @@ _UNKNOWN: Final = "{}"
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One place in the project that a schema does not isolate.
+    """One line of the project that a schema does not isolate.
 
     Attributes:
         path: the path of the file, relative to the working directory where it is below that; or the

@@ -58,13 +58,13 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 """The attributes of each record of logging; all others are of who logs."""
 _FOUND: Final = "The {} has turned up in {}{}:\n  {}\n  {}"
 _OF_BYSTANDER: Final = "The values of a bystander stay in its own row."
-_OF_SECRET: Final = "Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
+_OF_SECRET: Final = "Where it may be, allow it: data.secret(allowed=[{!r}])."  # noqa: S105
 
 _carried: ContextVar[str] = ContextVar("itkit_carried", default="")
 """The address of the request that a test client is sending, which may come back in the response."""
 
 
-class _Place(NamedTuple):
+class _Sighting(NamedTuple):
     """Where a mark was seen.
 
     Attributes:
@@ -95,7 +95,7 @@ class _Cell(NamedTuple):
 
 
 class Canaries:
-    """Finds the places where the marks of a test turn up.
+    """Finds where the marks of a test turn up.
 
     Args:
         contents: returns the names and values of the keys that the test has in Redis.
@@ -120,9 +120,9 @@ class Canaries:
         self._marks += marks
         own = [mark.text for mark in marks if mark.allowed is None]
         if own:
-            places = [(cell.text, cell.row) for cell in self._cells()]
-            places += [(key + value, key) for key, value in self._contents()]
-            self._own |= {(text, key) for text in own for place, key in places if text in place}
+            texts = [(cell.text, cell.row) for cell in self._cells()]
+            texts += [(key + value, key) for key, value in self._contents()]
+            self._own |= {(text, key) for text in own for whole, key in texts if text in whole}
 
     def forget(self, marks: Collection[MarkedValue]) -> None:
         """Stop looking for these marks."""
@@ -142,15 +142,17 @@ class Canaries:
             if isinstance(call, Call):
                 is_mail = call.name.partition(".")[0] in mails
                 names = (_MAIL, call.name) if is_mail else (call.name,)
-                place = _Place(names, "a mail" if is_mail else f"a call of {call.name}", call.site)
-                self._judge(place, _texts((call.args, call.kwargs)), [id(call)])
+                sighting = _Sighting(
+                    names, "a mail" if is_mail else f"a call of {call.name}", call.site
+                )
+                self._judge(sighting, _texts((call.args, call.kwargs)), [id(call)])
         for cell in self._cells():
             label = f"{cell.model._meta.label}.{cell.column}"
             site = _site_of(cell, self._marks, crossings)
-            place = _Place((label,), f"the column {label} of the row {cell.key}", site)
-            self._judge(place, [cell.text], [cell.row])
+            sighting = _Sighting((label,), f"the column {label} of the row {cell.key}", site)
+            self._judge(sighting, [cell.text], [cell.row])
         for key, value in self._contents():
-            self._judge(_Place((key,), f"the key {key} in Redis"), [key, value], [key])
+            self._judge(_Sighting((key,), f"the key {key} in Redis"), [key, value], [key])
 
     # The hooks. Each runs in the thread of the code that calls the method.
 
@@ -200,42 +202,46 @@ class Canaries:
         request = getattr(response, "wsgi_request", None) or response.asgi_request
         name = f"{request.method} {request.path}"
         site = callsite.site(caller.f_globals, caller.f_lineno)
-        place = _Place((name,), f"the response to {name}", site, _carried.get() + _body(request))
-        self._judge(place, [str(response.headers), response.cookies.output()])
+        sighting = _Sighting(
+            (name,), f"the response to {name}", site, _carried.get() + _body(request)
+        )
+        self._judge(sighting, [str(response.headers), response.cookies.output()])
         if not response.streaming:
-            self._judge(place, [_content(response)])
+            self._judge(sighting, [_content(response)])
         elif response.is_async:
-            response.streaming_content = self._streamed_async(response.streaming_content, place)
+            response.streaming_content = self._streamed_async(response.streaming_content, sighting)
         else:
-            response.streaming_content = self._streamed(response.streaming_content, place)
+            response.streaming_content = self._streamed(response.streaming_content, sighting)
 
-    def _streamed(self, chunks: Iterable[bytes], place: _Place) -> Iterator[bytes]:
+    def _streamed(self, chunks: Iterable[bytes], sighting: _Sighting) -> Iterator[bytes]:
         tail = b""
         for chunk in chunks:
-            tail = self._read_chunk(tail, chunk, place)
+            tail = self._read_chunk(tail, chunk, sighting)
             yield chunk
 
     async def _streamed_async(
-        self, chunks: AsyncIterator[bytes], place: _Place
+        self, chunks: AsyncIterator[bytes], sighting: _Sighting
     ) -> AsyncIterator[bytes]:
         tail = b""
         async for chunk in chunks:
-            tail = self._read_chunk(tail, chunk, place)
+            tail = self._read_chunk(tail, chunk, sighting)
             yield chunk
 
-    def _read_chunk(self, tail: bytes, chunk: bytes, place: _Place) -> bytes:
+    def _read_chunk(self, tail: bytes, chunk: bytes, sighting: _Sighting) -> bytes:
         """Look at a chunk together with the end of the chunk before it; return its own end."""
         read = tail + chunk
-        self._judge(place, [read.decode(errors="replace")])
+        self._judge(sighting, [read.decode(errors="replace")])
         return read[-max((len(mark.text) for mark in self._marks), default=1) :]
 
     def _sending(self, send: Callable[..., Any]) -> Callable[..., Any]:
         def send_messages(backend: Any, messages: Iterable[Any]) -> Any:
             listed = list(messages)
             caller = callsite.caller(sys._getframe(1))
-            place = _Place((_MAIL,), "a mail", callsite.site(caller.f_globals, caller.f_lineno))
+            sighting = _Sighting(
+                (_MAIL,), "a mail", callsite.site(caller.f_globals, caller.f_lineno)
+            )
             for message in listed:
-                self._judge(place, _texts(message), [id(message)])
+                self._judge(sighting, _texts(message), [id(message)])
             return send(backend, listed)
 
         return send_messages
@@ -247,8 +253,8 @@ class Canaries:
                 caller = callsite.caller(sys._getframe(1))
                 site = callsite.site(caller.f_globals, caller.f_lineno)
                 name = f"log {record.name}"
-                place = _Place((name,), f"a record of {name}", site, _carried.get())
-                self._judge(place, _texts_of(record), among=marks)
+                sighting = _Sighting((name,), f"a record of {name}", site, _carried.get())
+                self._judge(sighting, _texts_of(record), among=marks)
             return call_handlers(logger, record)
 
         return look_and_call_handlers
@@ -260,21 +266,21 @@ class Canaries:
             name = redis.command_name(words)
             caller = callsite.caller(sys._getframe(1))
             site = callsite.site(caller.f_globals, caller.f_lineno)
-            self._judge(_Place((*keys, name), f"{name} in Redis", site), texts, keys)
+            self._judge(_Sighting((*keys, name), f"{name} in Redis", site), texts, keys)
 
     def _judge(
         self,
-        place: _Place,
+        sighting: _Sighting,
         texts: Iterable[str],
         keys: Sequence[object] = (),
         among: Sequence[MarkedValue] | None = None,
     ) -> None:
-        """Fail the test for each mark in texts that may not be in a place.
+        """Fail the test for each mark in texts that may not be where they were seen.
 
         Args:
-            place: the place.
+            sighting: where the texts were seen.
             texts: what is there.
-            keys: identify the place, which is reported once; by default its names and line.
+            keys: identify the sighting, which is reported once; by default its names and line.
             among: the marks that are looked for; by default all.
         """
         timeline = core.own_timeline()
@@ -283,15 +289,15 @@ class Canaries:
         if timeline is not self._timeline:  # reports about another test do not count here
             self._timeline, self._told = timeline, set()
         lowered = [text.lower() for text in texts]
-        known = keys or [(place.names, place.site)]
+        known = keys or [(sighting.names, sighting.site)]
         for mark in self._marks if among is None else among:
             text = next((text for text in lowered if mark.text in text), None)
             if text is None or self._is_known(mark, known):
                 continue
-            if _may_be(mark, place):
+            if _may_be(mark, sighting):
                 continue
             self._told |= {(mark.text, key) for key in known}
-            core.record_failure(LeakedMarkError(_message(mark, place, text)))
+            core.record_failure(LeakedMarkError(_message(mark, sighting, text)))
 
     def _is_known(self, mark: MarkedValue, keys: Iterable[object]) -> bool:
         return any((mark.text, key) in self._own | self._told for key in keys)
@@ -311,19 +317,19 @@ def _mail_backends() -> set[str]:
     return {name for name, one in conf.get().backends.items() if one.builtin == _MAIL}
 
 
-def _may_be(mark: MarkedValue, place: _Place) -> bool:
+def _may_be(mark: MarkedValue, sighting: _Sighting) -> bool:
     if mark.allowed is None:  # what the test itself has sent may come back
-        return mark.text in place.carried
-    return any(fnmatchcase(name, pattern) for name in place.names for pattern in mark.allowed)
+        return mark.text in sighting.carried
+    return any(fnmatchcase(name, pattern) for name in sighting.names for pattern in mark.allowed)
 
 
-def _message(mark: MarkedValue, place: _Place, text: str) -> str:
+def _message(mark: MarkedValue, sighting: _Sighting, text: str) -> str:
     at = text.index(mark.text)
     start, end = max(0, at - _AROUND), at + len(mark.text) + _AROUND
     excerpt = f"{'…' * (start > 0)}{' '.join(text[start:end].split())}{'…' * (end < len(text))}"
-    where = f" at {place.site}" if place.site is not None else ""
-    remedy = _OF_BYSTANDER if mark.allowed is None else _OF_SECRET.format(place.names[0])
-    return _FOUND.format(mark, place.shown, where, excerpt, remedy)
+    where = f" at {sighting.site}" if sighting.site is not None else ""
+    remedy = _OF_BYSTANDER if mark.allowed is None else _OF_SECRET.format(sighting.names[0])
+    return _FOUND.format(mark, sighting.shown, where, excerpt, remedy)
 
 
 def _site_of(

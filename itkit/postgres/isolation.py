@@ -344,7 +344,7 @@ class SchemaIsolation(Isolation):
                 f"the role {user!r} may not create a database, and there is no {name!r}\n"
                 f'CREATE DATABASE "{name}" OWNER "{user}"; which an administrator runs\n'
                 f'ALTER ROLE "{user}" CREATEDB; which an administrator runs\n'
-                f"the name of a database for tests that is there, in the place of {name!r}"
+                f"the name of a database for tests that is there, instead of {name!r}"
             )
         if not databases.may_connect(maintenance, name):
             raise IsolationError(

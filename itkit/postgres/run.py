@@ -45,7 +45,7 @@ class RunDatabases:
         secret: the source of the passwords of the workers' roles; empty until ``start``, and if the
             tests log in by the project's own role.
         notes: the parts of the start line about the databases.
-        place: the database that the schemas of the first alias are in, or the server's own.
+        database: the database that the schemas of the first alias are in, or the server's own.
         to_migrate: the aliases whose migrations have to run, as no earlier run has left a template.
         changed: the values that migrations have read for an earlier run and that differ now.
     """
@@ -57,7 +57,7 @@ class RunDatabases:
         self._isolation = isolation(server, is_alone=owned)
         self.secret = ""
         self.notes: list[str] = []
-        self.place = ""
+        self.database = ""
         self.to_migrate: list[str] = []
         self.changed: list[str] = []
         self._keepers: dict[str, Connection] = {}
@@ -90,7 +90,7 @@ class RunDatabases:
             for alias, name in entered.items():
                 self._prepare(alias, self._keepers[name], migrate=migrate, rebuild=rebuild)
                 self._isolation.look(self._keepers[name])
-            self.place = next(iter(entered.values()), "")
+            self.database = next(iter(entered.values()), "")
             self._own = {keeper: Sight(keeper) for keeper in self._keepers_of_own_databases()}
             undo.pop_all()
         return {alias: self._url(name) for alias, name in entered.items()}

@@ -54,7 +54,7 @@ class Snapshots:
     target: Path
 
     def take(self, connection: Connection, reads: str) -> None:
-        """Copy the cluster, in place of an earlier copy.
+        """Copy the cluster; the copy replaces an earlier one.
 
         Args:
             connection: a superuser's connection.

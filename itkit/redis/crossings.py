@@ -97,7 +97,7 @@ class Observed(RedisCommand):
 
     @property
     def site(self) -> CallSite | None:
-        """The place in the source that it came from."""
+        """The line of the source that it came from."""
         return callsite.site(self._namespace, self._line)
 
     def __call__(self, reply: Any) -> Any:

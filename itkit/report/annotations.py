@@ -20,8 +20,8 @@ def annotation(title: str, message: str, path: str, line: int) -> str:
         path: the path of the file, which is shown from the root of the checkout.
         line: the number of the line, from 1.
     """
-    place = f"file={_property(_from_root(path))},line={line}," if path else ""
-    return f"::error {place}title={_property(title)}::{_data(message[:_MOST])}"
+    where = f"file={_property(_from_root(path))},line={line}," if path else ""
+    return f"::error {where}title={_property(title)}::{_data(message[:_MOST])}"
 
 
 def annotation_of(title: str, text: str) -> str:

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         is_declared: whether it is expected to be seen; others are listed and not counted.
         test: the first test, by its name, that has seen it; empty where none has.
-        handler: the first place where the application has caught it.
+        handler: the first line where the application has caught it.
     """
 
     is_declared: bool = False
@@ -239,7 +239,7 @@ def write_part(directory: Path, name: str, coverage: Coverage) -> None:
 
 
 def collect(directory: Path) -> Coverage:
-    """Return what all processes of a run have seen, and write it in the place of their parts."""
+    """Return what all processes of a run have seen, and replace their parts by it."""
     merged = Coverage()
     parts = sorted(directory.glob(f"*{_PART}"))
     for part in parts:

@@ -18,7 +18,7 @@ _Handled = tuple[int, int, int, ast.expr | None, bool]
 
 
 def handlers_of(error: BaseException) -> list[str]:
-    """Return the places where code of the project, which is not a test's, has caught an error.
+    """Return the lines where code of the project, which is not a test's, has caught an error.
 
     A handler is an ``except`` or a ``contextlib.suppress()`` around a line that the error has come
     through, and whose classes the error is of. One that names its classes by anything but names is

@@ -63,14 +63,14 @@ class Frame:
     """One frame of the traceback.
 
     Attributes:
-        place: file, line and function.
+        where: file, line and function.
         line: the number of the line, from 1.
         source: lines around it: pairs of a number and a text.
         is_own: whether it is in the user's own code, which is neither itkit's nor installed.
         is_open: whether the page shows its source at once.
     """
 
-    place: str
+    where: str
     line: int
     source: Sequence[tuple[int, str]]
     is_own: bool
@@ -348,7 +348,7 @@ def _frames(trace: TracebackType | None, redact: Redactor) -> Iterator[Frame]:
         lines = linecache.getlines(frame.filename)
         around = range(max(1, line - _LINES_AROUND), min(len(lines), line + _LINES_AROUND) + 1)
         yield Frame(
-            place=str(CallSite(frame.filename, line, frame.name)),
+            where=str(CallSite(frame.filename, line, frame.name)),
             line=line,
             source=[(at, redact.text(lines[at - 1].rstrip("\n"))) for at in around],
             is_own=frame in own,

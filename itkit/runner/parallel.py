@@ -81,7 +81,7 @@ class _ScopedSuite(ParallelTestSuite):
 
 
 class _WatchedSuite(ParallelTestSuite):
-    """Runs workers of itkit's in place of a pool, which would wait for ever for a dead worker.
+    """Runs workers of itkit's instead of a pool, which would wait for ever for a dead worker.
 
     All else is as in Django 5.2 to 6.1.
     """
@@ -174,7 +174,7 @@ class _Report:
         job = happened.job
         running = self._running.pop(job, "") if job is not None else ""
         found = [test for test in self._tests_of(job) if test.id() == running]
-        test: Any = found[0] if found else scopes.Ended(self._place(happened))
+        test: Any = found[0] if found else scopes.Ended(self._where(happened))
         if isinstance(happened, Died):
             text = f"The {happened}{self._when(job, running)}.{_advice(happened)}"
         elif happened.worker:
@@ -197,9 +197,9 @@ class _Report:
             f" after {last} had ended" if last else f" before the first test of {self._name(job)}"
         )
 
-    def _place(self, happened: Failed | Died) -> str:
-        where = self._name(happened.job) if happened.job is not None else "the start"
-        return f"{where}, in worker {happened.worker}"
+    def _where(self, happened: Failed | Died) -> str:
+        part = self._name(happened.job) if happened.job is not None else "the start"
+        return f"{part}, in worker {happened.worker}"
 
     def _name(self, job: int) -> str:
         tests = self._tests_of(job)

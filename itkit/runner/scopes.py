@@ -417,7 +417,7 @@ def _report_outside(result: Any, where: Callable[[], str], kind: type | None = N
 
     Args:
         result: the result of the tests.
-        where: returns unittest's name for the place; called only if there is a failure.
+        where: returns unittest's name for the scope; called only if there is a failure.
         kind: the class whose files belong to the test.
     """
     if environment.current() is None or core.current().test or core.is_quiet():

@@ -107,7 +107,8 @@ def system_postgres() -> list[Path]:
     found = {_real_directory(path): None for path in _postgres_folders() if _is_postgres(path)}
     if not found:
         raise SourceUnusableError(
-            "neither PATH, nor pg_config, nor the usual places have both of postgres and initdb",
+            "neither PATH, nor pg_config, nor the usual directories have both of postgres and"
+            " initdb",
             _POSTGRES_PACKAGE,
         )
     return list(found)

@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal["postgres", "redis"]
 LabelledUrl = tuple[str, str]
-"""The place where a URL was given, in words, and the URL."""
+"""Where a URL was given, in words, and the URL."""
 
 
 @dataclass(frozen=True, kw_only=True)

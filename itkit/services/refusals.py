@@ -1,4 +1,4 @@
-"""The answers of servers that refuse a login, or of programs in their place, and the remedies."""
+"""The answers of servers that refuse a login, or of programs in their stead, and the remedies."""
 
 import re
 from collections.abc import Mapping, Sequence

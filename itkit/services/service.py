@@ -18,7 +18,7 @@ class Service:
         kind: ``postgres`` or ``redis``; Valkey counts as Redis.
         url: Its URL, which may contain a password.
         product: Its name and version, such as ``Postgres 18.6`` or ``Valkey 9.1.2``.
-        source: ``embedded``, ``system``, or the place where its URL was given.
+        source: ``embedded``, ``system``, or where its URL was given.
         address: Its address in words: a socket or ``host:port``.
         milliseconds: How long it took to find or start it.
         started: Whether we started it; if so, it is thrown away.

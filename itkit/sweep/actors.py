@@ -54,7 +54,7 @@ class Step(NamedTuple):
     Attributes:
         actor: its number.
         name: the name of the crossing on the timeline.
-        caller: the place in the source that it came from.
+        caller: the line of the source that it came from.
         touched: the tables, rows, keys and backends that the crossing touches.
     """
 
@@ -65,7 +65,7 @@ class Step(NamedTuple):
 
     @property
     def site(self) -> CallSite:
-        """The place in the source that it came from."""
+        """The line of the source that it came from."""
         return callsite.site(self.caller.f_globals, self.caller.f_lineno)
 
 

@@ -55,10 +55,10 @@ class FaultSpec(NamedTuple):
         Raises:
             FaultError: the text describes no fault.
         """
-        place, _, kind = text.rpartition(":")
-        target, sign, number = place.rpartition("#")
+        crossing, _, kind = text.rpartition(":")
+        target, sign, number = crossing.rpartition("#")
         if not sign or not number.isdecimal():
-            target, number = place, "1"
+            target, number = crossing, "1"
         if not target or not kind or int(number) < 1:
             raise FaultError(_NO_SPEC.format(text))
         return cls(target, int(number), kind)

@@ -324,7 +324,7 @@ class Gate:
 
         Raises:
             Crash: the act has died, here or meanwhile in another thread.
-            Exception: the error that the caller gets in place of the reply.
+            Exception: the error that the caller gets instead of the reply.
         """
         self.moved = time.monotonic()
         if kind == LOST:

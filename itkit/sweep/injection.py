@@ -98,7 +98,7 @@ class Fault:
         return ()
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """The crossings that the faults have happened to, with their lines."""
         return ", ".join(f"{struck.name} at {struck.site}" for struck in self.gate.all_struck)
 

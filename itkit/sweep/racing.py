@@ -203,7 +203,7 @@ class Race:
         return list(self._columns(self.stage))
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Where the acts were stopped, as the schedule says."""
         if self.stage is None:
             return ""
@@ -312,9 +312,9 @@ def _label(act: Any) -> str:
     if name != "<lambda>":
         return name
     # The lines and columns of what it returns: the source of a lambda is its whole statement.
-    places = [place for place in act.__code__.co_positions() if None not in place]
-    line = min((place[0] for place in places), default=0)
-    columns = [place[2:] for place in places if place[:2] == (line, line) and place[2] < place[3]]
+    spans = [span for span in act.__code__.co_positions() if None not in span]
+    line = min((span[0] for span in spans), default=0)
+    columns = [span[2:] for span in spans if span[:2] == (line, line) and span[2] < span[3]]
     text = linecache.getline(act.__code__.co_filename, line)
     if not columns or not text.isascii():  # the columns are of bytes
         return name

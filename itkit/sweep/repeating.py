@@ -36,7 +36,7 @@ class Repeat:
 
     option = ""
     columns = ()
-    place = ""
+    where = ""
     shown = ""
 
     def __init__(self, spec: str | None = None) -> None:

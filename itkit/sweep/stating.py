@@ -115,7 +115,7 @@ class SweptState:
         return not self.is_allowed
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Whether the state is allowed."""
         return "is allowed" if self.is_allowed else "is not allowed"
 
@@ -247,7 +247,7 @@ def _note(
     caller: core.Caller,
     _errors: ModuleType,
 ) -> Callable[[], None]:
-    """Note commands that a client is about to send, whose places the timeline does not have."""
+    """Note commands that a client is about to send, whose lines the timeline does not have."""
     name = ", ".join(map(redis.command_name, commands))
     if any(map(redis.command_writes, commands)):
         sent.append(SentCommands(name, str(callsite.site(caller.f_globals, caller.f_lineno))))

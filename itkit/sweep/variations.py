@@ -44,7 +44,7 @@ class Varying(Protocol):
         """For acts at once their names, and then their crossings, each in the column of its act."""
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """The crossing that was varied, with its line."""
 
     def check(self) -> None:
@@ -70,13 +70,13 @@ class Broken(NamedTuple):
 
     Attributes:
         spec: the fault, schedule, repetition or state of the variation.
-        place: the crossing that was varied, with its line.
+        where: the crossing that was varied, with its line.
         summary: one line that says what is wrong.
         text: the whole text of the failure.
     """
 
     spec: Any
-    place: str
+    where: str
     summary: str
     text: str
 
@@ -177,7 +177,7 @@ class Sweep(ABC):
             summary: one line that says what is wrong.
             text: the whole text of the failure.
         """
-        self.findings.append(Broken(spec, varying.place, summary, text))
+        self.findings.append(Broken(spec, varying.where, summary, text))
         trace = self.environment.unwritten
         if trace is not None and (self._page is None or trace.length < self._page.length):
             self._page = trace
@@ -214,9 +214,9 @@ class Sweep(ABC):
 
         A row has what was varied, its line of source, and a cell for each column.
         """
-        places = {one.spec: one.place for one in self.findings}
+        lines = {one.spec: one.where for one in self.findings}
         return ["outcome"], [
-            (str(spec), places.get(spec, ""), [self.outcome(spec)])
+            (str(spec), lines.get(spec, ""), [self.outcome(spec)])
             for spec in dict.fromkeys(self._run)
         ]
 
@@ -282,7 +282,7 @@ class Sweep(ABC):
         yield f"  {self.when} {number}:"
         width = max(len(repr(str(one.spec))) for one in group[:_MOST_SHOWN])
         for one in group[:_MOST_SHOWN]:
-            yield f"    {str(one.spec)!r:<{width}}  {one.place}".rstrip()
+            yield f"    {str(one.spec)!r:<{width}}  {one.where}".rstrip()
         if len(group) > _MOST_SHOWN:
             yield f"    and {len(group) - _MOST_SHOWN} more"
         yield f"  with {str(shortest.spec)!r}:"

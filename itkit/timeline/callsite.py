@@ -1,4 +1,4 @@
-"""Call sites: the places in the source where something happened.
+"""Call sites: the lines of the source where something happened.
 
 A hot path records only a module's namespace and a ``Spot``. The line and the function are found
 when they are printed. To find the line of a frame, CPython goes through all lines before it in the
@@ -30,7 +30,7 @@ _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if pa
 
 
 class CallSite(NamedTuple):
-    """A place in the source.
+    """A line of the source.
 
     Attributes:
         path: the path of the file.

@@ -150,7 +150,7 @@ class Opened(Protocol):
 
     @property
     def site(self) -> CallSite:
-        """The place in the source where it was opened."""
+        """The line of the source that opened it."""
 
 
 class Effect:
@@ -186,7 +186,7 @@ class Effect:
 
     @property
     def site(self) -> CallSite | None:
-        """The place in the source that it came from."""
+        """The line of the source that it came from."""
         if self._caller is not None:
             return callsite.site(*self._caller)
         return self.crossing.site if self.crossing is not None else None

@@ -60,7 +60,7 @@ class Block:
 
     @property
     def site(self) -> CallSite:
-        """The place in the source where it was opened."""
+        """The line of the source that opened it."""
         return callsite.site(self._namespace, self._line)
 
     def __str__(self) -> str:

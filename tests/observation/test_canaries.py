@@ -445,7 +445,7 @@ def check_messages(result: Result) -> None:
         ("test_red_column", "in the column shop.Note.token of the row", "at shop/app.py:", "in tell"),
         ("test_red_under_a_fault", "after this fault:", "'payments.charge#1:ConnectionError'", "in a record of log shop.app"),
         ("test_red_another_column", "The secret made at", "in the column shop.Note.text of the row",
-         "name the place: data.secret(allowed=['shop.Note.text'])"),
+         "allow it: data.secret(allowed=['shop.Note.text'])"),
     ):  # fmt: skip
         shown = section(result.output, test)
         for text in texts:

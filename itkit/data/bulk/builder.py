@@ -144,7 +144,7 @@ class _Shared(NamedTuple):
         return not getattr(declared, "CAPTURE_OVERRIDES", False)
 
     def with_values(self, values: dict[str, Any]) -> tuple[DeclarationSet, DeclarationSet]:
-        """Return the declarations with these values in place of some, or in addition."""
+        """Return the declarations with these values, which replace some or are added."""
         if not values:
             return self
         pre = DeclarationSet()

@@ -1,4 +1,4 @@
-"""Instances that are used in place of new ones that a factory would make on the way."""
+"""Instances that are used instead of new ones that a factory would make on the way."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterator

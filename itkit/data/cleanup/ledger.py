@@ -23,7 +23,7 @@ _LOCK_SECONDS: Final = 5  # a transaction that a thread has left open must not b
 _OPEN: Final = f"""
     SET LOCAL client_min_messages = warning;
     SET LOCAL lock_timeout = '{_LOCK_SECONDS}s';
-    CREATE UNLOGGED TABLE {_TABLE} (place text NOT NULL, key text NOT NULL);
+    CREATE UNLOGGED TABLE {_TABLE} (table_name text NOT NULL, key text NOT NULL);
     CREATE FUNCTION {_TRIGGER}() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         EXECUTE format(
@@ -82,18 +82,18 @@ def close_in(using: str) -> None:
 def noted_in(using: str) -> dict[str, set[str]]:
     """Return the keys of new rows as text, by table; some rows may not exist any more."""
     with connections[using].cursor() as cursor:
-        cursor.execute(f"SELECT place, array_agg(DISTINCT key) FROM {_TABLE} GROUP BY place")
-        return {place: set(keys) for place, keys in cursor.fetchall()}
+        cursor.execute(f"SELECT table_name, array_agg(DISTINCT key) FROM {_TABLE} GROUP BY 1")
+        return {table: set(keys) for table, keys in cursor.fetchall()}
 
 
 def _check(connection: Any) -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass(%s), current_schema(), current_database()", [_TABLE])
-            is_kept, *places = cursor.fetchone()
+            is_kept, *found = cursor.fetchone()
         if is_kept:
             raise DataError('Another manager with leaks="exact" looks after this database already.')
-        if any(names.run_of_schema(place) for place in places if place):
+        if any(names.run_of_schema(name) for name in found if name):
             return
     raise DataError(
         f'leaks="exact" adds triggers to tables, and DATABASES[{connection.alias!r}] is in no '

@@ -190,8 +190,8 @@ def _stand_in(table: str) -> Model:
         (),
         {"managed": False, "db_table": table, "app_label": _NO_MODEL, "apps": Apps()},
     )
-    place = _column("tid", primary_key=True, db_column="ctid")
-    body = {"Meta": meta, "place": place, "__module__": __name__}
+    tuple_id = _column("tid", primary_key=True, db_column="ctid")
+    body = {"Meta": meta, "tuple_id": tuple_id, "__module__": __name__}
     return type("Undeclared", (models.Model,), body)
 
 

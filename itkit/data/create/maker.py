@@ -26,7 +26,7 @@ class InstanceMaker:
     Args:
         unique: gives model_bakery the values of unique columns, as its own would collide.
         using: alias of ``DATABASES``; by default the one of the factory or the router.
-        recycled: the instances that are used in place of new ones.
+        recycled: the instances that are used instead of new ones.
         plan: writes the instances later; without a plan each is saved at once.
     """
 

@@ -143,7 +143,7 @@ class _Player:
         return snapshot
 
     def _run(self) -> dict[str, Any]:
-        with seed.apart(_SEED, self._scenario.place):
+        with seed.apart(_SEED, self._scenario.full_name):
             return self._named(self._new_manager())
 
     def _named(self, manager: Manager) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _fingerprint(played: Scenario, using: str) -> str:
         (schema,) = cursor.fetchone()
     if (using, schema) not in _schemas:
         _schemas[using, schema] = _state_of_schema(using)
-    text = f"{played.place} {_schemas[using, schema]} {_sources(played)}"
+    text = f"{played.full_name} {_schemas[using, schema]} {_sources(played)}"
     return hashlib.blake2s(text.encode(), digest_size=8).hexdigest()
 
 

@@ -35,7 +35,7 @@ class Scenario:
         return self.function.__name__
 
     @property
-    def place(self) -> str:
+    def full_name(self) -> str:
         """The name with its module."""
         return f"{self.function.__module__}.{self.name}"
 

@@ -23,7 +23,7 @@ class _Mock:
     _itkit_members: dict[str, Member]
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        """Do nothing in place of the real ``__init__``: an interface has nothing to configure."""
+        """Do nothing instead of the real ``__init__``: an interface has nothing to configure."""
 
 
 class RecordingFake(_Mock, Controls, Generic[Interface]):

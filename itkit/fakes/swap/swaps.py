@@ -33,7 +33,7 @@ class Patch(NamedTuple):
 
     Attributes:
         name: the name of what is patched.
-        found: the object that was found in the fake's place.
+        found: the object that was found instead of the fake.
         fake: the object that belongs there.
         line: the line by which a test undoes the patch.
         put: puts an object there.
@@ -98,7 +98,7 @@ class ClassSwap:
         ]
         self._inner: list[ClassSwap | FunctionSwap] = [*taken, *nested]
         self._originals: dict[str, Any] | None = None
-        self._placed: dict[str, Any] = {}
+        self._replacements: dict[str, Any] = {}
 
     def swap(self) -> None:
         """Put the fake's methods into the class."""
@@ -114,7 +114,7 @@ class ClassSwap:
     def restore(self) -> None:
         """Put the real methods back; the class is then as it was."""
         originals, self._originals = self._originals, None
-        self._placed.clear()
+        self._replacements.clear()
         if self._watch is not None:
             self._watch.stop()
         for inner in reversed(self._inner):
@@ -128,30 +128,30 @@ class ClassSwap:
     def is_clear(self) -> bool:
         """Return whether no patch hides the methods; called before and after each test."""
         own = vars(self._real)
-        for name, placed in list(self._placed.items()):
-            if own.get(name) is not placed:
+        for name, method in list(self._replacements.items()):
+            if own.get(name) is not method:
                 return False
         return all(inner.is_clear() for inner in self._inner)
 
     def patches(self) -> Iterator[Patch]:
         """Yield the patches that hide the methods."""
         own = vars(self._real)
-        for name, placed in list(self._placed.items()):
-            if own.get(name) is not placed:
+        for name, method in list(self._replacements.items()):
+            if own.get(name) is not method:
                 whole = f"{self._real.__module__}.{self._real.__qualname__}.{name}"
                 line = (
                     f'with patch.object({self._real.__name__}, "{name}"): in the test, or'
                     " self.addCleanup(patcher.stop)"
                 )
                 put = partial(type.__setattr__, self._real, name)
-                yield Patch(whole, own.get(name), placed, line, put)
+                yield Patch(whole, own.get(name), method, line, put)
         for inner in self._inner:
             yield from inner.patches()
 
     def _put(self, name: str, value: Any) -> None:
         if self._originals is not None:
             self._originals.setdefault(name, vars(self._real).get(name, _ABSENT))
-            self._placed[name] = value
+            self._replacements[name] = value
             # A metaclass may refuse plain assignment, or change the value.
             type.__setattr__(self._real, name, value)
 

@@ -62,7 +62,7 @@ class Command(BaseCommand):
             "shell", help="Join a test that waits, because of --itkit-keep or --pdb."
         )
         shell_parser.add_argument("--worker", help=worker)
-        shell_parser.add_argument("-c", "--command", help="Run this in place of a shell.")
+        shell_parser.add_argument("-c", "--command", help="Run this instead of a shell.")
         shell_parser.set_defaults(run=self._shell)
         dbshell_parser = commands.add_parser(
             "dbshell", help="Open psql in the schema or database of such a test."

@@ -133,8 +133,8 @@ def differences(connection: Connection, template: str, schema: str) -> list[Diff
     for kind, name in catalogue.mentions(connection, schema, template):
         found.append(Difference(kind, name, f"mentions the schema {template}"))
     others, missing = (
-        {("", name) for name in dependencies.others(connection, place, catalogue.KNOWN)}
-        for place in (schema, template)
+        {("", name) for name in dependencies.others(connection, one, catalogue.KNOWN)}
+        for one in (schema, template)
     )
     found += _existence(others, missing)
     for name, target in dependencies.references(connection, schema, template):

@@ -80,7 +80,7 @@ _WEB_FILE: Final = r"(?:html?|css|js|json|xml|txt)\b"
 
 _ESCAPES: Final = (
     (
-        Escape("public", "names the schema that all share in place of the worker's own"),
+        Escape("public", "names the schema that all share instead of the worker's own"),
         _pattern(
             rf"""(?<![\w.$/@-]) (?:"public"|public) \s*\.\s* (?=["\w%{{]) (?!{_WEB_FILE})
             | \bSCHEMA\s+"?public\b | (?:schema\w*|nspname) \s* (?:=|IN\s*\() \s* 'public'"""
@@ -191,7 +191,7 @@ def is_sql(text: str, *, likely: bool) -> bool:
 
     Args:
         text: any text.
-        likely: whether SQL is expected in its place. If it is not, a text like "Select a file"
+        likely: whether SQL is expected there. If it is not, a text like "Select a file"
             counts as prose; SQL has its keywords in capitals, or begins with a statement in small
             letters.
     """
@@ -214,7 +214,7 @@ def escapes(statements: str) -> Iterator[Match]:
 
 
 def bare(statements: str) -> str:
-    """Return SQL with spaces in place of its comments and of constants that are not executed."""
+    """Return SQL with spaces instead of its comments and of constants that are not executed."""
     return _TOKEN.sub(_blanked, statements)
 
 

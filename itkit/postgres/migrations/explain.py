@@ -121,7 +121,7 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
         lines = [
             f"{who} has failed, and nothing of the migrations was kept:",
             *(f"  {line}" for line in f"{name}: {error}".rstrip().splitlines()),
-            *(f"  {place}" for place in _places(error)),
+            *(f"  {line}" for line in _lines_of(error)),
         ]
         raise MigrationError("\n".join(lines)) from error
 
@@ -130,14 +130,14 @@ def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _places(error: BaseException) -> Iterator[str]:
+def _lines_of(error: BaseException) -> Iterator[str]:
     """Yield the operation that was running, and the lines of the project."""
-    for frame, line in traceback.walk_tb(error.__traceback__):
+    for frame, number in traceback.walk_tb(error.__traceback__):
         operation = frame.f_locals.get("operation")
         if frame.f_code is Migration.apply.__code__ and isinstance(operation, Operation):
             yield f"in the operation: {operation.describe()}"
         if callsite.is_own_file(frame.f_globals.get("__file__")):
-            yield f"in {callsite.site(frame.f_globals, line)}"
+            yield f"in {callsite.site(frame.f_globals, number)}"
 
 
 @contextmanager

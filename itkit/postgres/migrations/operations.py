@@ -31,7 +31,7 @@ class MigrationStep(NamedTuple):
     migration: Migration
     operation: Operation
 
-    def place(self, *texts: str) -> str:
+    def named(self, *texts: str) -> str:
         """Return the name of the migration, with its file and the line to look at.
 
         Args:

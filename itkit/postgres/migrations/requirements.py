@@ -158,16 +158,16 @@ def _lacking(connection: Connection, needed: Sequence[Requirement]) -> Iterator[
     usable = {name for name, provider in collations.items() if has_icu or provider != "i"}
     usable |= {shown for kind, _, _, shown in needed if kind == "provider"}  # they make these
     for kind, name, step, shown in needed:
-        place = step.place(shown, f"{type(step.operation).__name__}(")
+        where = step.named(shown, f"{type(step.operation).__name__}(")
         if kind == "extension" and name not in available:
-            yield f"{place} creates the extension {name!r}"
+            yield f"{where} creates the extension {name!r}"
         elif kind == "provider" and name == "icu" and not has_icu:
-            yield f"{place} creates the collation {shown!r} of ICU"
+            yield f"{where} creates the collation {shown!r} of ICU"
         elif (
             kind == "provider"
             and name == "builtin"
             and connection.info.server_version < _BUILTIN_SINCE
         ):
-            yield f"{place} creates the collation {shown!r} of the provider 'builtin'"
+            yield f"{where} creates the collation {shown!r} of the provider 'builtin'"
         elif kind == "collation" and name not in usable and _OF_THE_SERVER.fullmatch(name):
-            yield f"{place} uses the collation {name!r}"
+            yield f"{where} uses the collation {name!r}"

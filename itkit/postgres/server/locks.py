@@ -22,7 +22,7 @@ from itkit.postgres.server.server import value
 _RUN = 0x69746B74  # "itkt"
 _TEMPLATE = _RUN + 1
 _CLAIM = _RUN + 2
-_SETUP = 0  # the second number in place of a run's id; no run has this id
+_SETUP = 0  # the second number instead of a run's id; no run has this id
 
 
 def hold_run(connection: Connection, run: str) -> None:

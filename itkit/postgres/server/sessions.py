@@ -18,7 +18,7 @@ _ROOM: Final = 1000
 
 @dataclass(frozen=True)
 class Opener:
-    """The place where a session was opened.
+    """Who has opened a session, and where.
 
     Attributes:
         test: the test that was running.
@@ -35,10 +35,10 @@ class Opener:
     is_main: bool
 
     def __str__(self) -> str:
-        place = ""
+        where = ""
         if self.namespace is not None:
-            place = f" at {callsite.site(self.namespace, self.line)}"
-        return f"opened by the thread {self.thread!r}{place}, during {self.test or 'no test'}"
+            where = f" at {callsite.site(self.namespace, self.line)}"
+        return f"opened by the thread {self.thread!r}{where}, during {self.test or 'no test'}"
 
 
 class Sessions:

@@ -1,4 +1,4 @@
-"""Uses Postgres in place of SQLite for a run: ``ITKIT["POSTGRES"]["REPLACE_SQLITE"]``."""
+"""Uses Postgres instead of SQLite for a run: ``ITKIT["POSTGRES"]["REPLACE_SQLITE"]``."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -106,8 +106,8 @@ class Recorder:
         for module, found in sorted(self.unrepeatable.items()):
             for what in dict.fromkeys(one.what for one in found):
                 first = next(one for one in found if one.what == what)
-                place = f"{reads.file_name(str(first.path))}:{first.line}"
-                yield place, f"{first.call} reads {what}", _called(module)
+                line = f"{reads.file_name(str(first.path))}:{first.line}"
+                yield line, f"{first.call} reads {what}", _called(module)
 
     def listeners(self) -> dict[str, audit.Listener]:
         """Return the listeners for audit events about files, by the events' names."""
@@ -232,33 +232,33 @@ class Recorder:
             self._values[name] = reads.recorded(name)
 
     def _listed(self, arguments: tuple[Any, ...]) -> None:
-        self._note_place("directory", _text(arguments[0] or "."))
+        self._note_later("directory", _text(arguments[0] or "."))
 
     def _scanned(self, arguments: tuple[Any, ...]) -> None:
         if not isinstance(arguments[0], int) and not _is_glob():
-            self._note_place("directory", _text(arguments[0] or "."))
+            self._note_later("directory", _text(arguments[0] or "."))
 
     def _globbed(self, arguments: tuple[Any, ...]) -> None:
         pattern, _recursive, directory, _descriptor = arguments
         pattern = os.fsdecode(pattern)
         if directory is not None:
             pattern = f"{glob.escape(_text(directory))}/{pattern}"
-        self._note_place("pattern", pattern)
+        self._note_later("pattern", pattern)
 
     def _path_globbed(self, arguments: tuple[Any, ...]) -> None:
         directory, pattern = arguments
-        self._note_place("pattern", f"{glob.escape(str(directory))}/{pattern}")
+        self._note_later("pattern", f"{glob.escape(str(directory))}/{pattern}")
 
     def _path_globbed_below(self, arguments: tuple[Any, ...]) -> None:
         directory, pattern = arguments
-        self._note_place("pattern", f"{glob.escape(str(directory))}/**/{pattern}")
+        self._note_later("pattern", f"{glob.escape(str(directory))}/**/{pattern}")
 
     def _asked(self, arguments: tuple[Any, ...]) -> None:
         path = arguments[0]
         if not isinstance(path, int) and not _is_import():
-            self._note_place("path", _text(path))
+            self._note_later("path", _text(path))
 
-    def _note_place(self, kind: str, path: str) -> None:
+    def _note_later(self, kind: str, path: str) -> None:
         if not _is_covered(path) and _reader() in (_DJANGO, _OTHER):
             self._at_the_end.add(f"{kind} {reads.file_name(path)}")
 
@@ -367,13 +367,15 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
     met = threading.local()
 
     def taken(self: Any, name: Any) -> Any:
-        is_met = name == getattr(met, "name", None) or _place() == getattr(met, "place", None)
+        is_met = name == getattr(met, "name", None) or _instruction() == getattr(
+            met, "instruction", None
+        )
         if isinstance(name, str) and not is_met:
             recorder.variable(name)
         return get(self, name)
 
     def walked(self: Any) -> Iterator[Any]:
-        met.place = _place()  # dict(os.environ) then reads each of the keys
+        met.instruction = _instruction()  # dict(os.environ) then reads each of the keys
         try:
             for met.name in walk(self):
                 yield met.name
@@ -428,7 +430,7 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-def _place() -> tuple[int, int]:
+def _instruction() -> tuple[int, int]:
     """Return the running instruction of the first code outside of the methods of mappings."""
     for frame in _frames():
         if "_collections_abc" not in frame.f_code.co_filename:
@@ -508,11 +510,9 @@ def _is_covered(path: str) -> bool:
     """Return whether a file is no part of the project; installed packages have versions."""
     packages = (str(_directory(django)), str(_directory(audit)))
     shared = f"{sys.base_prefix}/share"  # gettext looks here for Python's own texts
-    places = (shared, *_NOTHING, *zoneinfo.TZPATH, *_standard_library(), *packages)
+    covered = (shared, *_NOTHING, *zoneinfo.TZPATH, *_standard_library(), *packages)
     found = Path(path)
-    return bool(_PACKAGES & set(found.parts)) or any(
-        found.is_relative_to(place) for place in places
-    )
+    return bool(_PACKAGES & set(found.parts)) or any(found.is_relative_to(one) for one in covered)
 
 
 @cache

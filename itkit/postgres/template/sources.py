@@ -115,12 +115,12 @@ def _found(module: str) -> Path | None:
     if spec is None:
         return None
     path = Path(spec.origin) if spec.has_location and spec.origin else None
-    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    directories = [Path(found) for found in spec.submodule_search_locations or ()]
     for part in rest:
-        named = [place / part for place in places]
+        named = [directory / part for directory in directories]
         files = [file for at in named for file in (at / "__init__.py", at.with_suffix(".py"))]
         path = next((file for file in files if file.is_file()), None)
-        places = [at for at in named if at.is_dir()]
+        directories = [at for at in named if at.is_dir()]
     return path
 
 
@@ -203,8 +203,8 @@ def _files(path: Path, statements: Iterable[ast.stmt]) -> Iterator[Path]:
     for node in (node for statement in statements for node in ast.walk(statement)):
         text = node.value if isinstance(node, ast.Constant) else None
         if isinstance(text, str) and len(text) < _LONGEST_NAME and "\0" not in text:
-            places = (path.parent / text, Path(text).absolute())
-            yield from (file for file in places if file.is_file())
+            possible = (path.parent / text, Path(text).absolute())
+            yield from (file for file in possible if file.is_file())
 
 
 def named(path: str, names: Iterable[str]) -> str:

@@ -68,7 +68,7 @@ class Template(ABC):
     """The template of one fingerprint.
 
     Args:
-        place: the registry of places of its kind, on a connection of our own.
+        places: the registry of places of its kind, on a connection of our own.
         fingerprint: the fingerprint, as ``fingerprint.of_state`` returns it.
         run: id of the run that uses it.
         is_private: whether the template ends with the run, as nothing is kept.
@@ -83,8 +83,8 @@ class Template(ABC):
     changed: tuple[str, ...] = ()
     is_settled = False
 
-    def __init__(self, place: Places, fingerprint: str, run: str, *, is_private: bool) -> None:
-        self.places = place
+    def __init__(self, places: Places, fingerprint: str, run: str, *, is_private: bool) -> None:
+        self.places = places
         self.fingerprint = fingerprint
         self.run = run
         self.name = names.template_schema(fingerprint)
@@ -157,7 +157,7 @@ class Template(ABC):
         return True
 
     def renew(self, name: str) -> bool:
-        """Drop a worker's place, and clone the template in its place.
+        """Drop a worker's place, and clone the template under its name.
 
         Args:
             name: the name of the place, to which nobody is connected.

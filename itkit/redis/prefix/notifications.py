@@ -17,7 +17,7 @@ _EITHER: Final = "__key"
 
 
 def add(namespace: Namespace, name: Any) -> Any:
-    """Return a channel or a pattern with the prefix in its right place.
+    """Return a channel or a pattern with the prefix where it belongs.
 
     Raises:
         EscapeError: the name is a pattern for notifications of both kinds at once.

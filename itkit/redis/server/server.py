@@ -240,7 +240,7 @@ def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[L
             for key in read:
                 command, *rest = readers[key.kind]
                 pipeline.execute_command(str(command), key.name, *rest)  # type: ignore[no-untyped-call]  # redis-py's
-            # A key that has another type by now has its error in the place of a value.
+            # A key that has another type by now has its error instead of a value.
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         values = dict(zip((key.name for key in read), replies, strict=True))
         for key in found:

@@ -54,7 +54,7 @@ async def _drop_older(connection: Any) -> None:
 
 
 async def _dial(connection: Any) -> None:
-    """Connect to the isolated server, in place of redis-py's ``_connect``.
+    """Connect to the isolated server, instead of redis-py's ``_connect``.
 
     The streams are set as the attributes in which redis-py keeps them. Checked with redis-py 5.1,
     6.4 and 8.1 and valkey-py 6.2.

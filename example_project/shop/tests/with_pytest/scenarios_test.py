@@ -1,4 +1,4 @@
-"""The scenarios of ``test_scenarios`` as pytest functions: the fixtures take the place of self."""
+"""The scenarios of ``test_scenarios`` as pytest functions: fixtures stand in for self."""
 
 import time
 from contextlib import suppress
