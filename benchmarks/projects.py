@@ -230,7 +230,7 @@ def write():
 
 _PLAIN_TESTS = """
 from {module} import {case}
-from itkit.sweep.injection import Fault
+from itkit.sweep.injection.fault import Fault
 
 swept = {case}.{method}.__wrapped__
 

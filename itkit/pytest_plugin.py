@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from itkit.environment.bisection import Trial
     from itkit.observation.assertions import TimelineReader
     from itkit.sweep.choosing import AnyChoice
-    from itkit.sweep.injection import Fault
-    from itkit.sweep.racing import Race
-    from itkit.sweep.repeating import Repeat
-    from itkit.sweep.stating import SweptState
+    from itkit.sweep.injection.fault import Fault
+    from itkit.sweep.race.race import Race
+    from itkit.sweep.repeat import Repeat
+    from itkit.sweep.state import SweptState
     from itkit.sweep.variations import Sweep
     from itkit.timeline.core import Timeline
 
@@ -560,7 +560,7 @@ class IntegrationPlugin:
     def fault(self) -> Fault:
         """The fault of this variation of a test, which is run once for each of them."""
         self._required("fault")
-        from itkit.sweep.injection import current
+        from itkit.sweep.injection.fault import current
 
         return current()
 
@@ -568,7 +568,7 @@ class IntegrationPlugin:
     def race(self) -> Race:
         """The race of this variation of a test, which is run once for each schedule of its acts."""
         self._required("race")
-        from itkit.sweep.racing import current
+        from itkit.sweep.race.race import current
 
         return current()
 
@@ -576,7 +576,7 @@ class IntegrationPlugin:
     def repeat(self) -> Repeat:
         """The act of this test, which is done once, and in two variations once more."""
         self._required("repeat")
-        from itkit.sweep.repeating import current
+        from itkit.sweep.repeat import current
 
         return current()
 
@@ -584,7 +584,7 @@ class IntegrationPlugin:
     def state(self) -> SweptState:
         """The state that the act of this test is done from, of those that the decorator says."""
         self._required("state")
-        from itkit.sweep.stating import current
+        from itkit.sweep.state import current
 
         return current()
 

@@ -8,13 +8,13 @@ import os
 from typing import TYPE_CHECKING
 
 from itkit.core import processes
-from itkit.timeline.forked import Channel
+from itkit.timeline.failure_channel import FailureChannel
 
 if TYPE_CHECKING:
     from itkit.postgres import Routing
 
 
-def forget(routing: "Routing", channel: Channel) -> None:
+def forget(routing: "Routing", channel: FailureChannel) -> None:
     """Let a process that was just forked open its own connections, and report its errors.
 
     Args:

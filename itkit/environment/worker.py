@@ -51,7 +51,7 @@ from itkit.exceptions import (
 from itkit.network import guarding
 from itkit.observation import assertions, canaries, effects, swallowed
 from itkit.timeline import core, sql, threads, transactions
-from itkit.timeline.forked import Channel
+from itkit.timeline.failure_channel import FailureChannel
 
 if TYPE_CHECKING:
     from itkit import redis, report
@@ -118,7 +118,7 @@ class Environment:
         self._is_shut = False
         self._relay: Relay | None = None
         self._announcement = running.Announcement(worker)
-        self._forked = Channel()
+        self._forked = FailureChannel()
         self._redis_server: Services | None = None  # of this worker alone
         self._pages = pages.Pages(payload.report, of_all=payload.report_all)
         self._coverage = coverage.BoundaryCollection(payload.coverage)
@@ -227,7 +227,7 @@ class Environment:
         self._announcement.withdraw()  # closes the file, which the parent has as well
         self._announcement = running.Announcement(worker)
         self._forked.close()
-        self._forked = Channel()
+        self._forked = FailureChannel()
         self._forked.open()
         forking.end_with_parent()
 

@@ -1,17 +1,13 @@
 """One test run again and again, each time with another crossing failed, or in another schedule.
 
 Read in this order: ``decorating`` (what makes a test a swept one), ``choosing`` (which variations
-it has, as its author and the command line say), ``gate`` (numbers the crossings of the act,
-and lets one of them fail), ``statements``, ``calls`` and ``commands`` (what each kind of crossing
-can suffer, and how), ``rows`` (the content of all tables, to be compared), ``injection`` (what a
-test holds), ``hanging`` (an act that does not come to its end), ``variations`` (what all sweeps
-have in common, and what was found), ``fault_sweep`` (which faults there are after the first run).
+it has, as its author and the command line say), ``variations`` (what all sweeps have in common, and
+what was found), ``gate`` (numbers the crossings of the act). The kinds of sweeps are ``injection``
+(of faults), ``race`` (of schedules), ``repeat`` (the act once more) and ``state`` (the act from
+each state). ``sweeps`` finds the sweep of a test.
 
-Of races: ``actors`` (several acts, of which one at a time is let on), ``aftermath`` (what they have
-left, compared with what their orders leave), ``racing`` (what a test holds), ``race_sweep`` (which
-schedules there are). Of repetitions: ``repeating`` (what a test holds) and ``repeat_sweep``.
-Of states: ``stating`` (what a test holds, and what a refused act has written) and ``state_sweep``.
-``sweeps`` finds the sweep of a test.
+All kinds use ``act`` (its transactions and threads), ``rows`` (the content of all tables), and
+``aftermath`` (all that acts have left, to be compared).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from itkit.sweep.decorating import faults, races, repeats, states
 
 if TYPE_CHECKING:
-    from itkit.sweep.injection import Fault, fault
-    from itkit.sweep.racing import Race
-    from itkit.sweep.repeating import Repeat
-    from itkit.sweep.stating import SweptState
+    from itkit.sweep.injection.fault import Fault, fault
+    from itkit.sweep.race.race import Race
+    from itkit.sweep.repeat import Repeat
+    from itkit.sweep.state import SweptState
 
 __all__ = ["Fault", "Race", "Repeat", "SweptState", "fault", "faults", "races", "repeats", "states"]
 
@@ -31,7 +27,9 @@ def __getattr__(name: str) -> Any:
     """Import what needs Django on its first use: modules of tests import this one."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from itkit.sweep import injection, racing, repeating, stating
+    from itkit.sweep import repeat, state
+    from itkit.sweep.injection import fault
+    from itkit.sweep.race import race
 
-    modules = {"Race": racing, "Repeat": repeating, "SweptState": stating}
-    return getattr(modules.get(name, injection), name)
+    modules = {"Race": race, "Repeat": repeat, "SweptState": state}
+    return getattr(modules.get(name, fault), name)

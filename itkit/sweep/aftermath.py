@@ -14,7 +14,8 @@ from django.http import HttpResponse
 
 from itkit.environment import Environment
 from itkit.fakes import Call
-from itkit.sweep import calls, rows
+from itkit.sweep import rows
+from itkit.sweep.gate import calls
 from itkit.sweep.rows import Column, Rows
 from itkit.timeline import core
 

@@ -157,25 +157,25 @@ def _states_of(
 
 
 def _state(choice: StatesChoice) -> Any:
-    from itkit.sweep.stating import current
+    from itkit.sweep.state import current
 
     return current(choice)
 
 
 def _repeat() -> Any:
-    from itkit.sweep.repeating import current
+    from itkit.sweep.repeat import current
 
     return current()
 
 
 def _fault() -> Any:
-    from itkit.sweep.injection import current
+    from itkit.sweep.injection.fault import current
 
     return current()
 
 
 def _race() -> Any:
-    from itkit.sweep.racing import current
+    from itkit.sweep.race.race import current
 
     return current()
 

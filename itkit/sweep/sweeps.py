@@ -5,10 +5,10 @@ from typing import Any
 
 from itkit.environment import Environment
 from itkit.sweep.choosing import AnyChoice, RaceChoice, RepeatChoice, StatesChoice
-from itkit.sweep.fault_sweep import FaultSweep
-from itkit.sweep.race_sweep import RaceSweep
-from itkit.sweep.repeat_sweep import RepeatSweep
-from itkit.sweep.state_sweep import StateSweep
+from itkit.sweep.injection.fault_sweep import FaultSweep
+from itkit.sweep.race.race_sweep import RaceSweep
+from itkit.sweep.repeat import RepeatSweep
+from itkit.sweep.state import StateSweep
 from itkit.sweep.variations import Sweep
 
 

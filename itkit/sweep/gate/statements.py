@@ -14,7 +14,7 @@ from django.db.backends.utils import CursorWrapper
 
 from itkit.core import sqltext
 from itkit.core.wrapping import wrapped
-from itkit.sweep.gate import EVERYTHING, ROW, SIMULATED, Passage, Point, Touched
+from itkit.sweep.gate.gate import EVERYTHING, ROW, SIMULATED, Passage, Point, Touched
 from itkit.timeline import callsite, core, sql, transactions
 
 _POSTGRES: Final = "postgresql"

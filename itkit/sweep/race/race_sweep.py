@@ -10,9 +10,9 @@ from itkit import conf
 from itkit.core import names
 from itkit.environment import Environment
 from itkit.exceptions import FaultError
-from itkit.sweep.actors import Step
 from itkit.sweep.choosing import SchedulePart, ScheduleSpec
-from itkit.sweep.racing import Known, Race
+from itkit.sweep.race.actors import Step
+from itkit.sweep.race.race import Known, Race
 from itkit.sweep.variations import Sweep, Variation, Varying
 
 _STOPS: Final = {names.SWEEP_QUICK: 2, names.SWEEP_FULL: 3}

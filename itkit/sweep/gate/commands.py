@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from itkit import redis
-from itkit.sweep.gate import EVERYTHING, SIMULATED, Passage, Point, Touched
+from itkit.sweep.gate.gate import EVERYTHING, SIMULATED, Passage, Point, Touched
 from itkit.timeline import core
 
 

@@ -1,4 +1,4 @@
-"""What a test holds whose act is done from each state of a field: the argument ``state``."""
+"""A test whose act is done from each state of a field: its argument ``state``, and its sweep."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,14 +12,17 @@ from unittest import SkipTest
 
 from django.core import mail
 
-from itkit import environment, redis
+from itkit import conf, environment, redis
+from itkit.core import names
+from itkit.environment import Environment
 from itkit.exceptions import FaultError, StateError
 from itkit.fakes import Call
 from itkit.sweep import rows
+from itkit.sweep.act import apart, check_transactions, variation
 from itkit.sweep.aftermath import Beginning, result_of
 from itkit.sweep.choosing import StatesChoice, StateSpec
-from itkit.sweep.injection import apart, check_transactions
 from itkit.sweep.rows import Exact
+from itkit.sweep.variations import Sweep, Variation
 from itkit.timeline import callsite, core
 from itkit.timeline.core import Crossing
 
@@ -31,6 +34,8 @@ _NO_CHOICE: Final = (
     "The test asks for state, and says no field. Put the decorator over it:"
     ' @itkit.sweep.states(Order, "status", allowed=["pending"]).'
 )
+_NO_ACT: Final = "The test is swept with states, and has no act: with state.act(): ..."
+_NO_STATE: Final = "--itkit-state is {!r}, and the states of {} are: {}."
 _MAIL: Final = "mail"
 _WROTE: Final = "the act was refused, and has written {}"
 _NOT_REFUSED: Final = "the act was not refused{}"
@@ -214,6 +219,74 @@ class SweptState:
         raise StateError("\n".join(lines)) from self.error
 
 
+class StateSweep(Sweep):
+    """The variations of one test in which its act is done from another state.
+
+    Args:
+        environment: the environment that the tests run in.
+        choice: the states.
+        *args: as all sweeps take them.
+    """
+
+    word = "state"
+    failing = "The test does not hold from"
+    when = "from"
+    option = "state"
+
+    def __init__(self, environment: Environment, choice: StatesChoice, *args: Any) -> None:
+        super().__init__(environment, *args)
+        self._choice = choice
+
+    def new(self, spec: StateSpec | None = None) -> SweptState:
+        """Return what the test holds in a run, the first of which is from the first state."""
+        return SweptState(self._choice, spec)
+
+    def begin(self, first: SweptState) -> bool:
+        """Return whether there are more states.
+
+        Raises:
+            FaultError: the test has no act, or the field no state that the command line asks for.
+        """
+        if self._mode == names.SWEEP_OFF:
+            return False
+        if not first.was_entered:
+            raise FaultError(_NO_ACT)
+        if self._only:
+            self._asked()
+            return True
+        self.count(len(self._choice.states))
+        return len(self._choice.states) > 1
+
+    def variations(self) -> Iterator[Variation]:
+        """Yield each state but the first, or the only one that the command line asks for."""
+        if self._only:
+            yield Variation(self._asked(), is_last=True, is_shown=True)
+            return
+        total = len(self._choice.states)
+        for number, spec in enumerate(self._choice.states[1:], 2):
+            self.count(total)
+            reason = self.bound(conf.get().sweep.variations)
+            if number < total and reason:
+                self.leave(total - number, total, reason)
+            is_last = number == total or bool(reason)
+            yield Variation(spec, is_last)
+            if is_last:
+                return
+
+    def _asked(self) -> StateSpec:
+        """Return the state that the command line asks for."""
+        states = self._choice.states
+        for spec in states:
+            if str(spec) == self._only:
+                return spec
+        known = ", ".join(repr(str(spec)) for spec in states)
+        raise FaultError(_NO_STATE.format(self._only, self._choice.field, known))
+
+    def not_tried(self) -> Iterator[str]:
+        """Yield what is not a state of this field."""
+        yield f"what other fields than {self._choice.field} say"
+
+
 def current(choice: StatesChoice | None = None) -> SweptState:
     """Return the state of the running variation; the first one where none runs.
 
@@ -223,10 +296,9 @@ def current(choice: StatesChoice | None = None) -> SweptState:
     Raises:
         FaultError: nothing says it.
     """
-    found = environment.current()
-    variation = found.variation if found is not None else None
-    if isinstance(variation, SweptState):
-        return variation
+    running = variation()
+    if isinstance(running, SweptState):
+        return running
     if choice is None:
         raise FaultError(_NO_CHOICE)
     return SweptState(choice)

@@ -16,7 +16,7 @@ from itkit.timeline import core
 _LONGEST: Final = 8000  # characters of a message, far below the limit of a datagram
 
 
-class Channel:
+class FailureChannel:
     """The channel from forked processes to the process that has forked them."""
 
     def __init__(self) -> None:

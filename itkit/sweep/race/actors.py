@@ -19,9 +19,9 @@ from asgiref.sync import async_to_sync
 from django.db import connections
 
 from itkit.sweep.choosing import SchedulePart, ScheduleSpec
-from itkit.sweep.commands import CommandPoint
-from itkit.sweep.gate import EVERYTHING, SIMULATED, Crash, Point, Touched
-from itkit.sweep.statements import CommitPoint, StatementPoint, session_of
+from itkit.sweep.gate.commands import CommandPoint
+from itkit.sweep.gate.gate import EVERYTHING, SIMULATED, Crash, Point, Touched
+from itkit.sweep.gate.statements import CommitPoint, StatementPoint, session_of
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
 

@@ -16,11 +16,12 @@ from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
 from itkit.exceptions import FaultError, HangError, RaceError
-from itkit.sweep import aftermath, calls, commands, rows, statements
-from itkit.sweep.actors import Stage, Step, Watcher
+from itkit.sweep import aftermath, rows
+from itkit.sweep.act import apart, check_transactions, variation
 from itkit.sweep.aftermath import Aftermath, Beginning, Result, Unstable
 from itkit.sweep.choosing import ScheduleSpec
-from itkit.sweep.injection import apart, check_transactions
+from itkit.sweep.gate import calls, commands, statements
+from itkit.sweep.race.actors import Stage, Step, Watcher
 
 _TWICE: Final = (
     "race() was called a second time in one test. One call is one race: make a test of each."
@@ -289,9 +290,8 @@ class Race:
 
 def current() -> Race:
     """Return the race of the running variation; one act after another where none is running."""
-    found = environment.current()
-    variation = found.variation if found is not None else None
-    return variation if isinstance(variation, Race) else Race()
+    running = variation()
+    return running if isinstance(running, Race) else Race()
 
 
 def _permuted(order: tuple[int, ...], outcome: Aftermath) -> dict[tuple[int, ...], Aftermath]:

@@ -16,7 +16,7 @@ from itkit.fakes import Call
 from itkit.fakes.answers import timeout_of
 from itkit.fakes.methods import Method
 from itkit.sweep.choosing import TWICE
-from itkit.sweep.gate import SIMULATED, Passage, Point, Touched
+from itkit.sweep.gate.gate import SIMULATED, Passage, Point, Touched
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-f]+")
 """The part of the ``repr()`` of an object that differs from object to object."""

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Final
 
 from itkit.exceptions import HangError
-from itkit.sweep.gate import SIMULATED, Crash, Gate
+from itkit.sweep.gate.gate import SIMULATED, Crash, Gate
 from itkit.timeline import callsite
 
 _SIGNAL: Final = signal.SIGURG

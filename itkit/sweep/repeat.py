@@ -1,25 +1,26 @@
-"""What a test holds whose act is done once more: the argument ``repeat``."""
+"""A test whose act is done once more: its argument ``repeat``, and its sweep."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from inspect import isawaitable
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
-from django.db import connections
 
 from itkit import environment
+from itkit.core import names
 from itkit.exceptions import FaultError, RepeatError
 from itkit.sweep import aftermath, rows
+from itkit.sweep.act import apart, check_transactions, in_thread, variation
 from itkit.sweep.aftermath import Aftermath, Beginning, Unstable
-from itkit.sweep.injection import apart, check_transactions
+from itkit.sweep.variations import Sweep, Variation
 
 TWICE: Final = "twice"
 BY_ANOTHER: Final = "by_another"
 _SECOND: Final = "repeat() was called a second time in one test: make a test of each act."
 _NOT_CALLED: Final = "repeat.assert_idempotent() was called before repeat(act)."
+_NO_ACT: Final = "The test is swept by repetition, and does nothing twice: call repeat(act, ...)."
 _CHANGED: Final = "what is done {} has an effect once more: {}\n{}"
 _HOW: Final = {TWICE: "twice", BY_ANOTHER: "a second time, by another thread"}
 
@@ -136,8 +137,7 @@ class Repeat:
             if self._spec == TWICE:
                 self.result = act(*args, **kwargs)
             else:
-                with ThreadPoolExecutor(1) as pool:
-                    self.result = pool.submit(_in_thread, act, args, kwargs).result()
+                self.result = in_thread(act, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - as above
             self.error = error
         self._after = self._outcome(begun)
@@ -155,18 +155,44 @@ class Repeat:
         return outcome
 
 
+class RepeatSweep(Sweep):
+    """The variations of one test in which its act is done once more."""
+
+    word = "repetition"
+    failing = "The test does not hold after"
+    when = "after"
+
+    def new(self, spec: str | None = None) -> Repeat:
+        """Return what the test holds in a run."""
+        return Repeat(spec)
+
+    def begin(self, first: Repeat) -> bool:
+        """Return whether the act is to be done once more.
+
+        Raises:
+            FaultError: the test has none.
+        """
+        if self._mode == names.SWEEP_OFF:
+            return False
+        if not first.was_called:
+            raise FaultError(_NO_ACT)
+        return True
+
+    def variations(self) -> Iterator[Variation]:
+        """Yield both ways to do an act once more."""
+        for spec in (TWICE, BY_ANOTHER):
+            self.count(2)
+            yield Variation(spec, is_last=spec == BY_ANOTHER)
+
+    def not_tried(self) -> Iterator[str]:
+        """Yield what other sweeps are for."""
+        yield "both at once (races), and a second time after a failure (faults)"
+
+
 def current() -> Repeat:
     """Return the repetition of the running variation; one that does not repeat where none runs."""
-    found = environment.current()
-    variation = found.variation if found is not None else None
-    return variation if isinstance(variation, Repeat) else Repeat()
-
-
-def _in_thread(act: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        return act(*args, **kwargs)
-    finally:
-        connections.close_all()
+    running = variation()
+    return running if isinstance(running, Repeat) else Repeat()
 
 
 def _called(line: str) -> str:

@@ -8,8 +8,8 @@ from itkit.core import names
 from itkit.environment import Environment
 from itkit.exceptions import FaultError
 from itkit.sweep.choosing import AnyFault, Choice, FaultPair, FaultSpec, parse_fault
-from itkit.sweep.gate import Crossed
-from itkit.sweep.injection import Baseline, Fault
+from itkit.sweep.gate.gate import Crossed
+from itkit.sweep.injection.fault import Baseline, Fault
 from itkit.sweep.variations import Sweep, Variation
 
 _NO_BLOCK: Final = (

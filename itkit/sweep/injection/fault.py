@@ -1,38 +1,31 @@
 """The argument ``fault`` of a swept test, and ``fault()`` for an ordinary test."""
 
-import asyncio
 import shlex
 import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import _threads_queues
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final
 
-from django.db import connections
-
 from itkit import conf, environment
 from itkit.core import names
 from itkit.core.wrapping import wrapped
 from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
 from itkit.fakes import Call
-from itkit.sweep import calls, commands, hanging, rows, statements
+from itkit.sweep import rows
+from itkit.sweep.act import apart, check_transactions, is_in_loop, variation
 from itkit.sweep.choosing import AnyFault, Choice, FaultSpec, faults_of
-from itkit.sweep.gate import Crash, Gate
+from itkit.sweep.gate import calls, commands, statements
+from itkit.sweep.gate.gate import Crash, Gate
+from itkit.sweep.injection import hanging
 from itkit.sweep.rows import Content
 from itkit.timeline import core
 
 _JOIN_SECONDS: Final = 10.0
-_IN_TRANSACTION: Final = (
-    "A fault cannot be injected within a transaction that the test has opened, here on the"
-    " connection {!r}: a crash, or a lost connection, would end it. Use a test that commits, an"
-    " itkit.test.IntegrationTestCase or a pytest function with the marker integration, and no"
-    " atomic() around the block."
-)
 _NOT_ATOMIC: Final = (
     "What the act has left is neither what was there before it nor what it leaves without a"
     " fault.\n"
@@ -232,9 +225,8 @@ class _Nothing:
 
 def current() -> Fault:
     """Return the fault of the running variation, or one that never happens without one."""
-    found = environment.current()
-    variation = found.variation if found is not None else None
-    return variation if isinstance(variation, Fault) else Fault()
+    running = variation()
+    return running if isinstance(running, Fault) else Fault()
 
 
 @contextmanager
@@ -297,30 +289,6 @@ def _led(gate: Gate, reached: set[int]) -> Iterator[None]:
             found.drop_connections()
 
 
-def apart(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function that reads the databases; in a thread where a coroutine asks for it."""
-    if not is_in_loop():
-        return function(*args)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_in_thread, function, args).result()
-
-
-def _in_thread(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    try:
-        return function(*args)
-    finally:
-        connections.close_all()
-
-
-def is_in_loop() -> bool:
-    """Return whether a coroutine asks."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
 def _passing_over(excepthook: Callable[..., Any]) -> Callable[..., Any]:
     """Return an ``excepthook`` that leaves out a crash, of which pytest would warn."""
 
@@ -340,17 +308,6 @@ def _join(gate: Gate) -> None:
     own = {threading.current_thread(), threading.main_thread(), *_threads_queues}
     for thread in gate.crashed - own:
         thread.join(max(0, deadline - time.monotonic()))
-
-
-def check_transactions() -> None:
-    """Make sure that the test has no transaction open.
-
-    Raises:
-        FaultError: it has one.
-    """
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            raise FaultError(_IN_TRANSACTION.format(connection.alias))
 
 
 def _excuse_tasks() -> None:
