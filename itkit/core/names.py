@@ -22,7 +22,7 @@ PAYLOAD_VARIABLE: Final = "ITKIT_PAYLOAD"
 INVITATION_VARIABLE: Final = "ITKIT_TEST"
 PGOPTIONS_VARIABLE: Final = "ITKIT_PGOPTIONS"
 EXTENSION_SCHEMA: Final = "itkit_ext"
-SEEDS_SCHEMA: Final = "itkit_seeds"
+KEPT_ROWS_SCHEMA: Final = "itkit_seeds"
 PASSED_OVER: Final = "passed over: "  # in the start line, about a server that cannot be used
 KEY_ROOT: Final = "itkit:"
 MAIN_WORKER: Final = "w0"
@@ -70,16 +70,16 @@ def schema(run: str, worker: str, alias: str = "default") -> str:
     return f"{name}_{blake2s(alias.encode(), digest_size=4).hexdigest()}"
 
 
-def seed_schema(schema: str) -> str:
+def initial_rows_schema(schema: str) -> str:
     """Return the schema beside a worker's that keeps the rows of its migrations."""
     return _beside(schema, "seed")
 
 
-def seeds_schema(schema: str) -> str:
+def kept_rows_schema(schema: str) -> str:
     """Return the schema in a worker's database that keeps the migrated rows of another schema."""
     if schema == "public":
-        return SEEDS_SCHEMA
-    return f"{SEEDS_SCHEMA}_{blake2s(schema.encode(), digest_size=4).hexdigest()}"
+        return KEPT_ROWS_SCHEMA
+    return f"{KEPT_ROWS_SCHEMA}_{blake2s(schema.encode(), digest_size=4).hexdigest()}"
 
 
 def twin_schema(schema: str) -> str:

@@ -226,7 +226,7 @@ def _words(sql: str) -> Iterator[_Word]:
 
 
 class _Expects(Enum):
-    """The kind of word that may come next in a level."""
+    """The kind of word that may come next in a nesting."""
 
     NOTHING = auto()
     TABLE = auto()
@@ -236,12 +236,12 @@ class _Expects(Enum):
 
 
 @dataclass
-class _Level:
+class _Nesting:
     """The statement itself, or the part within one pair of parentheses.
 
     Attributes:
-        first: the first word of the level; empty until it is read.
-        verb: the verb of this level's statement: its first word, or the one after its WITH.
+        first: the first word of the nesting; empty until it is read.
+        verb: the verb of this nesting's statement: its first word, or the one after its WITH.
         expects: the kind of word that may come next.
         before: the words before the next one, in their order.
         is_of_tables: whether the parentheses contain joined tables.
@@ -258,7 +258,7 @@ class _Level:
 class _StatementReader:
     """Reads the words of a statement one after the other."""
 
-    levels: list[_Level] = field(default_factory=lambda: [_Level()])
+    nestings: list[_Nesting] = field(default_factory=lambda: [_Nesting()])
     found: list[tuple[str, int]] = field(default_factory=list)
     named_by_with: set[str] = field(default_factory=set)
     targets: list[tuple[str, int]] = field(default_factory=list)
@@ -270,20 +270,20 @@ class _StatementReader:
         """Read the next word."""
         if self.is_over:
             return
-        level = self.levels[-1]
+        nesting = self.nestings[-1]
         if word.text == ";" and not word.is_quoted:
             self._end_name()
             self.is_over = True
         elif word.text == "(" and not word.is_quoted:
-            self._open(level)
+            self._open(nesting)
         elif word.text == ")" and not word.is_quoted:
             self._close()
-        elif self._takes_name(level, word):
+        elif self._takes_name(nesting, word):
             self.pending.append(word.name)
         else:
             self._end_name()
-            self._take_word(level, word)
-        level.before = (level.before[1], word.upper)
+            self._take_word(nesting, word)
+        nesting.before = (nesting.before[1], word.upper)
 
     def reading(self) -> ParsedStatement:
         """Return the statement that was read."""
@@ -291,39 +291,39 @@ class _StatementReader:
         names = [(name, depth) for name, depth in self.found if name not in self.named_by_with]
         outer = next((name for name, depth in names if depth == 1), "")
         target = min(self.targets, key=lambda found: found[1])[0] if self.targets else ""
-        level = self.levels[0]
+        nesting = self.nestings[0]
         return ParsedStatement(
-            verb=level.verb if level.first == "WITH" else level.first,
+            verb=nesting.verb if nesting.first == "WITH" else nesting.first,
             target=target,
             tables=tuple(dict.fromkeys(name for name, _ in names)),
             outer=outer,
             writes=self.writes,
         )
 
-    def _open(self, level: _Level) -> None:
-        """Begin a new level; its first word shows what it is."""
+    def _open(self, nesting: _Nesting) -> None:
+        """Begin a new nesting; its first word shows what it is."""
         # A name before parentheses is a function, the table of an INSERT, or a CTE.
-        if self.pending and level.expects is _Expects.TABLE:
+        if self.pending and nesting.expects is _Expects.TABLE:
             self.pending.clear()
-            level.expects = _Expects.COMMA
-        if level.expects is _Expects.TARGET and not self.pending:
-            level.expects = _Expects.NOTHING  # COPY (SELECT ...) TO
-        is_of_tables = level.expects is _Expects.TABLE and not self.pending
+            nesting.expects = _Expects.COMMA
+        if nesting.expects is _Expects.TARGET and not self.pending:
+            nesting.expects = _Expects.NOTHING  # COPY (SELECT ...) TO
+        is_of_tables = nesting.expects is _Expects.TABLE and not self.pending
         self._end_name()
-        inner = _Level(is_of_tables=is_of_tables)
+        inner = _Nesting(is_of_tables=is_of_tables)
         if is_of_tables:
             inner.expects = _Expects.TABLE
-            level.expects = _Expects.COMMA
-        self.levels.append(inner)
+            nesting.expects = _Expects.COMMA
+        self.nestings.append(inner)
 
     def _close(self) -> None:
         self._end_name()
-        if len(self.levels) > 1:
-            self.levels.pop()
+        if len(self.nestings) > 1:
+            self.nestings.pop()
 
-    def _takes_name(self, level: _Level, word: _Word) -> bool:
+    def _takes_name(self, nesting: _Nesting, word: _Word) -> bool:
         """Return whether a word begins or continues a name that a clause expects."""
-        if level.expects not in (_Expects.TABLE, _Expects.TARGET, _Expects.CTE):
+        if nesting.expects not in (_Expects.TABLE, _Expects.TARGET, _Expects.CTE):
             return False
         if self.pending and self.pending[-1] != ".":
             return word.text == "." and not word.is_quoted
@@ -337,74 +337,78 @@ class _StatementReader:
         """Note the complete name of a table."""
         if not self.pending:
             return
-        level, name = self.levels[-1], self.pending[-1]
+        nesting, name = self.nestings[-1], self.pending[-1]
         self.pending.clear()
-        if level.expects is _Expects.CTE:
+        if nesting.expects is _Expects.CTE:
             self.named_by_with.add(name)
-            level.expects = _Expects.NOTHING
+            nesting.expects = _Expects.NOTHING
             return
-        depth = sum(not found.is_of_tables for found in self.levels)
+        depth = sum(not found.is_of_tables for found in self.nestings)
         self.found.append((name, depth))
-        if level.expects is _Expects.TARGET:
+        if nesting.expects is _Expects.TARGET:
             self.targets.append((name, depth))
-        level.expects = _Expects.COMMA
+        nesting.expects = _Expects.COMMA
 
-    def _take_word(self, level: _Level, word: _Word) -> None:
+    def _take_word(self, nesting: _Nesting, word: _Word) -> None:
         text = word.upper
-        if not level.first and (text or word.is_quoted):
-            level.first = text or "a name"
-            if level.is_of_tables and text in _QUERIES:
-                level.expects = _Expects.NOTHING
+        if not nesting.first and (text or word.is_quoted):
+            nesting.first = text or "a name"
+            if nesting.is_of_tables and text in _QUERIES:
+                nesting.expects = _Expects.NOTHING
         if text == ",":
-            self._take_comma(level)
+            self._take_comma(nesting)
         elif text in _QUERIES or text in DEFINING:
-            self._begin_statement(level, text)
+            self._begin_statement(nesting, text)
         elif text in _ENDING:
-            self._end_clause(level, text)
+            self._end_clause(nesting, text)
         else:
-            self._begin_clause(level, text)
+            self._begin_clause(nesting, text)
 
-    def _take_comma(self, level: _Level) -> None:
-        if level.expects is _Expects.COMMA:
-            level.expects = _Expects.TABLE
-        elif level.first == "WITH" and level.verb in ("", "WITH"):
-            level.expects = _Expects.CTE
+    def _take_comma(self, nesting: _Nesting) -> None:
+        if nesting.expects is _Expects.COMMA:
+            nesting.expects = _Expects.TABLE
+        elif nesting.first == "WITH" and nesting.verb in ("", "WITH"):
+            nesting.expects = _Expects.CTE
 
-    def _begin_statement(self, level: _Level, text: str) -> None:
-        if (text == "UPDATE" and "FOR" in level.before) or level.before[1] in ("DO", "KEY", "THEN"):
+    def _begin_statement(self, nesting: _Nesting, text: str) -> None:
+        if (text == "UPDATE" and "FOR" in nesting.before) or nesting.before[1] in (
+            "DO",
+            "KEY",
+            "THEN",
+        ):
             return  # a lock, or the action of ON CONFLICT or MERGE
-        if level.verb and level.verb != "WITH":
-            if text == "TABLE" and level.verb in DEFINING | {"TRUNCATE"}:
-                level.expects = _Expects.TARGET
+        if nesting.verb and nesting.verb != "WITH":
+            if text == "TABLE" and nesting.verb in DEFINING | {"TRUNCATE"}:
+                nesting.expects = _Expects.TARGET
             elif text == "SELECT":  # after INSERT INTO or UNION
-                level.expects = _Expects.NOTHING
+                nesting.expects = _Expects.NOTHING
             return
-        level.verb = text
+        nesting.verb = text
         self.writes |= text in _WRITING - {"COPY"}
         if text == "WITH":
-            level.expects = _Expects.CTE
+            nesting.expects = _Expects.CTE
         elif text in ("UPDATE", "TRUNCATE", "COPY"):
-            level.expects = _Expects.TARGET
+            nesting.expects = _Expects.TARGET
         else:
-            level.expects = _Expects.NOTHING
+            nesting.expects = _Expects.NOTHING
 
-    def _end_clause(self, level: _Level, text: str) -> None:
-        is_index = text == "ON" and level.verb == "CREATE" and level.expects is _Expects.NOTHING
-        level.expects = _Expects.TARGET if is_index else _Expects.NOTHING
+    def _end_clause(self, nesting: _Nesting, text: str) -> None:
+        is_index = text == "ON" and nesting.verb == "CREATE" and nesting.expects is _Expects.NOTHING
+        nesting.expects = _Expects.TARGET if is_index else _Expects.NOTHING
 
-    def _begin_clause(self, level: _Level, text: str) -> None:
-        if text == "JOIN" or (text == "USING" and level.verb in ("DELETE", "MERGE")):
-            level.expects = _Expects.TABLE
-        elif text == "INTO" and level.verb in _INTO:
-            level.expects = _Expects.TARGET
-        elif text == "FROM" and level.verb == "COPY":
+    def _begin_clause(self, nesting: _Nesting, text: str) -> None:
+        if text == "JOIN" or (text == "USING" and nesting.verb in ("DELETE", "MERGE")):
+            nesting.expects = _Expects.TABLE
+        elif text == "INTO" and nesting.verb in _INTO:
+            nesting.expects = _Expects.TARGET
+        elif text == "FROM" and nesting.verb == "COPY":
             self.writes = True
-        elif text == "FROM" and self._is_clause(level):
-            is_target = level.verb == "DELETE" and level.before[1] == "DELETE"
-            level.expects = _Expects.TARGET if is_target else _Expects.TABLE
+        elif text == "FROM" and self._is_clause(nesting):
+            is_target = nesting.verb == "DELETE" and nesting.before[1] == "DELETE"
+            nesting.expects = _Expects.TARGET if is_target else _Expects.TABLE
 
-    def _is_clause(self, level: _Level) -> bool:
+    def _is_clause(self, nesting: _Nesting) -> bool:
         """Return whether FROM begins a list of tables, unlike that in ``EXTRACT(YEAR FROM x)``."""
-        if level.verb in ("", "WITH") or level.verb in DEFINING - {"CREATE"}:
+        if nesting.verb in ("", "WITH") or nesting.verb in DEFINING - {"CREATE"}:
             return False
-        return level.before[1] != "DISTINCT" or level.before[0] not in ("IS", "NOT")
+        return nesting.before[1] != "DISTINCT" or nesting.before[0] not in ("IS", "NOT")

@@ -12,7 +12,7 @@ from django.db import connections, models, router, transaction
 from django.test.utils import CaptureQueriesContext
 
 from itkit.core import seed
-from itkit.data.cleanup.leaks import Marks
+from itkit.data.cleanup.leaks import NewRows
 from itkit.data.cleanup.rows import concrete
 from itkit.data.factories import factories, lookup
 from itkit.data.factories.factories import Factory
@@ -79,13 +79,13 @@ class _Trial:
         self._using = using
 
     def measure(self, verdict: Verdict) -> None:
-        with self._taken_back() as (data, marks):
+        with self._taken_back() as (data, new_rows):
             started = time.perf_counter()
             with CaptureQueriesContext(connections[self._using]) as queries:
                 data.create(self._factory, *self._states)
             verdict.milliseconds = (time.perf_counter() - started) * 1000
             verdict.queries = len(queries)
-            verdict.rows = sum(1 for _ in marks.new())
+            verdict.rows = sum(1 for _ in new_rows.new())
 
     def twice(self) -> list[str]:
         with self._taken_back() as (data, _):
@@ -124,28 +124,28 @@ class _Trial:
         return problems
 
     def _batch(self, bulk: Bulk) -> Rows:
-        with self._taken_back() as (data, marks):
+        with self._taken_back() as (data, new_rows):
             data.create_batch(self._factory, _BATCH, *self._states, bulk=bulk)
-            return _contents(marks, self._using)
+            return _contents(new_rows, self._using)
 
     @contextmanager
-    def _taken_back(self) -> Iterator[tuple[TestDataManager, Marks]]:
+    def _taken_back(self) -> Iterator[tuple[TestDataManager, NewRows]]:
         with (
             transaction.atomic(using=self._using),
             seed.apart(_SEED, self._factory.__name__),
         ):
-            marks = Marks(self._using, lookup.tables(self._using, with_links=True))
-            marks.begin()
+            new_rows = NewRows(self._using, lookup.tables(self._using, with_links=True))
+            new_rows.begin()
             try:
-                yield TestDataManager(seed=_SEED, using=self._using), marks
+                yield TestDataManager(seed=_SEED, using=self._using), new_rows
             finally:
                 transaction.set_rollback(True, using=self._using)
 
 
-def _contents(marks: Marks, using: str) -> Rows:
+def _contents(new_rows: NewRows, using: str) -> Rows:
     """Return the new rows by model, in the order of their keys, under consecutive numbers."""
     keys: dict[Model, list[Any]] = {}
-    for row in marks.new():
+    for row in new_rows.new():
         keys.setdefault(row.model, []).append(row.pk)
     labels = {
         (model, key): f"{model._meta.label} no. {number}"

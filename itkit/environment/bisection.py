@@ -232,13 +232,13 @@ class _Search:
                 errors="replace",
                 check=False,
             )
-            outcome = json.loads(file.read_text())
-        if self._target.test not in outcome.get("begun", ()):
+            result = json.loads(file.read_text())
+        if self._target.test not in result.get("begun", ()):
             raise WorkerError(
                 f"--itkit-bisect: {self._target.test} was not run by\n"
                 f"  {self.shown(chosen)}\n{ended.stdout[-_SHOWN:]}"
             )
-        fails = self._target.test in outcome["failed"]
+        fails = self._target.test in result["failed"]
         self._say(
             f"itkit: after {len(chosen)} of {_counted(len(self._before))} it"
             f" {'fails' if fails else 'passes'} ({time.monotonic() - started:.1f} s)"

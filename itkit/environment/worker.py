@@ -453,9 +453,9 @@ class Environment:
         close_ledger(alias)  # a ledger of a manager that was not cleaned up
         transactions.check_left_open(self._test)
         has_changed = self._routing.reset(alias)
-        for what, outcome in self._routing.altered():
+        for what, done in self._routing.altered():
             test = self._test
-            self.notes.add(notes.Note(notes.ALTERED, what, outcome, test))
+            self.notes.add(notes.Note(notes.ALTERED, what, done, test))
         if has_changed:
             self._forget_rows(alias, tells_receivers=tells_receivers)
         return has_changed is not None

@@ -122,9 +122,9 @@ class Observation:
         if found and all(hit is was_there for hit in found):
             return
         wanted = "a hit" if was_there else "a miss"
-        outcome = ", ".join("hit" if hit else "miss" for hit in found) or "never asked for"
+        seen = ", ".join("hit" if hit else "miss" for hit in found) or "never asked for"
         asked = [f"  {'hit ' if hit else 'miss'}  {name}" for name, hit in self._look_ups()]
-        lines = [f"{key!r} in the cache: {outcome}; expected {wanted}", *asked]
+        lines = [f"{key!r} in the cache: {seen}; expected {wanted}", *asked]
         raise ObservationError("\n".join(lines if asked else [*lines, "  no key was asked for"]))
 
     def _look_ups(self) -> Iterator[tuple[str, bool]]:

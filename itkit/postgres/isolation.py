@@ -500,8 +500,8 @@ class DatabaseIsolation(Isolation):
 
     def _reset_of(self, home: str, name: str, template: str) -> dict[str, Any]:
         del template
-        seeded = {"schema": _PUBLIC, "initial": names.SEEDS_SCHEMA, "is_whole": True}
-        return {"url": _in(home, name), **seeded}
+        initial = {"schema": _PUBLIC, "initial": names.KEPT_ROWS_SCHEMA, "is_whole": True}
+        return {"url": _in(home, name), **initial}
 
     def leave(self, maintenance: Connection, keeper: Connection) -> None:
         """Do nothing, as a maintenance database does not belong to itkit."""

@@ -291,22 +291,22 @@ def _alike(
 
 
 def nearest(
-    outcome: Aftermath,
+    left: Aftermath,
     expected: Mapping[tuple[int, ...], Aftermath],
     refused: frozenset[int],
     unstable: Unstable,
 ) -> tuple[tuple[int, ...], list[str]]:
-    """Return the order of acts whose outcome is nearest, and what differs from it.
+    """Return the order of acts whose aftermath is nearest, and what differs from it.
 
     Args:
-        outcome: the aftermath of the acts at once.
+        left: the aftermath of the acts at once.
         expected: the aftermath of each order of the acts, in which some may be missing.
         refused: the acts that may have refused to do anything.
         unstable: the columns and kinds that are not compared.
     """
-    acts = frozenset(range(len(outcome.results)))
+    acts = frozenset(range(len(left.results)))
     found = {
-        order: outcome.differences(one, unstable, sorted(order))
+        order: left.differences(one, unstable, sorted(order))
         for order, one in expected.items()
         if acts - frozenset(order) <= refused
     }

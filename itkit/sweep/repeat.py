@@ -124,7 +124,7 @@ class Repeat:
                 self.result = await act(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - what the code under test raises
                 self.error = error
-            self._after = self._outcome(begun)
+            self._after = self._aftermath(begun)
         elif self._spec is not None:
             self._do_again(async_to_sync(act), args, kwargs)
         return result
@@ -140,19 +140,19 @@ class Repeat:
                 self.result = in_thread(act, *args, **kwargs)
         except Exception as error:  # noqa: BLE001 - as above
             self.error = error
-        self._after = self._outcome(begun)
+        self._after = self._aftermath(begun)
 
     def _begin(self) -> Beginning:
         begun = Beginning.now()
-        self._before = self._outcome(begun)
+        self._before = self._aftermath(begun)
         return begun
 
-    def _outcome(self, begun: Beginning) -> Aftermath:
+    def _aftermath(self, begun: Beginning) -> Aftermath:
         found = environment.current()
         if found is None:
             raise FaultError("repeat() needs --integration: the test is to be skipped without it.")
-        outcome: Aftermath = apart(aftermath.left, (), begun, self._since, found)
-        return outcome
+        left: Aftermath = apart(aftermath.left, (), begun, self._since, found)
+        return left
 
 
 class RepeatSweep(Sweep):

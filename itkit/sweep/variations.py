@@ -216,11 +216,11 @@ class Sweep(ABC):
         """
         lines = {one.spec: one.where for one in self.findings}
         return ["outcome"], [
-            (str(spec), lines.get(spec, ""), [self.outcome(spec)])
+            (str(spec), lines.get(spec, ""), [self.result(spec)])
             for spec in dict.fromkeys(self._run)
         ]
 
-    def outcome(self, spec: Any) -> str:
+    def result(self, spec: Any) -> str:
         """Return what has become of a variation, in a word."""
         if any(one.spec == spec for one in self.findings):
             return "failed"

@@ -122,7 +122,7 @@ def test_many_tables_take_no_more_round_trips(postgres_url: str) -> None:
             own.statements = 0
             items = contents.read(own, {"start_place": "start_seeds"}, is_replica=True)
             found.append(own.statements)
-            counts = {item.name.as_string(): getattr(item, "seed_count", item) for item in items}
+            counts = {item.name.as_string(): getattr(item, "initial_count", item) for item in items}
             assert counts['"start_place"."t1"'] == counts['"start_place"."v"'] == 2
             assert counts['"start_place"."t1_id_seq"'].value == 2
             assert len(items) == 2 * number + 1

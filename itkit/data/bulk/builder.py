@@ -84,7 +84,7 @@ class Builder(StepBuilder):
         self._is_instance_there = True
         if self._plan is None:
             return self._saved(step, args, kwargs, post)
-        model, using, maker, obstacle = self._plan.route(self.factory_meta.factory)
+        model, using, maker, obstacle = self._plan.destination(self.factory_meta.factory)
         if obstacle is None:
             instance = model(*args, **kwargs)
             obstacle = self._plan.add(instance, using, maker)

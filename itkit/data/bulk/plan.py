@@ -60,7 +60,7 @@ class _Unsure(NamedTuple):
         return [item for item in self.waiting if item.instance.pk not in found]
 
 
-class Route(NamedTuple):
+class Destination(NamedTuple):
     """How the instances of a factory are written.
 
     Attributes:
@@ -94,7 +94,7 @@ class BatchPlan:
         self._unsure: list[_Unsure] = []
         self._following: list[Callable[[], object]] = []
         self._obstacles: dict[tuple[Model, str], str | None] = {}
-        self._routes: dict[Factory, Route] = {}
+        self._destinations: dict[Factory, Destination] = {}
         self._depths: dict[str, int] = {}
         self._open = ExitStack()
         self._is_writing = False
@@ -122,13 +122,13 @@ class BatchPlan:
             self._obstacles[model, using] = obstacles.of_model(model, using)
         return self._obstacles[model, using]
 
-    def route(self, factory: Factory) -> Route:
+    def destination(self, factory: Factory) -> Destination:
         """Return how the instances of a factory are written."""
-        if factory not in self._routes:
+        if factory not in self._destinations:
             model, using = factory._meta.get_model_class(), _database_of(factory)
             reason = obstacles.of_factory(factory) or self.obstacle(model, using)
-            self._routes[factory] = Route(model, using, factory.__name__, reason)
-        return self._routes[factory]
+            self._destinations[factory] = Destination(model, using, factory.__name__, reason)
+        return self._destinations[factory]
 
     def add(self, instance: models.Model, using: str, maker: str) -> str | None:
         """Add an instance, with its key, to the batch; return the obstacle, or None."""
@@ -277,7 +277,7 @@ def _tables_of(model: Model) -> Iterator[str]:
 
 
 def _in_order(targets: Iterable[tuple[Model, str]]) -> list[tuple[Model, str]]:
-    """Return the routes so that models come after those they refer to; cut cycles anywhere.
+    """Return the destinations so that models come after those they refer to; cut cycles anywhere.
 
     The order matters only for foreign keys that Django has not declared: Postgres checks Django's
     foreign keys when the transaction ends.

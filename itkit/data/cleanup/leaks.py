@@ -79,7 +79,7 @@ class Watch:
         self._count: _Count | None = None
         if mode != "off":
             tables = lookup.tables(self._using)
-            kind = _Ledger if mode == "exact" else Marks
+            kind = _Ledger if mode == "exact" else NewRows
             self._count = kind(self._using, tables)
             self._count.begin()
             post_save.connect(self._note_site)
@@ -132,7 +132,7 @@ class Watch:
             self._sites[Row.of(instance)] = callsite.site(frame.f_globals, frame.f_lineno)
 
 
-class Marks:
+class NewRows:
     """Compares the tables: by their highest key, or by all keys where no sequence gives them."""
 
     def __init__(self, using: str, tables: list[Model]) -> None:

@@ -123,10 +123,10 @@ class _Player:
         with transaction.atomic(using=self._using):
             tables = lookup.tables(self._using, with_links=True)
             inventory = _Inventory(self._using, tables)
-            marks = leaks.Marks(self._using, tables)
-            marks.begin()
+            new_rows = leaks.NewRows(self._using, tables)
+            new_rows.begin()
             named = self._run()
-            snapshot = RowSnapshot.take(self._using, marks.new(), named)
+            snapshot = RowSnapshot.take(self._using, new_rows.new(), named)
             changed = inventory.changed_besides(snapshot)
             transaction.set_rollback(True, using=self._using)
         if changed:

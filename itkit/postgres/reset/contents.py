@@ -146,7 +146,7 @@ class _Contents:
                 name=name,
                 rows=_rows_of(name, is_plain=is_plain),
                 initial=initial[oid],
-                seed_count=counts.get(oid, 0),
+                initial_count=counts.get(oid, 0),
                 hides_rows=forces and not bypasses,
                 columns=sql.SQL("({})" if columns else "").format(_listed(columns)),
                 copied=_listed(copied),

@@ -56,7 +56,7 @@ def of(connection: Connection, table: ResetTable) -> TableDifference:
         table: the table as an item of a reset's plan.
     """
     most = sql.Literal(MOST_ROWS + 1)
-    if not table.seed_count:
+    if not table.initial_count:
         now = _rows(connection, sql.SQL(_ROWS).format(table.rows, most))
         before: list[Row] = []
     else:

@@ -55,10 +55,10 @@ def keep_database(connection: Connection) -> None:
         connection: a connection of our own, to the database.
     """
     for (schema,) in connection.execute(_SCHEMAS).fetchall():
-        kept = sql.Identifier(names.seeds_schema(schema))
+        kept = sql.Identifier(names.kept_rows_schema(schema))
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(kept))
         connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(kept, schema))
-        keep(connection, schema, names.seeds_schema(schema))
+        keep(connection, schema, names.kept_rows_schema(schema))
 
 
 def of_database(connection: Connection) -> dict[str, str]:

@@ -65,7 +65,7 @@ class ResetTable:
         name: the name of the table.
         rows: the table in a FROM clause, without the rows of tables that inherit from it.
         initial: the table that has its initial rows, in a FROM clause.
-        seed_count: the number of initial rows.
+        initial_count: the number of initial rows.
         hides_rows: whether a policy hides rows from their owner.
         columns: the columns that are copied, in parentheses, or an empty text.
         copied: the relation or query from which the rows are copied.
@@ -80,7 +80,7 @@ class ResetTable:
     name: sql.Identifier
     rows: sql.Composable
     initial: sql.Composable
-    seed_count: int
+    initial_count: int
     hides_rows: bool
     columns: sql.Composable
     copied: sql.Composable
@@ -97,9 +97,9 @@ class ResetTable:
         """
         if self.hides_rows:
             return _written("SELECT {}, false", number)  # hidden rows cannot be compared
-        if not self.seed_count:
+        if not self.initial_count:
             return _written("SELECT {}, false WHERE EXISTS (SELECT FROM {})", number, self.rows)
-        return _others_than(self.seed_count, self.rows, number, self.first_writers)
+        return _others_than(self.initial_count, self.rows, number, self.first_writers)
 
     @cached_property
     def count(self) -> str:
@@ -188,14 +188,14 @@ class SequenceValue:
 
 @dataclass(frozen=True)
 class View:
-    """A materialised view; ``seed_count`` is None if it was not populated.
+    """A materialised view; ``initial_count`` is None if it was not populated.
 
     ``first_writers`` has the meaning that it has for a table.
     """
 
     oid: int
     name: sql.Identifier
-    seed_count: int | None
+    initial_count: int | None
     first_writers: frozenset[int] = frozenset()
 
     def detect(self, number: int) -> str:
@@ -203,12 +203,12 @@ class View:
 
         The parameter with that number is its restored xid.
         """
-        if self.seed_count is None:
+        if self.initial_count is None:
             query: LiteralString = (
                 "SELECT {}, false FROM pg_class WHERE oid = {} AND relispopulated"
             )
             return _written(query, number, self.oid)
-        return _others_than(self.seed_count, self.name, number, self.first_writers)
+        return _others_than(self.initial_count, self.name, number, self.first_writers)
 
     def count_by_writer(self, number: int, restored_xid: str, transactions: Set[int]) -> str:
         """Return the query for the numbers of initial rows and of rows that others wrote.
@@ -220,7 +220,7 @@ class View:
     @cached_property
     def restore(self) -> str:
         """The statement that restores it."""
-        if self.seed_count is None:
+        if self.initial_count is None:
             return _written("REFRESH MATERIALIZED VIEW {} WITH NO DATA", self.name)
         return _written("REFRESH MATERIALIZED VIEW {}", self.name)
 

@@ -103,7 +103,7 @@ def with_writers(connection: Connection, items: Sequence[Item], tests: set[int])
         items: the items of the schemas.
         tests: the ids of the transactions that tests have committed meanwhile.
     """
-    seeded = {
+    initial = {
         number: item.rows if isinstance(item, ResetTable) else item.name
         for number, item in enumerate(items)
         if _may_be_read(item)
@@ -111,7 +111,7 @@ def with_writers(connection: Connection, items: Sequence[Item], tests: set[int])
     lower = {transaction % XIDS for transaction in tests}
     found = {
         number: frozenset(writers or ()) - lower
-        for number, (_, writers) in _read_writers(connection, seeded).items()
+        for number, (_, writers) in _read_writers(connection, initial).items()
     }
     return [
         replace(item, first_writers=found[number])
@@ -171,7 +171,7 @@ def above(
         made[position] = replace(
             table,
             initial=copies[position],
-            seed_count=count,
+            initial_count=count,
             first_writers=frozenset(writers or ()),
         )
     made = _with_views(detector, made, {p for p in range(len(made)) if p not in restored_xids})
@@ -205,12 +205,12 @@ def rebased(
             made = replace(
                 item,
                 initial=old.initial,
-                seed_count=old.seed_count,
+                initial_count=old.initial_count,
                 columns=old.columns,
                 copied=old.copied,
             )
         elif isinstance(item, View) and isinstance(old, View):
-            made = replace(item, seed_count=old.seed_count)
+            made = replace(item, initial_count=old.initial_count)
         elif isinstance(old, SequenceValue):
             made = old
         items.append(made)
@@ -281,7 +281,7 @@ def _with_views(connection: Connection, items: Sequence[Item], changed: set[int]
         count, writers = None, None
         if value(connection, query):
             [(count, writers)] = _read_writers(connection, {0: item.name}).values()
-        made[position] = replace(item, seed_count=count, first_writers=frozenset(writers or ()))
+        made[position] = replace(item, initial_count=count, first_writers=frozenset(writers or ()))
     return made
 
 
@@ -306,8 +306,8 @@ def _with_value(connection: Connection, item: SequenceValue) -> SequenceValue:
 
 def _may_be_read(item: Item) -> bool:
     if isinstance(item, ResetTable):
-        return bool(item.seed_count) and not item.hides_rows
-    return isinstance(item, View) and item.seed_count is not None
+        return bool(item.initial_count) and not item.hides_rows
+    return isinstance(item, View) and item.initial_count is not None
 
 
 def _key_of(schema: str, name: str) -> str:

@@ -24,7 +24,7 @@ from itkit.postgres.server.driver import Connection
 STRUCTURE_CHANGED: Final = -1
 XIDS: Final = 2**32
 """A row contains only the lower half of a transaction's id."""
-_NO_STAMP: Final = "0"
+_NO_XID: Final = "0"
 _TRANSACTION: Final = "SELECT pg_current_xact_id()::text"
 
 
@@ -64,7 +64,7 @@ class ResetPlan:
         self._numbers = {
             item.oid: number for number, item in enumerate(items) if isinstance(item, ResetTable)
         }
-        self._restored_xids = [restored_xids.get(number, _NO_STAMP) for number in range(len(items))]
+        self._restored_xids = [restored_xids.get(number, _NO_XID) for number in range(len(items))]
         sequences = {
             number: item for number, item in enumerate(items) if isinstance(item, SequenceValue)
         }
@@ -120,11 +120,11 @@ class ResetPlan:
             return set()
         items = [self.items[number] for number in changed]
         tables = [item for item in items if isinstance(item, ResetTable)]
-        if any(not table.seed_count or table.hides_rows for table in tables):
+        if any(not table.initial_count or table.hides_rows for table in tables):
             return set()
         counts = " UNION ALL ".join(table.count for table in tables)
         found = self._rows(counts) if tables else []
-        if [count for (count,) in found] != [table.seed_count for table in tables]:
+        if [count for (count,) in found] != [table.initial_count for table in tables]:
             return set()
         return self.sequences & changed.keys()
 
@@ -206,7 +206,7 @@ class ResetPlan:
         inserts = [
             item.insert
             for number, item in items
-            if isinstance(item, ResetTable) and item.seed_count and number in whole
+            if isinstance(item, ResetTable) and item.initial_count and number in whole
         ]
         parts = [
             _TRANSACTION,
@@ -225,18 +225,18 @@ class ResetPlan:
         found = set(changed)
         pending = [] if self._is_replica else list(found)
         while pending:
-            more = set(self._seeded_referring(self.items[pending.pop()])) - found
+            more = set(self._initial_referring(self.items[pending.pop()])) - found
             found |= more
             pending += more
         return found
 
-    def _seeded_referring(self, item: Item) -> Iterator[int]:
-        if not isinstance(item, ResetTable) or not item.seed_count:
+    def _initial_referring(self, item: Item) -> Iterator[int]:
+        if not isinstance(item, ResetTable) or not item.initial_count:
             return  # rows that refer to rows which are not initial are not initial either
         for oid in item.referring:
             number = self._numbers.get(oid)
             other = self.items[number] if number is not None else None
-            if number is not None and isinstance(other, ResetTable) and other.seed_count:
+            if number is not None and isinstance(other, ResetTable) and other.initial_count:
                 yield number
 
     def _rows_back(self, deletes: list[str], inserts: list[str]) -> list[str]:

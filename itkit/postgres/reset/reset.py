@@ -162,7 +162,7 @@ class Reset:
         patience: int = 20,
         is_whole: bool = False,
         renew: Callable[[], bool] = lambda: False,
-        note: Callable[[str, str], object] = lambda _what, _outcome: None,
+        note: Callable[[str, str], object] = lambda _what, _done: None,
         store: Callable[[], str] = lambda: "pg_temp",
         beside: Sequence[str] = (),
     ) -> None:
@@ -514,13 +514,13 @@ class Reset:
         has_levels = len(self._levels) > 1
         self._is_altered = has_levels and not self._levels_outlast_renewal()
         is_new = not self._is_altered and self._renew()
-        outcome = "which stays so in later tests"
+        done = "which stays so in later tests"
         if is_new:
-            outcome = "the worker has a fresh clone"
+            done = "the worker has a fresh clone"
         elif self._is_altered:
-            outcome = "which stays so as long as the rows of a class, module or session are there"
+            done = "which stays so as long as the rows of a class, module or session are there"
         for what in changes:
-            self._note(what, outcome)
+            self._note(what, done)
         if is_new:
             self._begin_anew()
         return is_new

@@ -265,8 +265,8 @@ class _SchemaCreation(BaseDatabaseCreation):
         places = self.routing.isolation.places(own)
         places.create(place, self.routing.run, has_role=has_role)
         self._migrate(place, verbosity, role=place if has_role else None)
-        places.create(names.seed_schema(place), self.routing.run)
-        initial_rows.keep(own, place, names.seed_schema(place))
+        places.create(names.initial_rows_schema(place), self.routing.run)
+        initial_rows.keep(own, place, names.initial_rows_schema(place))
 
     def _give_back(self, connection: Connection, worker: str) -> None:
         """Keep a worker's place for the next run, or drop it."""
@@ -275,7 +275,7 @@ class _SchemaCreation(BaseDatabaseCreation):
         self.routing.close_reset(self.connection.alias, worker)
         if not is_kept:
             places = self.routing.isolation.places(connection)
-            places.drop(names.seed_schema(place))
+            places.drop(names.initial_rows_schema(place))
             places.drop(place)
 
     def _keep(self, connection: Connection, worker: str, place: str) -> bool:

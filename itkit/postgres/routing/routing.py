@@ -435,7 +435,7 @@ class Routing:
             return []
 
     def altered(self) -> list[tuple[str, str]]:
-        """Return the changes of tests to the structure and their outcomes, and forget them."""
+        """Return and forget how tests have altered the structure, and what was done about it."""
         altered, self._altered = self._altered, []
         return altered
 
@@ -538,11 +538,11 @@ class Routing:
             self._resets[place] = self.isolation.reset(
                 self._databases[alias],
                 place,
-                self._seeds_of(alias, place, own),
+                self._initial_rows_of(alias, place, own),
                 application=places.application_name(self.run, worker),
                 sessions=self.sessions,
                 renew=partial(self._renew, alias, worker),
-                note=lambda what, outcome: self._altered.append((what, outcome)),
+                note=lambda what, done: self._altered.append((what, done)),
                 store=partial(self._store, alias, worker),
             )
         return self._resets[place]
@@ -583,12 +583,12 @@ class Routing:
             self.isolation.places(own).end_sessions(self.run, worker)
             return self.isolation.renew(own, self.run, place)
 
-    def _seeds_of(self, alias: str, place: str, own: Connection | None) -> str:
+    def _initial_rows_of(self, alias: str, place: str, own: Connection | None) -> str:
         """Return the place with the initial rows; a spawned worker reads it from the registry."""
         with self.own_connection(alias) if own is None else nullcontext(own) as connection:
             found = self.isolation.places(connection).registration(place)
         template = found.template if found is not None else None
-        return template or names.seed_schema(place)
+        return template or names.initial_rows_schema(place)
 
     def _primary(self, alias: str) -> str:
         mirrored = self._original[alias]["TEST"]["MIRROR"]

@@ -74,7 +74,7 @@ class NoNamespace(Namespace):
 Arguments = Sequence[Any]
 
 
-class Mark(Enum):
+class ReplyEffect(Enum):
     """What a command does to the order of the replies on its connection."""
 
     BEGIN = auto()
@@ -83,8 +83,8 @@ class Mark(Enum):
     SUBSCRIBE = auto()
 
 
-Expected = Callable[[Any], Any] | Mark | None
-"""How to read a command's reply: by a function, by a mark, or unchanged if it is None."""
+Expected = Callable[[Any], Any] | ReplyEffect | None
+"""How to read a command's reply: by a function, by its effect, or unchanged if it is None."""
 
 Rewritten = tuple[Arguments, Expected]
 Plan = Callable[[Namespace, Arguments], Rewritten]

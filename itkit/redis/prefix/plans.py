@@ -12,14 +12,14 @@ from itkit.redis import keyspecs, policy
 from itkit.redis.commands import KEYS, REDIS_KEYS
 from itkit.redis.keyspecs import word
 from itkit.redis.prefix import notifications, replies, scripts
-from itkit.redis.prefix.namespace import Arguments, Mark, Namespace, Plan, Rewritten
+from itkit.redis.prefix.namespace import Arguments, Namespace, Plan, ReplyEffect, Rewritten
 
 _READERS: Mapping[str, replies.Reader] = {
     "first": replies.first,
     "by_name": replies.by_name,
     "names_and_values": replies.names_and_values,
 }
-_MARKS = {Mark.BEGIN: "MULTI", Mark.EXECUTE: "EXEC", Mark.DISCARD: "DISCARD"}
+_EFFECTS = {ReplyEffect.BEGIN: "MULTI", ReplyEffect.EXECUTE: "EXEC", ReplyEffect.DISCARD: "DISCARD"}
 
 # KEYS rather than SCAN: it is one call, and Redis 6 lets a script write after it.
 _FORGET = (
@@ -45,11 +45,11 @@ _PICK = (
 )
 
 
-def mark(name: str) -> Mark | None:
-    """Return the mark of a command that is sent unchanged: its effect on the order of replies."""
+def effect(name: str) -> ReplyEffect | None:
+    """Return what a command that is sent unchanged does to the order of replies; None for most."""
     if name in policy.SUBSCRIBING.split():
-        return Mark.SUBSCRIBE
-    return next((mark for mark, marked in _MARKS.items() if marked == name), None)
+        return ReplyEffect.SUBSCRIBE
+    return next((found for found, command in _EFFECTS.items() if command == name), None)
 
 
 def all_plans(
@@ -73,7 +73,7 @@ def all_plans(
     readers = {name: _READERS[shape] for name, shape in _by_name(policy.REPLIES).items()}
     return {
         **dict.fromkeys([*allowed, *passed], as_it_is),
-        **{name: partial(_marked, mark) for name, mark in _by_name(_MARKS).items()},
+        **{name: partial(_with_effect, effect) for name, effect in _by_name(_EFFECTS).items()},
         **{name: names_at(notation, readers.get(name)) for name, notation in positions.items()},
         **dict.fromkeys(policy.SUBSCRIBING.split(), _subscribe),
         **{name: partial(_names_by_pattern, at) for name, at in policy.PATTERNS.items()},
@@ -114,8 +114,8 @@ def as_it_is(_: Namespace, args: Arguments) -> Rewritten:
     return args, None
 
 
-def _marked(mark: Mark, _: Namespace, args: Arguments) -> Rewritten:
-    return args, mark
+def _with_effect(effect: ReplyEffect, _: Namespace, args: Arguments) -> Rewritten:
+    return args, effect
 
 
 def first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
@@ -150,7 +150,7 @@ def names_at(notation: str, reader: replies.Reader | None = None) -> Plan:
 
 def _subscribe(namespace: Namespace, args: Arguments) -> Rewritten:
     names = [notifications.add(namespace, name) for name in args[1:]]
-    return (args[0], *names), Mark.SUBSCRIBE
+    return (args[0], *names), ReplyEffect.SUBSCRIBE
 
 
 def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritten:

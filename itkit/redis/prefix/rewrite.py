@@ -161,7 +161,7 @@ class PassingRewriter(Rewriter):
         if name.startswith("CONFIG"):
             self._is_configured = True
         record = (self, args, core.here.strand, perf_counter())
-        return args, crossings.note(record, plans.mark(name))
+        return args, crossings.note(record, plans.effect(name))
 
     def take_configured(self) -> bool:
         """Return whether a command may have configured the server since the last call."""

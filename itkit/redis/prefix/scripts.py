@@ -61,12 +61,12 @@ def plans(*, limited: bool) -> dict[str, Plan]:
     Args:
         limited: whether the server itself denies a script foreign keys, and logs the denial.
     """
-    mark = "l" if limited else "u"
+    letter = "l" if limited else "u"
     return {
-        "EVAL": partial(_evaluate, _with_prologue, mark),
-        "EVAL_RO": partial(_evaluate, _with_prologue, mark),
-        "EVALSHA": partial(_evaluate, _sha_with_prologue, mark),
-        "EVALSHA_RO": partial(_evaluate, _sha_with_prologue, mark),
+        "EVAL": partial(_evaluate, _with_prologue, letter),
+        "EVAL_RO": partial(_evaluate, _with_prologue, letter),
+        "EVALSHA": partial(_evaluate, _sha_with_prologue, letter),
+        "EVALSHA_RO": partial(_evaluate, _sha_with_prologue, letter),
         "SCRIPT|EXISTS": _exist,
         "SCRIPT|LOAD": _load,
         "SCRIPT|SHOW": _show,
@@ -74,7 +74,7 @@ def plans(*, limited: bool) -> dict[str, Plan]:
 
 
 def _evaluate(
-    send: Callable[[Any], Any], mark: str, namespace: Namespace, args: Sequence[Any]
+    send: Callable[[Any], Any], letter: str, namespace: Namespace, args: Sequence[Any]
 ) -> Rewritten:
     try:
         first = 3 + int(args[2])
@@ -83,7 +83,7 @@ def _evaluate(
     if not 3 <= first <= len(args):
         return args, None
     keys = map(namespace.add, args[3:first])
-    return (args[0], send(args[1]), args[2], *keys, *args[first:], mark + namespace.text), None
+    return (args[0], send(args[1]), args[2], *keys, *args[first:], letter + namespace.text), None
 
 
 def _load(_: Namespace, args: Sequence[Any]) -> Rewritten:

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from itkit.redis.prefix import replies
-from itkit.redis.prefix.namespace import Expected, Mark, Namespace
+from itkit.redis.prefix.namespace import Expected, Namespace, ReplyEffect
 
 ATTRIBUTE: Final = "_itkit_link"
 """The attribute of a connection with the link of its socket."""
 
-_TRANSACTION: Final = (Mark.BEGIN, Mark.EXECUTE)
+_TRANSACTION: Final = (ReplyEffect.BEGIN, ReplyEffect.EXECUTE)
 
 
 class Guarding(Protocol):
@@ -94,21 +94,21 @@ class Link:
             self._expected.popleft()
 
     def _expect_in_context(self, item: Expected) -> None:
-        """Note a command whose reply has a reader, or that is in a transaction, or has a mark."""
+        """Note a command with a reader of its reply, with an effect, or in a transaction."""
         self.guard.note_wait()
-        if item is Mark.SUBSCRIBE:
+        if item is ReplyEffect.SUBSCRIBE:
             self._subscribed = True
             # Frames may come before these.
             self._expected.extendleft([None] * self.plain)
             self.plain = 0
             return
         reader: Callable[[Any], Any] | None = None
-        if item is Mark.BEGIN:
+        if item is ReplyEffect.BEGIN:
             self._queued = []
-        elif item is Mark.EXECUTE:
+        elif item is ReplyEffect.EXECUTE:
             reader = partial(_read_each, self._queued or [])
             self._queued = None
-        elif item is Mark.DISCARD:
+        elif item is ReplyEffect.DISCARD:
             self._queued = None
         elif self._queued is None:
             reader = item

@@ -129,7 +129,7 @@ class FaultSweep(Sweep):
         rows = []
         for one in self._crossed:
             specs = {kind: FaultSpec(one.key, one.number, kind) for kind in one.kinds}
-            cells = [self.outcome(specs[kind]) if kind in specs else "" for kind in kinds]
+            cells = [self.result(specs[kind]) if kind in specs else "" for kind in kinds]
             rows.append((f"{one.key}#{one.number}", str(one.site), cells))
         return kinds, rows
 

@@ -43,7 +43,7 @@ class Known:
 
     Attributes:
         since: when the sweep has begun.
-        expected: the outcome of each order of acts, in which some may be missing.
+        expected: the aftermath of each order of acts, in which some may be missing.
         unstable: the columns and kinds whose values differ from run to run.
         are_alike: whether all acts are the same.
         count: the number of acts.
@@ -78,7 +78,7 @@ class Race:
         self.stage: Stage | None = None
         self._spec = spec
         self._known = known or Known()
-        self._outcome: Aftermath | None = None
+        self._aftermath: Aftermath | None = None
         self._labels: list[str] = []
 
     @property
@@ -170,15 +170,15 @@ class Race:
         Raises:
             RaceError: they have not; the message has what differs.
         """
-        if not self.is_compared or self.stage is None or self._outcome is None:
+        if not self.is_compared or self.stage is None or self._aftermath is None:
             return
-        known, outcome = self._known, self._outcome
+        known, left = self._known, self._aftermath
         refused = frozenset(
             number
-            for number, result in enumerate(outcome.results)
+            for number, result in enumerate(left.results)
             if result.may_refuse and (result.error is not None or self._is_new(number, result))
         )
-        order, lines = aftermath.nearest(outcome, known.expected, refused, known.unstable)
+        order, lines = aftermath.nearest(left, known.expected, refused, known.unstable)
         if lines:
             shown = ", ".join(map(str, order))
             raise RaceError(
@@ -229,17 +229,17 @@ class Race:
             else Result()
             for actor in stage.actors
         )
-        self._outcome = aftermath.left(results, begun, self._known.since, found)
+        self._aftermath = aftermath.left(results, begun, self._known.since, found)
 
     def _learn(self, spec: ScheduleSpec, stage: Stage) -> None:
-        known, outcome = self._known, self._outcome
-        assert outcome is not None  # noqa: S101 - it was run
+        known, left = self._known, self._aftermath
+        assert left is not None  # noqa: S101 - it was run
         if spec.is_second:
-            known.unstable = outcome.unstable(known.expected[spec.order])
+            known.unstable = left.unstable(known.expected[spec.order])
             return
-        known.expected[spec.order] = outcome
+        known.expected[spec.order] = left
         if known.are_alike:
-            known.expected |= _permuted(spec.order, outcome)
+            known.expected |= _permuted(spec.order, left)
 
     def _is_new(self, number: int, result: Result) -> bool:
         """Return whether no order of the acts has had this one end so."""
@@ -251,13 +251,13 @@ class Race:
 
     def _summary(self, lines: list[str]) -> str:
         """Return what is wrong in one line."""
-        assert self.stage is not None and self._outcome is not None  # noqa: S101, PT018 - as above
+        assert self.stage is not None and self._aftermath is not None  # noqa: S101, PT018 - as above
         if self.stage.deadlocks:
             waiting = ", ".join(
                 f"{step.actor} at {step.name} at {step.site}" for step in self.stage.deadlocks[0]
             )
             return f"a deadlock: the acts wait for each other, {waiting}"
-        for number, result in enumerate(self._outcome.results):
+        for number, result in enumerate(self._aftermath.results):
             if result.misfortune:
                 return (
                     f"act {number} has met {result.misfortune}, and has not begun again:"
@@ -283,9 +283,9 @@ class Race:
             yield cells
         if len(stage.steps) > _MOST_SHOWN:
             yield [f"and {len(stage.steps) - _MOST_SHOWN} more", *[""] * (len(heads) - 1)]
-        assert self._outcome is not None or stage.hangs  # noqa: S101 - it was run
-        if self._outcome is not None:
-            yield [result.text.replace(rows.LOOSE, "") for result in self._outcome.results]
+        assert self._aftermath is not None or stage.hangs  # noqa: S101 - it was run
+        if self._aftermath is not None:
+            yield [result.text.replace(rows.LOOSE, "") for result in self._aftermath.results]
 
 
 def current() -> Race:
@@ -294,14 +294,14 @@ def current() -> Race:
     return running if isinstance(running, Race) else Race()
 
 
-def _permuted(order: tuple[int, ...], outcome: Aftermath) -> dict[tuple[int, ...], Aftermath]:
+def _permuted(order: tuple[int, ...], left: Aftermath) -> dict[tuple[int, ...], Aftermath]:
     """Return the aftermath of all orders of acts that are alike, by that of one of them."""
     found = {}
-    for other in permutations(range(len(outcome.results)), len(order)):
-        results = [Result()] * len(outcome.results)
+    for other in permutations(range(len(left.results)), len(order)):
+        results = [Result()] * len(left.results)
         for was, now in zip(order, other, strict=True):
-            results[now] = outcome.results[was]
-        found[other] = replace(outcome, results=tuple(results))
+            results[now] = left.results[was]
+        found[other] = replace(left, results=tuple(results))
     return found
 
 

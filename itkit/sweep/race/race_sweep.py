@@ -113,7 +113,7 @@ class RaceSweep(Sweep):
 
     def mistake(self) -> str:
         """Return that no act has ever been done, which cannot be meant."""
-        results = [one for outcome in self._known.expected.values() for one in outcome.results]
+        results = [one for left in self._known.expected.values() for one in left.results]
         ran = [result for result in results if result.text]
         if not ran or any(result.error is None for result in ran):
             return ""
