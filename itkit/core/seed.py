@@ -5,7 +5,6 @@ the order of their names, and its own state of the generators. So its values do 
 tests, on their order, or on the worker.
 """
 
-import random
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +21,30 @@ _ROOM_BITS: Final = 16
 _TESTS: Final = 2**15
 _SHARED: Final = _TESTS * 3 // 4  # for shared values; the last eighth is for scenarios
 _SEQUENCES: Final = 2**14  # half as many, as sequences are signed numbers
-_LIBRARIES: Final[dict[str, Callable[[Any, int], Any]]] = {
-    "factory.random": lambda module, number: module.reseed_random(number),  # Faker's as well
-    "faker.generator": lambda module, number: module.random.seed(number),
-    "model_bakery.random_gen": lambda module, number: module.baker_random.seed(number),
+
+
+class _Generator(NamedTuple):
+    """The functions that seed a random generator, read its state, and restore it."""
+
+    seed: Callable[[int], object]
+    state: Callable[[], Any]
+    restore: Callable[[Any], object]
+
+
+def _methods(generator: Any) -> _Generator:
+    """Return the methods of an instance of ``random.Random``, or the functions of the module."""
+    return _Generator(generator.seed, generator.getstate, generator.setstate)
+
+
+_GENERATORS: Final[dict[str, Callable[[Any], _Generator]]] = {
+    "random": _methods,
+    "factory.random": lambda module: _Generator(  # Faker's as well
+        module.reseed_random, module.get_random_state, module.set_random_state
+    ),
+    "faker.generator": lambda module: _methods(module.random),
+    "model_bakery.random_gen": lambda module: _methods(module.baker_random),
 }
-"""The modules of libraries with a generator of their own, with the functions that seed it."""
+"""The modules that have a random generator, and the function that finds it in the module."""
 _waiting: dict[str, int] = {}
 """The numbers for the generators of those modules that are not imported yet."""
 
@@ -131,7 +148,9 @@ def start_sequences(number: int) -> None:
 @contextmanager
 def apart(seed: str, name: str) -> Iterator[None]:
     """Give a block its own random values and sequences, without a change of others' values."""
-    states = [(set_state, get_state()) for get_state, set_state in _generators()]
+    imported = [name for name in _GENERATORS if name in sys.modules]
+    generators = [_GENERATORS[name](import_module(name)) for name in imported]
+    states = [(generator, generator.state()) for generator in generators]
     waiting = dict(_waiting)
     sequences = {meta: meta._counter.seq for meta in _counting() if meta._counter is not None}
     reseed(seed, name)
@@ -139,8 +158,8 @@ def apart(seed: str, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for set_state, state in states:
-            set_state(state)
+        for generator, state in states:
+            generator.restore(state)
         _waiting.update(waiting)
         for meta in _counting():
             if meta._counter is not None:
@@ -151,17 +170,6 @@ def _part(name: str, count: int) -> int:
     """Return the number of the part for a name, among a number of parts."""
     digest = blake2s(name.encode(), digest_size=2).digest()
     return int.from_bytes(digest, "big") % count
-
-
-def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], None]]]:
-    """Yield for each generator in use the functions that read and restore its state."""
-    yield random.getstate, random.setstate
-    if (factory := sys.modules.get("factory.random")) is not None:
-        yield factory.get_random_state, factory.set_random_state
-    if (faker := sys.modules.get("faker.generator")) is not None:
-        yield faker.random.getstate, faker.random.setstate
-    if (bakery := sys.modules.get("model_bakery.random_gen")) is not None:
-        yield bakery.baker_random.getstate, bakery.baker_random.setstate
 
 
 def _counting() -> Iterator[Any]:
@@ -192,8 +200,7 @@ def reseed(seed: str, name: str) -> None:
         name: the name of the test.
     """
     number = int.from_bytes(blake2s(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
-    random.seed(number)
-    _waiting.update(dict.fromkeys(_LIBRARIES, number))
+    _waiting.update(dict.fromkeys(_GENERATORS, number))
     reseed_imported()
 
 
@@ -207,4 +214,4 @@ def reseed_imported() -> None:
             module = import_module(name)  # waits for another thread that is just importing it
             number = _waiting.pop(name, None)  # None where another thread has been here meanwhile
             if number is not None:
-                _LIBRARIES[name](module, number)
+                _GENERATORS[name](module).seed(number)

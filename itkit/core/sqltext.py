@@ -371,11 +371,8 @@ class _StatementReader:
             nesting.expects = _Expects.CTE
 
     def _begin_statement(self, nesting: _Nesting, text: str) -> None:
-        if (text == "UPDATE" and "FOR" in nesting.before) or nesting.before[1] in (
-            "DO",
-            "KEY",
-            "THEN",
-        ):
+        before = nesting.before
+        if (text == "UPDATE" and "FOR" in before) or before[1] in ("DO", "KEY", "THEN"):
             return  # a lock, or the action of ON CONFLICT or MERGE
         if nesting.verb and nesting.verb != "WITH":
             if text == "TABLE" and nesting.verb in DEFINING | {"TRUNCATE"}:

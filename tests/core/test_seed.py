@@ -273,7 +273,7 @@ def test_a_library_that_another_thread_is_importing_is_seeded_when_it_is_there(
     monkeypatch.setattr(sys, "begun", begun, raising=False)
     monkeypatch.setattr(sys, "may_end", may_end, raising=False)
     monkeypatch.setitem(
-        seed._LIBRARIES, "imported_slowly", lambda module, number: module.generator.seed(number)
+        seed._GENERATORS, "imported_slowly", lambda module: seed._methods(module.generator)
     )
     monkeypatch.setitem(seed._waiting, "imported_slowly", 7)
     with ThreadPoolExecutor(2) as pool:
