@@ -5,7 +5,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from traceback import walk_stack
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 from itkit.core.names import SWEEP_FULL
@@ -245,7 +247,7 @@ class Gate:
         all_struck: the crossings that a fault has happened to.
         is_dead: whether the process of the act has died.
         mistake: the reason why the fault is impossible; None where it is possible.
-        crashed: the threads in which the act has died.
+        crashed: the threads in which the act has died, and which end by that.
         moved: when a crossing has last come here, on the clock of ``time.monotonic``.
         hang: where the act has waited when it was ended; None where it was not.
     """
@@ -393,6 +395,13 @@ class Gate:
         self._refuse(point)
 
     def _refuse(self, point: Point) -> NoReturn:
-        self.crashed.add(threading.current_thread())
+        if not _is_in_pool():
+            self.crashed.add(threading.current_thread())
         point.cut()
         raise Crash(SIMULATED)
+
+
+def _is_in_pool() -> bool:
+    """Return whether a pool has called this, which survives the errors of its tasks."""
+    pools = ThreadPoolExecutor.__module__
+    return any(frame.f_globals.get("__name__") == pools for frame, _ in walk_stack(None))

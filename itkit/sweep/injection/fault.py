@@ -5,7 +5,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from concurrent.futures.thread import _threads_queues
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from inspect import isawaitable
@@ -300,13 +299,9 @@ def _passing_over(excepthook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _join(gate: Gate) -> None:
-    """Wait for the end of the threads that have crashed, but for those of a pool, which go on.
-
-    Pools are known by what Python itself waits for at its end. Checked with Python 3.11 and 3.13.
-    """
+    """Wait for the end of the threads that have crashed, but for those of a pool, which go on."""
     deadline = time.monotonic() + _JOIN_SECONDS
-    own = {threading.current_thread(), threading.main_thread(), *_threads_queues}
-    for thread in gate.crashed - own:
+    for thread in gate.crashed - {threading.current_thread(), threading.main_thread()}:
         thread.join(max(0, deadline - time.monotonic()))
 
 
