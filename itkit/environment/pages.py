@@ -47,7 +47,7 @@ def state_of(routing: "postgres.Routing", isolation: "redis.WorkerRedis") -> "re
     from itkit import report
 
     try:
-        keys = isolation.values(_MOST_KEYS)
+        keys = [(key.describe(), value) for key, value in isolation.read_keys(_MOST_KEYS)]
     except ServiceUnavailableError:
         keys = []
     return report.State(

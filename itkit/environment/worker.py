@@ -435,8 +435,17 @@ class Environment:
         return verdict.is_faulty(self.variation)
 
     def contents_of_redis(self) -> list[tuple[str, str]]:
-        """Return the name and the value of each key that the test has in Redis."""
-        return self._redis.contents()
+        """Return the name and the value of each key that the test has in Redis.
+
+        Keys with a TTL are marked; the TTL itself depends on the clock and is left out.
+        """
+        return [
+            (
+                key.name.decode(errors="replace"),
+                f"{value}{', expires' if key.ttl is not None else ''}",
+            )
+            for key, value in self._redis.read_keys()
+        ]
 
     def drop_connections(self) -> None:
         """Close all connections to Redis, as after the simulated crash of a process."""

@@ -10,6 +10,7 @@ from itkit.redis.isolation.installed import Installed, RedisRoute
 from itkit.redis.isolation.levels import KeyLevel, KeyLevels
 from itkit.redis.prefix.rewrite import PassingRewriter
 from itkit.redis.server import server as servers
+from itkit.redis.server.keys import FoundKey, KeyReader
 from itkit.redis.server.redis_py import redis
 from itkit.redis.shared import shared_databases
 
@@ -36,6 +37,7 @@ class OwnServer(Installed):
         self._kept = {number for _, number in shared_databases(project)}
         self._configuration: dict[Any, Any] = {}
         self._levels = KeyLevels()
+        self._reader: KeyReader  # since install()
 
     @property
     def own_url(self) -> str:
@@ -60,7 +62,7 @@ class OwnServer(Installed):
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        names = servers.names_under(self._server, "")
+        names = self._reader.names_under("")
         if not names:
             return None
         return self._levels.add(levels.read(self._server, names, b"", self._kept.__contains__))
@@ -75,33 +77,19 @@ class OwnServer(Installed):
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        names = servers.names_under(self._server, "")
-        found = servers.left(self._server, names) if names else ()
-        shared = self._levels.names
-        return [
-            key.describe()
-            for key in found
-            if key.database not in self._kept and key.name not in shared
-        ]
+        found = self._reader.existing(self._reader.names_under(""), b"")
+        return [key.describe() for key in found if key.name not in self._levels.names]
 
-    def contents(self) -> list[tuple[str, str]]:
-        """Return the name and the value of each existing key.
+    def read_keys(self, most: int | None = None) -> list[tuple[FoundKey, object]]:
+        """Return the existing keys, each with its value.
+
+        Args:
+            most: the greatest number of keys, and of elements of a value; None for all.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
-        names = servers.names_under(self._server, "")
-        return levels.contents(self._server, names, b"", self._kept.__contains__) if names else []
-
-    def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the existing keys: a line about each, and the beginning of its value.
-
-        Raises:
-            ServiceUnavailableError: the server does not answer.
-        """
-        names = servers.names_under(self._server, "")[:most]
-        found = servers.with_values(self._server, names, most) if names else ()
-        return [(key.describe(), value) for key, value in found if key.database not in self._kept]
+        return self._reader.read(self._reader.names_under(""), b"", most)
 
     def denied(self) -> list[str]:
         """Return an empty list, as everything is allowed."""
@@ -115,7 +103,8 @@ class OwnServer(Installed):
         return RedisRoute(self._server, self._passing)
 
     def _begin(self, releases: contextlib.ExitStack) -> None:
-        del releases
+        self._reader = KeyReader(self._server, self._kept)
+        releases.callback(self._reader.close)
         with servers.connected(self._server) as client:
             self._configuration = client.config_get("*")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from itkit.redis.isolation.levels import KeyLevel
+from itkit.redis.server.keys import FoundKey
 
 
 class WorkerRedis(Protocol):
@@ -70,18 +71,12 @@ class WorkerRedis(Protocol):
             ServiceUnavailableError: the server does not answer.
         """
 
-    def contents(self) -> list[tuple[str, str]]:
-        """Return the name and the value of each key that the test has.
-
-        Raises:
-            ServiceUnavailableError: the server does not answer.
-        """
-
-    def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the keys that exist now: a line about each, and the beginning of its value.
+    def read_keys(self, most: int | None = None) -> list[tuple[FoundKey, object]]:
+        """Return the keys that exist now, each with its value.
 
         Args:
-            most: the greatest number of keys, and of elements of a value.
+            most: the greatest number of keys, and of elements of a value; of a text, a hundred
+                times as many bytes. None for all.
 
         Raises:
             ServiceUnavailableError: the server does not answer.

@@ -18,6 +18,7 @@ from itkit.redis.prefix.rewrite import Rewriter
 from itkit.redis.server import acl
 from itkit.redis.server import server as servers
 from itkit.redis.server.acl import Denials
+from itkit.redis.server.keys import FoundKey, KeyReader
 from itkit.redis.server.tracking import Tracking
 from itkit.redis.shared import sharing
 
@@ -55,6 +56,7 @@ class PrefixIsolation(Installed):
         self._owned = owned
         self._secret = secret
         self._counter: Counter  # since install()
+        self._reader: KeyReader  # since install(), where there is a server
         self._denials: Denials | None = None
         self._tracking = self._new_tracking()
         self._levels = KeyLevels()
@@ -119,35 +121,20 @@ class PrefixIsolation(Installed):
         """
         if self._server is None or self._tracking is None:
             return []
-        prefix = self.prefix
-        shared = {prefix.encode() + name for name in self._levels.names}
-        names = self._names() - shared
-        found = servers.left(self._server, sorted(names)) if names else ()
-        return [key.describe(len(prefix)) for key in found]
+        found = self._reader.existing(self._names(), self.prefix.encode())
+        return [key.describe() for key in found if key.name not in self._levels.names]
 
-    def contents(self) -> list[tuple[str, str]]:
-        """Return the name and the value of each key of the current generation.
+    def read_keys(self, most: int | None = None) -> list[tuple[FoundKey, object]]:
+        """Return the keys of the current generation, each with its value.
+
+        Args:
+            most: the greatest number of keys, and of elements of a value; None for all.
 
         Raises:
             ServiceUnavailableError: the server does not answer.
         """
         names = self._names()
-        if self._server is None or not names:
-            return []
-        return levels.contents(self._server, names, self.prefix.encode(), lambda _number: False)
-
-    def values(self, most: int) -> list[tuple[str, object]]:
-        """Return the keys of the current generation: a line about each, the beginning of its value.
-
-        Raises:
-            ServiceUnavailableError: the server does not answer.
-        """
-        if self._server is None:
-            return []
-        start = len(self.prefix)
-        names = sorted(self._names())[:most]
-        found = servers.with_values(self._server, names, most) if names else ()
-        return [(key.describe(start), value) for key, value in found]
+        return self._reader.read(names, self.prefix.encode(), most) if names else []
 
     def _names(self) -> set[bytes]:
         """Return the names of the keys of the current generation; some may not exist any more."""
@@ -157,7 +144,7 @@ class PrefixIsolation(Installed):
             names = self._tracking.written(self.prefix)
             if self._tracking.is_on:
                 return set(names)
-        return set(servers.names_under(self._server, self.prefix))
+        return set(self._reader.names_under(self.prefix))
 
     def denied(self) -> list[str]:
         """Return a line for each command that the server has denied since the last call.
@@ -241,6 +228,9 @@ class PrefixIsolation(Installed):
         return RedisRoute(reached, rewrite, sharing(run, worker, self._project, options))
 
     def _begin(self, releases: contextlib.ExitStack) -> None:
+        if self._server is not None:
+            self._reader = KeyReader(self._server)
+            releases.callback(self._reader.close)
         if self._tracking is not None:
             self._tracking.start()
             releases.callback(self._tracking.stop)

@@ -6,12 +6,12 @@ a test begins, it writes them again, under the test's prefix or to its empty ser
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from itkit.redis.server import server as servers
 
 if TYPE_CHECKING:
-    import redis
+    pass
 
 
 class Key(NamedTuple):
@@ -67,53 +67,6 @@ def read(
         if keys:
             found[number] = keys
     return KeyLevel(found)
-
-
-def contents(
-    url: str, names: Iterable[bytes], prefix: bytes, is_left_out: Callable[[int], bool]
-) -> list[tuple[str, str]]:
-    """Return name, without the prefix, and value of the existing keys among some names.
-
-    Values without an order are sorted, so that equal values look the same. Keys with a TTL are
-    marked; the TTL itself depends on the clock and is left out.
-
-    Args:
-        url: the URL of the server, with a login that may read the keys.
-        names: the names, with the prefix.
-        prefix: the prefix that the names begin with.
-        is_left_out: returns whether a database is left out, given its number.
-
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
-    sought = sorted(names)
-    found: list[tuple[str, str]] = []
-    for number in servers.databases_of(url):
-        if is_left_out(number):
-            continue
-        with servers.raw(url, number) as client:
-            for name in sought:
-                value = _value_of(client, name)
-                if value is not None:
-                    expires = ", expires" if client.pttl(name) > 0 else ""
-                    shown = name.removeprefix(prefix).decode(errors="replace")
-                    found.append((shown, f"{value}{expires}"))
-    return found
-
-
-def _value_of(client: "redis.Redis", name: bytes) -> object:
-    """Return the value of a key, sorted if it has no order; None if there is no such key."""
-    kind = client.type(name)
-    if kind == b"none":
-        return None
-    reading: dict[Any, Callable[[], object]] = {
-        b"string": lambda: client.get(name),
-        b"hash": lambda: sorted(client.hgetall(name).items()),
-        b"set": lambda: sorted(client.smembers(name)),
-        b"zset": lambda: client.zrange(name, 0, -1, withscores=True),
-        b"list": lambda: client.lrange(name, 0, -1),
-    }
-    return reading.get(kind, lambda: client.dump(name))()
 
 
 class KeyLevels:

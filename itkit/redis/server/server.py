@@ -3,11 +3,9 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import groupby
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from itkit.core import urls
 from itkit.exceptions import IsolationError, ServiceUnavailableError
@@ -17,32 +15,6 @@ from itkit.timeline import audit
 
 _TIMEOUT = 10.0
 _SCANNED = 10_000
-
-
-class Left(NamedTuple):
-    """A key that exists on the server.
-
-    Attributes:
-        name: the name, with its prefix.
-        database: the number of the database.
-        kind: the type of the value, in the server's words.
-        ttl: seconds until it expires; None if it does not expire.
-    """
-
-    name: bytes
-    database: int
-    kind: str
-    ttl: float | None
-
-    def describe(self, prefix: int = 0) -> str:
-        """Return a line that describes the key.
-
-        Args:
-            prefix: the number of bytes to leave out at the beginning of the name.
-        """
-        name = self.name[prefix:].decode(errors="backslashreplace")
-        expires = "no TTL" if self.ttl is None else f"TTL {self.ttl:.0f} s"
-        return f"{name!r} ({self.kind}, {expires}) in database {self.database}"
 
 
 class OwnConnection:
@@ -194,73 +166,6 @@ def remove(url: str, root: str) -> int:
         ServiceUnavailableError: the server does not answer.
     """
     return sum(_remove_here(client, root) for client in _databases(url))
-
-
-def left(url: str, names: Sequence[bytes]) -> Iterator[Left]:
-    """Yield the existing keys among some names.
-
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
-    for client in _databases(url):
-        with client.pipeline(transaction=False) as pipeline:
-            for name in names:
-                pipeline.type(name)
-                pipeline.pttl(name)
-            replies = iter(pipeline.execute())
-        number = int(client.get_connection_kwargs()["db"])
-        for name, kind, ttl in zip(names, replies, replies, strict=True):
-            if kind != "none":
-                yield Left(name, number, kind, ttl / 1000 if ttl >= 0 else None)
-
-
-def with_values(url: str, names: Sequence[bytes], most: int) -> Iterator[tuple[Left, object]]:
-    """Yield the existing keys among some names, each with its value or the beginning of it.
-
-    Args:
-        url: the URL of the server.
-        names: the names.
-        most: the greatest number of elements of a value; of a text, a hundred times as many bytes.
-
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
-    readers: dict[str, tuple[object, ...]] = {
-        "string": ("GETRANGE", 0, most * 100),
-        "list": ("LRANGE", 0, most - 1),
-        "hash": ("HSCAN", 0, "COUNT", most),
-        "set": ("SSCAN", 0, "COUNT", most),
-        "zset": ("ZRANGE", 0, most - 1, "WITHSCORES"),
-        "stream": ("XRANGE", "-", "+", "COUNT", most),
-    }
-    for number, keys in groupby(left(url, names), key=attrgetter("database")):
-        found = list(keys)
-        read = [key for key in found if key.kind in readers]
-        with raw(url, number) as client, client.pipeline(transaction=False) as pipeline:
-            for key in read:
-                command, *rest = readers[key.kind]
-                pipeline.execute_command(str(command), key.name, *rest)  # type: ignore[no-untyped-call]  # redis-py's
-            # A key that has another type by now has its error instead of a value.
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
-        values = dict(zip((key.name for key in read), replies, strict=True))
-        for key in found:
-            value = values.get(key.name)
-            if key.kind in ("hash", "set") and isinstance(value, tuple):
-                _, value = value
-            yield key, value
-
-
-def names_under(url: str, root: str) -> list[bytes]:
-    """Search all databases for keys that begin with ``root``.
-
-    Raises:
-        ServiceUnavailableError: the server does not answer.
-    """
-    found: set[bytes] = set()
-    for number in databases_of(url):
-        with raw(url, number) as made:
-            found.update(made.scan_iter(match=f"{root}*", count=_SCANNED))
-    return sorted(found)
 
 
 def _databases(url: str) -> Iterator["redis.Redis"]:
