@@ -67,7 +67,7 @@ def schema(run: str, worker: str, alias: str = "default") -> str:
     name = f"itkit_{run}_{worker}"
     if alias == "default":
         return name
-    return f"{name}_{blake2s(alias.encode(), digest_size=4).hexdigest()}"
+    return f"{name}_{_digest(alias)}"
 
 
 def initial_rows_schema(schema: str) -> str:
@@ -79,7 +79,7 @@ def kept_rows_schema(schema: str) -> str:
     """Return the schema in a worker's database that keeps the migrated rows of another schema."""
     if schema == "public":
         return KEPT_ROWS_SCHEMA
-    return f"{KEPT_ROWS_SCHEMA}_{blake2s(schema.encode(), digest_size=4).hexdigest()}"
+    return f"{KEPT_ROWS_SCHEMA}_{_digest(schema)}"
 
 
 def twin_schema(schema: str) -> str:
@@ -102,6 +102,10 @@ def new_kept_schema(fingerprint: str) -> str:
     return f"itkit_{fingerprint}_kept_{secrets.token_hex(4)}"
 
 
+def _digest(text: str) -> str:
+    return blake2s(text.encode(), digest_size=4).hexdigest()
+
+
 def _beside(schema: str, what: str) -> str:
     return f"{schema}{what}" if schema.count("_") > 2 else f"{schema}_{what}"
 
@@ -116,8 +120,7 @@ def database(name: str, *owner: str) -> str:
         owner: a text that distinguishes the project from others, which may use the same name.
     """
     shown = re.sub(r"[^a-z0-9]+", "_", name.lower())[:_LONGEST_PART].strip("_")
-    digest = blake2s(repr((name, *owner)).encode(), digest_size=4).hexdigest()
-    return "_".join(filter(None, ("itkit_tests", shown, digest)))
+    return "_".join(filter(None, ("itkit_tests", shown, _digest(repr((name, *owner))))))
 
 
 def is_database(name: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 
 from itkit import environment
-from itkit.core import names
 from itkit.exceptions import FaultError, RepeatError
 from itkit.sweep import aftermath, rows
 from itkit.sweep.act import apart, check_transactions, in_thread, variation
@@ -166,14 +165,12 @@ class RepeatSweep(Sweep):
         """Return what the test holds in a run."""
         return Repeat(spec)
 
-    def begin(self, first: Repeat) -> bool:
+    def _begin(self, first: Repeat) -> bool:
         """Return whether the act is to be done once more.
 
         Raises:
             FaultError: the test has none.
         """
-        if self._mode == names.SWEEP_OFF:
-            return False
         if not first.was_called:
             raise FaultError(_NO_ACT)
         return True

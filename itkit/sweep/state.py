@@ -13,7 +13,6 @@ from unittest import SkipTest
 from django.core import mail
 
 from itkit import conf, environment, redis
-from itkit.core import names
 from itkit.environment import Environment
 from itkit.exceptions import FaultError, StateError
 from itkit.fakes import Call
@@ -241,14 +240,12 @@ class StateSweep(Sweep):
         """Return what the test holds in a run, the first of which is from the first state."""
         return SweptState(self._choice, spec)
 
-    def begin(self, first: SweptState) -> bool:
+    def _begin(self, first: SweptState) -> bool:
         """Return whether there are more states.
 
         Raises:
             FaultError: the test has no act, or the field no state that the command line asks for.
         """
-        if self._mode == names.SWEEP_OFF:
-            return False
         if not first.was_entered:
             raise FaultError(_NO_ACT)
         if self._only:

@@ -127,7 +127,6 @@ class Sweep(ABC):
     def new(self, spec: Any = None) -> Varying:
         """Return the object that the test holds in a variation; without one, in the first run."""
 
-    @abstractmethod
     def begin(self, first: Any) -> bool:
         """Look at the first run, which has passed, and return whether there are more.
 
@@ -137,6 +136,11 @@ class Sweep(ABC):
         Raises:
             FaultError: the test, or an option, is a mistake.
         """
+        return self._mode != names.SWEEP_OFF and self._begin(first)
+
+    @abstractmethod
+    def _begin(self, first: Any) -> bool:
+        """Do what ``begin()`` does, where the test is to be swept."""
 
     @abstractmethod
     def variations(self) -> Iterator[Variation]:

@@ -13,7 +13,7 @@ All locks end with their session, so nothing of a killed run stays locked.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from itkit.postgres.server import sql
 from itkit.postgres.server.driver import Connection
@@ -30,16 +30,9 @@ def hold_run(connection: Connection, run: str) -> None:
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [_RUN, _number(run)])
 
 
-@contextmanager
-def dead_run(connection: Connection, run: str) -> Iterator[bool]:
-    """Yield whether a run is dead; within the block, nobody else can find it dead."""
-    lock = [_RUN, _number(run)]
-    is_dead = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
-    try:
-        yield is_dead
-    finally:
-        if is_dead:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+def dead_run(connection: Connection, run: str) -> AbstractContextManager[bool]:
+    """Return a block that gets whether a run is dead; within it, nobody else can find it dead."""
+    return _tried(connection, [_RUN, _number(run)])
 
 
 def other_runs_alive(connection: Connection) -> bool:
@@ -54,39 +47,21 @@ def other_runs_alive(connection: Connection) -> bool:
     return found
 
 
-@contextmanager
-def setup(connection: Connection) -> Iterator[None]:
+def setup(connection: Connection) -> AbstractContextManager[None]:
     """Keep other runs from creating or dropping shared objects in this database, for a block."""
-    lock = [_RUN, _SETUP]
-    connection.execute("SELECT pg_advisory_lock(%s, %s)", lock)
-    try:
-        yield
-    finally:
-        connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+    return _held(connection, [_RUN, _SETUP])
 
 
-@contextmanager
-def template(connection: Connection, fingerprint: str, *, shared: bool) -> Iterator[None]:
+def template(
+    connection: Connection, fingerprint: str, *, shared: bool
+) -> AbstractContextManager[None]:
     """Wait for a template's lock and hold it for a block."""
-    kind = sql.SQL("_shared" if shared else "")
-    lock = [_TEMPLATE, _number(fingerprint)]
-    connection.execute(sql.SQL("SELECT pg_advisory_lock{}(%s, %s)").format(kind), lock)
-    try:
-        yield
-    finally:
-        connection.execute(sql.SQL("SELECT pg_advisory_unlock{}(%s, %s)").format(kind), lock)
+    return _held(connection, [_TEMPLATE, _number(fingerprint)], shared=shared)
 
 
-@contextmanager
-def idle_template(connection: Connection, fingerprint: str) -> Iterator[bool]:
-    """Yield whether nobody makes or clones a template now, and keep it so for a block."""
-    lock = [_TEMPLATE, _number(fingerprint)]
-    is_idle = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
-    try:
-        yield is_idle
-    finally:
-        if is_idle:
-            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
+def idle_template(connection: Connection, fingerprint: str) -> AbstractContextManager[bool]:
+    """Return a block that gets whether nobody makes or clones a template, and keeps it so."""
+    return _tried(connection, [_TEMPLATE, _number(fingerprint)])
 
 
 @contextmanager
@@ -96,6 +71,28 @@ def claim(connection: Connection, fingerprint: str) -> Iterator[None]:
         lock = [_CLAIM, _number(fingerprint)]
         connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", lock)
         yield
+
+
+@contextmanager
+def _held(connection: Connection, lock: list[int], *, shared: bool = False) -> Iterator[None]:
+    """Wait for a lock and hold it for a block."""
+    kind = sql.SQL("_shared" if shared else "")
+    connection.execute(sql.SQL("SELECT pg_advisory_lock{}(%s, %s)").format(kind), lock)
+    try:
+        yield
+    finally:
+        connection.execute(sql.SQL("SELECT pg_advisory_unlock{}(%s, %s)").format(kind), lock)
+
+
+@contextmanager
+def _tried(connection: Connection, lock: list[int]) -> Iterator[bool]:
+    """Yield whether nobody had a lock; if so, hold it for the block."""
+    is_free = bool(value(connection, "SELECT pg_try_advisory_lock(%s, %s)", lock))
+    try:
+        yield is_free
+    finally:
+        if is_free:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", lock)
 
 
 def _number(digits: str) -> int:

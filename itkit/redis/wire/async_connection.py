@@ -15,20 +15,14 @@ Method = Callable[..., Any]
 def methods(library: Library) -> dict[str, Method]:
     """Return the replacements of the methods of ``AbstractConnection``, by their names."""
     original = vars(library.asynchronous)
-    own = original["pack_command"]
-    pack_command, pack_commands = wire.packing(own, functools.partial(_pack_together, own))
-    wrapped = wire.wrapped_methods(
+    return wire.replacements(
         original,
+        functools.partial(_pack_together, original["pack_command"]),
         connect=_connecting,
         on_connect=_shaking_hands,
         send=_sending,
         read=functools.partial(_reading, library.response_error),
     )
-    return {
-        **wrapped,
-        "pack_command": pack_command,
-        "pack_commands": pack_commands,
-    }
 
 
 def _pack_together(pack_command: Method, connection: Any, commands: Iterable[Any]) -> list[bytes]:

@@ -13,20 +13,15 @@ Method = Callable[..., Any]
 def methods(library: Library) -> dict[str, Method]:
     """Return the replacements of the methods of ``AbstractConnection``, by their names."""
     original = vars(library.sync)
-    pack_command, pack_commands = wire.packing(original["pack_command"], original["pack_commands"])
-    wrapped = wire.wrapped_methods(
+    replaced = wire.replacements(
         original,
+        original["pack_commands"],
         connect=_connecting,
         on_connect=_shaking_hands,
         send=_sending,
         read=functools.partial(_reading, library.response_error),
     )
-    return {
-        **wrapped,
-        "pack_command": pack_command,
-        "pack_commands": pack_commands,
-        "send_command": _send_command,
-    }
+    return {**replaced, "send_command": _send_command}
 
 
 def _connecting(original: Method) -> Method:

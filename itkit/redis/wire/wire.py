@@ -63,16 +63,23 @@ def loop_of(connection: Any) -> AbstractEventLoop | None:
     return link.loop
 
 
-def wrapped_methods(
-    own: Mapping[str, Any], *, connect: Wrap, on_connect: Wrap, send: Wrap, read: Wrap
+def replacements(
+    own: Mapping[str, Any],
+    pack_commands: Method,
+    *,
+    connect: Wrap,
+    on_connect: Wrap,
+    send: Wrap,
+    read: Wrap,
 ) -> dict[str, Method]:
-    """Return wrappers of the methods of a class of connections, by their names.
+    """Return the replacements of the methods of a class of connections, by their names.
 
     redis-py 5 and valkey-py have no methods ``…_check_health``; from redis-py 6 on, the methods
     without this ending call those with it.
 
     Args:
         own: the methods of the class.
+        pack_commands: packs commands without a call of the connection's ``pack_command``.
         connect: wraps the methods that connect.
         on_connect: wraps the methods that shake hands.
         send: wraps the method that sends packed commands.
@@ -86,7 +93,8 @@ def wrapped_methods(
         "send_packed_command": send,
         "read_response": read,
     }
-    return {name: wrap(own[name]) for name, wrap in wrappers.items() if name in own}
+    wrapped = {name: wrap(own[name]) for name, wrap in wrappers.items() if name in own}
+    return wrapped | _packing(own["pack_command"], pack_commands)
 
 
 @contextlib.contextmanager
@@ -144,13 +152,8 @@ def unreachable(connection: Any, error: OSError) -> Exception:
     return kind(f"The tests' Redis at {current().address} is gone: {error}")
 
 
-def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method]:
-    """Return the replacements of a connection's methods that pack commands.
-
-    Args:
-        pack_command: redis-py's own method.
-        pack_commands: a method that does not call the connection's ``pack_command``.
-    """
+def _packing(pack_command: Method, pack_commands: Method) -> dict[str, Method]:
+    """Return the replacements of a connection's methods that pack commands."""
 
     @functools.wraps(pack_command)
     def pack_one(self: Any, *args: Any) -> Any:
@@ -166,7 +169,7 @@ def packing(pack_command: Method, pack_commands: Method) -> tuple[Method, Method
         sent, expected = _rewriter(self).all(commands)
         return Packed(pack_commands(self, sent), expected)
 
-    return pack_one, pack_many
+    return {"pack_command": pack_one, "pack_commands": pack_many}
 
 
 def expected_of(connection: Any, packed: Any) -> Sequence[Expected]:

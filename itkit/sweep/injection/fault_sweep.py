@@ -53,14 +53,12 @@ class FaultSweep(Sweep):
         self._last = Fault(self._choice, spec, mode=self._mode, baseline=self._baseline)
         return self._last
 
-    def begin(self, first: Fault) -> bool:
+    def _begin(self, first: Fault) -> bool:
         """Collect the faults that can be tried, and return whether there are any.
 
         Raises:
             FaultError: nothing in the test can fail.
         """
-        if self._mode == names.SWEEP_OFF:
-            return False
         if self._only:
             return True
         crossed = first.gate.crossed

@@ -52,14 +52,12 @@ class RaceSweep(Sweep):
         self._last = race = Race(spec, self._known)
         return race
 
-    def begin(self, first: Race) -> bool:
+    def _begin(self, first: Race) -> bool:
         """Return whether there are schedules to be tried.
 
         Raises:
             FaultError: there is no race in the test.
         """
-        if self._mode == names.SWEEP_OFF:
-            return False
         if first.stage is None:
             raise FaultError(_NO_RACE)
         self._orders.append(first.stage.steps)
