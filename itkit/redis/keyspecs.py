@@ -1,4 +1,7 @@
-"""Positions of keys in a command's arguments, by the notation of ``itkit.redis.commands``."""
+"""Positions of keys in a command's arguments: the notation of ``itkit.redis.commands``.
+
+Redis calls them key specifications, and describes them in the reply of ``COMMAND``.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -108,7 +108,7 @@ REPLIES: Final = {
     "by_name": "XREAD XREADGROUP",
     "names_and_values": "PUBSUB|NUMSUB PUBSUB|SHARDNUMSUB",
 }
-"""Commands whose replies have names in them, by the shapes that ``prefix/replies.py`` describes."""
+"""Commands whose replies have names in them, by the shapes that ``prefix/plans.py`` reads."""
 
 KEYSPACE: Final = "DBSIZE FLUSHALL FLUSHDB RANDOMKEY SCAN"
 """Commands about all keys of a server; itkit limits them to the keys with the prefix."""

@@ -1,4 +1,7 @@
-"""The sweep that a test asks for."""
+"""The sweep that a test asks for.
+
+It is a module of its own, as each kind of sweep imports ``variations``, and this imports each kind.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -10,7 +10,7 @@ import redis
 from itkit.core.handshake import Invitation
 from itkit.exceptions import ItkitError
 from itkit.redis import JoinedIsolation
-from itkit.redis.prefix.counter import Counter, Reader
+from itkit.redis.prefix.namespace import GenerationCounter, GenerationReader
 from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project, wait_until
 
@@ -439,10 +439,10 @@ def test_who_waits_for_a_key_follows_as_well(door: str, project: Project) -> Non
 
 
 def test_other_processes_read_the_number_of_the_generation() -> None:
-    counter = Counter()
+    counter = GenerationCounter()
     assert counter.next() == 1
     assert not counter.is_read
-    reader = Reader(counter.path)
+    reader = GenerationReader(counter.path)
     assert counter.is_read
     assert reader.now() == 1
     for number in range(2, 1000):
@@ -452,7 +452,7 @@ def test_other_processes_read_the_number_of_the_generation() -> None:
     del counter
     assert reader.now() == 999
     with pytest.raises(OSError, match=path):
-        Reader(path)
+        GenerationReader(path)
 
 
 def test_without_such_memory_the_generation_is_that_of_the_start() -> None:

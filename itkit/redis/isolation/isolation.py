@@ -12,8 +12,7 @@ from itkit.redis.isolation import levels
 from itkit.redis.isolation.installed import Installed, RedisRoute
 from itkit.redis.isolation.levels import KeyLevel, KeyLevels
 from itkit.redis.prefix import command_info
-from itkit.redis.prefix.counter import Counter
-from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.namespace import GenerationCounter, Namespace
 from itkit.redis.prefix.rewrite import Rewriter
 from itkit.redis.server import acl
 from itkit.redis.server import server as servers
@@ -55,7 +54,7 @@ class PrefixIsolation(Installed):
         self._worker = worker
         self._owned = owned
         self._secret = secret
-        self._counter: Counter  # since install()
+        self._counter: GenerationCounter  # since install()
         self._reader: KeyReader  # since install(), where there is a server
         self._denials: Denials | None = None
         self._tracking = self._new_tracking()
@@ -223,7 +222,7 @@ class PrefixIsolation(Installed):
             "ask": command_info.asking(server) if server else None,
             "listed": listed,
         }
-        self._counter = Counter()
+        self._counter = GenerationCounter()
         rewrite = Rewriter(self._next_namespace(), **options)
         return RedisRoute(reached, rewrite, sharing(run, worker, self._project, options))
 

@@ -8,8 +8,7 @@ from itkit import conf
 from itkit.core.handshake import Invitation
 from itkit.redis.isolation.installed import Installed, RedisRoute
 from itkit.redis.prefix import command_info
-from itkit.redis.prefix.counter import Reader
-from itkit.redis.prefix.namespace import Namespace
+from itkit.redis.prefix.namespace import GenerationReader, Namespace
 from itkit.redis.prefix.rewrite import FollowingRewriter, PassingRewriter
 from itkit.redis.server import acl
 from itkit.redis.server import server as servers
@@ -70,6 +69,6 @@ class JoinedIsolation(Installed):
 def _generations(invitation: Invitation) -> Callable[[], int]:
     """Return the function that reads the generation of the test that is running."""
     try:
-        return Reader(invitation.generations).now
+        return GenerationReader(invitation.generations).now
     except OSError:  # this process belongs to another user, or the system has no such memory
         return lambda: invitation.generation

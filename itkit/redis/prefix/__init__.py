@@ -1,5 +1,5 @@
 """The prefix: which words of a command get it, and which words of a reply lose it.
 
-Read in this order: ``namespace``, ``counter``, ``plans``, ``replies``, ``rewrite``,
-``scripts`` with ``prologue.lua``, ``command_info`` (commands of modules), ``notifications``.
+Read in this order: ``namespace``, ``plans``, ``pubsub`` (channels), ``rewrite``, ``scripts`` with
+``prologue.lua``, ``command_info`` (commands of modules).
 """

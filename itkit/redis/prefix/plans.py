@@ -4,21 +4,19 @@ The arguments begin with the command's name, each word by itself: ``XINFO``, ``S
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 from itkit.redis import keyspecs, policy
 from itkit.redis.commands import KEYS, REDIS_KEYS
 from itkit.redis.keyspecs import word
-from itkit.redis.prefix import notifications, replies, scripts
+from itkit.redis.prefix import pubsub, scripts
 from itkit.redis.prefix.namespace import Arguments, Namespace, Plan, ReplyEffect, Rewritten
 
-_READERS: Mapping[str, replies.Reader] = {
-    "first": replies.first,
-    "by_name": replies.by_name,
-    "names_and_values": replies.names_and_values,
-}
+ReplyReader = Callable[[Namespace, Any], Any]
+"""Removes the prefix from the names in a reply."""
+
 _EFFECTS = {ReplyEffect.BEGIN: "MULTI", ReplyEffect.EXECUTE: "EXEC", ReplyEffect.DISCARD: "DISCARD"}
 
 # KEYS rather than SCAN: it is one call, and Redis 6 lets a script write after it.
@@ -128,7 +126,7 @@ def first_argument(namespace: Namespace, args: Arguments) -> Rewritten:
     return (args[0], key, *args[2:]), None
 
 
-def names_at(notation: str, reader: replies.Reader | None = None) -> Plan:
+def names_at(notation: str, reader: ReplyReader | None = None) -> Plan:
     """Return the plan of a command whose names are at the positions of a notation.
 
     Args:
@@ -149,7 +147,7 @@ def names_at(notation: str, reader: replies.Reader | None = None) -> Plan:
 
 
 def _subscribe(namespace: Namespace, args: Arguments) -> Rewritten:
-    names = [notifications.add(namespace, name) for name in args[1:]]
+    names = [pubsub.add(namespace, name) for name in args[1:]]
     return (args[0], *names), ReplyEffect.SUBSCRIBE
 
 
@@ -157,19 +155,19 @@ def _names_by_pattern(at: int, namespace: Namespace, args: Arguments) -> Rewritt
     """Rewrite KEYS and PUBSUB CHANNELS: the argument ``at`` is a pattern, or missing."""
     pattern = args[at] if len(args) > at else "*"
     rewritten = (*args[:at], namespace.add(pattern), *args[at + 1 :])
-    return rewritten, partial(replies.all_names, namespace)
+    return rewritten, partial(_read_all_names, namespace)
 
 
 def _scan(namespace: Namespace, args: Arguments) -> Rewritten:
     """Rewrite SCAN to return all names at once, as most of its calls find others' keys only."""
     options = {word(args[at]): args[at + 1] for at in range(2, len(args) - 1, 2)}
     if len(args) % 2 or not options.keys() <= _SCAN:  # the server refuses it
-        return (*args, "MATCH", namespace.add("*")), partial(replies.names_after_cursor, namespace)
+        return (*args, "MATCH", namespace.add("*")), partial(_read_names_after_cursor, namespace)
     if word(args[1]) != "0":
         return ("EVAL", _NO_MORE, 0), None
     pattern = namespace.add(options.get("MATCH", "*"))
     kind = (word(options["TYPE"]).lower(),) if "TYPE" in options else ()
-    return ("EVAL", _ALL_AT_ONCE, 0, pattern, *kind), partial(replies.names_after_cursor, namespace)
+    return ("EVAL", _ALL_AT_ONCE, 0, pattern, *kind), partial(_read_names_after_cursor, namespace)
 
 
 def _names_behind(
@@ -205,7 +203,42 @@ def _count(namespace: Namespace, _: Arguments) -> Rewritten:
 def _pick(namespace: Namespace, _: Arguments) -> Rewritten:
     # Random numbers that a script makes itself are the same in each call.
     number = random.randrange(2**31)  # noqa: S311 - picks a key, hides nothing
-    return _script(_PICK, namespace, number), partial(replies.name, namespace)
+    return _script(_PICK, namespace, number), partial(_read_name, namespace)
+
+
+def _read_name(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of RANDOMKEY: a name."""
+    return namespace.strip(reply)
+
+
+def _read_all_names(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of KEYS and PUBSUB CHANNELS: names, in the protocol's kind of collection."""
+    return [namespace.strip(item) for item in reply]
+
+
+def _read_names_after_cursor(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of SCAN: a cursor and names."""
+    cursor, found = reply
+    return [cursor, _read_all_names(namespace, found)]
+
+
+def _read_first(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of BLPOP, LMPOP and similar commands: a name, then values."""
+    return [namespace.strip(reply[0]), *reply[1:]]
+
+
+def _read_names_and_values(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of PUBSUB NUMSUB: names and values in turn, or a map of them."""
+    if isinstance(reply, dict):
+        return _read_by_name(namespace, reply)
+    return [namespace.strip(item) if not index % 2 else item for index, item in enumerate(reply)]
+
+
+def _read_by_name(namespace: Namespace, reply: Any) -> Any:
+    """Read the reply of XREAD: pairs of a name and its entries, or a map of them."""
+    if isinstance(reply, dict):
+        return {namespace.strip(key): value for key, value in reply.items()}
+    return [[namespace.strip(key), *rest] for key, *rest in reply]
 
 
 _SCAN = {"COUNT", "MATCH", "TYPE"}
@@ -217,3 +250,9 @@ _KEYSPACE: Mapping[str, Plan] = {
     "RANDOMKEY": _pick,
     "SCAN": _scan,
 }
+_READERS: Mapping[str, ReplyReader] = {
+    "first": _read_first,
+    "by_name": _read_by_name,
+    "names_and_values": _read_names_and_values,
+}
+"""By the shapes of replies that ``policy.REPLIES`` names."""

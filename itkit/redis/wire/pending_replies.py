@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
-from itkit.redis.prefix import replies
+from itkit.redis.prefix import pubsub
 from itkit.redis.prefix.namespace import Expected, Namespace, ReplyEffect
 
 ATTRIBUTE: Final = "_itkit_link"
@@ -77,8 +77,8 @@ class Link:
             self.plain -= 1
             return reply
         if self._subscribed:
-            if replies.is_message(reply):
-                return replies.message(self.guard.namespace, reply)
+            if pubsub.is_message(reply):
+                return pubsub.message(self.guard.namespace, reply)
             if reply is None:  # no reply came in time
                 return None
         if not self._expected:
