@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from itkit.backends.registry import Registry
     from itkit.data import TestDataManager
     from itkit.environment import Environment
-    from itkit.environment.bisection import Trial
+    from itkit.environment.bisection.bisection import Trial
     from itkit.observation.assertions import TimelineReader
     from itkit.sweep.choosing import AnyChoice
     from itkit.sweep.injection.fault import Fault
@@ -111,7 +111,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         raise pytest.UsageError(f"--itkit-bisect needs {obstacle}")
     if not config.getoption("integration") or len(tests) != 1:
         raise pytest.UsageError(_ONE_TEST)
-    from itkit.environment import bisection
+    from itkit.environment.bisection import bisection
     from itkit.exceptions import ItkitError
 
     options = bisection.options(config.invocation_params.args, tests)
@@ -886,7 +886,7 @@ def _trial_of(config: pytest.Config) -> Trial | None:
     """Return the trial of a bisection, whose tests pytest is to run; None in an ordinary run."""
     if not (file := config.getoption("itkit_trial")):
         return None
-    from itkit.environment.bisection import Trial
+    from itkit.environment.bisection.bisection import Trial
 
     trial = Trial(file)
     config.option.itkit_seed = trial.seed

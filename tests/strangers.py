@@ -36,7 +36,7 @@ from pathlib import Path
 
 from itkit import postgres, redis, services
 from itkit.core.urls import POSTGRES_SCHEMES, parse
-from itkit.services import postgres_server
+from itkit.services.programs import postgres_server
 
 REPOSITORY = Path(__file__).parent.parent
 ALIASES_PLACE = "STRANGERS_POSTGRES"

@@ -2,11 +2,10 @@
 
 Read in this order: ``run`` (what one command provides), ``process`` (starts a run, attaches to it
 and ends it), ``worker`` (a process attached to the run, and the scope of each test), ``verdict``
-(what fails a test) with ``messages``, ``child`` (a process that a test has started), ``forking``
-(what a forked process forgets), ``cases`` (Django's own test cases), ``files`` (caches in files),
-``pages`` and ``coverage`` (``--itkit-report``, ``--itkit-coverage``), ``notes`` (what the end of a
-run reports), ``leaving`` and ``afterwards`` (tests that end the process, or outlive themselves),
-``running`` (runs that another terminal may join), ``keeping`` (``--itkit-keep``), ``orders`` and
+(what fails a test), ``reporting`` (messages, notes, pages, coverage), ``child`` (a process that a
+test has started), ``forking`` (what a forked process forgets), ``cases`` (Django's own test cases),
+``files`` (caches in files), ``leaving`` and ``afterwards`` (tests that end the process, or outlive
+themselves), ``running`` (runs that another terminal may join), ``keeping`` (``--itkit-keep``),
 ``bisection`` (``--itkit-bisect``).
 """
 

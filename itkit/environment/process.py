@@ -13,7 +13,8 @@ from itkit.backends import resolve
 from itkit.core import names, seed
 from itkit.core.handshake import Payload
 from itkit.core.options import ONE_VARIATION
-from itkit.environment import afterwards, coverage, forking, messages, pages
+from itkit.environment import afterwards, forking
+from itkit.environment.reporting import coverage, messages, pages
 from itkit.environment.worker import Environment, check_run
 from itkit.exceptions import ConfigurationError, ItkitError
 from itkit.network import earlier, guarding

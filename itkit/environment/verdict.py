@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from itkit import conf
 from itkit.backends.registry import Registry
-from itkit.environment import messages, notes
-from itkit.environment.notes import Notes
+from itkit.environment.reporting import messages, notes
+from itkit.environment.reporting.notes import Notes
 from itkit.exceptions import (
     EffectError,
     EscapeError,

@@ -31,19 +31,16 @@ from itkit.environment import (
     afterwards,
     cases,
     child,
-    coverage,
     files,
     forking,
     keeping,
     leaving,
-    messages,
-    notes,
-    pages,
     running,
     verdict,
 )
-from itkit.environment.notes import Notes
-from itkit.environment.orders import Order
+from itkit.environment.bisection.orders import Order
+from itkit.environment.reporting import coverage, messages, notes, pages
+from itkit.environment.reporting.notes import Notes
 from itkit.exceptions import (
     ItkitError,
     ServiceUnavailableError,

@@ -22,7 +22,8 @@ from itkit.core import names
 from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, REPORT_TEXT, options_of
 from itkit.core.seed import Seed, in_order
 from itkit.core.text import NO_SERVER, is_refusal
-from itkit.environment import bisection, child
+from itkit.environment import child
+from itkit.environment.bisection import bisection
 from itkit.environment.keeping import Keeper
 from itkit.exceptions import EscapeError, ItkitError, NotRunError
 from itkit.runner import parallel, scopes

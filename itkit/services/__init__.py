@@ -2,8 +2,8 @@
 
 Nothing here uses a client of either server: ``Need.probe`` finds out whether one answers. Read in
 this order: ``need``, ``sources`` (where a server may come from), ``service`` and ``run``,
-``binaries`` and ``installation``, ``postgres_server`` and ``valkey_server``, ``supervisor`` and
-``guard`` (which ends what was started), ``cache``, ``user``, ``refusals``, ``errors``.
+``programs`` (of an installed or embedded server), ``supervisor`` and ``guard`` (which ends what was
+started), ``cache``, ``user``, ``refusals``, ``errors``.
 """
 
 from itkit.services.cache import Entry, cached, folder, remove

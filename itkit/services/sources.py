@@ -11,9 +11,9 @@ from typing import Final
 from itkit.core import urls
 from itkit.core.text import first_line
 from itkit.exceptions import ConfigurationError, IsolationError, ServiceUnavailableError
-from itkit.services import binaries, postgres_server, valkey_server
 from itkit.services.errors import RefusedError, SearchEndedError, SearchError, SourceUnusableError
 from itkit.services.need import Kind, LabelledUrl, Need
+from itkit.services.programs import binaries, postgres_server, valkey_server
 from itkit.services.refusals import refusal
 from itkit.services.run import Launched, Options, ServerRun
 from itkit.services.service import Service, Services

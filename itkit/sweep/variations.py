@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 from itkit import conf
 from itkit.core import names
 from itkit.environment import Environment
-from itkit.environment.notes import UNTRIED, Note
+from itkit.environment.reporting.notes import UNTRIED, Note
 
 if TYPE_CHECKING:
     from itkit.report import Trace

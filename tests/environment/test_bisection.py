@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from itkit import conf
-from itkit.environment import bisection, orders
-from itkit.environment.orders import Order
+from itkit.environment.bisection import bisection, orders
+from itkit.environment.bisection.orders import Order
 from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project, Result
 

@@ -22,8 +22,9 @@ import redis
 
 from itkit import redis as itkit_redis
 from itkit.exceptions import ServiceUnavailableError
-from itkit.services import Need, Options, Services, binaries, start
+from itkit.services import Need, Options, Services, start
 from itkit.services.errors import SearchEndedError
+from itkit.services.programs import binaries
 from itkit.services.supervisor import Supervisor
 from itkit.services.user import current_user, unprivileged_user
 from tests.support import redis_server

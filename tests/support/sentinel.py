@@ -28,7 +28,7 @@ import psycopg
 import redis
 from psycopg import sql
 
-from itkit.services import binaries
+from itkit.services.programs import binaries
 from itkit.services.user import unprivileged_user
 from tests.support import redis_server
 from tests.support.projects import Project, directory, ending_with_this_process

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 from itkit.core.urls import ServerURL
-from itkit.services.binaries import version
 from itkit.services.errors import SourceUnusableError
+from itkit.services.programs.binaries import version
 from itkit.services.run import Launched, ServerRun
 from itkit.services.supervisor import require_fit
 from itkit.services.user import current_user

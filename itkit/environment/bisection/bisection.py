@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from itkit.core.seed import Seed
-from itkit.environment import orders
-from itkit.environment.orders import Begun, Order
+from itkit.environment.bisection import orders
+from itkit.environment.bisection.orders import Begun, Order
 from itkit.exceptions import ConfigurationError, WorkerError
 
 _AGAIN: Final = 2

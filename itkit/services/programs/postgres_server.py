@@ -14,7 +14,7 @@ from itkit.core.urls import ServerURL
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.cache import ENTRY
 from itkit.services.errors import ProgramFailedError, SearchError, SourceUnusableError
-from itkit.services.installation import copy_tree, usable_installation
+from itkit.services.programs.installation import copy_tree, usable_installation
 from itkit.services.run import Launched, ServerRun, ServerState
 from itkit.services.supervisor import ServerProgram, require_fit
 from itkit.services.user import unprivileged_user

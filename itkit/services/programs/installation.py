@@ -10,8 +10,8 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Final
 
-from itkit.services.binaries import version
 from itkit.services.errors import SourceUnusableError
+from itkit.services.programs.binaries import version
 from itkit.services.run import ServerRun
 from itkit.services.user import ServerUser, current_user
 
