@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itkit import conf
-from itkit.backends.registry import Registry, shared_classes
+from itkit.backends.registry import Registry, calls_of, shared_classes
 from itkit.backends.relay import Relay
 from itkit.core import caches, seed
 from itkit.core.handshake import Invitation, Payload
@@ -125,7 +125,7 @@ class Environment:
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
-        self._canaries = canaries.Canaries(self.contents_of_redis)
+        self._canaries = canaries.Canaries(self.contents_of_redis, self._calls)
         self._test = ""  # that has begun last
         self.order = Order(self._seed, payload.run, worker)
         follow(self._seed, seed.offset_of_shared(""))
@@ -437,6 +437,9 @@ class Environment:
     def contents_of_redis(self) -> list[tuple[str, str]]:
         """Return the name and the value of each key that the test has in Redis."""
         return self._redis.contents()
+
+    def _calls(self) -> dict[str, list[str]]:
+        return calls_of(self.backends)
 
     def drop_connections(self) -> None:
         """Close all connections to Redis, as after the simulated crash of a process."""

@@ -35,8 +35,9 @@ from itkit import conf, redis
 from itkit.core.wrapping import wrapped
 from itkit.data.factories import lookup
 from itkit.data.marks import STEM, MarkedValue
-from itkit.exceptions import LeakedMarkError
+from itkit.exceptions import DataError, LeakedMarkError
 from itkit.fakes import Call
+from itkit.observation import places
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
 from itkit.timeline.sql import Statement
@@ -99,10 +100,16 @@ class Canaries:
 
     Args:
         contents: returns the names and values of the keys that the test has in Redis.
+        calls: returns the names of the calls that each backend can have.
     """
 
-    def __init__(self, contents: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(
+        self,
+        contents: Callable[[], Iterable[tuple[str, str]]],
+        calls: Callable[[], Mapping[str, Collection[str]]],
+    ) -> None:
         self._contents = contents
+        self._calls = calls
         self._marks: list[MarkedValue] = []
         self._hooks = ExitStack()
         self._own: set[tuple[str, object]] = set()
@@ -114,15 +121,22 @@ class Canaries:
 
         Marks may stay where they are at this moment: in their own row, and in the rows and keys
         that were made together with it.
+
+        Raises:
+            DataError: a mark is allowed in a place that cannot be.
         """
+        for mark in marks:
+            allowed = mark.allowed or ()
+            if wrong := places.check("allowed", allowed, self._calls(), has_columns=True):
+                raise DataError(wrong)
         if not self._marks:
             self._listen()
         self._marks += marks
         own = [mark.text for mark in marks if mark.allowed is None]
         if own:
-            places = [(cell.text, cell.row) for cell in self._cells()]
-            places += [(key + value, key) for key, value in self._contents()]
-            self._own |= {(text, key) for text in own for place, key in places if text in place}
+            found = [(cell.text, cell.row) for cell in self._cells()]
+            found += [(key + value, key) for key, value in self._contents()]
+            self._own |= {(text, key) for text in own for place, key in found if text in place}
 
     def forget(self, marks: Collection[MarkedValue]) -> None:
         """Stop looking for these marks."""

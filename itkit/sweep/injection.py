@@ -5,7 +5,7 @@ import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.thread import _threads_queues
 from contextlib import ExitStack, contextmanager
@@ -13,13 +13,16 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final
 
+from django.core import mail
 from django.db import connections
 
 from itkit import conf, environment
+from itkit.backends.registry import calls_of
 from itkit.core import names
 from itkit.core.wrapping import wrapped
 from itkit.exceptions import AtomicityError, FaultError, TaskCrashError
 from itkit.fakes import Call
+from itkit.observation import places
 from itkit.sweep import calls, commands, hanging, rows, statements
 from itkit.sweep.choosing import AnyFault, Choice, FaultSpec, faults_of
 from itkit.sweep.gate import Crash, Gate
@@ -28,11 +31,13 @@ from itkit.timeline import core
 
 _JOIN_SECONDS: Final = 10.0
 _IN_TRANSACTION: Final = (
-    "A fault cannot be injected within a transaction that the test has opened, here on the"
-    " connection {!r}: a crash, or a lost connection, would end it. Use a test that commits, an"
-    " itkit.test.IntegrationTestCase or a pytest function with the marker integration, and no"
-    " atomic() around the block."
+    "{} within a transaction that the test has opened, here on the connection {!r}: {}. Use a test"
+    " that commits, an itkit.test.IntegrationTestCase or a pytest function with the marker"
+    " integration, and no atomic() around the block."
 )
+_NO_FAULT: Final = "A fault cannot be injected"
+_WOULD_END: Final = "a crash, or a lost connection, would end it"
+_UNSEEN: Final = "nothing that is done in it would be committed"
 _NOT_ATOMIC: Final = (
     "What the act has left is neither what was there before it nor what it leaves without a"
     " fault.\n"
@@ -61,6 +66,7 @@ class Fault:
         retry_error: the error that the retry has raised; None where it has raised none.
         option: the option of the command line that repeats this variation.
         was_entered: whether the test has entered a block in which a fault may happen.
+        mails: the number of mails that the act has sent.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class Fault:
         self._baseline = baseline or Baseline()
         self._is_on = mode != names.SWEEP_OFF
         self.was_entered = False
+        self.mails = 0
         self._before: Content | None = None
         self._reached: set[int] = set()
 
@@ -118,16 +125,18 @@ class Fault:
             FaultError: the test has an open transaction.
             HangError: the act has not come to its end under the fault.
         """
-        check_transactions()
+        check_transactions(_NO_FAULT, because=_WOULD_END)
         self.was_entered = True
         if not self._is_on:
             yield
             return
         if self._before is None and self._baseline.after is not None:  # it will be compared
             self._before = self._content()
+        sent = _mails()
         try:
             with _led(self.gate, self._reached):
                 yield
+            self.mails += _mails() - sent
         except Crash as crash:
             self.error = crash
         except Exception as error:
@@ -222,6 +231,11 @@ class Fault:
             return Content(apart(rows.read, self._baseline.since), Counter(reached))
 
 
+def _mails() -> int:
+    """Return how many mails the test has sent."""
+    return len(getattr(mail, "outbox", ()))
+
+
 class _Nothing:
     """The result of a retry that did nothing in a coroutine, which may await it or not."""
 
@@ -254,7 +268,7 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
     """
-    check_transactions()
+    check_transactions(_NO_FAULT, because=_WOULD_END)
     spec = FaultSpec.parse(f"{crossing}:{kind}")
     gate = Gate(Choice(), names.SWEEP_QUICK, [spec])
     try:
@@ -342,15 +356,31 @@ def _join(gate: Gate) -> None:
         thread.join(max(0, deadline - time.monotonic()))
 
 
-def check_transactions() -> None:
+def check_transactions(refused: str, *, because: str = _UNSEEN) -> None:
     """Make sure that the test has no transaction open.
+
+    Args:
+        refused: the beginning of the message, which says what cannot be done.
+        because: the reason.
 
     Raises:
         FaultError: it has one.
     """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
-            raise FaultError(_IN_TRANSACTION.format(connection.alias))
+            raise FaultError(_IN_TRANSACTION.format(refused, connection.alias, because))
+
+
+def check_names(argument: str, patterns: Iterable[str]) -> None:
+    """Make sure that what a test allows has names that something has.
+
+    Raises:
+        FaultError: a name, or a pattern, is that of a model or a call, and there is none.
+    """
+    found = environment.current()
+    wrong = places.check(argument, patterns, calls_of(found.backends) if found is not None else {})
+    if wrong:
+        raise FaultError(wrong)
 
 
 def _excuse_tasks() -> None:

@@ -113,7 +113,7 @@ class Race:
             raise FaultError(_FEW)
         if self.stage is not None:
             raise FaultError(_TWICE)
-        check_transactions()
+        check_transactions("Acts cannot be done at once")
         spec = self._spec or ScheduleSpec.serial(range(len(made)))
         wrong = [number for number in spec.order if number >= len(made)]
         if wrong:
