@@ -443,7 +443,7 @@ class IntegrationPlugin:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
         if self._is_annotated and self._is_on:
-            lines += _annotations(terminalreporter)
+            lines += _annotations(self._config, terminalreporter)
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -623,10 +623,11 @@ class IntegrationPlugin:
     def _report(self, late: Iterable[tuple[str, Exception]], running: str) -> None:
         for test, error in late:
             path, _, name = test.partition("::")
+            items = self._session.items if self._session is not None else ()
+            known = [item.location for item in items if item.nodeid == test]
+            location = known[0] if known else (path, None, name)
             reported = running if self._is_worker else test
-            report = pytest.TestReport(
-                reported, (path, None, name), {}, "failed", str(error), "teardown"
-            )
+            report = pytest.TestReport(reported, location, {}, "failed", str(error), "teardown")
             self._config.hook.pytest_runtest_logreport(report=report)
 
     def _say(self, text: str) -> None:
@@ -700,7 +701,7 @@ class IntegrationPlugin:
         try:
             find_out()
         except (EscapeError, TestError) as error:
-            message = str(error)
+            message = f"{type(error).__name__}: {error}"
         if message:  # outside of the block, or pytest would show both
             pytest.fail(message, pytrace=False)
 
@@ -860,9 +861,10 @@ def _line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
     return own[-1] if own else crash
 
 
-def _annotations(terminalreporter: Any) -> Iterator[str]:
-    """Yield each failure as GitHub shows it."""
+def _annotations(config: pytest.Config, terminalreporter: Any) -> Iterator[str]:
+    """Yield each failure as GitHub shows it, at the last line of the project's, or at its test."""
     from itkit.report import annotation, redactor
+    from itkit.timeline import callsite
 
     redact = redactor()
     stats = terminalreporter.stats
@@ -870,8 +872,17 @@ def _annotations(terminalreporter: Any) -> Iterator[str]:
         line = _line_of(report)
         message = report.longreprtext if line is None else report.longrepr.reprcrash.message
         sections = [content for title, content in report.sections if title == "itkit"]
-        path, number = ("", 0) if line is None else (os.path.relpath(line.path), line.lineno)
+        path, number = _test_of(config, report)
+        if line is not None and callsite.is_own_file(os.path.abspath(line.path)):  # noqa: PTH100 - as above
+            path, number = os.path.relpath(line.path), line.lineno
         yield annotation(report.nodeid, redact.text("\n".join([message, *sections])), path, number)
+
+
+def _test_of(config: pytest.Config, report: Any) -> tuple[str, int]:
+    """Return the path and the line of the test that a report is about; no path if it has none."""
+    path, line, _ = getattr(report, "location", None) or ("", None, "")
+    file = config.rootpath / path
+    return (str(file), (line or 0) + 1) if file.is_file() else ("", 0)
 
 
 def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from itkit.exceptions import printable
+
 EFFECT: Final = "effect"
 UNUSED: Final = "unused"
 USED: Final = "used"
@@ -89,7 +91,7 @@ class Notes:
             in_order = sorted(texts.items(), key=lambda item: _natural(item[0][0]))
             for (where, text), tests in in_order[:_MOST_SHOWN]:
                 names = _shown(tests)
-                yield f"  {where}: {text}" + (f", in {names}" if names != where else "")
+                yield printable(f"  {where}: {text}") + (f", in {names}" if names != where else "")
             if len(texts) > _MOST_SHOWN:
                 yield f"  and {len(texts) - _MOST_SHOWN} more"
 

@@ -47,6 +47,7 @@ from itkit.environment.orders import Order
 from itkit.exceptions import (
     ItkitError,
     ServiceUnavailableError,
+    printable,
 )
 from itkit.network import guarding
 from itkit.observation import assertions, canaries, effects, swallowed
@@ -498,7 +499,7 @@ class Environment:
         sockets = messages.blocked_sockets(shown)
         varied = self.variation.shown if self.variation is not None else ""
         parts = (denied, sockets, varied, table, repeat)
-        return "\n".join(part for part in parts if part and part not in shown)
+        return printable("\n".join(part for part in parts if part and part not in shown))
 
     def reported(
         self,

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from itkit.core.text import did_you_mean
-from itkit.exceptions import OrderError
+from itkit.exceptions import OrderError, printable
 from itkit.timeline import core
 from itkit.timeline.core import Crossing
 
@@ -97,7 +97,7 @@ def _described(crossing: Crossing) -> tuple[str, str]:
 
 
 def _text(crossing: Crossing) -> str:
-    text = " ".join(crossing.shown.split())
+    text = printable(" ".join(crossing.shown.split()))
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 

@@ -57,9 +57,9 @@ _TOOLS: Final = ("_pytest", "unittest", "pytest")
 _TEXTUAL: Final = (models.CharField, models.TextField, models.JSONField, models.FileField)
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 """The attributes of each record of logging; all others are of who logs."""
-_FOUND: Final = "The {} has turned up in {}{}:\n  {}\n  {}"
-_OF_BYSTANDER: Final = "The values of a bystander stay in its own row."
-_OF_SECRET: Final = "Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
+_FOUND: Final = "The {} has turned up in {}{}:\n  {}\n{}"
+_OF_BYSTANDER: Final = "  The values of a bystander stay in its own row."
+_OF_SECRET: Final = "  Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
 
 _carried: ContextVar[str] = ContextVar("itkit_carried", default="")
 """The address of the request that a test client is sending, which may come back in the response."""
@@ -305,7 +305,7 @@ class Canaries:
             if _may_be(mark, place):
                 continue
             self._told |= {(mark.text, key) for key in known}
-            core.record_failure(LeakedMarkError(_message(mark, place, text)))
+            core.record_failure(_found(mark, place, text))
 
     def _is_known(self, mark: MarkedValue, keys: Iterable[object]) -> bool:
         return any((mark.text, key) in self._own | self._told for key in keys)
@@ -331,13 +331,15 @@ def _may_be(mark: MarkedValue, place: _Place) -> bool:
     return any(fnmatchcase(name, pattern) for name in place.names for pattern in mark.allowed)
 
 
-def _message(mark: MarkedValue, place: _Place, text: str) -> str:
+def _found(mark: MarkedValue, place: _Place, text: str) -> LeakedMarkError:
     at = text.index(mark.text)
     start, end = max(0, at - _AROUND), at + len(mark.text) + _AROUND
     excerpt = f"{'…' * (start > 0)}{' '.join(text[start:end].split())}{'…' * (end < len(text))}"
     where = f" at {place.site}" if place.site is not None else ""
     remedy = _OF_BYSTANDER if mark.allowed is None else _OF_SECRET.format(place.names[0])
-    return _FOUND.format(mark, place.shown, where, excerpt, remedy)
+    error = LeakedMarkError(_FOUND.format(mark, place.shown, where, excerpt, remedy))
+    error.remedy = remedy
+    return error
 
 
 def _site_of(

@@ -7,6 +7,7 @@ command mixes it into the project's own; a project that sets TEST_RUNNER itself 
 
 import argparse
 import os
+import pydoc
 import sys
 import unittest
 from collections.abc import Callable, Iterator, Sequence
@@ -303,12 +304,19 @@ def start(
 
 def _annotations(result: Any) -> Iterator[str]:
     """Yield each failure as an annotation for GitHub."""
-    from itkit.report import annotation_of, redactor
+    from itkit.report import annotation_of, place_of, redactor
 
     redact = redactor()
     for test, text in [*result.failures, *result.errors]:
         title = getattr(test, "test_id", None) or test.id()  # of xmlrunner, or of Django
-        yield annotation_of(title, redact.text(str(text)))
+        yield annotation_of(title, redact.text(str(text)), place_of(_function_of(test, title)))
+
+
+def _function_of(test: Any, name: str) -> Any:
+    """Return the method of a test, of a subtest, or of a test that is known by its name only."""
+    case = getattr(test, "test_case", test)
+    method = getattr(case, "_testMethodName", None)
+    return getattr(case, method, None) if method is not None else pydoc.locate(name)
 
 
 def _unreported() -> int:

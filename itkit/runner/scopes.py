@@ -442,7 +442,7 @@ def _reporting(
     is_sent = hasattr(result, "check_picklable")  # Django's result class in a worker
 
     def add(test: Any, err: Any, *args: Any) -> None:
-        _shorten(err)
+        err = _shortened(err)
         if name != "addExpectedFailure":
             _write_to_xml(result, _note_timeline(err, test))
         # Nothing was tested yet, so it is an error and no failure, like a mistake in a fixture.
@@ -455,7 +455,7 @@ def _reporting(
 
     def add_subtest(test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
-            _shorten(err)
+            err = _shortened(err)
             _write_to_xml(result, _note_timeline(err, test))
             _account(test)
         if err is None or not is_sent:
@@ -519,10 +519,16 @@ def _note_timeline(err: Any, test: Any) -> str:
     return "\n".join(filter(None, notes))
 
 
-def _shorten(err: Any) -> None:
-    """End the traceback of a test author's mistake at the author's line, not within itkit."""
-    if isinstance(err[1], TestError):
-        callsite.end_in_own_code(err[1])
+def _shortened(err: Any) -> Any:
+    """Return an error with a traceback that ends in the test author's own code, not within itkit.
+
+    An error that itkit has found after the test has no line of such code, so it gets no traceback.
+    """
+    kind, error, trace = err
+    if not isinstance(error, TestError):
+        return err
+    callsite.end_in_own_code(error)
+    return err if callsite.has_own_code(trace) else (kind, error, None)
 
 
 def _is_mistake_in_set_up(err: Any) -> bool:

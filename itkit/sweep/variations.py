@@ -14,6 +14,7 @@ from itkit.core import names
 from itkit.core.text import counted
 from itkit.environment import Environment
 from itkit.environment.notes import UNTRIED, Note
+from itkit.exceptions import printable
 
 if TYPE_CHECKING:
     from itkit.report import Trace
@@ -205,7 +206,7 @@ class Sweep(ABC):
         lines += ["", f"Not tried: {left_out}."]
         if self._page is not None:
             lines.append(self._written(self._page, what, left_out))
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def grid(self) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
         """Return what has become of the variations: the heads of columns, and rows.
