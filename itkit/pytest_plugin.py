@@ -21,7 +21,7 @@ import pytest
 from _pytest import junitxml, runner
 
 from itkit.core import names
-from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB
+from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, without_integration
 from itkit.core.text import NO_SERVER, is_refusal
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from itkit.timeline.core import Timeline
 
 _NOTES = "itkit_notes"
+_ADDOPTS: Final = "PYTEST_ADDOPTS"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 _ONE_TEST: Final = (
     "--itkit-bisect is for one test, with --integration, as the report of a failure prints it:"
@@ -90,6 +91,9 @@ class _OwnModules:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the fixtures, the marker and the scopes, in projects that use itkit."""
+    is_alone = not config.getoption("integration") and not hasattr(config, "workerinput")
+    if is_alone and (wrong := without_integration(config.invocation_params.args)):
+        raise pytest.UsageError(wrong)
     obstacle = _obstacle(config)
     if obstacle is None:
         from itkit.environment import child
@@ -197,6 +201,7 @@ class IntegrationPlugin:
                     budgets=self._budgets,
                     covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
+                    configured=_configured(self._config),
                     sweep=self._sweep,
                     fault=self._fault,
                     schedule=self._schedule,
@@ -891,6 +896,13 @@ def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.Te
         reports[1].outcome = "failed"
         reports[1].longrepr = text
     return reports
+
+
+def _configured(config: pytest.Config) -> str:
+    """Return where options come from that nobody has typed, for messages."""
+    if "--itkit-" in os.environ.get(_ADDOPTS, ""):
+        return f"the environment variable {_ADDOPTS}"
+    return f"addopts in {config.inipath.name}" if config.inipath is not None else "a conftest.py"
 
 
 def _trial_of(config: pytest.Config) -> Trial | None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from django.test import SimpleTestCase
 
 from itkit import environment
+from itkit.core.options import django_command
 from itkit.exceptions import (
     ItkitError,
     NotRunError,
@@ -249,7 +250,7 @@ def _report_passed(test: unittest.TestCase, result: Any, current: environment.En
     """Write the page of a test that has passed, and was not skipped."""
     skipped = [one for one, _ in getattr(result, "skipped", ())]
     if test.id() not in current.order.failed and not any(one is test for one in skipped):
-        current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
+        current.reported(test.id(), None, f"{django_command()} {test.id()}", core.current())
 
 
 def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:
@@ -511,7 +512,7 @@ def _note_timeline(err: Any, test: Any) -> str:
     if current.keeper is not None:
         current.keeper.note(test.id(), error)
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    command, story = f"manage.py test {test.id()}", core.current()
+    command, story = f"{django_command()} {test.id()}", core.current()
     explained = current.explained(shown, command, story)
     notes = [explained, current.reported(test.id(), error, command, story)]
     for note in filter(None, notes):

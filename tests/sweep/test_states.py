@@ -276,7 +276,7 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
     ]
     late = "shop.tests.test_stated.Wrong.test_refused_too_late"
     assert re.search(
-        rf"to repeat it: manage\.py test {late} .* --itkit-state held\n", result.output
+        rf"to repeat it: python\S* manage\.py test {late} .* --itkit-state held\n", result.output
     )
     repeated = project.test("--integration", "--itkit-state=held", late)
     assert repeated.counts == {"failed": 1}, repeated.output
