@@ -757,17 +757,19 @@ class _Sweeping:
             reports += self._tear_down(is_last=not has_more)
         if not has_more:
             return _with_failure(reports, text)
+        seconds = 0.0
         for variation in self._sweep.variations():
             # The last has to tear down what several tests share.
             with self._sweep.varied(variation.spec) as varying:
                 varied = self._run_once(is_last=variation.is_last)
+            seconds += sum(report.duration for report in varied)
             if variation.is_shown:
                 return varied if reports[-1].passed else reports
             if failed := [report for report in varied if report.failed]:
                 self._sweep.find(variation.spec, varying, *_summary_of(failed[0]))
         if not variation.is_last:  # it was not known that there would be no other
             reports += self._tear_down_shared()
-        return _with_failure(reports, self._sweep.report())
+        return _with_failure(reports, self._sweep.report(), seconds)
 
     def _tear_down_shared(self) -> Iterator[pytest.TestReport]:
         """Tear down what several tests share, and no more; yield the report where that fails."""
@@ -890,8 +892,15 @@ def _test_of(config: pytest.Config, report: Any) -> tuple[str, int]:
     return (str(file), (line or 0) + 1) if file.is_file() else ("", 0)
 
 
-def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:
-    """Return the reports of a test, in which it has failed if there is a text."""
+def _with_failure(
+    reports: list[pytest.TestReport], text: str, seconds: float = 0.0
+) -> list[pytest.TestReport]:
+    """Return the reports of a test, in which it has failed if there is a text.
+
+    The time of the variations is a part of that of the call, which ``--durations`` shows.
+    """
+    if len(reports) > 1:
+        reports[1].duration += seconds
     if text and len(reports) > 1:
         reports[1].outcome = "failed"
         reports[1].longrepr = text

@@ -162,3 +162,63 @@ def test_what_is_told(project: Project) -> None:
         in full.output
     ), full.output
     assert "the effect of another; three faults in one run." in full.output, full.output
+
+
+OF_PYTEST = """
+    import pytest
+    from django.core.mail import send_mail
+
+    from itkit import sweep
+    from shop.acts import hold
+    from shop.models import Slot
+
+
+    @pytest.mark.integration
+    @sweep.states(Slot, "owner", allowed=["free"])
+    def test_mail(state):
+        slot = Slot.objects.create(name="nine", owner=state.value)
+        send_mail("Held", "", "a@example.com", ["b@example.com", "c@example.com"])
+        with state.act():
+            hold(slot)
+        assert state.value != "sold"
+
+
+    @sweep.states(Slot, "owner", allowed=["free"])
+    def test_unmarked(db, state):
+        Slot.objects.create(name="nine", owner=state.value)
+        with state.act():
+            pass
+"""
+CONFTEST = """
+    import pytest
+
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport():
+        report = yield
+        report.duration = 1.0
+        return report
+
+
+    def pytest_runtest_logreport(report):
+        with open("durations.txt", "a") as file:
+            file.write(f"{report.nodeid.rpartition(':')[2]} {report.when} {report.duration:g}\\n")
+"""
+
+
+def test_what_pytest_tells(project: Project) -> None:
+    test_states.write(project)
+    project.settings('ITKIT["BACKENDS"]["email"] = {"BUILTIN": "mail"}')
+    project.write("shop/tests/test_told.py", OF_PYTEST)
+    project.write("conftest.py", CONFTEST)
+    result = project.pytest("--integration", "shop/tests/test_told.py")
+    assert result.counts == {"failed": 2}, result.output
+    for told in (
+        '#2  email.send(mail to b@example.com, c@example.com: "Held") -> 1 ',
+        "FaultError: The act of a state cannot be judged within a transaction that the test has opened",
+    ):
+        assert told in result.output, (told, result.output)
+    durations = (project.path / "durations.txt").read_text().splitlines()
+    # One second for each phase of the first run, and those of two variations with the call.
+    own = [line for line in durations if line.startswith("test_mail")]
+    assert own == ["test_mail setup 1", "test_mail call 7", "test_mail teardown 1"]
