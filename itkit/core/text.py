@@ -16,15 +16,16 @@ def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
     return f"Available: {', '.join(sorted(available)) or 'none'}."
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun, such as ``1 fault`` and ``2 faults``.
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 fault``, ``2 faults`` and ``0.5 seconds``.
 
     Args:
         number: the number.
         noun: the noun in the singular.
         plural: its plural; by default the singular with an ``s``.
     """
-    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+    shown = int(number) if number == int(number) else number
+    return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def listed(lines: Sequence[str], *, most: int | None = None) -> str:

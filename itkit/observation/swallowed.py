@@ -106,11 +106,12 @@ def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
     """
     missing = sorted(set(found).difference(run))
     if missing:
+        was = "was" if len(missing) == 1 else "were"
         shown = [f"  {test}" for test in missing[:_MOST_SHOWN]]
         if len(missing) > len(shown):
             shown.append(f"  and {len(missing) - len(shown)} more")
         raise NotRunError(
-            f"{len(missing)} of the tests that were found were not run: the run was interrupted, a"
+            f"{len(missing)} of the tests that were found {was} not run: the run was interrupted, a"
             " process that was to run them has ended, or they were run outside of the scope of a"
             " test, which begins in unittest.TestCase.run() and in pytest's pytest_runtest_setup.\n"
             + "\n".join(shown)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
+from itkit.core.text import counted
 from itkit.exceptions import FaultError, HangError, RaceError
 from itkit.sweep import aftermath, calls, commands, rows, statements
 from itkit.sweep.actors import Stage, Step, Watcher
@@ -29,7 +30,7 @@ _FEW: Final = "race() needs two acts at least: race(first, second), or race(act,
 _UNKNOWN: Final = "The schedule {!r} names the act {}, and race() was given {}: 0 to {}."
 _NO_ORDER: Final = "no order of the acts leaves what these have left: {}"
 _HANGING: Final = (
-    "the acts do not come to their end: nothing has happened for {:g} seconds"
+    "the acts do not come to their end: nothing has happened for {}"
     ' (ITKIT["SWEEP"]["ACT_SECONDS"])\n{}'
 )
 _WIDTH: Final = 58
@@ -268,7 +269,7 @@ class Race:
 
     def _hanging(self, stage: Stage) -> str:
         return _HANGING.format(
-            conf.get().sweep.act_seconds,
+            counted(conf.get().sweep.act_seconds, "second"),
             "\n".join(f"  {one.actor} waits at {one.where}" for one in stage.hangs),
         )
 
