@@ -7,7 +7,6 @@ command mixes it into the project's own; a project that sets TEST_RUNNER itself 
 
 import argparse
 import os
-import pydoc
 import sys
 import unittest
 from collections.abc import Callable, Iterator, Sequence
@@ -330,6 +329,8 @@ def _annotations(result: Any) -> Iterator[str]:
 
 def _function_of(test: Any, name: str) -> Any:
     """Return the method of a test, of a subtest, or of a test that is known by its name only."""
+    import pydoc
+
     case = getattr(test, "test_case", test)
     method = getattr(case, "_testMethodName", None)
     return getattr(case, method, None) if method is not None else pydoc.locate(name)

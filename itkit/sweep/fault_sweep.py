@@ -13,7 +13,7 @@ from itkit.environment import Environment
 from itkit.exceptions import FaultError
 from itkit.sweep.choosing import AnyFault, Choice, FaultPair, FaultSpec, parse_fault
 from itkit.sweep.gate import Crossed
-from itkit.sweep.injection import Baseline, Fault
+from itkit.sweep.injection import Baseline, Fault, check_names
 from itkit.sweep.variations import Sweep, Variation
 
 _NO_BLOCK: Final = (
@@ -74,10 +74,12 @@ class FaultSweep(Sweep):
         """Collect the faults that can be tried, and return whether there are any.
 
         Raises:
-            FaultError: nothing in the test can fail.
+            FaultError: nothing in the test can fail, or the test chooses a call that there is not.
         """
         if self._mode == names.SWEEP_OFF:
             return False
+        check_names("at", self._choice.at)
+        check_names("skip", self._choice.skip)
         if self._only:
             return True
         crossed = first.gate.crossed

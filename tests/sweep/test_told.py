@@ -98,6 +98,11 @@ TESTS = """
 
 
     class Faults(IntegrationTestCase):
+        @sweep.faults(at=["INSERT *", "payments.chrge"])
+        def test_names(self, fault):
+            with fault.injected():
+                Product.objects.create(name="lamp")
+
         @sweep.faults(at=["payments.*"], kinds=["error"])
         def test_one(self, fault):
             with fault.injected():
@@ -133,7 +138,7 @@ def test_what_is_told(project: Project) -> None:
     test_states.write(project)
     project.write("shop/tests/test_told.py", TESTS)
     result = project.test("--integration", "shop.tests.test_told")
-    assert result.counts == {"passed": 6, "failed": 5}, result.output
+    assert result.counts == {"passed": 6, "failed": 6}, result.output
     for told in (
         WATCHED,
         (
@@ -151,6 +156,7 @@ def test_what_is_told(project: Project) -> None:
             " the connection 'default': nothing that is done in it would be committed. Use a test"
         ),
         "The test does not survive the one fault that was tried.",
+        "at has 'payments.chrge', and nothing is called so. Did you mean 'payments.charge'?",
     ):
         assert told in result.output, (told, result.output)
     assert "test_left_out:" not in result.output, result.output
