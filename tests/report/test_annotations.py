@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.support import race_zoo
-from tests.support.doors import SERIAL, enter
+from tests.support.doors import DOORS, enter
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -49,20 +49,21 @@ TESTS = """
 LINES = {"test_leak": "11", "test_plain": "18", "test_swept": "20"}
 
 
-@pytest.mark.parametrize("door", SERIAL)
+@pytest.mark.parametrize("door", DOORS)
 def test_a_finding_is_shown_at_its_test(door: str, project: Project) -> None:
     race_zoo.write(project)
     project.go_on_after_warnings()
     (project.path / "shop/tests/test_zoo.py").unlink()
     project.write("shop/app.py", APP)
     project.write("shop/tests/test_shop.py", TESTS)
-    quiet = ["--show-capture=no"] if door == "pytest" else []
+    quiet = ["--show-capture=no"] if door.startswith("pytest") else []
     result = enter(door, project, "--itkit-report-format=github", *quiet)
     lines = [line for line in result.output.splitlines() if line.startswith("::error ")]
     places = [re.match(r"::error file=(.*),line=(\d+),title=.*(test_\w+)::", one) for one in lines]
-    assert [one and one.groups() for one in places] == [
+    assert {one and one.groups() for one in places} == {
         ("shop/tests/test_shop.py", line, test) for test, line in LINES.items()
-    ], result.output
+    }, result.output
+    assert len(lines) == len(LINES), lines
     before, _, found = result.output.partition("LeakedMarkError: ")
     heading = before.rpartition("test_leak")[2]
     assert "Traceback" not in heading, result.output
