@@ -49,11 +49,28 @@ ItkitError
         └── UnknownAliasError   there is no such alias
 """
 
+import re
+from typing import Final
+
 from django.core.exceptions import ImproperlyConfigured
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters but tabs and line feeds, and halves of characters, which cannot be encoded."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text for a terminal or a page, with control characters escaped, such as ``\x00``.
+
+    It is here because the errors are the lowest module: their messages quote what others have sent.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class ItkitError(Exception):
     """Base of all errors of itkit."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigurationError(ItkitError, ImproperlyConfigured):
@@ -203,10 +220,12 @@ class FoundError(TestError):
     Attributes:
         is_seen: whether the test has examined it nevertheless.
         behind: the error that caused it, which the test may have caught.
+        remedy: the last line of the message, which findings of one test share.
     """
 
     is_seen = False
     behind: BaseException | None = None
+    remedy: str = ""
 
 
 class LeakedMarkError(FoundError):

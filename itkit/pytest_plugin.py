@@ -21,7 +21,7 @@ import pytest
 from _pytest import junitxml, runner
 
 from itkit.core import names
-from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB
+from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, without_integration
 from itkit.core.text import NO_SERVER, is_refusal
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from itkit.timeline.core import Timeline
 
 _NOTES = "itkit_notes"
+_ADDOPTS: Final = "PYTEST_ADDOPTS"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 _ONE_TEST: Final = (
     "--itkit-bisect is for one test, with --integration, as the report of a failure prints it:"
@@ -90,6 +91,9 @@ class _OwnModules:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Add the fixtures, the marker and the scopes, in projects that use itkit."""
+    is_alone = not config.getoption("integration") and not hasattr(config, "workerinput")
+    if is_alone and (wrong := without_integration(config.invocation_params.args)):
+        raise pytest.UsageError(wrong)
     obstacle = _obstacle(config)
     if obstacle is None:
         from itkit.environment import child
@@ -197,6 +201,7 @@ class IntegrationPlugin:
                     budgets=self._budgets,
                     covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
+                    configured=_configured(self._config),
                     sweep=self._sweep,
                     fault=self._fault,
                     schedule=self._schedule,
@@ -443,7 +448,7 @@ class IntegrationPlugin:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
         if self._is_annotated and self._is_on:
-            lines += _annotations(terminalreporter)
+            lines += _annotations(self._config, terminalreporter)
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -623,10 +628,11 @@ class IntegrationPlugin:
     def _report(self, late: Iterable[tuple[str, Exception]], running: str) -> None:
         for test, error in late:
             path, _, name = test.partition("::")
+            items = self._session.items if self._session is not None else ()
+            known = [item.location for item in items if item.nodeid == test]
+            location = known[0] if known else (path, None, name)
             reported = running if self._is_worker else test
-            report = pytest.TestReport(
-                reported, (path, None, name), {}, "failed", str(error), "teardown"
-            )
+            report = pytest.TestReport(reported, location, {}, "failed", str(error), "teardown")
             self._config.hook.pytest_runtest_logreport(report=report)
 
     def _say(self, text: str) -> None:
@@ -700,7 +706,7 @@ class IntegrationPlugin:
         try:
             find_out()
         except (EscapeError, TestError) as error:
-            message = str(error)
+            message = f"{type(error).__name__}: {error}"
         if message:  # outside of the block, or pytest would show both
             pytest.fail(message, pytrace=False)
 
@@ -751,17 +757,19 @@ class _Sweeping:
             reports += self._tear_down(is_last=not has_more)
         if not has_more:
             return _with_failure(reports, text)
+        seconds = 0.0
         for variation in self._sweep.variations():
             # The last has to tear down what several tests share.
             with self._sweep.varied(variation.spec) as varying:
                 varied = self._run_once(is_last=variation.is_last)
+            seconds += sum(report.duration for report in varied)
             if variation.is_shown:
                 return varied if reports[-1].passed else reports
             if failed := [report for report in varied if report.failed]:
                 self._sweep.find(variation.spec, varying, *_summary_of(failed[0]))
         if not variation.is_last:  # it was not known that there would be no other
             reports += self._tear_down_shared()
-        return _with_failure(reports, self._sweep.report())
+        return _with_failure(reports, self._sweep.report(), seconds)
 
     def _tear_down_shared(self) -> Iterator[pytest.TestReport]:
         """Tear down what several tests share, and no more; yield the report where that fails."""
@@ -860,9 +868,10 @@ def _line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
     return own[-1] if own else crash
 
 
-def _annotations(terminalreporter: Any) -> Iterator[str]:
-    """Yield each failure as GitHub shows it."""
+def _annotations(config: pytest.Config, terminalreporter: Any) -> Iterator[str]:
+    """Yield each failure as GitHub shows it, at the last line of the project's, or at its test."""
     from itkit.report import annotation, redactor
+    from itkit.timeline import callsite
 
     redact = redactor()
     stats = terminalreporter.stats
@@ -870,16 +879,39 @@ def _annotations(terminalreporter: Any) -> Iterator[str]:
         line = _line_of(report)
         message = report.longreprtext if line is None else report.longrepr.reprcrash.message
         sections = [content for title, content in report.sections if title == "itkit"]
-        path, number = ("", 0) if line is None else (os.path.relpath(line.path), line.lineno)
+        path, number = _test_of(config, report)
+        if line is not None and callsite.is_own_file(os.path.abspath(line.path)):  # noqa: PTH100 - as above
+            path, number = os.path.relpath(line.path), line.lineno
         yield annotation(report.nodeid, redact.text("\n".join([message, *sections])), path, number)
 
 
-def _with_failure(reports: list[pytest.TestReport], text: str) -> list[pytest.TestReport]:
-    """Return the reports of a test, in which it has failed if there is a text."""
+def _test_of(config: pytest.Config, report: Any) -> tuple[str, int]:
+    """Return the path and the line of the test that a report is about; no path if it has none."""
+    path, line, _ = getattr(report, "location", None) or ("", None, "")
+    file = config.rootpath / path
+    return (str(file), (line or 0) + 1) if file.is_file() else ("", 0)
+
+
+def _with_failure(
+    reports: list[pytest.TestReport], text: str, seconds: float = 0.0
+) -> list[pytest.TestReport]:
+    """Return the reports of a test, in which it has failed if there is a text.
+
+    The time of the variations is a part of that of the call, which ``--durations`` shows.
+    """
+    if len(reports) > 1:
+        reports[1].duration += seconds
     if text and len(reports) > 1:
         reports[1].outcome = "failed"
         reports[1].longrepr = text
     return reports
+
+
+def _configured(config: pytest.Config) -> str:
+    """Return where options come from that nobody has typed, for messages."""
+    if "--itkit-" in os.environ.get(_ADDOPTS, ""):
+        return f"the environment variable {_ADDOPTS}"
+    return f"addopts in {config.inipath.name}" if config.inipath is not None else "a conftest.py"
 
 
 def _trial_of(config: pytest.Config) -> Trial | None:

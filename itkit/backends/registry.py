@@ -363,6 +363,14 @@ def shared_classes(registry: Registry) -> dict[str, Callable[[], Any]]:
     return {name: backend.shared for name, backend in backends if backend.shared is not None}
 
 
+def calls_of(registry: Registry) -> dict[str, list[str]]:
+    """Return the names of all calls that each backend can have, by the name of the backend.
+
+    Backends are left out whose calls are known only when they happen.
+    """
+    return {name: calls for name, fake in registry.fakes().items() if (calls := fake.all_calls)}
+
+
 def _backend(name: str, found: Any) -> Backend:
     if isinstance(found, ResolvedBackend):
         return Backend(name, found.real, found.settings, found.fake, found.builtin)

@@ -4,7 +4,9 @@ A new option is an entry of ``OPTIONS``. The doors pass its value to the environ
 """
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from itkit.core import names
@@ -59,10 +61,13 @@ STATE_HELP: Final = (
     "With --integration: run tests that are swept with states from this one only, as a finding"
     " prints it, such as 'shipped'."
 )
-ONE_VARIATION: Final = (
-    "{} is one variation of a sweep: leave out --itkit-sweep=off, and other options that ask for"
-    " one variation."
-)
+ONE_VARIATION: Final = "{} is one variation of a sweep, and --itkit-sweep is off: {}."
+SEVERAL_VARIATIONS: Final = "{} are variations of different sweeps: leave all but one of them out."
+_LEAVE_OFF_OUT: Final = "leave out --itkit-sweep=off"
+_OVERRIDE_OFF: Final = "{} says so; --itkit-sweep=quick overrides it"
+_ALONE: Final = "{} nothing without --integration: add it, or leave {} out."
+_ANSWERED_ELSEWHERE: Final = ("--integration", "--itkit-bisect", "--itkit-keep", "--itkit-trial")
+"""Options whose own message says what they need besides ``--integration``."""
 COVERAGE_HELP: Final = (
     "With --integration: find out which outcomes of the backends the tests have seen, print those"
     " that none has, and write a page to itkit-coverage/."
@@ -107,6 +112,47 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "--itkit-seed": {"metavar": "SEED", "help": SEED_HELP},
 }
 """The command-line options of both doors, with the arguments of ``add_argument()``."""
+
+
+def django_command() -> str:
+    """Return how ``manage.py test`` is typed on this machine: ``python manage.py test``."""
+    return f"{Path(sys.executable or 'python').name} manage.py test"
+
+
+def is_typed(option: str, arguments: Sequence[str]) -> bool:
+    """Return whether an option is among the arguments of a command line, also if it is shortened.
+
+    ``manage.py`` takes the beginning of an option for it, as ``argparse`` does.
+    """
+    words = [argument.partition("=")[0] for argument in arguments]
+    return any(
+        word == option or (word.startswith("--itkit-") and option.startswith(word))
+        for word in words
+    )
+
+
+def without_integration(arguments: Sequence[str]) -> str:
+    """Return what is wrong with a command line without ``--integration``; else an empty text.
+
+    Only what was typed is wrong: a project may have options in a file for all of its runs.
+    """
+    alone = [option for option in OPTIONS if option not in _ANSWERED_ELSEWHERE]
+    typed = [option for option in alone if is_typed(option, arguments)]
+    if not typed:
+        return ""
+    changes, them = ("changes", "it") if len(typed) == 1 else ("change", "them")
+    return _ALONE.format(f"{' and '.join(typed)} {changes}", them)
+
+
+def off_of(arguments: Sequence[str], configured: str) -> str:
+    """Return what to do about ``--itkit-sweep=off``.
+
+    Args:
+        arguments: the arguments of the command line.
+        configured: the place of options that nobody has typed, such as ``addopts``.
+    """
+    typed = is_typed("--itkit-sweep", arguments)
+    return _LEAVE_OFF_OUT if typed else _OVERRIDE_OFF.format(configured)
 
 
 def options_of(values: Mapping[str, Any]) -> list[str]:

@@ -16,6 +16,18 @@ def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
     return f"Available: {', '.join(sorted(available)) or 'none'}."
 
 
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, such as ``1 fault``, ``2 faults`` and ``0.5 seconds``.
+
+    Args:
+        number: the number.
+        noun: the noun in the singular.
+        plural: its plural; by default the singular with an ``s``.
+    """
+    shown = int(number) if number == int(number) else number
+    return f"{shown} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def listed(lines: Sequence[str], *, most: int | None = None) -> str:
     """Return lines as the part of a message, each indented.
 

@@ -233,7 +233,8 @@ class TestDataManager:
                 logger as ``"log shop.views"``, and keys in Redis by their names.
 
         Raises:
-            DataError: ``allowed`` is a text, or the manager is none of a test.
+            DataError: ``allowed`` is a text or has a name that no place has, or the manager is
+                none of a test.
         """
         if isinstance(allowed, str):
             text = f"allowed is {allowed!r}, expected a list: write allowed=[{allowed!r}]."

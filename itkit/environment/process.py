@@ -12,7 +12,7 @@ from django.core import checks
 from itkit.backends import resolve
 from itkit.core import names, seed
 from itkit.core.handshake import Payload
-from itkit.core.options import ONE_VARIATION
+from itkit.core.options import ONE_VARIATION, SEVERAL_VARIATIONS, off_of
 from itkit.environment import afterwards, forking
 from itkit.environment.reporting import coverage, messages, pages
 from itkit.environment.worker import Environment, check_run
@@ -52,6 +52,7 @@ def start(
     budgets: str = names.BUDGETS_CHECK,
     covered: bool = False,
     arguments: Sequence[str] = (),
+    configured: str = "the runner of the tests",
     sweep: str = names.SWEEP_QUICK,
     fault: str | None = None,
     schedule: str | None = None,
@@ -69,6 +70,7 @@ def start(
         reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
         budgets: whether budgets are checked or updated, as the option ``--itkit-budgets`` says.
         arguments: the arguments of the command line.
+        configured: the place of options that are not among these arguments, for messages.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that swept tests are run with, as the option ``--itkit-fault`` says.
@@ -90,8 +92,11 @@ def start(
         )
     options = {"--itkit-fault": fault, "--itkit-schedule": schedule, "--itkit-state": state}
     asked = [option for option, value in options.items() if value]
-    if len(asked) > 1 or (asked and sweep == names.SWEEP_OFF):
-        raise ConfigurationError(ONE_VARIATION.format(asked[-1]))
+    if len(asked) > 1:
+        raise ConfigurationError(SEVERAL_VARIATIONS.format(" and ".join(asked)))
+    if asked and sweep == names.SWEEP_OFF:
+        off = off_of(arguments, configured)
+        raise ConfigurationError(ONE_VARIATION.format(asked[0], off))
     reopen()
     notices = _check_settings()
     from itkit import postgres

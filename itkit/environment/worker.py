@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itkit import conf
-from itkit.backends.registry import Registry, shared_classes
+from itkit.backends.registry import Registry, calls_of, shared_classes
 from itkit.backends.relay import Relay
 from itkit.core import caches, seed
 from itkit.core.handshake import Invitation, Payload
@@ -44,6 +44,7 @@ from itkit.environment.reporting.notes import Notes
 from itkit.exceptions import (
     ItkitError,
     ServiceUnavailableError,
+    printable,
 )
 from itkit.network import guarding
 from itkit.observation import assertions, canaries, effects, swallowed
@@ -122,7 +123,7 @@ class Environment:
         self._redis: redis.WorkerRedis  # since attach()
         self._seed = payload.seed
         self._index: int | None = None
-        self._canaries = canaries.Canaries(self.contents_of_redis)
+        self._canaries = canaries.Canaries(self.contents_of_redis, self._calls)
         self._test = ""  # that has begun last
         self.order = Order(self._seed, payload.run, worker)
         follow(self._seed, seed.offset_of_shared(""))
@@ -444,6 +445,9 @@ class Environment:
             for key, value in self._redis.read_keys()
         ]
 
+    def _calls(self) -> dict[str, list[str]]:
+        return calls_of(self.backends)
+
     def drop_connections(self) -> None:
         """Close all connections to Redis, as after the simulated crash of a process."""
         self._redis.drop_connections()
@@ -501,7 +505,7 @@ class Environment:
         sockets = messages.blocked_sockets(shown)
         varied = self.variation.shown if self.variation is not None else ""
         parts = (denied, sockets, varied, table, repeat)
-        return "\n".join(part for part in parts if part and part not in shown)
+        return printable("\n".join(part for part in parts if part and part not in shown))
 
     def reported(
         self,

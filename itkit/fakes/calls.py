@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from django.core.mail import EmailMessage
+
 from itkit.core.text import did_you_mean
 from itkit.exceptions import FoundError
 from itkit.fakes.classes.members import Member
@@ -98,7 +100,11 @@ class Call(Crossing):
         named = {f"argument {number}": value for number, value in enumerate(self.args, 1)}
         with suppress(TypeError):  # the arguments do not fit the method
             named = self.arguments
-        return {**named, "result": self.result} if self.result is not None else named
+        shown = {
+            name: _mail(value) if isinstance(value, EmailMessage) else value
+            for name, value in named.items()
+        }
+        return {**shown, "result": self.result} if self.result is not None else shown
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -111,8 +117,8 @@ class Call(Crossing):
         return getattr(self, key)
 
     def __repr__(self) -> str:
-        positional = [repr(value) for value in self.args]
-        named = [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        positional = [_shown(value) for value in self.args]
+        named = [f"{name}={_shown(value)}" for name, value in self.kwargs.items()]
         return f"{self.name}({', '.join(positional + named)}){self._outcome()}"
 
     def _outcome(self) -> str:
@@ -123,3 +129,12 @@ class Call(Crossing):
         has_result = self.crash is None and (error is None or self.result is not None)
         result = f" -> {self.result!r}" if has_result else ""
         return f"{result} !! {error!r}" if error is not None else result
+
+
+def _shown(value: object) -> str:
+    return _mail(value) if isinstance(value, EmailMessage) else repr(value)
+
+
+def _mail(message: EmailMessage) -> str:
+    """Return a mail as it is shown, as its ``repr()`` has only its address in memory."""
+    return f'mail to {", ".join(map(str, message.recipients()))}: "{message.subject}"'

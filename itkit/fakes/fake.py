@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from itkit.exceptions import CallMismatchError, UnexpectedCallError
 from itkit.fakes import messages
@@ -15,6 +15,8 @@ from itkit.fakes.classes.members import Kind, Member, unknown_member
 from itkit.fakes.methods import Arguments, DefaultAnswer, Method
 from itkit.fakes.unprogrammed import Advice, UnprogrammedReturn
 from itkit.timeline import core
+
+_NO_NAME: Final = "itkit_has_no_such_name"
 
 
 class Names(Protocol):
@@ -113,6 +115,16 @@ class Fake:
         if member is not None:
             found.become(member)
         return found
+
+    @property
+    def all_calls(self) -> list[str]:
+        """The names of all calls; none for a client that has parts, or answers to any name."""
+        outline = self.outline
+        if outline is not None and (
+            outline.has("", _NO_NAME) or not self.methods.keys() >= {*outline.names("")}
+        ):
+            return []
+        return [method.name for method in self.methods.values()]
 
     @contextmanager
     def answering_one_by_one(self) -> Iterator[None]:

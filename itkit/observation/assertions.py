@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
 
-from itkit.core.text import did_you_mean
-from itkit.exceptions import OrderError
+from itkit.core.text import counted, did_you_mean
+from itkit.exceptions import OrderError, printable
 from itkit.timeline import core
 from itkit.timeline.core import Crossing
 
@@ -63,7 +63,7 @@ def shown(crossings: Iterable[Crossing]) -> str:
     form = f"  {{:>{len(cut[-1][0]) if cut else 0}}}  {{:<{width}}}  {{}}"
     lines = [form.format(*row).rstrip() for row in cut]
     if len(rows) > len(cut):
-        lines.insert(0, f"  … {len(rows) - len(cut)} lines before")
+        lines.insert(0, f"  … {counted(len(rows) - len(cut), 'line')} before")
     return "\n".join(lines)
 
 
@@ -97,7 +97,7 @@ def _described(crossing: Crossing) -> tuple[str, str]:
 
 
 def _text(crossing: Crossing) -> str:
-    text = " ".join(crossing.shown.split())
+    text = printable(" ".join(crossing.shown.split()))
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 

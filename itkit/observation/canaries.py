@@ -35,8 +35,9 @@ from itkit import conf, redis
 from itkit.core.wrapping import wrapped
 from itkit.data.factories import lookup
 from itkit.data.marks import STEM, MarkedValue
-from itkit.exceptions import LeakedMarkError
+from itkit.exceptions import DataError, LeakedMarkError
 from itkit.fakes import Call
+from itkit.observation.allowed import unknown_name
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
 from itkit.timeline.sql import Statement
@@ -56,9 +57,9 @@ _TOOLS: Final = ("_pytest", "unittest", "pytest")
 _TEXTUAL: Final = (models.CharField, models.TextField, models.JSONField, models.FileField)
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 """The attributes of each record of logging; all others are of who logs."""
-_FOUND: Final = "The {} has turned up in {}{}:\n  {}\n  {}"
-_OF_BYSTANDER: Final = "The values of a bystander stay in its own row."
-_OF_SECRET: Final = "Where it may be, allow it: data.secret(allowed=[{!r}])."  # noqa: S105
+_FOUND: Final = "The {} has turned up in {}{}:\n  {}\n{}"
+_OF_BYSTANDER: Final = "  The values of a bystander stay in its own row."
+_OF_SECRET: Final = "  Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
 
 _carried: ContextVar[str] = ContextVar("itkit_carried", default="")
 """The address of the request that a test client is sending, which may come back in the response."""
@@ -99,10 +100,16 @@ class Canaries:
 
     Args:
         contents: returns the names and values of the keys that the test has in Redis.
+        calls: returns the names of the calls that each backend can have.
     """
 
-    def __init__(self, contents: Callable[[], Iterable[tuple[str, str]]]) -> None:
+    def __init__(
+        self,
+        contents: Callable[[], Iterable[tuple[str, str]]],
+        calls: Callable[[], Mapping[str, Collection[str]]],
+    ) -> None:
         self._contents = contents
+        self._calls = calls
         self._marks: list[MarkedValue] = []
         self._hooks = ExitStack()
         self._own: set[tuple[str, object]] = set()
@@ -114,7 +121,14 @@ class Canaries:
 
         Marks may stay where they are at this moment: in their own row, and in the rows and keys
         that were made together with it.
+
+        Raises:
+            DataError: a mark is allowed in a place that cannot be.
         """
+        for mark in marks:
+            allowed = mark.allowed or ()
+            if wrong := unknown_name("allowed", allowed, self._calls(), has_columns=True):
+                raise DataError(wrong)
         if not self._marks:
             self._listen()
         self._marks += marks
@@ -297,7 +311,7 @@ class Canaries:
             if _may_be(mark, sighting):
                 continue
             self._told |= {(mark.text, key) for key in known}
-            core.record_failure(LeakedMarkError(_message(mark, sighting, text)))
+            core.record_failure(_found(mark, sighting, text))
 
     def _is_known(self, mark: MarkedValue, keys: Iterable[object]) -> bool:
         return any((mark.text, key) in self._own | self._told for key in keys)
@@ -323,13 +337,15 @@ def _may_be(mark: MarkedValue, sighting: _Sighting) -> bool:
     return any(fnmatchcase(name, pattern) for name in sighting.names for pattern in mark.allowed)
 
 
-def _message(mark: MarkedValue, sighting: _Sighting, text: str) -> str:
+def _found(mark: MarkedValue, sighting: _Sighting, text: str) -> LeakedMarkError:
     at = text.index(mark.text)
     start, end = max(0, at - _AROUND), at + len(mark.text) + _AROUND
     excerpt = f"{'…' * (start > 0)}{' '.join(text[start:end].split())}{'…' * (end < len(text))}"
     where = f" at {sighting.site}" if sighting.site is not None else ""
     remedy = _OF_BYSTANDER if mark.allowed is None else _OF_SECRET.format(sighting.names[0])
-    return _FOUND.format(mark, sighting.shown, where, excerpt, remedy)
+    error = LeakedMarkError(_FOUND.format(mark, sighting.shown, where, excerpt, remedy))
+    error.remedy = remedy
+    return error
 
 
 def _site_of(

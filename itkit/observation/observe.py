@@ -17,7 +17,7 @@ from django.apps import apps
 from django.db import connections
 
 from itkit.core import sqltext
-from itkit.core.text import did_you_mean
+from itkit.core.text import counted, did_you_mean
 from itkit.exceptions import ItkitError, ObservationError
 from itkit.fakes import Call
 from itkit.observation import assertions
@@ -102,8 +102,8 @@ class Observation:
         if wanted is not None and not found:
             _check_command(wanted)
         if len(found) != count:
-            asked = f"{name} of Redis" if name else "commands of Redis"
-            lines = [f"{len(found)} {asked}, expected {count}"]
+            asked = f"{len(found)} {name}" if name else counted(len(found), "command")
+            lines = [f"{asked} of Redis, expected {count}"]
             raise ObservationError("\n".join([*lines, assertions.shown(found or self.commands)]))
 
     def assert_cache_hit(self, key: str) -> None:
@@ -187,7 +187,7 @@ def _check_command(name: str) -> None:
 def _wrong_count(expected: int, got: int, table: str | None, queries: Sequence[Statement]) -> str:
     where = f" to {table}" if table else ""
     difference = f"{got - expected} too many" if got > expected else f"{expected - got} too few"
-    first = f"{_counted(got)}{where}, expected {expected}: {difference}"
+    first = f"{counted(got, 'query', 'queries')}{where}, expected {expected}: {difference}"
     shown = f"{first}\n  none of these:" if table and not got and queries else first
     return "\n".join([shown, *_grouped(queries)]) if queries else f"{shown}\n  no query at all"
 
@@ -201,7 +201,3 @@ def _grouped(queries: Iterable[Statement]) -> Iterator[str]:
         text = sql if len(sql) <= _WIDTH else f"{sql[: _WIDTH - 1]}…"
         yield f"  {len(same)} x {text}"
         yield from sorted({f"      at {query.site}" for query in same})
-
-
-def _counted(count: int) -> str:
-    return "1 query" if count == 1 else f"{count} queries"

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -78,7 +79,7 @@ def check(sources: frozenset[str], what: str = "this test", *, is_over: bool = F
     raised = [error for error in kept if not isinstance(error, FoundError)]
     swallowed = [error for error in raised if not _was_seen(error, timeline, sources)]
     if found and not swallowed:
-        raise type(found[0])("\n".join(map(str, found)))
+        raise type(found[0])("\n".join(_together(found)))
     if swallowed:
         swallowed += found
         raise SwallowedError(_message(swallowed, what)) from swallowed[0]
@@ -105,11 +106,12 @@ def check_all_run(found: Iterable[str], run: Collection[str]) -> None:
     """
     missing = sorted(set(found).difference(run))
     if missing:
+        was = "was" if len(missing) == 1 else "were"
         shown = [f"  {test}" for test in missing[:_MOST_SHOWN]]
         if len(missing) > len(shown):
             shown.append(f"  and {len(missing) - len(shown)} more")
         raise NotRunError(
-            f"{len(missing)} of the tests that were found were not run: the run was interrupted, a"
+            f"{len(missing)} of the tests that were found {was} not run: the run was interrupted, a"
             " process that was to run them has ended, or they were run outside of the scope of a"
             " test, which begins in unittest.TestCase.run() and in pytest's pytest_runtest_setup.\n"
             + "\n".join(shown)
@@ -192,6 +194,14 @@ def sources_of(test: type) -> frozenset[str]:
     own = [kind for kind in test.__mro__ if kind.__module__.partition(".")[0] not in _FRAMEWORKS]
     paths = [getattr(sys.modules.get(kind.__module__), "__file__", None) for kind in own]
     return frozenset(path for path in paths if path is not None)
+
+
+def _together(found: Iterable[FoundError]) -> Iterator[str]:
+    """Yield the messages of findings, and a remedy that some have in common once, after them."""
+    for remedy, group in groupby(found, lambda error: error.remedy):
+        yield from (str(error).removesuffix(f"\n{remedy}") for error in group)
+        if remedy:
+            yield remedy
 
 
 def _never_run(timeline: Timeline) -> Iterator[FoundError]:

@@ -1,13 +1,17 @@
 """Failures as annotations of GitHub's: lines that its runner shows beside the code."""
 
+import inspect
 import os
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from itkit.timeline import callsite
 
 _FILE: Final = re.compile(r'^  File "(?P<path>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
+Place = tuple[str, int]
+"""The path of a file and the number of a line in it, from 1."""
+NOWHERE: Final[Place] = ("", 0)
 _MOST: Final = 4_000  # characters; GitHub shows no more of one
 
 
@@ -24,16 +28,30 @@ def annotation(title: str, message: str, path: str, line: int) -> str:
     return f"::error {where}title={_property(title)}::{_data(message[:_MOST])}"
 
 
-def annotation_of(title: str, text: str) -> str:
-    """Return the same for the text of a traceback, at the last line in it of the user's own."""
+def annotation_of(title: str, text: str, place: Place = NOWHERE) -> str:
+    """Return the same for the text of a traceback, at the last line in it of the user's own.
+
+    Args:
+        title: the id of the test.
+        text: the text.
+        place: the place of the test, for an error that has come through no line of the user's own,
+            such as a finding of a sweep.
+    """
     frames = list(_FILE.finditer(text))
     own = [frame for frame in frames if callsite.is_own_file(frame["path"])]
-    last = (own or frames)[-1:]
-    path, line = (last[0]["path"], int(last[0]["line"])) if last else ("", 0)
+    path, line = (own[-1]["path"], int(own[-1]["line"])) if own else place
     behind = text[frames[-1].end() :].splitlines()[1:] if frames else text.splitlines()
     while behind and behind[0].startswith("    "):  # the source of the last frame
         behind.pop(0)
     return annotation(title, "\n".join(behind).strip(), path, line)
+
+
+def place_of(function: Any) -> Place:
+    """Return the place of a test's function or method; ``NOWHERE`` if it is not the user's own."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    if code is None or not callsite.is_own_file(code.co_filename):
+        return NOWHERE
+    return code.co_filename, code.co_firstlineno
 
 
 def _from_root(path: str) -> str:

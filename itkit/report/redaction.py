@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from itkit import conf
 from itkit.conf import NAMES_OF_SECRETS
 from itkit.core.urls import passwords_in, redact
+from itkit.exceptions import printable
 
 HIDDEN: Final = "********"
 
@@ -70,13 +71,13 @@ class Redactor:
         return self._name.search(name) is not None
 
     def text(self, text: str) -> str:
-        """Return a text with all secrets hidden that can be recognized."""
+        """Return a printable text with all secrets hidden that can be recognized."""
         return self._hidden_once(text) if len(text) <= _LONGEST else self._hidden(text)
 
     def _hidden(self, text: str) -> str:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
-        return self._assigned.sub(rf"\1\2{HIDDEN}", redact(text, HIDDEN))
+        return printable(self._assigned.sub(rf"\1\2{HIDDEN}", redact(text, HIDDEN)))
 
     def value(self, name: str, value: object) -> str:
         """Return what is shown of a value that has a name.

@@ -19,7 +19,15 @@ from django.utils.autoreload import get_child_arguments
 
 from itkit import environment
 from itkit.core import names
-from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, REPORT_TEXT, options_of
+from itkit.core.options import (
+    KEEP_ALONE,
+    OPTIONS,
+    REPORT_GITHUB,
+    REPORT_TEXT,
+    django_command,
+    options_of,
+    without_integration,
+)
 from itkit.core.seed import Seed, in_order
 from itkit.core.text import NO_SERVER, is_refusal
 from itkit.environment import child
@@ -42,7 +50,7 @@ _OTHER_KIND = (
 )
 _ONE_TEST: Final = (
     "itkit: --itkit-bisect is for the command line, with --integration and one test, as the report"
-    " of a failure prints it: manage.py test shop.tests.ShopTests.test_a --integration"
+    " of a failure prints it: python manage.py test shop.tests.ShopTests.test_a --integration"
     " --itkit-seed=5f3a9c01:17 --itkit-bisect"
 )
 ProjectRunner: type
@@ -107,6 +115,7 @@ class IntegrationRunnerMixin(_Runner):
         if self.itkit_keep and (not self.integration or self.parallel > 1):
             sys.exit(f"itkit: {KEEP_ALONE}")
         if not self.integration:
+            _check_options_alone()
             return super().run_tests(test_labels, **kwargs)
         trial = bisection.Trial(self.itkit_trial) if self.itkit_trial else None
         if trial is not None:
@@ -165,7 +174,7 @@ class IntegrationRunnerMixin(_Runner):
                 return super().setup_databases(**kwargs)
             except OperationalError as error:
                 if is_refusal(str(error)):
-                    error.add_note(f"itkit: {NO_SERVER} manage.py test --integration")
+                    error.add_note(f"itkit: {NO_SERVER} {django_command()} --integration")
                 raise
         try:
             created = super().setup_databases(**kwargs)
@@ -217,7 +226,7 @@ class IntegrationRunnerMixin(_Runner):
         arguments = sys.argv[2:]  # the arguments after manage.py test
         command = bisection.Command(
             start=start[: len(start) - len(arguments)],
-            shown=["manage.py", "test"],
+            shown=django_command().split(),
             options=bisection.options(arguments, labels),
             argument=str,
         )
@@ -242,6 +251,13 @@ def add_integration_option(parser: argparse.ArgumentParser) -> None:
     """Add the options of itkit, such as ``--integration``, to a parser."""
     for option, arguments in OPTIONS.items():
         parser.add_argument(option, **arguments)
+
+
+def _check_options_alone() -> None:
+    """End the command if its options change nothing; another program may have called the runner."""
+    is_command = sys.argv[1:2] == ["test"]
+    if is_command and (wrong := without_integration(sys.argv[2:])):
+        sys.exit(f"itkit: {wrong}")
 
 
 def start(
@@ -304,12 +320,21 @@ def start(
 
 def _annotations(result: Any) -> Iterator[str]:
     """Yield each failure as an annotation for GitHub."""
-    from itkit.report import annotation_of, redactor
+    from itkit.report import annotation_of, place_of, redactor
 
     redact = redactor()
     for test, text in [*result.failures, *result.errors]:
         title = getattr(test, "test_id", None) or test.id()  # of xmlrunner, or of Django
-        yield annotation_of(title, redact.text(str(text)))
+        yield annotation_of(title, redact.text(str(text)), place_of(_function_of(test, title)))
+
+
+def _function_of(test: Any, name: str) -> Any:
+    """Return the method of a test, of a subtest, or of a test that is known by its name only."""
+    import pydoc
+
+    case = getattr(test, "test_case", test)
+    method = getattr(case, "_testMethodName", None)
+    return getattr(case, method, None) if method is not None else pydoc.locate(name)
 
 
 def _unreported() -> int:
@@ -376,6 +401,7 @@ class _PytestRunnerMixin(_Runner):
 
     def run_tests(self, test_labels: Any, **kwargs: Any) -> int:
         if "--integration" not in self.options:
+            _check_options_alone()
             return super().run_tests(test_labels, **kwargs)
         with scopes.required(_OTHER_KIND.format(type(self).__mro__[2])):
             return super().run_tests([*self.options, *test_labels], **kwargs)

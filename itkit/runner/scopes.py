@@ -19,6 +19,7 @@ from typing import Any, Final
 from django.test import SimpleTestCase
 
 from itkit import environment
+from itkit.core.options import django_command
 from itkit.exceptions import (
     ItkitError,
     NotRunError,
@@ -249,7 +250,7 @@ def _report_passed(test: unittest.TestCase, result: Any, current: environment.En
     """Write the page of a test that has passed, and was not skipped."""
     skipped = [one for one, _ in getattr(result, "skipped", ())]
     if test.id() not in current.order.failed and not any(one is test for one in skipped):
-        current.reported(test.id(), None, f"manage.py test {test.id()}", core.current())
+        current.reported(test.id(), None, f"{django_command()} {test.id()}", core.current())
 
 
 def _check_again(test: unittest.TestCase, result: Any, sources: frozenset[str]) -> None:
@@ -442,7 +443,7 @@ def _reporting(
     is_sent = hasattr(result, "check_picklable")  # Django's result class in a worker
 
     def add(test: Any, err: Any, *args: Any) -> None:
-        _shorten(err)
+        err = _shortened(err)
         if name != "addExpectedFailure":
             _write_to_xml(result, _note_timeline(err, test))
         # Nothing was tested yet, so it is an error and no failure, like a mistake in a fixture.
@@ -455,7 +456,7 @@ def _reporting(
 
     def add_subtest(test: Any, subtest: Any, err: Any) -> None:
         if err is not None:
-            _shorten(err)
+            err = _shortened(err)
             _write_to_xml(result, _note_timeline(err, test))
             _account(test)
         if err is None or not is_sent:
@@ -511,7 +512,7 @@ def _note_timeline(err: Any, test: Any) -> str:
     if current.keeper is not None:
         current.keeper.note(test.id(), error)
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    command, story = f"manage.py test {test.id()}", core.current()
+    command, story = f"{django_command()} {test.id()}", core.current()
     explained = current.explained(shown, command, story)
     notes = [explained, current.reported(test.id(), error, command, story)]
     for note in filter(None, notes):
@@ -519,10 +520,16 @@ def _note_timeline(err: Any, test: Any) -> str:
     return "\n".join(filter(None, notes))
 
 
-def _shorten(err: Any) -> None:
-    """End the traceback of a test author's mistake at the author's line, not within itkit."""
-    if isinstance(err[1], TestError):
-        callsite.end_in_own_code(err[1])
+def _shortened(err: Any) -> Any:
+    """Return an error with a traceback that ends in the test author's own code, not within itkit.
+
+    An error that itkit has found after the test has no line of such code, so it gets no traceback.
+    """
+    kind, error, trace = err
+    if not isinstance(error, TestError):
+        return err
+    callsite.end_in_own_code(error)
+    return err if callsite.has_own_code(trace) else (kind, error, None)
 
 
 def _is_mistake_in_set_up(err: Any) -> bool:

@@ -1,21 +1,23 @@
 """What the acts of all sweeps have in common: no open transaction, and threads of their own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from django.db import connections
 
 from itkit import environment
+from itkit.backends.registry import calls_of
 from itkit.exceptions import FaultError
+from itkit.observation.allowed import unknown_name
 
 _IN_TRANSACTION: Final = (
-    "A fault cannot be injected within a transaction that the test has opened, here on the"
-    " connection {!r}: a crash, or a lost connection, would end it. Use a test that commits, an"
-    " itkit.test.IntegrationTestCase or a pytest function with the marker integration, and no"
-    " atomic() around the block."
+    "{} within a transaction that the test has opened, here on the connection {!r}: {}. Use a test"
+    " that commits, an itkit.test.IntegrationTestCase or a pytest function with the marker"
+    " integration, and no atomic() around the block."
 )
+_UNSEEN: Final = "nothing that is done in it would be committed"
 
 
 def variation() -> object:
@@ -24,15 +26,32 @@ def variation() -> object:
     return found.variation if found is not None else None
 
 
-def check_transactions() -> None:
+def check_transactions(refused: str, *, because: str = _UNSEEN) -> None:
     """Make sure that the test has no transaction open.
+
+    Args:
+        refused: the beginning of the message, which says what cannot be done.
+        because: the reason.
 
     Raises:
         FaultError: it has one.
     """
     for connection in connections.all(initialized_only=True):
         if connection.in_atomic_block:
-            raise FaultError(_IN_TRANSACTION.format(connection.alias))
+            raise FaultError(_IN_TRANSACTION.format(refused, connection.alias, because))
+
+
+def check_names(argument: str, patterns: Iterable[str]) -> None:
+    """Make sure that what a test allows has names that something has.
+
+    Raises:
+        FaultError: a name, or a pattern, is that of a model or a call, and there is none.
+    """
+    found = environment.current()
+    calls = calls_of(found.backends) if found is not None else {}
+    wrong = unknown_name(argument, patterns, calls)
+    if wrong:
+        raise FaultError(wrong)
 
 
 def apart(function: Callable[..., Any], *args: Any) -> Any:

@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from itkit import environment
 from itkit.exceptions import FaultError, RepeatError
 from itkit.sweep import aftermath, rows
-from itkit.sweep.act import apart, check_transactions, in_thread, variation
+from itkit.sweep.act import apart, check_names, check_transactions, in_thread, variation
 from itkit.sweep.aftermath import Aftermath, Beginning, Unstable
 from itkit.sweep.variations import Sweep, Variation
 
@@ -70,7 +70,7 @@ class Repeat:
         """
         if self.was_called:
             raise FaultError(_SECOND)
-        check_transactions()
+        check_transactions("An act cannot be repeated")
         self.was_called = True
         first = act(*args, **kwargs)
         if isawaitable(first):
@@ -90,13 +90,15 @@ class Repeat:
 
         Raises:
             RepeatError: it has; the message has what differs.
+            FaultError: the act was not done, or nothing is called as ``allowed`` says.
         """
         if not self.was_called:
             raise FaultError(_NOT_CALLED)
+        patterns = tuple(allowed)
+        check_names("allowed", patterns)
         if self._spec is None or self._before is None or self._after is None:
             return
         lines = self._after.differences(self._before, Unstable(), ())
-        patterns = tuple(allowed)
         lines = [
             line
             for line in lines

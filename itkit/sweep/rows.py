@@ -85,6 +85,17 @@ def exact() -> Exact:
     return found
 
 
+def column(model: type[models.Model], name: str) -> Counter[str]:
+    """Return how often there is each value of a field in the rows of a model, as a text."""
+    found: Counter[str] = Counter()
+    for alias in connections:
+        if router.allow_migrate_model(alias, model):
+            with suppress(DatabaseOperationForbidden):
+                values = model._base_manager.using(alias).values_list(name, flat=True)
+                found.update(map(str, values))
+    return found
+
+
 def _tables() -> Iterator[tuple[type[models.Model], str]]:
     """Yield the models that have tables of their own, with the alias of each database of these."""
     for model in apps.get_models(include_auto_created=True):

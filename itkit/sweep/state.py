@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 from unittest import SkipTest
 
+from django.apps import apps
 from django.core import mail
 
 from itkit import conf, environment, redis
@@ -17,7 +18,7 @@ from itkit.environment import Environment
 from itkit.exceptions import FaultError, StateError
 from itkit.fakes import Call
 from itkit.sweep import rows
-from itkit.sweep.act import apart, check_transactions, variation
+from itkit.sweep.act import apart, check_names, check_transactions, variation
 from itkit.sweep.aftermath import Beginning, result_of
 from itkit.sweep.choosing import StatesChoice, StateSpec
 from itkit.sweep.rows import Exact
@@ -39,6 +40,14 @@ _MAIL: Final = "mail"
 _WROTE: Final = "the act was refused, and has written {}"
 _NOT_REFUSED: Final = "the act was not refused{}"
 _REFUSED: Final = "the act was refused from a state that is allowed: it has {}\n{}"
+_NOT_ARRANGED: Final = (
+    "no row has state.value where the act begins\n"
+    "  {} has to be {!r} in one of them, and the rows have: {}.\n"
+    "  Create the row with it, such as self.data.create({!r}, {}=state.value)."
+)
+_OTHER_ERROR: Final = (
+    "itkit: {} is no refusal, as the decorator says refusal={}. Where it may refuse, name it too."
+)
 _HINT: Final = (
     "Where the act refuses by what it returns, hand that over: state.returned(...). Where it may"
     " be done from here, name the state: allowed=[..., {!r}]."
@@ -138,7 +147,8 @@ class SweptState:
                 of models, calls of backends, keys in Redis, and ``mail``.
 
         Raises:
-            FaultError: this is the second act of the test, or a transaction is open.
+            FaultError: this is the second act of the test, a transaction is open, no row has
+                ``state.value``, or nothing is called as ``may_write`` says.
             StateError: the act was not refused, or has written although it was; or it has returned
                 a refusal from a state that is allowed.
         """
@@ -147,15 +157,17 @@ class SweptState:
             raise FaultError(text)
         if self.was_entered:
             raise FaultError(_SECOND)
-        check_transactions()
+        patterns = tuple(may_write)
+        check_names("may_write", patterns)
+        check_transactions("The act of a state cannot be judged")
         self.was_entered = True
+        apart(self._check_arranged)
         if self.is_allowed:
             with self._acting():
                 yield
             if self._refusal:
                 raise StateError(_REFUSED.format(self._refusal, self.shown))
             return
-        patterns = tuple(may_write)
         before, begun, sent = apart(_snapshot), Beginning.now(), list[SentCommands]()
         try:
             with self._acting(), redis.clients_led(partial(_note, sent)):
@@ -165,6 +177,9 @@ class SweptState:
         except self._choice.refusal as error:
             self.error = error
             self._refusal = f"raised {error!r}"
+        except Exception as error:
+            error.add_note(_OTHER_ERROR.format(type(error).__name__, _names(self._choice.refusal)))
+            raise
         found = [
             one
             for one in _written(before, apart(_snapshot), begun, sent)
@@ -192,6 +207,19 @@ class SweptState:
         if result.may_refuse:
             self._refusal = result.text.replace(rows.LOOSE, "")
         return value
+
+    def _check_arranged(self) -> None:
+        """Check that the test has created its row with the state."""
+        label, _, name = self._choice.field.rpartition(".")
+        with core.between_tests():
+            values = rows.column(apps.get_model(label), name)
+        if str(self.value) not in values:
+            seen = ", ".join(f"{value!r} ({number})" for value, number in sorted(values.items()))
+            raise FaultError(
+                _NOT_ARRANGED.format(
+                    self._choice.field, self.value, seen or "no row at all", label, name
+                )
+            )
 
     @contextmanager
     def _acting(self) -> Iterator[None]:
@@ -299,6 +327,11 @@ def current(choice: StatesChoice | None = None) -> SweptState:
     if choice is None:
         raise FaultError(_NO_CHOICE)
     return SweptState(choice)
+
+
+def _names(refusal: type[Exception] | tuple[type[Exception], ...]) -> str:
+    kinds = refusal if isinstance(refusal, tuple) else (refusal,)
+    return " or ".join(kind.__name__ for kind in kinds)
 
 
 def _snapshot() -> Snapshot:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from itkit import conf
 from itkit.core import names
+from itkit.core.text import counted
 from itkit.environment import Environment
 from itkit.environment.reporting.notes import UNTRIED, Note
+from itkit.exceptions import printable
 
 if TYPE_CHECKING:
     from itkit.report import Trace
@@ -117,7 +119,7 @@ class Sweep(ABC):
         self._only = asked.pop(self.option, "")
         # Where one variation of another kind is asked for, this test is run once.
         self._mode = names.SWEEP_OFF if asked else environment.payload.sweep
-        self._untried = ""
+        self._untried: dict[str, str] = {}  # why variations of a kind are not tried
         self._run: list[Any] = []
         self._page: Trace | None = None
         self._start = time.monotonic()
@@ -194,24 +196,21 @@ class Sweep(ABC):
         self.close()
         if mistake := self.mistake():
             return mistake
-        if self._untried:
-            self.environment.notes.add(Note(UNTRIED, self._test, self._untried, self._test))
+        for text in self._untried.values():
+            self.environment.notes.add(Note(UNTRIED, self._test, text, self._test))
         if not self.findings:
             return ""
-        what = (
-            f"{self.failing} {len(self.findings)} of the {self.tried} {self.word}s that were tried."
-        )
+        what = self._counts()
         lines = [what]
         ordered = sorted(self.findings, key=_summary)
         groups = [list(group) for _, group in groupby(ordered, key=_summary)]
         for group in sorted(groups, key=lambda group: self.findings.index(group[0])):
             lines += ["", *self._shown(group)]
-        untried = [self._untried] if self._untried else []
-        left_out = "; ".join([*untried, *self.not_tried()])
+        left_out = "; ".join([*self._untried.values(), *self.not_tried()])
         lines += ["", f"Not tried: {left_out}."]
         if self._page is not None:
             lines.append(self._written(self._page, what, left_out))
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def grid(self) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
         """Return what has become of the variations: the heads of columns, and rows.
@@ -230,17 +229,20 @@ class Sweep(ABC):
             return "failed"
         return "passed" if spec in self._run else "not tried"
 
-    def leave(self, count: int, total: int, reason: str) -> None:
+    def leave(self, count: int, total: int, reason: str, plural: str = "") -> None:
         """Note that some variations are not tried.
 
         Args:
             count: how many.
             total: the number of variations.
             reason: why.
+            plural: the word for them, by default the plural of ``word``.
         """
         if not count:
             return
-        self._untried = f"{count} of {total} {self.word}s were not tried, as {reason}"
+        noun = plural or f"{self.word}s"
+        was = "was" if count == 1 else "were"
+        self._untried[noun] = f"{count} of {total} {noun} {was} not tried, as {reason}"
 
     def count(self, total: int) -> None:
         """Count a variation that is about to be run, and tell of it where that takes long.
@@ -264,6 +266,13 @@ class Sweep(ABC):
         if time.monotonic() - self._start > seconds:
             return f'ITKIT["SWEEP"]["SECONDS"] is {seconds:g}'
         return f'ITKIT["SWEEP"]["VARIATIONS"] is {most}' if self.tried >= most else ""
+
+    def _counts(self) -> str:
+        """Return how many of the variations have failed, in a sentence."""
+        if self.tried == 1:
+            return f"{self.failing} the one {self.word} that was tried."
+        tried = counted(self.tried, self.word)
+        return f"{self.failing} {len(self.findings)} of the {tried} that were tried."
 
     def _written(self, trace: "Trace", what: str, left_out: str) -> str:
         """Write the one page of the test, which has the shortest failure; return its line."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from inspect import CO_NEWLOCALS
 from pathlib import Path
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
 _PACKAGE: Final = __name__.partition(".")[0]
@@ -186,6 +186,15 @@ def end_in_own_code(error: BaseException) -> None:
         called = called.tb_next
     if found is not None and called is not None and _is_ours(called.tb_frame):
         found.tb_next = None
+
+
+def has_own_code(trace: TracebackType | None) -> bool:
+    """Return whether a traceback has a line in a user's own code."""
+    while trace is not None:
+        if is_own_file(trace.tb_frame.f_globals.get("__file__")):
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def is_of_set_up(error: BaseException) -> bool:

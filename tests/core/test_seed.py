@@ -126,7 +126,7 @@ def test_a_test_is_repeated_by_what_its_failure_prints(door, project: Project):
     drawn = [value for values in whole["values"].values() for value in values[1:2]]
     assert len(set(drawn)) == 3
 
-    printed = re.search(r"to repeat it: (manage\.py|pytest) (.*)", whole["output"])
+    printed = re.search(r"to repeat it: (?:python\S* )?(manage\.py|pytest) (.*)", whole["output"])
     assert printed, whole["output"]
     file = project.path / "alone"
     command = ["manage.py"] if printed[1] == "manage.py" else ["-m", "pytest"]

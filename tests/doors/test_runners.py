@@ -166,7 +166,7 @@ def judge(result: Result, runner: str) -> None:
     assert result.code == 1, (runner, said)
     assert said.count("api.weather.example:443 was refused") >= 2, (runner, said)
     assert "setUpClass (shop.tests.test_shop.Others)" in said, (runner, said)
-    assert "to repeat it: manage.py test shop.tests.test_shop.Scopes.test_e_fails" in said, (
+    assert " manage.py test shop.tests.test_shop.Scopes.test_e_fails" in said, (
         runner,
         said,
     )

@@ -72,7 +72,9 @@ def bisect(project: Project, result: Result) -> Result:
 
 def run_printed(project: Project, result: Result, *more: str) -> Result:
     printed = re.search(
-        r"^ *(?:E +)?to repeat it: (manage\.py|pytest) (.*)", result.output, re.MULTILINE
+        r"^ *(?:E +)?to repeat it: (?:python\S* )?(manage\.py|pytest) (.*)",
+        result.output,
+        re.MULTILINE,
     )
     assert printed, result.output
     command = ["manage.py"] if printed[1] == "manage.py" else ["-m", "pytest", "-rs"]

@@ -144,4 +144,4 @@ def test_an_act_that_waits_for_ever_is_ended(door: str, project: Project) -> Non
     for mark in ("# for ever", "# awaited for ever"):
         at = next(number for number, line in enumerate(lines, 1) if mark in line)
         assert f"it waits at shop/tests/test_hangs.py:{at} in act" in result.output, result.output
-    assert "nothing has happened for 1 seconds" in result.output
+    assert "nothing has happened for 1 second " in result.output

@@ -69,7 +69,7 @@ def check(result: Result, project: Project, found: dict[str, str]) -> None:
 
 def check_repeated(report: str, project: Project) -> None:
     """Make sure that the command of a finding runs one schedule, in which the same is wrong."""
-    command = re.search(r"to repeat it: (.* --itkit-schedule .*)", report)
+    command = re.search(r"to repeat it: (?:python\S* )?(.* --itkit-schedule .*)", report)
     assert command is not None, report
     program, *arguments = shlex.split(command[1])
     run = project.pytest if program == "pytest" else project.manage

@@ -127,6 +127,7 @@ STATED = """
 
         @FREE
         def test_nothing(self, state):
+            made(state)
             with state.act():
                 pass
 
@@ -158,6 +159,7 @@ STATED = """
 
         @FREE
         def test_assertion(self, state):
+            made(state)
             with state.act():
                 self.assertTrue(state.is_allowed, "of the test itself")
 
@@ -167,6 +169,7 @@ STATED = """
 
         @FREE
         def test_two_acts(self, state):
+            made(state)
             for _ in range(2):
                 with state.act():
                     pass
@@ -273,7 +276,7 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
     ]
     late = "shop.tests.test_stated.Wrong.test_refused_too_late"
     assert re.search(
-        rf"to repeat it: manage\.py test {late} .* --itkit-state held\n", result.output
+        rf"to repeat it: python\S* manage\.py test {late} .* --itkit-state held\n", result.output
     )
     repeated = project.test("--integration", "--itkit-state=held", late)
     assert repeated.counts == {"failed": 1}, repeated.output
@@ -289,7 +292,7 @@ def test_each_kind_of_finding_and_mistake(project: Project) -> None:
     project.settings(race_zoo.SETTINGS.replace('"UNUSED"', '"SWEEP": {"VARIATIONS": 2}, "UNUSED"'))
     bounded = project.test("--integration", "shop.tests.test_stated.Right.test_returned")
     assert bounded.counts == {"passed": 1}, bounded.output
-    assert '1 of 3 states were not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 2' in bounded.output
+    assert '1 of 3 states was not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 2' in bounded.output
 
 
 @pytest.mark.slow

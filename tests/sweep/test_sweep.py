@@ -512,8 +512,11 @@ def check_reports(output: str) -> None:
         "The fault payments.charge#1:",
         "never happened, as no such crossing was reached. The crossings within the block were:",
         "The test is swept, and nothing in it can fail: put what it does into a block",
-        "Nothing within fault.injected() can fail: no write, COMMIT",
-        "A fault cannot be injected within a transaction that the test has opened",
+        "Nothing within fault.injected() can fail. These crossings fail in this project",
+        (
+            "A fault cannot be injected within a transaction that the test has opened, here on the"
+            " connection 'default': a crash, or a lost connection, would end it."
+        ),
         "without a fault",
     ):
         assert told in output, output
@@ -526,7 +529,7 @@ def test_options_and_bounds(project: Project) -> None:
     chosen = "shop.tests.test_swept.Swept.test_chosen"
     bounded = project.test("--integration", chosen)
     assert bounded.counts == {"passed": 1}, bounded.output
-    told = '1 of 4 faults were not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 3'
+    told = '1 of 4 faults was not tried, as ITKIT["SWEEP"]["VARIATIONS"] is 3'
     assert told in bounded.output, bounded.output
     runs = project.path / "runs.txt"
     assert runs.read_text().count("order ") == 4

@@ -45,7 +45,7 @@ def test_each_mistake_is_found_and_nothing_else(door: str, project: Project) -> 
 
 def check_repeated(report: str, project: Project) -> None:
     """Make sure that the command of a finding runs one variation, in which the same is wrong."""
-    command = re.search(r"to repeat it: (.* --itkit-fault .*)", report)
+    command = re.search(r"to repeat it: (?:python\S* )?(.* --itkit-fault .*)", report)
     assert command is not None, report
     program, *arguments = shlex.split(command[1])
     run = project.pytest if program == "pytest" else project.manage

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from itkit.exceptions import printable
+
 EFFECT: Final = "effect"
 UNUSED: Final = "unused"
 USED: Final = "used"
@@ -33,7 +35,7 @@ _HEADINGS: Final = {
         " with them stay as they are until the migrations run again, as with --rebuild:"
     ),
     SPARED: "itkit: budgets of which tests have used less than is kept:",
-    UNTRIED: "itkit: swept tests that were not run with all faults:",
+    UNTRIED: "itkit: swept tests that were not run with all variations:",
 }
 _MOST_SHOWN: Final = 30
 _PARTS: Final = re.compile(r"(\D+)(\d*)")
@@ -88,7 +90,8 @@ class Notes:
             # The workers' notes arrive in any order.
             in_order = sorted(texts.items(), key=lambda item: _natural(item[0][0]))
             for (where, text), tests in in_order[:_MOST_SHOWN]:
-                yield f"  {where}: {text}, in {_shown(tests)}"
+                names = _shown(tests)
+                yield printable(f"  {where}: {text}") + (f", in {names}" if names != where else "")
             if len(texts) > _MOST_SHOWN:
                 yield f"  and {len(texts) - _MOST_SHOWN} more"
 

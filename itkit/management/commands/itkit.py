@@ -263,7 +263,8 @@ class Command(BaseCommand):
         self._print(factories.lint_table(found))
         wrong = [verdict for verdict in found if verdict.problems]
         if wrong:
-            raise CommandError(f"{len(wrong)} of {len(found)} have problems.")
+            have = "has" if len(wrong) == 1 else "have"
+            raise CommandError(f"{len(wrong)} of {len(found)} {have} problems.")
 
     def _profile(self, options: dict[str, Any]) -> None:
         from itkit.management import factories

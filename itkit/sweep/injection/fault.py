@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from inspect import isawaitable
 from typing import Any, Final
 
+from django.core import mail
+
 from itkit import conf, environment
 from itkit.core import names
 from itkit.core.wrapping import wrapped
@@ -25,6 +27,8 @@ from itkit.sweep.rows import Content
 from itkit.timeline import core
 
 _JOIN_SECONDS: Final = 10.0
+_NO_FAULT: Final = "A fault cannot be injected"
+_WOULD_END: Final = "a crash, or a lost connection, would end it"
 _NOT_ATOMIC: Final = (
     "What the act has left is neither what was there before it nor what it leaves without a"
     " fault.\n"
@@ -53,6 +57,7 @@ class Fault:
         retry_error: the error that the retry has raised; None where it has raised none.
         option: the option of the command line that repeats this variation.
         was_entered: whether the test has entered a block in which a fault may happen.
+        mails: the number of mails that the act has sent.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Fault:
         self._baseline = baseline or Baseline()
         self._is_on = mode != names.SWEEP_OFF
         self.was_entered = False
+        self.mails = 0
         self._before: Content | None = None
         self._reached: set[int] = set()
 
@@ -110,16 +116,18 @@ class Fault:
             FaultError: the test has an open transaction.
             HangError: the act has not come to its end under the fault.
         """
-        check_transactions()
+        check_transactions(_NO_FAULT, because=_WOULD_END)
         self.was_entered = True
         if not self._is_on:
             yield
             return
         if self._before is None and self._baseline.after is not None:  # it will be compared
             self._before = self._content()
+        sent = _mails()
         try:
             with _led(self.gate, self._reached):
                 yield
+            self.mails += _mails() - sent
         except Crash as crash:
             self.error = crash
         except Exception as error:
@@ -214,6 +222,11 @@ class Fault:
             return Content(apart(rows.read, self._baseline.since), Counter(reached))
 
 
+def _mails() -> int:
+    """Return how many mails the test has sent."""
+    return len(getattr(mail, "outbox", ()))
+
+
 class _Nothing:
     """The result of a retry that did nothing in a coroutine, which may await it or not."""
 
@@ -245,7 +258,7 @@ def fault(crossing: str, kind: str) -> Iterator[None]:
     Raises:
         FaultError: no such crossing was reached, it has no such kind, or a transaction is open.
     """
-    check_transactions()
+    check_transactions(_NO_FAULT, because=_WOULD_END)
     spec = FaultSpec.parse(f"{crossing}:{kind}")
     gate = Gate(Choice(), names.SWEEP_QUICK, [spec])
     try:

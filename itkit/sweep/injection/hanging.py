@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
+from itkit.core.text import counted
 from itkit.exceptions import HangError
 from itkit.sweep.gate.gate import SIMULATED, Crash, Gate
 from itkit.timeline import callsite
@@ -16,7 +17,7 @@ from itkit.timeline import callsite
 _SIGNAL: Final = signal.SIGURG
 """Nothing is done about it by default, and few programs have a use for it."""
 _HANGING: Final = (
-    "the act does not come to its end under the fault: nothing has happened for {:g} seconds"
+    "the act does not come to its end under the fault: nothing has happened for {}"
     ' (ITKIT["SWEEP"]["ACT_SECONDS"])\n  it waits at {}'
 )
 _FRAMES: Final = ("cr_frame", "gi_frame", "ag_frame")
@@ -105,7 +106,9 @@ class _Act:
     def _end_at(self, frame: Any) -> None:
         found = callsite.caller(frame)
         where = callsite.site(found.f_globals, found.f_lineno)
-        self._gate.hang = self._gate.hang or HangError(_HANGING.format(self._seconds, where))
+        self._gate.hang = self._gate.hang or HangError(
+            _HANGING.format(counted(self._seconds, "second"), where)
+        )
         self._gate.is_dead = True
 
 

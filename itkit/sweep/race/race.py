@@ -15,6 +15,7 @@ from typing import Any, Final
 from django.test.client import AsyncClient, Client
 
 from itkit import conf, environment
+from itkit.core.text import counted
 from itkit.exceptions import FaultError, HangError, RaceError
 from itkit.sweep import aftermath, rows
 from itkit.sweep.act import apart, check_transactions, variation
@@ -30,7 +31,7 @@ _FEW: Final = "race() needs two acts at least: race(first, second), or race(act,
 _UNKNOWN: Final = "The schedule {!r} names the act {}, and race() was given {}: 0 to {}."
 _NO_ORDER: Final = "no order of the acts leaves what these have left: {}"
 _HANGING: Final = (
-    "the acts do not come to their end: nothing has happened for {:g} seconds"
+    "the acts do not come to their end: nothing has happened for {}"
     ' (ITKIT["SWEEP"]["ACT_SECONDS"])\n{}'
 )
 _WIDTH: Final = 58
@@ -114,7 +115,7 @@ class Race:
             raise FaultError(_FEW)
         if self.stage is not None:
             raise FaultError(_TWICE)
-        check_transactions()
+        check_transactions("Acts cannot be done at once")
         spec = self._spec or ScheduleSpec.serial(range(len(made)))
         wrong = [number for number in spec.order if number >= len(made)]
         if wrong:
@@ -269,7 +270,7 @@ class Race:
 
     def _hanging(self, stage: Stage) -> str:
         return _HANGING.format(
-            conf.get().sweep.act_seconds,
+            counted(conf.get().sweep.act_seconds, "second"),
             "\n".join(f"  {one.actor} waits at {one.where}" for one in stage.hangs),
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from itkit import conf
 from itkit.core import names
+from itkit.core.text import counted
 from itkit.environment import Environment
 from itkit.exceptions import FaultError
 from itkit.sweep.choosing import SchedulePart, ScheduleSpec
@@ -101,10 +102,9 @@ class RaceSweep(Sweep):
 
     def not_tried(self) -> Iterator[str]:
         """Yield how many schedules have the effect of another."""
-        yield (
-            f"{max(self._total - self.tried, 0)} of {self._total} schedules, as they have the"
-            " effect of another"
-        )
+        if (left := self._total - self.tried) > 0:
+            have = "it has" if left == 1 else "they have"
+            yield f"{left} of {counted(self._total, 'schedule')}, as {have} the effect of another"
         yield f"more than {_STOPS[self._mode]} stops in one schedule" + (
             " (--itkit-sweep=full)" if self._mode == names.SWEEP_QUICK else ""
         )
