@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -31,6 +33,12 @@ _EVENT: Final = """\
 <div class="inside">
 {error}{details}<p class="soft">{site}thread {lane}{took}</p>
 </div>
+</details>
+"""
+_FRAME: Final = """\
+<details class="frame"{is_open}>
+<summary class="mono">{place}</summary>
+<pre>{source}</pre>
 </details>
 """
 _SOURCE: Final = '<span class="source{here}">{number}  {text}</span>'
@@ -81,8 +89,8 @@ def trace_page(trace: Trace) -> str:
             "lanes": _lanes(trace.events),
             "events": _joined(map(_event, trace.events)),
             "frames": [
-                {"frame": frame, "source": _joined(_source(frame)), "is_own": frame.is_own}
-                for frame in trace.frames
+                {"are_own": are_own, "count": len(group), "html": _joined(map(_frame, group))}
+                for are_own, group in _grouped(trace.frames)
             ],
             "repeated": _joined(map(_repeated, trace.repeated)),
             "tables": [
@@ -174,10 +182,22 @@ def _event(event: Event) -> str:
     )
 
 
-def _source(frame: Frame) -> Iterator[str]:
-    for number, text in frame.source:
-        here = " here" if number == frame.line else ""
-        yield _SOURCE.format(here=here, number=number, text=escape(text))
+def _grouped(frames: Sequence[Frame]) -> Iterator[tuple[bool, Sequence[Frame]]]:
+    """Yield the frames that follow each other, and whether they are the project's own."""
+    for are_own, group in groupby(frames, key=attrgetter("is_own")):
+        yield are_own, list(group)
+
+
+def _frame(frame: Frame) -> str:
+    lines = [
+        _SOURCE.format(
+            here=" here" if number == frame.line else "", number=number, text=escape(text)
+        )
+        for number, text in frame.source
+    ]
+    return _FRAME.format(
+        is_open=" open" if frame.is_open else "", place=escape(frame.place), source="".join(lines)
+    )
 
 
 def _repeated(repeated: Repeated) -> str:
