@@ -5,14 +5,15 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock
 
 from itkit.core import names
 from itkit.exceptions import ConfigurationError
-from itkit.report.page import index_page, trace_page
+from itkit.report.page import Entry, index_page, trace_page
 from itkit.report.trace import Trace
 
 _OFF: Final = "off"
@@ -51,6 +52,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = FileLock(path / f"{_MARK}.lock")
+        self._known: dict[str, Entry] = {}  # by the names of their files, which nobody changes
 
     def prepare(self) -> None:
         """Make the directory, or empty that of an earlier run.
@@ -89,22 +92,22 @@ class Folder:
         name = _file_name(trace.test)
         page = self._new_page(name)
         _write(page, trace_page(trace))
-        entry = {
-            "file": page.name,
-            "test": trace.test,
-            "worker": trace.worker,
-            "error": trace.error.partition("\n")[0][:300],
-            "crossings": trace.length,
-            "seconds": round(trace.seconds, 3),
-        }
-        _write(page.with_suffix(".json"), json.dumps(entry))
+        entry = Entry(
+            file=page.name,
+            test=trace.test,
+            worker=trace.worker,
+            error=trace.error.partition("\n")[0][:300],
+            crossings=trace.length,
+            seconds=round(trace.seconds, 3),
+        )
+        _write(page.with_suffix(".json"), json.dumps(asdict(entry)))
         if trace.error:
             self.write_index()
         return page
 
     def write_index(self) -> None:
         """Write the index of all pages that there are."""
-        with FileLock(self.path / f"{_MARK}.lock"):
+        with self._lock:
             _write(self.path / "index.html", index_page(self._entries()))
 
     def merge(self, other: Path) -> int:
@@ -119,9 +122,9 @@ class Folder:
             )
         entries = Folder(other)._entries()
         for entry in entries:
-            page = self._new_page(Path(entry["file"]).stem)
-            _write(page, (other / entry["file"]).read_text(encoding="utf-8"))
-            _write(page.with_suffix(".json"), json.dumps({**entry, "file": page.name}))
+            page = self._new_page(Path(entry.file).stem)
+            _write(page, (other / entry.file).read_text(encoding="utf-8"))
+            _write(page.with_suffix(".json"), json.dumps(asdict(replace(entry, file=page.name))))
         self.write_index()
         return len(entries)
 
@@ -137,10 +140,14 @@ class Folder:
             else:
                 return page
 
-    def _entries(self) -> list[dict[str, Any]]:
-        # By their names: to sort paths takes as long as all the rest.
-        names = sorted(file.name for file in self.path.glob("*.json"))
-        return [json.loads((self.path / name).read_text()) for name in names]
+    def _entries(self) -> list[Entry]:
+        """Return the entries of all pages; those that were read before are not read again."""
+        files = os.listdir(self.path)  # noqa: PTH208 - a Path for each takes most of the time
+        names = sorted(name for name in files if name.endswith(".json"))
+        for name in names:
+            if name not in self._known:
+                self._known[name] = Entry(**json.loads((self.path / name).read_text()))
+        return [self._known[name] for name in names]
 
 
 def _file_name(test: str) -> str:

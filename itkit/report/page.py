@@ -1,8 +1,11 @@
 """The HTML of a report: pages that load nothing, and work without a script as well."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from html import escape
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -10,11 +13,12 @@ from urllib.parse import quote
 from django.template import Context, Engine
 from django.utils.safestring import SafeString, mark_safe
 
-from itkit.report.trace import Event, Frame, Trace
+from itkit.report.trace import Event, Frame, Repeated, Trace
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _NARROWEST: Final = 0.15  # per cent of a lane: what takes no time is to be seen as well
 _LONGEST_TITLE: Final = 200  # characters
+_LONGEST_REPEATED: Final = 400  # characters of a statement in the list of repeated ones
 
 # What a page has many of is not in a template, which would take five to ten times as long. Each
 # value that is put in here is a number or is escaped.
@@ -31,7 +35,19 @@ _EVENT: Final = """\
 </div>
 </details>
 """
+_FRAME: Final = """\
+<details class="frame"{is_open}>
+<summary class="mono">{where}</summary>
+<pre>{source}</pre>
+</details>
+"""
 _SOURCE: Final = '<span class="source{here}">{number}  {text}</span>'
+_REPEATED: Final = """\
+<tr><td>{times}</td><td class="mono">{sql}</td><td class="mono">{site}</td></tr>
+"""
+_ROW: Final = '<tr><td>{what}</td><td class="mono">{columns}</td></tr>\n'
+_COLUMN: Final = '<span class="soft">{name}</span> {value}'
+_KEY: Final = '<tr><td class="mono">{about}</td><td class="mono">{value}</td></tr>\n'
 _ENTRY: Final = """\
 <tr>
 <td><a href="{file}">{test}</a></td>
@@ -43,6 +59,27 @@ _ENTRY: Final = """\
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """The line of the index about one page.
+
+    Attributes:
+        file: the name of the page's file.
+        test: id of the test.
+        worker: id of the worker that ran it.
+        error: the first line of the error; empty where the test has passed.
+        crossings: the number of its crossings.
+        seconds: how long they took.
+    """
+
+    file: str
+    test: str
+    worker: str
+    error: str
+    crossings: int
+    seconds: float
+
+
 def trace_page(trace: Trace) -> str:
     """Return the page of a test that has failed."""
     return _rendered(
@@ -52,22 +89,29 @@ def trace_page(trace: Trace) -> str:
             "lanes": _lanes(trace.events),
             "events": _joined(map(_event, trace.events)),
             "frames": [
-                {"frame": frame, "source": _joined(_source(frame)), "is_own": frame.is_own}
-                for frame in trace.frames
+                {"are_own": are_own, "count": len(group), "html": _joined(map(_frame, group))}
+                for are_own, group in _grouped(trace.frames)
             ],
+            "repeated": _joined(map(_repeated, trace.repeated)),
+            "tables": [
+                {
+                    "name": table.table,
+                    "rows": _joined(_row(what, columns) for what, columns in table.rows),
+                    "has_more": table.has_more,
+                }
+                for table in trace.tables
+            ],
+            "keys": _joined(
+                _KEY.format(about=escape(about), value=escape(value)) for about, value in trace.keys
+            ),
         },
     )
 
 
-def index_page(entries: Sequence[dict[str, Any]]) -> str:
-    """Return the page that lists the others.
-
-    Args:
-        entries: for each page its ``file``, ``test``, ``worker``, ``error``, and the numbers of its
-            ``crossings`` and ``seconds``.
-    """
-    failed = [entry for entry in entries if entry["error"]]
-    passed = [entry for entry in entries if not entry["error"]]
+def index_page(entries: Sequence[Entry]) -> str:
+    """Return the page that lists the others."""
+    failed = [entry for entry in entries if entry.error]
+    passed = [entry for entry in entries if not entry.error]
     rows = _joined(map(_entry, [*failed, *passed]))
     return _rendered(
         "index.html", {"rows": rows, "failed": len(failed), "has_passed": bool(passed)}
@@ -138,21 +182,45 @@ def _event(event: Event) -> str:
     )
 
 
-def _source(frame: Frame) -> Iterator[str]:
-    for number, text in frame.source:
-        here = " here" if number == frame.line else ""
-        yield _SOURCE.format(here=here, number=number, text=escape(text))
+def _grouped(frames: Sequence[Frame]) -> Iterator[tuple[bool, Sequence[Frame]]]:
+    """Yield the frames that follow each other, and whether they are the project's own."""
+    for are_own, group in groupby(frames, key=attrgetter("is_own")):
+        yield are_own, list(group)
 
 
-def _entry(entry: dict[str, Any]) -> str:
-    error = entry["error"]
+def _frame(frame: Frame) -> str:
+    lines = [
+        _SOURCE.format(
+            here=" here" if number == frame.line else "", number=number, text=escape(text)
+        )
+        for number, text in frame.source
+    ]
+    return _FRAME.format(
+        is_open=" open" if frame.is_open else "", where=escape(frame.where), source="".join(lines)
+    )
+
+
+def _repeated(repeated: Repeated) -> str:
+    sql = repeated.sql
+    if len(sql) > _LONGEST_REPEATED:
+        sql = f"{sql[: _LONGEST_REPEATED - 1]}…"
+    return _REPEATED.format(times=repeated.times, sql=escape(sql), site=escape(repeated.site))
+
+
+def _row(what: str, columns: Sequence[tuple[str, str]]) -> str:
+    shown = [_COLUMN.format(name=escape(name), value=escape(value)) for name, value in columns]
+    return _ROW.format(what=escape(what), columns=", ".join(shown))
+
+
+@cache  # each failure writes the index anew, with the entries of all failures before it
+def _entry(entry: Entry) -> str:
     return _ENTRY.format(
-        file=escape(quote(entry["file"])),
-        test=escape(entry["test"]),
-        error=escape(error) if error else '<span class="soft">passed</span>',
-        crossings=int(entry["crossings"]),
-        seconds=float(entry["seconds"]),
-        worker=escape(entry["worker"]),
+        file=escape(quote(entry.file)),
+        test=escape(entry.test),
+        error=escape(entry.error) if entry.error else '<span class="soft">passed</span>',
+        crossings=entry.crossings,
+        seconds=entry.seconds,
+        worker=escape(entry.worker),
     )
 
 

@@ -190,9 +190,13 @@ def _secrets_in(name: str, value: object, depth: int) -> Iterator[str]:
         for item in value:
             yield from _secrets_in(name, item, depth - 1)
     elif isinstance(value, str):
-        if len(value) >= _SHORTEST and _IN_SETTINGS.search(name) and not _is_path(value):
-            yield value
-        yield from passwords_in(value)
+        yield from _secrets_of(name, value)
+
+
+@lru_cache(maxsize=4096)  # each page reads all settings, which are nearly always as they were
+def _secrets_of(name: str, value: str) -> Sequence[str]:
+    is_one = len(value) >= _SHORTEST and _IN_SETTINGS.search(name) and not _is_path(value)
+    return [*([value] if is_one else []), *passwords_in(value)]
 
 
 def _is_path(value: str) -> bool:

@@ -341,18 +341,23 @@ def _repeated(crossings: Sequence[Crossing], redact: Redactor) -> list[Repeated]
 
 
 def _frames(trace: TracebackType | None, redact: Redactor) -> Iterator[Frame]:
-    frames = traceback.extract_tb(trace)[-_MOST_FRAMES:]
-    own = [frame for frame in frames if callsite.is_own_file(frame.filename)]
-    for frame in frames:
-        line = frame.lineno or 1
-        lines = linecache.getlines(frame.filename)
-        around = range(max(1, line - _LINES_AROUND), min(len(lines), line + _LINES_AROUND) + 1)
+    # extract_tb() would ask the file system of each file whether it has changed.
+    calls = [
+        (CallSite(frame.f_code.co_filename, line or 1, frame.f_code.co_name), frame.f_globals)
+        for frame, line in traceback.walk_tb(trace)
+    ][-_MOST_FRAMES:]
+    own = [site for site, _ in calls if callsite.is_own_file(site.path)]
+    last = own[-1] if own else calls[-1][0] if calls else None
+    for site, namespace in calls:
+        lines = linecache.getlines(site.path, namespace)
+        first, end = site.line - _LINES_AROUND, site.line + _LINES_AROUND + 1
+        around = range(max(1, first), min(len(lines) + 1, end))
         yield Frame(
-            where=str(CallSite(frame.filename, line, frame.name)),
-            line=line,
+            where=str(site),
+            line=site.line,
             source=[(at, redact.text(lines[at - 1].rstrip("\n"))) for at in around],
-            is_own=frame in own,
-            is_open=frame is (own or frames)[-1],
+            is_own=site in own,
+            is_open=site is last,
         )
 
 

@@ -283,7 +283,7 @@ def _functions_in(code: CodeType) -> Iterator[tuple[int, int, str]]:
 
 
 def _relative(path: str) -> str:
-    return _relative_to(path, str(Path.cwd()))
+    return _relative_to(path, os.getcwd())  # noqa: PTH109 - a page has hundreds of call sites
 
 
 @lru_cache(maxsize=1024)

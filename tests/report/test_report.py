@@ -8,7 +8,9 @@ import pytest
 from django.test import override_settings
 
 from itkit.exceptions import ConfigurationError
-from itkit.report import Folder, Redactor, chosen
+from itkit.report import Folder, Redactor, Trace, chosen
+from itkit.report.trace import ChangedTable, Repeated
+from itkit.timeline import audit
 from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
@@ -22,6 +24,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
+        self.scripts = ""
         self._open: list[str] = []
         self.feed(html)
 
@@ -36,6 +39,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._open and self._open[-1] not in ("script", "style"):
             self.texts.append(data)
+        elif self._open and self._open[-1] == "script":
+            self.scripts += data
 
     @property
     def text(self) -> str:
@@ -288,3 +293,66 @@ def test_the_pages_of_the_run_before_are_gone(tmp_path: Path) -> None:
     folder.prepare()
     assert [file.name for file in folder.path.glob("*.*ml")] == ["index.html"]
     assert "No failures" in (folder.path / "index.html").read_text()
+
+
+HOSTILE = '<script>alert(1)</script> {{ x }} {% x %} & "quoted"'
+
+
+def trace_of_rows(test: str) -> Trace:
+    """A failed test with hostile text in all that a page has many of."""
+    return Trace(
+        test=test,
+        worker="w0",
+        error=f"ValueError: {HOSTILE}",
+        repeat="",
+        frames=[],
+        events=[],
+        omitted=0,
+        repeated=[Repeated(times=3, sql=f"{HOSTILE} {'x' * 500}", site=HOSTILE)],
+        mails=[],
+        tables=[
+            ChangedTable(
+                table="shop_order",
+                rows=[("added", [("id", "1"), ("note", HOSTILE)]), ("removed", [("id", "2")])],
+                has_more=True,
+            )
+        ],
+        keys=[(f":1:{HOSTILE} (string)", HOSTILE)],
+        seconds=0.5,
+    )
+
+
+def test_rows_keys_and_repeated_statements_are_escaped(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    html = folder.add(trace_of_rows("test_1")).read_text()
+    page, index = Page(html), Page((tmp_path / "index.html").read_text())
+
+    assert "alert(1)" not in page.scripts
+    assert "script" not in [tag for tag, _ in index.tags]
+    assert page.texts.count(HOSTILE) == 2, "the line of the repeated statement, the value of a key"
+    assert f":1:{HOSTILE} (string)" in page.texts
+    assert '<tr><td>added</td><td class="mono"><span class="soft">id</span> 1, ' in html
+    assert f" {HOSTILE}" in page.texts, "the column of a row"
+    assert "… and more" in page.texts
+    (repeated,) = (text for text in page.texts if text.endswith("xxx…"))
+    assert len(repeated) == 400
+    assert f"ValueError: {HOSTILE}" in index.texts
+
+
+def test_many_failures_read_the_entries_of_each_other_once(tmp_path: Path) -> None:
+    mine, of_another_worker = Folder(tmp_path), Folder(tmp_path)
+    read: list[str] = []
+
+    def note(event: tuple[object, ...]) -> None:
+        path, mode, _ = event
+        if str(path).endswith(".json") and mode == "r":
+            read.append(Path(str(path)).name)
+
+    with audit.listening({"open": note}):
+        for number in range(5):
+            mine.add(trace_of_rows(f"mine_{number}"))
+            of_another_worker.add(trace_of_rows(f"other_{number}"))
+
+    assert len(read) == 9 + 10, "the last page of the other worker came after the last of mine"
+    index = Page((tmp_path / "index.html").read_text())
+    assert {"mine_4", "other_0", "other_4"} <= set(index.texts)

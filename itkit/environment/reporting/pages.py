@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,10 +98,8 @@ class Pages:
 
     def write(self, trace: "report.Trace") -> str:
         """Write a page of the report; return a line that names it."""
-        from itkit import report
-
         try:
-            page = report.Folder(Path(self._directory)).add(trace)
+            page = self._folder.add(trace)
         except OSError as failure:
             return f"its page could not be written: {failure}"
         return f"its page: {page.as_uri()}"
@@ -108,7 +107,12 @@ class Pages:
     def finish(self) -> None:
         """Complete the index of the report, which is not written anew with each page of many."""
         if self._directory:
-            from itkit import report
-
             with suppress(OSError):  # somebody has removed the directory
-                report.Folder(Path(self._directory)).write_index()
+                self._folder.write_index()
+
+    @cached_property
+    def _folder(self) -> "report.Folder":
+        """The folder, which knows the entries of its index: they are read once for all pages."""
+        from itkit import report
+
+        return report.Folder(Path(self._directory))

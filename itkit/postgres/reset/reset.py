@@ -301,8 +301,9 @@ class Reset:
         """
         found: list[TableDifference] = []
         opened = self._open()
-        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
-        opened.detector.execute(f"SET statement_timeout = '{_LONGEST_LOOK}'")
+        opened.detector.execute(
+            f"SET lock_timeout = '{_SHORT_PATIENCE}'; SET statement_timeout = '{_LONGEST_LOOK}'"
+        )
         try:
             plan = self._top(opened)
             changed = sorted(plan.detect().keys() - {STRUCTURE_CHANGED})
@@ -315,8 +316,9 @@ class Reset:
             pass  # report what was read, if a test has altered, locked or filled a table
         finally:
             if not opened.detector.closed:
-                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
-                opened.detector.execute("RESET statement_timeout")
+                opened.detector.execute(
+                    f"SET lock_timeout = '{self._patience}s'; RESET statement_timeout"
+                )
         return [table for table in found if table.rows]
 
     def sessions(self) -> set[int]:
