@@ -1,8 +1,4 @@
-"""pytest's door to the environment: ``pytest --integration``.
-
-This module is imported by every pytest on the machine, so it imports nothing of Django, Postgres
-or Redis. All but the option exists only in projects that have ``"itkit"`` in INSTALLED_APPS.
-"""
+"""The scopes of tests, the fixtures, and the reports of a run that uses itkit."""
 
 from __future__ import annotations
 
@@ -12,124 +8,39 @@ import sys
 import unittest
 from contextlib import contextmanager
 from functools import partial
-from importlib.machinery import PathFinder
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
-from _pytest import junitxml, runner
+from _pytest import junitxml
 
 from itkit.core import names
-from itkit.core.options import KEEP_ALONE, OPTIONS, REPORT_GITHUB, without_integration
+from itkit.core.options import KEEP_ALONE, REPORT_GITHUB
 from itkit.core.text import NO_SERVER, is_refusal
+from itkit.pytest_plugin import arguments, reports
+from itkit.pytest_plugin.sweeping import Sweeping, swept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from importlib.machinery import ModuleSpec
 
     from itkit.backends.registry import Registry
     from itkit.data import TestDataManager
     from itkit.environment import Environment
-    from itkit.environment.bisection.bisection import Trial
     from itkit.observation.assertions import TimelineReader
-    from itkit.sweep.choosing import AnyChoice
     from itkit.sweep.injection.fault import Fault
     from itkit.sweep.race.race import Race
     from itkit.sweep.repeat import Repeat
     from itkit.sweep.state import SweptState
-    from itkit.sweep.variations import Sweep
     from itkit.timeline.core import Timeline
 
 _NOTES = "itkit_notes"
-_ADDOPTS: Final = "PYTEST_ADDOPTS"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
-_ONE_TEST: Final = (
-    "--itkit-bisect is for one test, with --integration, as the report of a failure prints it:"
-    " pytest 'tests/test_a.py::test_a' --integration --itkit-seed=5f3a9c01:17 --itkit-bisect"
-)
 _NO_DATABASES = (
     "the fixture django_db_setup at {} sets no test database up, so the tests would have no tables."
     " With --integration itkit provides the databases: delete the fixture, or let it ask for"
     " pytest-django's by an argument of its own name, def django_db_setup(django_db_setup), and"
     " load what the tests need after it."
 )
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--integration`` and the options that belong to it."""
-    group = parser.getgroup("itkit", "integration tests")
-    for option, arguments in OPTIONS.items():
-        group.addoption(option, **arguments)
-
-
-# A wrapper is called before pytest-django's hook, which imports the project's apps.
-@pytest.hookimpl(tryfirst=True, wrapper=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    """Let Python load itkit's own modules, instead of pytest."""
-    sys.meta_path.insert(0, _OwnModules)
-    early_config.add_cleanup(partial(sys.meta_path.remove, _OwnModules))
-    return (yield)
-
-
-class _OwnModules:
-    """A finder that leaves itkit's own modules as they are.
-
-    pytest rewrites the asserts of all modules of a distribution that has a plugin, to explain them.
-    itkit's asserts explain nothing to a test's author, and each of its 200 modules would be
-    compiled anew by the first run of an installation, and by every run that may not write bytecode.
-    That takes more than a second of CPU time in each process.
-    """
-
-    @staticmethod
-    def find_spec(
-        name: str, path: Sequence[str] | None = None, _target: object = None
-    ) -> ModuleSpec | None:
-        """Return where a module of itkit is, and nothing for other modules."""
-        return PathFinder.find_spec(name, path) if name.startswith("itkit.") else None
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Add the fixtures, the marker and the scopes, in projects that use itkit."""
-    is_alone = not config.getoption("integration") and not hasattr(config, "workerinput")
-    if is_alone and (wrong := without_integration(config.invocation_params.args)):
-        raise pytest.UsageError(wrong)
-    obstacle = _obstacle(config)
-    if obstacle is None:
-        from itkit.environment import child
-
-        child.leave()
-        config.pluginmanager.register(IntegrationPlugin(config), "itkit-integration")
-    elif config.getoption("integration"):
-        raise pytest.UsageError(f"--integration needs {obstacle}")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """Run a bisection instead of the tests, where an option asks for it."""
-    if not config.getoption("itkit_bisect"):
-        return None
-    obstacle = _obstacle(config)
-    tests = config.option.file_or_dir
-    if obstacle is not None:
-        raise pytest.UsageError(f"--itkit-bisect needs {obstacle}")
-    if not config.getoption("integration") or len(tests) != 1:
-        raise pytest.UsageError(_ONE_TEST)
-    from itkit.environment.bisection import bisection
-    from itkit.exceptions import ItkitError
-
-    options = bisection.options(config.invocation_params.args, tests)
-    if config.getoption("numprocesses", None):  # of pytest-xdist
-        options.append("-n0")
-    command = bisection.Command(
-        start=_start_of(config), shown=["pytest"], options=options, argument=partial(_named, config)
-    )
-    try:
-        return bisection.run(
-            command, _id_of(config, tests[0]), config.getoption("itkit_seed"), _write_line
-        )
-    except ItkitError as error:
-        raise pytest.UsageError(f"itkit: {error}") from error
 
 
 class IntegrationPlugin:
@@ -151,7 +62,7 @@ class IntegrationPlugin:
         self._fault: str | None = config.getoption("itkit_fault")
         self._schedule: str | None = config.getoption("itkit_schedule")
         self._state: str | None = config.getoption("itkit_state")
-        self._trial = _trial_of(config)
+        self._trial = arguments.trial_of(config)
         self._indexes: dict[str, int] = {}
         self._found: set[str] = set()
         self._run: set[str] = set()
@@ -201,7 +112,7 @@ class IntegrationPlugin:
                     budgets=self._budgets,
                     covered=self._is_covered and self._trial is None,
                     arguments=self._config.invocation_params.args,
-                    configured=_configured(self._config),
+                    configured=arguments.configured(self._config),
                     sweep=self._sweep,
                     fault=self._fault,
                     schedule=self._schedule,
@@ -244,7 +155,7 @@ class IntegrationPlugin:
         from itkit.core.seed import Seed, in_order
 
         seed = Seed.parse(self._seed)
-        named = [_id_of(self._config, argument) for argument in self._config.args]
+        named = [arguments.id_of(self._config, argument) for argument in self._config.args]
         if self._trial is not None and self._trial.tests is not None:
             named = self._trial.tests
             others = [item for item in items if item.nodeid not in named]
@@ -321,14 +232,14 @@ class IntegrationPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
         """Run a swept test once for each of its variations, and report it once."""
-        choice = _swept(item)
+        choice = swept(item)
         if self._environment is None or choice is None:
             return None
         from itkit.sweep.sweeps import sweep_of
 
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         sweep = sweep_of(self._environment, choice, item.nodeid, self._say)
-        for report in _Sweeping(item, nextitem, sweep).run():
+        for report in Sweeping(item, nextitem, sweep).run():
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
@@ -448,7 +359,7 @@ class IntegrationPlugin:
             summary = self._environment.payload.summary
             lines += [summary] if names.PASSED_OVER in summary else []
         if self._is_annotated and self._is_on:
-            lines += _annotations(self._config, terminalreporter)
+            lines += reports.github_annotations(self._config, terminalreporter)
         if lines:
             terminalreporter.section("itkit")
             for line in lines:
@@ -489,7 +400,7 @@ class IntegrationPlugin:
             if error is not None and (keeper := self._environment.keeper) is not None:
                 keeper.note(item.nodeid, error)
             ended = self._ended if report.when == "teardown" else None
-            command = f"pytest '{_named(self._config, report.nodeid)}'"
+            command = f"pytest '{arguments.named(self._config, report.nodeid)}'"
             story = core.current() if ended is None else ended
             captured = list(report.sections)
             explained = self._environment.explained(report.longreprtext, command, story)
@@ -517,7 +428,7 @@ class IntegrationPlugin:
         if not current.payload.report_all or self._ended is None:
             return
         if report.nodeid not in current.order.failed | self._skipped:
-            command = f"pytest '{_named(self._config, report.nodeid)}'"
+            command = f"pytest '{arguments.named(self._config, report.nodeid)}'"
             current.reported(report.nodeid, None, command, self._ended, list(report.sections))
 
     def pytest_unconfigure(self) -> None:
@@ -720,245 +631,6 @@ class IntegrationPlugin:
         return self._environment
 
 
-class _Sweeping:
-    """The variations of one test of pytest.
-
-    Args:
-        item: the test.
-        nextitem: the test after it; what the two do not share is torn down between them.
-        sweep: the variations of the test.
-    """
-
-    def __init__(self, item: pytest.Item, nextitem: pytest.Item | None, sweep: Sweep) -> None:
-        self._item = item
-        self._nextitem = nextitem
-        self._sweep = sweep
-
-    def run(self) -> list[pytest.TestReport]:
-        """Run them all, and return the reports of the one test."""
-        try:
-            return self._run()
-        finally:
-            self._sweep.close()
-
-    def _run(self) -> list[pytest.TestReport]:
-        from itkit.exceptions import FaultError
-
-        text, has_more = "", False
-        with self._sweep.varied() as first:
-            phases = self._phases()
-            reports = [next(phases)]
-            reports += [report for report in (next(phases, None),) if report is not None]
-            if len(reports) > 1 and reports[-1].passed and not hasattr(reports[-1], "wasxfail"):
-                try:
-                    has_more = self._sweep.begin(first)
-                except FaultError as error:
-                    text = str(error)
-            reports += self._tear_down(is_last=not has_more)
-        if not has_more:
-            return _with_failure(reports, text)
-        seconds = 0.0
-        for variation in self._sweep.variations():
-            # The last has to tear down what several tests share.
-            with self._sweep.varied(variation.spec) as varying:
-                varied = self._run_once(is_last=variation.is_last)
-            seconds += sum(report.duration for report in varied)
-            if variation.is_shown:
-                return varied if reports[-1].passed else reports
-            if failed := [report for report in varied if report.failed]:
-                self._sweep.find(variation.spec, varying, *_summary_of(failed[0]))
-        if not variation.is_last:  # it was not known that there would be no other
-            reports += self._tear_down_shared()
-        return _with_failure(reports, self._sweep.report(), seconds)
-
-    def _tear_down_shared(self) -> Iterator[pytest.TestReport]:
-        """Tear down what several tests share, and no more; yield the report where that fails."""
-        item = self._item
-        state: Any = item.session._setupstate
-        call: Any = pytest.CallInfo.from_call(
-            partial(state.teardown_exact, self._following), when="teardown"
-        )
-        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
-        if report.failed:
-            yield report
-
-    @property
-    def _following(self) -> pytest.Item | None:
-        session = self._item.session
-        return None if session.shouldfail or session.shouldstop else self._nextitem
-
-    def _run_once(self, *, is_last: bool) -> list[pytest.TestReport]:
-        return [*self._phases(), *self._tear_down(is_last=is_last)]
-
-    def _phases(self) -> Iterator[pytest.TestReport]:
-        item: Any = self._item
-        if (
-            hasattr(item, "_request") and not item._request
-        ):  # as pytest does when it runs a test again
-            item._initrequest()
-        report = runner.call_and_report(item, "setup", log=False)
-        yield report
-        if report.passed:
-            yield runner.call_and_report(item, "call", log=False)
-
-    def _tear_down(self, *, is_last: bool) -> Iterator[pytest.TestReport]:
-        """Tear the test down, and forget its fixtures, as pytest has no hook to run a test again.
-
-        Checked with pytest 9.2.
-        """
-        item: Any = self._item
-        # The fixtures that several tests share stay for the next variation of the same test.
-        following = self._following if is_last else item.parent
-        yield runner.call_and_report(item, "teardown", log=False, nextitem=following)
-        if hasattr(item, "_request"):
-            item._request = False
-            item.funcargs = None
-
-
-def _swept(item: pytest.Item) -> AnyChoice | None:
-    """Return what a test is swept with; None for a test that is not swept."""
-    from itkit.sweep.choosing import Choice, RaceChoice, RepeatChoice, choice_of
-
-    choice = choice_of(getattr(item, "obj", None))
-    if choice is not None:
-        return choice
-    kinds: dict[str, Callable[[], AnyChoice]] = {
-        "fault": Choice,
-        "race": RaceChoice,
-        "repeat": RepeatChoice,
-    }
-    return next((kind() for name, kind in kinds.items() if _asks_for(name, item)), None)
-
-
-def _asks_for(name: str, item: pytest.Item) -> bool:
-    """Return whether a test asks for a fixture of this plugin, not for one of the project."""
-    info: Any = getattr(item, "_fixtureinfo", None)
-    if info is None or name not in getattr(item, "fixturenames", ()):
-        return False
-    definitions = info.name2fixturedefs.get(name, ())
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
-
-
-def _summary_of(report: pytest.TestReport) -> tuple[str, str]:
-    """Return one line with the error and the project's last line, and the whole text."""
-    text = report.longreprtext
-    sections = [content for title, content in report.sections if title == "itkit"]
-    line = _line_of(report)
-    if line is None:
-        summary = (text.strip().splitlines() or [""])[0]
-    else:
-        message = report.longrepr.reprcrash.message  # type: ignore[union-attr]  # it has one
-        summary = f"{message.splitlines()[0]} at {os.path.relpath(line.path)}:{line.lineno}"
-    return summary, "\n".join([text, *sections])
-
-
-def _line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
-    """Return the project's last line in a traceback, with ``path`` and ``lineno``, if it has one.
-
-    Where no line is the project's, it is that of the error.
-    """
-    from itkit.timeline import callsite
-
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is None:
-        return None
-    trace: Any = getattr(report.longrepr, "reprtraceback", None)
-    lines = [found for entry in trace.reprentries if (found := entry.reprfileloc) is not None]
-    own = [line for line in lines if callsite.is_own_file(os.path.abspath(line.path))]  # noqa: PTH100 - no Path
-    return own[-1] if own else crash
-
-
-def _annotations(config: pytest.Config, terminalreporter: Any) -> Iterator[str]:
-    """Yield each failure as GitHub shows it, at the last line of the project's, or at its test."""
-    from itkit.report import annotation, redactor
-    from itkit.timeline import callsite
-
-    redact = redactor()
-    stats = terminalreporter.stats
-    for report in [*stats.get("failed", ()), *stats.get("error", ())]:
-        line = _line_of(report)
-        message = report.longreprtext if line is None else report.longrepr.reprcrash.message
-        sections = [content for title, content in report.sections if title == "itkit"]
-        path, number = _test_of(config, report)
-        if line is not None and callsite.is_own_file(os.path.abspath(line.path)):  # noqa: PTH100 - as above
-            path, number = os.path.relpath(line.path), line.lineno
-        yield annotation(report.nodeid, redact.text("\n".join([message, *sections])), path, number)
-
-
-def _test_of(config: pytest.Config, report: Any) -> tuple[str, int]:
-    """Return the path and the line of the test that a report is about; no path if it has none."""
-    path, line, _ = getattr(report, "location", None) or ("", None, "")
-    file = config.rootpath / path
-    return (str(file), (line or 0) + 1) if file.is_file() else ("", 0)
-
-
-def _with_failure(
-    reports: list[pytest.TestReport], text: str, seconds: float = 0.0
-) -> list[pytest.TestReport]:
-    """Return the reports of a test, in which it has failed if there is a text.
-
-    The time of the variations is a part of that of the call, which ``--durations`` shows.
-    """
-    if len(reports) > 1:
-        reports[1].duration += seconds
-    if text and len(reports) > 1:
-        reports[1].outcome = "failed"
-        reports[1].longrepr = text
-    return reports
-
-
-def _configured(config: pytest.Config) -> str:
-    """Return where options come from that nobody has typed, for messages."""
-    if "--itkit-" in os.environ.get(_ADDOPTS, ""):
-        return f"the environment variable {_ADDOPTS}"
-    return f"addopts in {config.inipath.name}" if config.inipath is not None else "a conftest.py"
-
-
-def _trial_of(config: pytest.Config) -> Trial | None:
-    """Return the trial of a bisection, whose tests pytest is to run; None in an ordinary run."""
-    if not (file := config.getoption("itkit_trial")):
-        return None
-    from itkit.environment.bisection.bisection import Trial
-
-    trial = Trial(file)
-    config.option.itkit_seed = trial.seed
-    config.option.maxfail = 0
-    if trial.tests is not None:
-        # pytest gets the files, as it runs no test at all where one that is named is gone.
-        paths = dict.fromkeys(test.partition("::")[0] for test in trial.tests)
-        config.args = [str(config.rootpath / path) for path in paths]
-    return trial
-
-
-def _start_of(config: pytest.Config) -> list[str]:
-    """Return the command that starts this pytest, without its arguments."""
-    from django.utils.autoreload import get_child_arguments
-
-    if [*config.invocation_params.args] != sys.argv[1:]:  # another program has called pytest
-        return [sys.executable, "-m", "pytest"]
-    start = [os.fspath(argument) for argument in get_child_arguments()]
-    return start[: len(start) - len(sys.argv[1:])]
-
-
-def _id_of(config: pytest.Config, argument: str) -> str:
-    """Return the id of the test that an argument names."""
-    path, *rest = argument.split("::")
-    file = config.invocation_params.dir / path
-    return "::".join([Path(os.path.relpath(file, config.rootpath)).as_posix(), *rest])
-
-
-def _named(config: pytest.Config, test: str) -> str:
-    """Return the argument that names a test by its id."""
-    path, *rest = test.split("::")
-    file = config.rootpath / path
-    return "::".join([os.path.relpath(file, config.invocation_params.dir), *rest])
-
-
-def _write_line(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
 def _place_of(function: Callable[..., object]) -> str:
     """Return where a function is defined, as ``conftest.py:5``."""
     code = inspect.unwrap(function).__code__
@@ -983,21 +655,6 @@ def _sources(item: pytest.Item) -> frozenset[str]:
     cls = getattr(item, "cls", None)
     inherited = swallowed.sources_of(cls) if cls is not None else frozenset()
     return inherited | {str(item.path)}
-
-
-def _obstacle(config: pytest.Config) -> str | None:
-    """Return what is missing for a project to use itkit; None when it does."""
-    if not config.pluginmanager.hasplugin("django"):
-        return "pytest-django: pip install 'django-itkit[pytest]'"
-    settings = getattr(sys.modules.get("django.conf"), "settings", None)
-    if settings is None or not settings.configured:
-        return (
-            "Django's settings: set DJANGO_SETTINGS_MODULE in pytest's configuration, in the"
-            " environment, or by --ds"
-        )
-    if not any(app.partition(".")[0] == "itkit" for app in settings.INSTALLED_APPS):
-        return '"itkit" in INSTALLED_APPS'
-    return None
 
 
 def _is_integration(item: pytest.Item) -> bool:
