@@ -79,7 +79,6 @@ class FaultSweep(Sweep):
         if self._mode == names.SWEEP_OFF:
             return False
         check_names("at", self._choice.at)
-        check_names("skip", self._choice.skip)
         if self._only:
             return True
         crossed = first.gate.crossed
