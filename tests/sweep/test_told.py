@@ -224,6 +224,7 @@ CONFTEST = """
 """
 
 
+@pytest.mark.slow
 def test_what_pytest_tells(project: Project) -> None:
     test_states.write(project)
     project.settings('ITKIT["BACKENDS"]["email"] = {"BUILTIN": "mail"}')
