@@ -463,10 +463,10 @@ class Workshop:
         generated.write(self._root / project.name, tables)
         return project
 
-    def plain(self) -> Project:
+    def plain(self, name: str = "plain") -> Project:
         """Return a project without apps of its own, so that its tests are most of a run."""
         settings = 'INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]'
-        return self._project("plain", settings=settings, urls="urlpatterns = []", writes="")
+        return self._project(name, settings=settings, urls="urlpatterns = []", writes="")
 
     def example(self) -> Project:
         """Return the example shop, of a copy that has the servers' settings as the others do."""

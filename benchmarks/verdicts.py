@@ -16,6 +16,7 @@ from functools import partial
 from benchmarks.projects import Project, workshop
 from benchmarks.rows import Row
 
+COUNTS_INSTRUCTIONS = shutil.which("valgrind") is not None
 ROUNDS = 9
 TARGET = 1.03
 
@@ -33,24 +34,20 @@ def measure() -> list[Row]:
 
 def _row(name: str, project: Project, label: str) -> Row:
     cost = partial(project.cost_of_tests, label)
-    return compared(name, partial(cost, choice="without"), partial(cost, choice="with"))
+    unit, (peer, ours) = costs(partial(cost, choice="without"), partial(cost, choice="with"))
+    return Row(name=name, ours=ours, peer=peer, unit=unit, bound="max", target=TARGET)
 
 
-def compared(name: str, of_peer: Callable[..., float], of_ours: Callable[..., float]) -> Row:
-    """Return what two processes have cost, the peer's and ours.
+def costs(*processes: Callable[..., float]) -> tuple[str, list[float]]:
+    """Return the unit, and what processes have cost in it, which run one after another.
 
     Args:
-        name: of the row.
-        of_peer: ``Project.cost_of_tests``, but for whether instructions are counted.
-        of_ours: the same.
+        *processes: for each ``Project.cost_of_tests``, but for whether instructions are counted.
     """
-    by_instructions = shutil.which("valgrind") is not None
-    for cost in (of_peer, of_ours):  # what is kept is there afterwards, and all is compiled
+    for cost in processes:  # what is kept is there afterwards, and all is compiled
         cost(by_instructions=False)
+    rounds = 1 if COUNTS_INSTRUCTIONS else ROUNDS
     taken = [
-        (of_peer(by_instructions=by_instructions), of_ours(by_instructions=by_instructions))
-        for _ in range(1 if by_instructions else ROUNDS)
+        [cost(by_instructions=COUNTS_INSTRUCTIONS) for cost in processes] for _ in range(rounds)
     ]
-    peer, ours = map(min, zip(*taken, strict=True))
-    unit = "G" if by_instructions else "s"
-    return Row(name=name, ours=ours, peer=peer, unit=unit, bound="max", target=TARGET)
+    return "G" if COUNTS_INSTRUCTIONS else "s", [min(of_one) for of_one in zip(*taken, strict=True)]

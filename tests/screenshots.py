@@ -79,7 +79,7 @@ TESTS = """
 
 PICTURES = {
     # name: the page, the size of the window, and further options
-    "index": ("index", (900, 360), ()),
+    "index": ("index", (900, 380), ()),
     "trace": ("welcome", (900, 1000), ()),
     "faults": ("paid", (1080, 840), (DARK,)),
     "race": ("first", (900, 920), ()),

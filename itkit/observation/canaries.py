@@ -59,7 +59,7 @@ _STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
 """The attributes of each record of logging; all others are of who logs."""
 _FOUND: Final = "The {} has turned up in {}{}:\n  {}\n{}"
 _OF_BYSTANDER: Final = "  The values of a bystander stay in its own row."
-_OF_SECRET: Final = "  Where it may be, name the place: data.secret(allowed=[{!r}])."  # noqa: S105
+_OF_SECRET: Final = "  Where it may be, allow it: data.secret(allowed=[{!r}])."  # noqa: S105
 
 _carried: ContextVar[str] = ContextVar("itkit_carried", default="")
 """The address of the request that a test client is sending, which may come back in the response."""

@@ -15,46 +15,45 @@ def summary_of(report: pytest.TestReport) -> tuple[str, str]:
     """Return one line with the error and the project's last line, and the whole text."""
     text = report.longreprtext
     sections = [content for title, content in report.sections if title == "itkit"]
-    line = line_of(report)
-    if line is None:
-        summary = (text.strip().splitlines() or [""])[0]
-    else:
-        message = report.longrepr.reprcrash.message  # type: ignore[union-attr]  # it has one
-        summary = f"{message.splitlines()[0]} at {os.path.relpath(line.path)}:{line.lineno}"
+    line = _line_of(report)
+    summary = (_message_of(report).strip().splitlines() or [""])[0]
+    if line is not None:
+        summary += f" at {os.path.relpath(line.path)}:{line.lineno}"
     return summary, "\n".join([text, *sections])
 
 
-def line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
-    """Return the project's last line in a traceback, with ``path`` and ``lineno``, if it has one.
+def _message_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return the message of a failure; without the ``Failed`` of ``pytest.fail()``, as printed."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return report.longreprtext if crash is None else str(crash.message).removeprefix("Failed: ")
 
-    Where no line is the project's, it is that of the error.
-    """
+
+def _line_of(report: pytest.TestReport | pytest.CollectReport) -> Any:
+    """Return the project's last line in a traceback, with ``path`` and ``lineno``, or None."""
     from itkit.timeline import callsite
 
-    crash = getattr(report.longrepr, "reprcrash", None)
-    if crash is None:
+    if getattr(report.longrepr, "reprcrash", None) is None:
         return None
     trace: Any = getattr(report.longrepr, "reprtraceback", None)
     lines = [found for entry in trace.reprentries if (found := entry.reprfileloc) is not None]
     own = [line for line in lines if callsite.is_own_file(os.path.abspath(line.path))]  # noqa: PTH100 - no Path
-    return own[-1] if own else crash
+    return own[-1] if own else None
 
 
 def github_annotations(config: pytest.Config, terminalreporter: Any) -> Iterator[str]:
     """Yield each failure as GitHub shows it, at the last line of the project's, or at its test."""
     from itkit.report import annotation, redactor
-    from itkit.timeline import callsite
 
     redact = redactor()
     stats = terminalreporter.stats
     for report in [*stats.get("failed", ()), *stats.get("error", ())]:
-        line = line_of(report)
-        message = report.longreprtext if line is None else report.longrepr.reprcrash.message
+        line = _line_of(report)
         sections = [content for title, content in report.sections if title == "itkit"]
         path, number = _test_of(config, report)
-        if line is not None and callsite.is_own_file(os.path.abspath(line.path)):  # noqa: PTH100 - as above
+        if line is not None:
             path, number = os.path.relpath(line.path), line.lineno
-        yield annotation(report.nodeid, redact.text("\n".join([message, *sections])), path, number)
+        message = "\n".join([_message_of(report), *sections])
+        yield annotation(report.nodeid, redact.text(message), path, number)
 
 
 def _test_of(config: pytest.Config, report: Any) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """The HTML of a report: pages that load nothing, and work without a script as well."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -38,7 +39,7 @@ _EVENT: Final = """\
 _FRAME: Final = """\
 <details class="frame"{is_open}>
 <summary class="mono">{where}</summary>
-<pre>{source}</pre>
+<pre tabindex="0">{source}</pre>
 </details>
 """
 _SOURCE: Final = '<span class="source{here}">{number}  {text}</span>'
@@ -86,6 +87,10 @@ def trace_page(trace: Trace) -> str:
         "trace.html",
         {
             "trace": trace,
+            "heading": _breakable(trace.test),
+            "command": _joined(
+                f'<span class="word">{escape(word)}</span> ' for word in trace.repeat.split(" ")
+            ),
             "lanes": _lanes(trace.events),
             "events": _joined(map(_event, trace.events)),
             "frames": [
@@ -216,12 +221,17 @@ def _row(what: str, columns: Sequence[tuple[str, str]]) -> str:
 def _entry(entry: Entry) -> str:
     return _ENTRY.format(
         file=escape(quote(entry.file)),
-        test=escape(entry.test),
+        test=_breakable(entry.test),
         error=escape(entry.error) if entry.error else '<span class="soft">passed</span>',
         crossings=entry.crossings,
         seconds=entry.seconds,
         worker=escape(entry.worker),
     )
+
+
+def _breakable(name: str) -> SafeString:
+    """Return the HTML of a dotted name, which a browser may break between its words only."""
+    return mark_safe(re.sub(r"([._])(?=[^\W_])", r"\1<wbr>", escape(name)))  # noqa: S308 - it is escaped
 
 
 def _joined(parts: Iterable[str]) -> SafeString:

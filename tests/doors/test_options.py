@@ -45,6 +45,7 @@ def test_options_that_change_nothing_without_integration(small: Project) -> None
     assert plain.counts == {"skipped": 1}, plain.output
 
 
+@pytest.mark.slow
 def test_one_variation_and_no_sweep(small: Project) -> None:
     arguments = ("--integration", "--itkit-fault", "COMMIT:error")
     begin = "--itkit-fault is one variation of a sweep, and --itkit-sweep is off: "

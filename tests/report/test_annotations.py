@@ -57,7 +57,7 @@ def test_a_finding_is_shown_at_its_test(door: str, project: Project) -> None:
     project.write("shop/app.py", APP)
     project.write("shop/tests/test_shop.py", TESTS)
     quiet = ["--show-capture=no"] if door.startswith("pytest") else []
-    result = enter(door, project, "--itkit-report-format=github", *quiet)
+    result = enter(door, project, "--itkit-report-format=github", "--itkit-report=pages", *quiet)
     lines = [line for line in result.output.splitlines() if line.startswith("::error ")]
     places = [re.match(r"::error file=(.*),line=(\d+),title=.*(test_\w+)::", one) for one in lines]
     assert {one and one.groups() for one in places} == {
@@ -74,3 +74,6 @@ def test_a_finding_is_shown_at_its_test(door: str, project: Project) -> None:
     assert r"\x00\x1b[31m" in found, found
     assert re.search(r"#2  SET \S*a\\x1bb", result.output), result.output
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", result.output), result.output
+    pages = [page.read_text() for page in (project.path / "pages").rglob("*.html")]
+    assert any(r"SET :1:a\x1bb" in page for page in pages)
+    assert any(r"canary" in page and r"\x00\x1b[31m" in page for page in pages)

@@ -37,7 +37,10 @@ class Page(HTMLParser):
             pass
 
     def handle_data(self, data: str) -> None:
-        if self._open and self._open[-1] not in ("script", "style"):
+        if self._open and self._open[-1] == "wbr":  # where a browser may break a word
+            self._open.pop()
+            self.texts[-1] += data
+        elif self._open and self._open[-1] not in ("script", "style"):
             self.texts.append(data)
         elif self._open and self._open[-1] == "script":
             self.scripts += data

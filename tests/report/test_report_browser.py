@@ -205,6 +205,7 @@ def test_the_pages_of_the_example_s_failures(pages: dict[str, Path], tmp_path: P
                 check_keyboard(page, events)
                 check_filter(page, events)
                 check_zoom(page)
+                check_narrow_rows(page)
             for width, dark in ((NARROW, False), (WIDE, True)):
                 page.look(width, dark=dark)
                 # What is too wide is scrolled by itself, and never the page.
@@ -214,7 +215,10 @@ def test_the_pages_of_the_example_s_failures(pages: dict[str, Path], tmp_path: P
             assert page.said == [], name
             assert page.requested == [file.as_uri()], name
 
+        page.look(NARROW)
         page.open(index.as_uri())
+        width = page.value("document.querySelector('tbody td').getBoundingClientRect().width")
+        assert width > NARROW / 2, "the names of tests have the whole width"
         assert page.value("document.querySelectorAll('tbody tr').length") >= len(pages)
         page.value("document.querySelector('tbody a').click()")
         browser.wait_for("Page.loadEventFired", page.session)
@@ -271,6 +275,17 @@ def check_zoom(page: Page) -> None:
         "zoom.value = 300; zoom.dispatchEvent(new Event('input', {bubbles: true}))",
     )
     assert page.value(width) > 1.5 * before
+
+
+def check_narrow_rows(page: Page) -> None:
+    """Where a row is narrow, the time of a crossing is beside its kind, and its title below."""
+    rows = page.value("""[...document.querySelectorAll('.event:not([hidden]) summary')].slice(0, 9).map(
+      (row) => ['.kind', '.time', '.title'].map((part) => row.querySelector(part).getBoundingClientRect().bottom)
+    )""")
+    assert rows
+    for kind, time, title in rows:
+        assert abs(kind - time) < 2, rows
+        assert title > kind + 10, rows
 
 
 def focused(page: Page) -> str:

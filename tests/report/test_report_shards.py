@@ -52,7 +52,7 @@ def test_all_tests_have_pages_and_failures_are_annotated(door: str, failing: Pro
     assert result.code == 1
     folder = failing.path / "itkit-report"
     pages = {page.stem: page.read_text() for page in folder.glob("*.html")}
-    index = pages.pop("index")
+    index = pages.pop("index").replace("<wbr>", "")  # where a browser may break a name
     assert len(pages) == 4, sorted(pages)
     (passed,) = (html for html in pages.values() if "The test has passed." in html)
     assert "INSERT shop_customer" in passed

@@ -91,12 +91,13 @@ def test_a_swept_test_has_one_page_with_its_variations(door: str, project: Proje
             assert result.output.count(f"its page: {file.as_uri()}") == 1, result.output
 
     paid = found["test_who_has_paid_is_a_customer"]
-    rows = {name: (line, outcomes) for name, line, *outcomes in cells(paid, "grid")}
-    heads = re.findall(r'<th scope="col">([^<]+)</th>', paid.partition('class="grid"')[2])[2:]
+    rows = {name: (line, outcomes) for name, *outcomes, line in cells(paid, "grid")}
+    heads = re.findall(r'<th scope="col">([^<]+)</th>', paid.partition('class="grid"')[2])
+    heads = heads[1 : heads.index("line")]
     (line, of_charge), (_, of_insert) = rows["payments.charge#1"], rows["INSERT shop_customer#1"]
     assert "shop/tests/test_shop.py" in line
-    charge = dict(zip(heads, of_charge, strict=False))
-    insert = dict(zip(heads, of_insert, strict=False))
+    charge = dict(zip(heads, of_charge, strict=True))
+    insert = dict(zip(heads, of_insert, strict=True))
     assert charge["lost_reply"] == "failed"  # it is charged, and the act has ended
     assert insert["OperationalError"] == "failed"
     assert "passed" in charge.values()  # an error before it is charged
@@ -107,7 +108,7 @@ def test_a_swept_test_has_one_page_with_its_variations(door: str, project: Proje
     assert "Not tried: " in paid
 
     race = found["test_only_one_is_first"]
-    schedules = {name: outcome for name, _, outcome in cells(race, "grid")}
+    schedules = {name: outcome for name, outcome, _ in cells(race, "grid")}
     assert schedules["1,0"] == "passed"
     assert "failed" in schedules.values()
     *steps, ends = cells(race, "columns")
@@ -125,7 +126,7 @@ def test_what_bounds_leave_out_is_not_tried(project: Project) -> None:
     write_tests(project, TESTS)
     project.pytest("--integration", "-k", "who_has_paid")
     (paid,) = pages(project.path / "report").values()
-    outcomes = [outcome for _, _, *row in cells(paid, "grid") for outcome in row]
+    outcomes = [outcome for _, *row, _ in cells(paid, "grid") for outcome in row]
     assert outcomes.count("not tried") > 0
     assert len([one for one in outcomes if one in ("passed", "failed")]) == 2
 

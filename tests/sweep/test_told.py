@@ -176,7 +176,7 @@ OF_PYTEST = """
 
     from itkit import sweep
     from shop.acts import hold
-    from shop.models import Slot
+    from shop.models import Product, Slot
 
 
     @pytest.mark.integration
@@ -187,6 +187,18 @@ OF_PYTEST = """
         with state.act():
             hold(slot)
         assert state.value != "sold"
+
+
+    @pytest.mark.integration
+    def test_race(race):
+        product = Product.objects.create(name="lamp", stock=3)
+
+        def buy():
+            found = Product.objects.get(pk=product.pk)
+            found.stock -= 1
+            found.save()
+
+        race(buy, times=2)
 
 
     @sweep.states(Slot, "owner", allowed=["free"])
@@ -212,14 +224,19 @@ CONFTEST = """
 """
 
 
+@pytest.mark.slow
 def test_what_pytest_tells(project: Project) -> None:
     test_states.write(project)
     project.settings('ITKIT["BACKENDS"]["email"] = {"BUILTIN": "mail"}')
     project.write("shop/tests/test_told.py", OF_PYTEST)
     project.write("conftest.py", CONFTEST)
     result = project.pytest("--integration", "shop/tests/test_told.py")
-    assert result.counts == {"failed": 2}, result.output
+    assert result.counts == {"failed": 3}, result.output
     for told in (
+        (
+            "\nRaceError: no order of the acts leaves what these have left: extra: shop.Product(name='lamp',"
+            " stock=2), and 1 more\n  in this schedule:\n"
+        ),
         '#2  email.send(mail to b@example.com, c@example.com: "Held") -> 1 ',
         "FaultError: The act of a state cannot be judged within a transaction that the test has opened",
     ):

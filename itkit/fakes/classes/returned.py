@@ -8,7 +8,7 @@ from typing import Any, Final
 from itkit.fakes.classes.members import Kind, Member
 
 UNKNOWN: Final = object()
-"""In place of a value where the annotation names none."""
+"""Stands for a value where the annotation names none."""
 
 _NEUTRAL: Final[tuple[type, ...]] = (bool, int, float, Decimal, str, bytes, list, tuple, dict, set)
 _SINGLE: Final = frozenset({Kind.PLAIN, Kind.COROUTINE, Kind.PROPERTY})

@@ -78,7 +78,6 @@ class FaultSweep(Sweep):
             FaultError: nothing in the test can fail, or the test chooses a call that there is not.
         """
         check_names("at", self._choice.at)
-        check_names("skip", self._choice.skip)
         if self._only:
             return True
         crossed = first.gate.crossed
