@@ -149,7 +149,7 @@ def off_of(arguments: Sequence[str], configured: str) -> str:
 
     Args:
         arguments: the arguments of the command line.
-        configured: the place of options that nobody has typed, such as ``addopts``.
+        configured: where options come from that nobody has typed, such as ``addopts``.
     """
     typed = is_typed("--itkit-sweep", arguments)
     return _LEAVE_OFF_OUT if typed else _OVERRIDE_OFF.format(configured)

@@ -233,7 +233,7 @@ class TestDataManager:
                 logger as ``"log shop.views"``, and keys in Redis by their names.
 
         Raises:
-            DataError: ``allowed`` is a text or has a name that no place has, or the manager is
+            DataError: ``allowed`` is a text or has a name that nothing has, or the manager is
                 none of a test.
         """
         if isinstance(allowed, str):

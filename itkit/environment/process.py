@@ -70,7 +70,7 @@ def start(
         reports_all: whether tests that pass have a page as well, as ``--itkit-report-all`` says.
         budgets: whether budgets are checked or updated, as the option ``--itkit-budgets`` says.
         arguments: the arguments of the command line.
-        configured: the place of options that are not among these arguments, for messages.
+        configured: where options come from that are not among these arguments, for messages.
         sweep: which faults swept tests are run with, as the option ``--itkit-sweep`` says.
         covered: whether the boundary coverage is measured, as ``--itkit-coverage`` says.
         fault: the only fault that swept tests are run with, as the option ``--itkit-fault`` says.

@@ -310,7 +310,7 @@ def _refuse(destination: _Destination) -> NoReturn:
     raise core.record_failure(
         EscapeError(
             f"A connection to {destination} was refused: no fake answers it.\n"
-            f"  from {_place_of(frame)}\n"
+            f"  from {_location_of(frame)}\n"
             f"{fake}"
             f"  to let it through: {_allowing(destination.host)}"
         )
@@ -331,7 +331,7 @@ def _refuse_named(destination: _Destination, holder: str) -> NoReturn:
     raise core.record_failure(
         EscapeError(
             f"A connection to {destination} was refused: {reason}\n"
-            f"  from {_place_of(frame)}\n"
+            f"  from {_location_of(frame)}\n"
             f"  to let it through: {_allowing(str(destination))}"
         )
     )
@@ -343,7 +343,7 @@ def _refuse_local(destination: _Destination) -> NoReturn:
         EscapeError(
             f"A connection to {destination} was refused: no process of this run has started the"
             ' server there, and ITKIT["NETWORK"]["LOCAL"] is "refuse".\n'
-            f"  from {_place_of(frame)}\n"
+            f"  from {_location_of(frame)}\n"
             f"  to let it through: {_allowing(str(destination))}"
         )
     )
@@ -354,13 +354,13 @@ def _unknown(destination: _Destination) -> str:
     return (
         f"The tests have connected to {destination}, where a server is that no process of this run"
         f" has started.\n"
-        f"  from {_place_of(frame)}\n"
+        f"  from {_location_of(frame)}\n"
         '  to refuse such connections: ITKIT = {"NETWORK": {"LOCAL": "refuse"}}\n'
         f"  to allow this one:          {_allowing(str(destination))}"
     )
 
 
-def _place_of(frame: callsite.Where | None) -> str:
+def _location_of(frame: callsite.Where | None) -> str:
     if frame is None:
         return f"a library, in the thread {threading.current_thread().name!r}"
     return str(callsite.site(frame.f_globals, frame.f_lineno))

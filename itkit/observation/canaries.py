@@ -123,7 +123,7 @@ class Canaries:
         that were made together with it.
 
         Raises:
-            DataError: a mark is allowed in a place that cannot be.
+            DataError: a mark is allowed under a name that nothing has.
         """
         for mark in marks:
             allowed = mark.allowed or ()

@@ -214,7 +214,7 @@ class IntegrationPlugin:
             # The finalizer that is added last runs first, while the databases are still there.
             fixturedef.addfinalizer(self._environment.after_test)
         if not failure and fixturedef.argname == _DATABASES and not self._environment.has_databases:
-            failure = _NO_DATABASES.format(_place_of(fixturedef.func))
+            failure = _NO_DATABASES.format(_location_of(fixturedef.func))
         if failure:
             request.session.shouldfail = "itkit: the tests have no database, as printed above"
             pytest.fail(
@@ -631,7 +631,7 @@ class IntegrationPlugin:
         return self._environment
 
 
-def _place_of(function: Callable[..., object]) -> str:
+def _location_of(function: Callable[..., object]) -> str:
     """Return where a function is defined, as ``conftest.py:5``."""
     code = inspect.unwrap(function).__code__
     return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"

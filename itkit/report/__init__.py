@@ -7,7 +7,7 @@ values are never shown), ``trace`` (what a page shows, as plain values), ``page`
 ``coverage`` (boundary coverage).
 """
 
-from itkit.report.annotations import annotation, annotation_of, place_of
+from itkit.report.annotations import annotation, annotation_of, location_of
 from itkit.report.folder import Folder, chosen
 from itkit.report.redaction import Redactor, redactor
 from itkit.report.trace import Grid, State, Trace, trace_of
@@ -21,7 +21,7 @@ __all__ = [
     "annotation",
     "annotation_of",
     "chosen",
-    "place_of",
+    "location_of",
     "redactor",
     "trace_of",
 ]

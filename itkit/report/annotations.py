@@ -9,9 +9,9 @@ from typing import Any, Final
 from itkit.timeline import callsite
 
 _FILE: Final = re.compile(r'^  File "(?P<path>[^"]+)", line (?P<line>\d+)', re.MULTILINE)
-Place = tuple[str, int]
+Location = tuple[str, int]
 """The path of a file and the number of a line in it, from 1."""
-NOWHERE: Final[Place] = ("", 0)
+NOWHERE: Final[Location] = ("", 0)
 _MOST: Final = 4_000  # characters; GitHub shows no more of one
 
 
@@ -28,26 +28,26 @@ def annotation(title: str, message: str, path: str, line: int) -> str:
     return f"::error {where}title={_property(title)}::{_data(message[:_MOST])}"
 
 
-def annotation_of(title: str, text: str, place: Place = NOWHERE) -> str:
+def annotation_of(title: str, text: str, location: Location = NOWHERE) -> str:
     """Return the same for the text of a traceback, at the last line in it of the user's own.
 
     Args:
         title: the id of the test.
         text: the text.
-        place: the place of the test, for an error that has come through no line of the user's own,
+        location: that of the test, for an error that has come through no line of the user's own,
             such as a finding of a sweep.
     """
     frames = list(_FILE.finditer(text))
     own = [frame for frame in frames if callsite.is_own_file(frame["path"])]
-    path, line = (own[-1]["path"], int(own[-1]["line"])) if own else place
+    path, line = (own[-1]["path"], int(own[-1]["line"])) if own else location
     behind = text[frames[-1].end() :].splitlines()[1:] if frames else text.splitlines()
     while behind and behind[0].startswith("    "):  # the source of the last frame
         behind.pop(0)
     return annotation(title, "\n".join(behind).strip(), path, line)
 
 
-def place_of(function: Any) -> Place:
-    """Return the place of a test's function or method; ``NOWHERE`` if it is not the user's own."""
+def location_of(function: Any) -> Location:
+    """Return the location of a test, by its function; ``NOWHERE`` if it is not the user's own."""
     code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
     if code is None or not callsite.is_own_file(code.co_filename):
         return NOWHERE

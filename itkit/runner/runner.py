@@ -320,12 +320,12 @@ def start(
 
 def _annotations(result: Any) -> Iterator[str]:
     """Yield each failure as an annotation for GitHub."""
-    from itkit.report import annotation_of, place_of, redactor
+    from itkit.report import annotation_of, location_of, redactor
 
     redact = redactor()
     for test, text in [*result.failures, *result.errors]:
         title = getattr(test, "test_id", None) or test.id()  # of xmlrunner, or of Django
-        yield annotation_of(title, redact.text(str(text)), place_of(_function_of(test, title)))
+        yield annotation_of(title, redact.text(str(text)), location_of(_function_of(test, title)))
 
 
 def _function_of(test: Any, name: str) -> Any:
