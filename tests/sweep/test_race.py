@@ -254,6 +254,58 @@ def test_each_kind_of_act_and_mistake(project: Project) -> None:
     assert "requests [200, 409]" in runs, runs
 
 
+REFERRING = """
+    from functools import partial
+
+    from django.db import transaction
+    from django.db.models import F
+
+    from itkit import sweep
+    from itkit.test import IntegrationTestCase
+    from shop.models import Product, Sale
+
+
+    def sell(key, buyer):
+        with transaction.atomic():
+            Sale.objects.create(product_id=key, buyer=buyer)
+            Product.objects.filter(pk=key).update(stock=F("stock") - 1)
+
+
+    def withdraw(key):
+        with transaction.atomic():
+            if not Sale.objects.filter(product_id=key).exists():
+                Product.objects.filter(pk=key)._raw_delete("default")
+
+
+    class Referring(IntegrationTestCase):
+        @sweep.races
+        def test_sell(self, race):
+            product = Product.objects.create(name="lamp", stock=2)
+            with open("runs.txt", "a") as runs:
+                print("sell", race.option, file=runs)
+            race(partial(sell, product.pk, "ann"), partial(sell, product.pk, "bob"))
+
+        @sweep.races
+        def test_withdraw(self, race):
+            product = Product.objects.create(name="lamp", stock=2)
+            race(partial(withdraw, product.pk), partial(sell, product.pk, "ann"))
+            with open("runs.txt", "a") as runs:
+                print("withdraw", race.option, [type(one).__name__ for one in race.errors], file=runs)
+"""
+
+
+def test_what_a_new_row_refers_to_is_locked_when_it_is_committed(project: Project) -> None:
+    race_zoo.write(project)
+    project.write("shop/tests/test_zoo.py", REFERRING)
+    result = project.test("--integration", "shop.tests.test_zoo")
+    runs = (project.path / "runs.txt").read_text()
+    # Both orders, one act alone, the first order again, and a stop of either act before its COMMIT:
+    # who adds a sale is not in the way of who changes the product.
+    assert len(re.findall("^sell", runs, re.MULTILINE)) == 7, runs
+    assert "withdraw  ['NoneType', 'IntegrityError']" in runs, "one after another"
+    assert "withdraw --itkit-schedule 0x1,1,0 ['IntegrityError', 'NoneType']" in runs, result.output
+
+
 @pytest.mark.slow
 def test_the_same_under_pytest_with_workers(project: Project) -> None:
     write(project)

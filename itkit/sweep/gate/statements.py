@@ -74,7 +74,7 @@ class StatementPoint(_DatabasePoint):
 
     Attributes:
         is_open: whether it is within a transaction, so that nobody sees yet what it changes.
-        published: the names that others see changed when it is committed.
+        published: the names that others see changed, or that are locked, when it is committed.
         is_strict: whether the transaction sees from now on only what was there at its begin.
     """
 
@@ -91,6 +91,10 @@ class StatementPoint(_DatabasePoint):
         self.touched, self.published = _touched(found, text, connection, row, locks=locks)
         if not is_open:
             self.touched |= self.published
+        elif connection.vendor == _POSTGRES:
+            # It checks the foreign keys that Django declares at the COMMIT, and locks rows then.
+            self.published |= Touched(shares=self.touched.shares)
+            self.touched = self.touched._replace(shares=frozenset())
         self.errors = ("OperationalError",)
         if connection.vendor == _POSTGRES:
             self._add_errors_of_postgres()

@@ -154,7 +154,7 @@ class Actor:
             ended = self._open.pop(id(point.connection), Touched())
             reads = ended.reads if self._is_strict else frozenset()
             changes = ended.locks | ended.changes
-            touched = Touched(reads=reads, changes=changes, adds=ended.adds)
+            touched = Touched(reads, ended.shares, changes=changes, adds=ended.adds)
             self._is_strict = False
         elif isinstance(point, CommandPoint):
             if point.name.startswith("WATCH"):
@@ -296,8 +296,9 @@ class Stage:
             if not callsite.is_own_file(line.f_globals.get("__file__")):
                 line = actor.begin or line  # a decorator's, when the act itself has returned
             touched = actor.touches(point)
-            if not any(touched):  # a savepoint, or the end of a transaction that has only read
-                return
+            shows_later = isinstance(point, StatementPoint) and any(point.published)
+            if not (any(touched) or shows_later):
+                return  # a savepoint, or the end of a transaction that has only read
             with self._changed:
                 actor.point = point
                 actor.next = Step(actor.number, point.name, line, touched)
