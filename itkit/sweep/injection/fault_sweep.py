@@ -184,7 +184,7 @@ class FaultSweep(Sweep):
         )
 
     def _nothing_fails(self, first: Fault) -> str:
-        """Return which crossings fail in this project, and which were seen in place of them."""
+        """Return which crossings fail in this project, and which were seen instead of them."""
         has_redis = bool(
             self.environment.payload.redis or self.environment.payload.redis_per_worker
         )
