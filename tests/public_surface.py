@@ -20,6 +20,7 @@ FILE = Path(__file__).with_suffix(".txt")
 MODULES = (
     *("itkit", "itkit.test", "itkit.runner", "itkit.data", "itkit.fakes"),
     "itkit.pytest_plugin",
+    "itkit.pytest_plugin.plugin",
 )
 
 

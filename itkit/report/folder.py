@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from itkit.core import names
 from itkit.exceptions import ConfigurationError
-from itkit.report.page import Entry, index_page, trace_page
+from itkit.report.page import IndexEntry, index_page, trace_page
 from itkit.report.trace import Trace
 
 _OFF: Final = "off"
@@ -53,7 +53,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FileLock(path / f"{_MARK}.lock")
-        self._known: dict[str, Entry] = {}  # by the names of their files, which nobody changes
+        self._known: dict[str, IndexEntry] = {}  # by the names of their files, which nobody changes
 
     def prepare(self) -> None:
         """Make the directory, or empty that of an earlier run.
@@ -92,7 +92,7 @@ class Folder:
         name = _file_name(trace.test)
         page = self._new_page(name)
         _write(page, trace_page(trace))
-        entry = Entry(
+        entry = IndexEntry(
             file=page.name,
             test=trace.test,
             worker=trace.worker,
@@ -140,13 +140,13 @@ class Folder:
             else:
                 return page
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[IndexEntry]:
         """Return the entries of all pages; those that were read before are not read again."""
         files = os.listdir(self.path)  # noqa: PTH208 - a Path for each takes most of the time
         names = sorted(name for name in files if name.endswith(".json"))
         for name in names:
             if name not in self._known:
-                self._known[name] = Entry(**json.loads((self.path / name).read_text()))
+                self._known[name] = IndexEntry(**json.loads((self.path / name).read_text()))
         return [self._known[name] for name in names]
 
 

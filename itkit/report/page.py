@@ -61,7 +61,7 @@ _ENTRY: Final = """\
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class IndexEntry:
     """The line of the index about one page.
 
     Attributes:
@@ -113,7 +113,7 @@ def trace_page(trace: Trace) -> str:
     )
 
 
-def index_page(entries: Sequence[Entry]) -> str:
+def index_page(entries: Sequence[IndexEntry]) -> str:
     """Return the page that lists the others."""
     failed = [entry for entry in entries if entry.error]
     passed = [entry for entry in entries if not entry.error]
@@ -218,7 +218,7 @@ def _row(what: str, columns: Sequence[tuple[str, str]]) -> str:
 
 
 @cache  # each failure writes the index anew, with the entries of all failures before it
-def _entry(entry: Entry) -> str:
+def _entry(entry: IndexEntry) -> str:
     return _ENTRY.format(
         file=escape(quote(entry.file)),
         test=_breakable(entry.test),

@@ -1,5 +1,8 @@
 """What somebody meets who has just begun: short tracebacks, hints, readable objects."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.support.doors import SERIAL, enter, write_tests
@@ -91,7 +94,7 @@ def test_without_integration_a_refused_connection_says_what_brings_a_server(
     write_tests(project, WITHOUT)
     result = project.test() if door == "django" else project.pytest()
     assert result.code != 0
-    command = "manage.py test" if door == "django" else "pytest"
+    command = f"{Path(sys.executable).name} manage.py test" if door == "django" else "pytest"
     assert f"this brings one, for the tests only: {command} --integration" in result.output
     assert f"this brings one, for the tests only: {command} --integration" not in (
         enter(door, project).output

@@ -159,7 +159,7 @@ class Server:
         self._environment = _read_at_start(environment)
         self._directory = Path(tempfile.mkdtemp(prefix="it-"))
         self._directory.chmod(0o711)
-        executable = self._directory / "python"
+        executable = self._directory / Path(sys.executable).name
         address = self._directory / "socket"
         proxy = Path(__file__).with_name("proxy.py")
         words = {"python": sys.executable, "proxy": str(proxy), "address": str(address)}
