@@ -165,11 +165,11 @@ def test_the_tests_of_the_first_thirty_seconds_pass(shop: Project) -> None:
 
 
 def test_the_swept_tests_of_the_docs_pass(shop: Project) -> None:
-    for name in ("shop/tests/test_payment.py", "shop/tests/test_chosen.py"):
-        shop.write(name, FILES[name])
+    for name in ("test_survival", "test_payment", "test_chosen"):
+        shop.write(f"shop/tests/{name}.py", FILES[f"shop/tests/{name}.py"])
     shop.write("shop/tests/__init__.py", "")
     result = shop.pytest("--integration")
-    assert result.counts == {"passed": 2}, result.output
+    assert result.counts == {"passed": 3}, result.output
 
 
 @pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda text: text.splitlines()[0])

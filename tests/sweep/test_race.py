@@ -352,8 +352,9 @@ def test_options(project: Project) -> None:
             assert f"{option.partition('=')[0]}: {told}" in result.output, result.output
             assert "Ran " not in result.output, result.output
             assert "collected" not in result.output, result.output
-        for other in ("--itkit-sweep=off", "--itkit-state=free"):
-            both = run("--integration", "--itkit-schedule=0,1", other)
-            assert "is one variation of a sweep: leave out --itkit-sweep=off" in both.output, (
-                both.output
-            )
+        sweep_is_off = run("--integration", "--itkit-schedule=0,1", "--itkit-sweep=off")
+        told = "--itkit-schedule is one variation of a sweep, and --itkit-sweep is off: leave out"
+        assert f"{told} --itkit-sweep=off." in sweep_is_off.output, sweep_is_off.output
+        both = run("--integration", "--itkit-schedule=0,1", "--itkit-state=free")
+        told = "--itkit-schedule and --itkit-state are variations of different sweeps: leave all"
+        assert f"{told} but one of them out." in both.output, both.output
