@@ -118,7 +118,7 @@ def _reset(options: argparse.Namespace) -> dict[str, Any]:
     seeded = SEEDED.objects.count()
     written = [_seconds_of_teardown(write) for _ in range(options.rounds)]
     clean = [_seconds_of_teardown(lambda: None) for _ in range(options.rounds)]
-    numbers = itertools.count()
+    numbers = itertools.count(time.time_ns())  # a kept database has the tables of earlier rounds
     created, altered = (
         [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(options.rounds)]
         for ddl in (_TABLE, f"ALTER TABLE {SEEDED._meta.db_table} ADD COLUMN added_{{}} int")
