@@ -1,4 +1,7 @@
-"""The prefix of one generation of one worker, and the counter of its generations."""
+"""The prefix of one generation of one worker, the counter of its generations, and what a plan is.
+
+``plans`` has the plans, which rewrite the arguments of commands and say how replies are read.
+"""
 
 import mmap
 import os
