@@ -140,18 +140,32 @@ def mark_repetitions(items: Iterable[pytest.Item]) -> None:
     parameters decide which one, so that each combination has its share of the tests.
     """
     repetitions: dict[str, list[pytest.Function]] = defaultdict(list)
+    known: dict[str, list[object]] = defaultdict(list)
     for item in items:
         if not isinstance(item, pytest.Function) or item.get_closest_marker("slow"):
             continue
-        indices = dict(item.callspec.indices) if hasattr(item, "callspec") else {}
-        combination = [indices.pop(name) for name in ("door", "isolation") if name in indices]
+        parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        combination = [parameters.pop(name) for name in ("door", "isolation") if name in parameters]
         if combination:
             name = item.nodeid.partition("[")[0]
-            repetitions[f"{name} {sorted(indices.items())}"].append(item)
+            others = [
+                (parameter, _number(value, known[f"{name} {parameter}"]))
+                for parameter, value in sorted(parameters.items())
+            ]
+            repetitions[f"{name} {others}"].append(item)
     for name, repeated in repetitions.items():
         chosen = zlib.crc32(name.encode()) % len(repeated)
         for item in repeated[:chosen] + repeated[chosen + 1 :]:
             item.add_marker(pytest.mark.slow)
+
+
+def _number(value: object, known: list[object]) -> int:
+    """Return which of a parameter's values one is; the indices of pytest are those of the tests."""
+    for number, other in enumerate(known):
+        if other is value:
+            return number
+    known.append(value)
+    return len(known) - 1
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:
