@@ -269,6 +269,7 @@ def test_what_outlives_the_tests_of_a_worker_is_refused_and_told(
     assert pointed.leftovers() == []
 
 
+@pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize("door", SERIAL)
 def test_what_ends_with_the_interpreter_is_refused_and_told(
     door: str, pointed: Project, sentinel: Sentinel
@@ -302,6 +303,7 @@ def test_what_ends_with_the_interpreter_is_refused_and_told(
     assert sentinel.digest() == before
 
 
+@pytest.mark.usefixtures("shared_servers")
 def test_a_thread_that_does_not_end_is_told_too(pointed: Project, sentinel: Sentinel) -> None:
     write_tests(
         pointed,
@@ -309,7 +311,10 @@ def test_a_thread_that_does_not_end_is_told_too(pointed: Project, sentinel: Sent
         import threading
 
         from django.test import SimpleTestCase
+        from itkit.environment import afterwards
         from shop import late
+
+        afterwards._SECONDS = 0.2
 
 
         class Last(SimpleTestCase):
@@ -322,12 +327,13 @@ def test_a_thread_that_does_not_end_is_told_too(pointed: Project, sentinel: Sent
     result = enter("django", pointed)
 
     assert result.code == 1
-    assert result.output.count("A thread still runs 2 seconds after the tests.") == 1, result.output
+    assert result.output.count("A thread still runs 0 seconds after the tests.") == 1, result.output
     assert "in test_thread, by shop.tests.test_shop.Last.test_thread" in result.output
     assert notes(pointed) == {"raw_postgres": "nowhere"}
     assert sentinel.digest() == before
 
 
+@pytest.mark.usefixtures("shared_servers")
 def test_who_goes_on_after_a_run_is_told_so(pointed: Project, sentinel: Sentinel) -> None:
     write_tests(
         pointed,
@@ -393,6 +399,7 @@ def test_who_goes_on_after_a_run_is_told_so(pointed: Project, sentinel: Sentinel
     assert sentinel.digest() == before
 
 
+@pytest.mark.usefixtures("shared_servers")
 @pytest.mark.parametrize("door", SERIAL)
 def test_threads_that_do_nothing_are_no_reason(door: str, pointed: Project) -> None:
     write_tests(

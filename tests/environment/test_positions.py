@@ -5,6 +5,8 @@ import pytest
 from tests.support.doors import DOORS, enter, write_tests
 from tests.support.projects import Project
 
+pytestmark = pytest.mark.usefixtures("shared_servers")
+
 SEQUENCES = """
     from django.db import connection
     from django.test import TestCase, TransactionTestCase
