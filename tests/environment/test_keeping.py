@@ -86,8 +86,9 @@ class Kept:
     def __init__(self, project: Project, *command: str) -> None:
         self.project = project
         self.said = ""
+        python = sys.executable if project.warm is None else project.warm.executable
         self._process = subprocess.Popen(
-            [sys.executable, *command, "--integration", "--itkit-keep"],
+            [python, *command, "--integration", "--itkit-keep"],
             cwd=project.path,
             env=project.env,
             stdin=subprocess.PIPE,

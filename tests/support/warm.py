@@ -151,7 +151,12 @@ class Command:
 
 
 class Server:
-    """The process that forks, as the process of pytest sees it."""
+    """The process that forks, as the process of pytest sees it.
+
+    Attributes:
+        executable: a Python whose processes are forks where they can be, for a command whose input
+            a test writes.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._started = 0
@@ -159,7 +164,7 @@ class Server:
         self._environment = _read_at_start(environment)
         self._directory = Path(tempfile.mkdtemp(prefix="it-"))
         self._directory.chmod(0o711)
-        executable = self._directory / Path(sys.executable).name
+        self.executable = executable = self._directory / Path(sys.executable).name
         address = self._directory / "socket"
         proxy = Path(__file__).with_name("proxy.py")
         words = {"python": sys.executable, "proxy": str(proxy), "address": str(address)}
