@@ -1,5 +1,6 @@
 """What a project and every pytest of the machine pay for itkit being installed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,49 +14,45 @@ from tests.support.projects import Project
 HEAVY = ["django.test", "psycopg", "redis", "factory", "model_bakery", "django.db.models"]
 
 
-@pytest.mark.parametrize(
-    "module", ["itkit", "itkit.pytest_plugin", "itkit.apps", "itkit.exceptions"]
-)
-def test_an_import_loads_nothing_heavy(module: str) -> None:
-    code = f"import sys, {module}; print(*[name for name in {HEAVY} if name in sys.modules])"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert loaded.stdout.split() == []
-
-
-def test_a_management_command_loads_no_test_framework(tmp_path) -> None:
-    code = """
-import sys, django
+SET_UP = """
+import django
 from django.conf import settings
 settings.configure(INSTALLED_APPS=["itkit"])
 django.setup()
-from django.core.checks import run_checks
-run_checks()
-print(*[name for name in ("django.test", "psycopg", "redis", "pytest") if name in sys.modules])
 """
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    assert loaded.stdout.split() == []
 
 
-@pytest.mark.parametrize(
-    "module", ["itkit.test", "itkit.runner", "itkit.management.commands.flush"]
-)
-def test_a_run_without_integration_pays_for_no_server(module: str) -> None:
-    code = f"""
-import sys, django
-from django.conf import settings
-settings.configure(INSTALLED_APPS=["itkit"])
-django.setup()
-import {module}
-print(*[name for name in ("psycopg", "redis", "factory", "itkit.services") if name in sys.modules])
-"""
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert loaded.stdout.split() == []
+def loaded(heavy: list[str], *steps: str, cwd: Path | None = None) -> dict[str, list[str]]:
+    """Return, for each line of a Python's code, what of heavy modules is loaded after it."""
+    found = f"[name for name in {heavy} if name in sys.modules]"
+    code = ["import json, sys", "after = {}"]
+    for step in steps:
+        code += [step, f"after[{step!r}] = {found}"]
+    code.append("print(json.dumps(after))")
+    ran = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        capture_output=True, text=True, check=True, cwd=cwd,
+    )  # fmt: skip
+    return json.loads(ran.stdout)
+
+
+def test_an_import_loads_nothing_heavy() -> None:
+    modules = ["itkit", "itkit.pytest_plugin", "itkit.apps", "itkit.exceptions"]
+    steps = [f"import {module}" for module in modules]
+    assert loaded(HEAVY, *steps) == dict.fromkeys(steps, [])
+
+
+def test_a_management_command_loads_no_test_framework(tmp_path: Path) -> None:
+    frameworks = ["django.test", "psycopg", "redis", "pytest"]
+    checks = "from django.core.checks import run_checks; run_checks()"
+    assert loaded(frameworks, SET_UP, checks, cwd=tmp_path) == {SET_UP: [], checks: []}
+
+
+def test_a_run_without_integration_pays_for_no_server() -> None:
+    parts = ["psycopg", "redis", "factory", "itkit.services"]
+    modules = ["itkit.management.commands.flush", "itkit.runner", "itkit.test"]
+    steps = [SET_UP, *(f"import {module}" for module in modules)]
+    assert loaded(parts, *steps) == dict.fromkeys(steps, [])
 
 
 def test_pytest_does_not_rewrite_the_asserts_of_itkit(tmp_path: Path) -> None:
@@ -70,7 +67,8 @@ def test_loaders(capsys):
         print("loaders:", *(type(sys.modules[name].__loader__).__name__ for name in
             ("itkit.core.urls", __name__)))
 """)
-    arguments = ["-m", "pytest", "-p", "marks", "-p", "no:cacheprovider", "-p", "no:django"]
+    without = ("cacheprovider", "django", "anyio", "faker", "hypothesispytest", "respx", "xdist")
+    arguments = ["-m", "pytest", "-p", "marks", *(f"-pno:{name}" for name in without)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     environment.pop("PYTEST_PLUGINS", None)
     ran = subprocess.run(
