@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from tests.support.doors import TESTS, write_tests
+from tests.support.doors import TESTS, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -13,13 +13,15 @@ pytestmark = pytest.mark.usefixtures("shared_servers")
 def test_djangos_own_options_keep_working(project: Project) -> None:
     write_tests(project, TESTS)
     for options, passed in (
-        (["--tag", "integration"], 11),
-        (["--exclude-tag", "integration"], 2),
-        (["-k", "on_commit"], 1),
-        (["shop.tests.test_shop.Keys"], 2),
-        (["--shuffle", "1", "--buffer", "--debug-sql", "--failfast", "--timing"], 13),
-        (["--keepdb", "--reverse", "--noinput", "-v", "2"], 13),
-        (["--debug-mode", "--pdb", "--no-faulthandler", "shop.tests.test_shop.Rows"], 5),
+        (["--tag", "integration", "--shuffle", "1", "--buffer", "--debug-sql", "--timing"], 11),
+        (["--exclude-tag", "integration", "--keepdb", "--reverse", "--noinput", "-v", "2"], 2),
+        (
+            [
+                *("-k", "on_commit", "-k", "keys", "--failfast", "--debug-mode", "--pdb"),
+                *("--no-faulthandler", "shop.tests.test_shop.Fakes", "shop.tests.test_shop.Keys"),
+            ],
+            2,
+        ),
     ):
         result = project.test("--integration", *options)
         assert result.counts == {"passed": passed}, f"{options}\n{result.output}"
@@ -47,15 +49,16 @@ def test_a_project_runner_keeps_its_own_options(project: Project) -> None:
                 return super().run_tests(*args, **kwargs)
         """,
     )
-    result = project.test("--integration", "--testrunner", "runners.Loud", "--shout")
+    some = ("shop.tests.test_shop.Fakes", "shop.tests.test_shop.Plain")
+    result = project.test("--integration", "--testrunner", "runners.Loud", "--shout", *some)
     assert "LOUD" in result.output
-    assert result.counts == {"passed": 13}, result.output
+    assert result.counts == {"passed": 3}, result.output
     project.settings('TEST_RUNNER = "runners.Loud"')
-    result = project.test("--integration", "--shout", "--parallel", "2")
+    result = project.test("--integration", "--shout", "--parallel", "2", *some)
     assert "LOUD" in result.output
-    assert result.counts == {"passed": 13}, result.output
+    assert result.counts == {"passed": 3}, result.output
     project.settings('TEST_RUNNER = "itkit.runner.IntegrationRunner"')
-    assert project.test("--integration").counts == {"passed": 13}
+    assert project.test("--integration", *some).counts == {"passed": 3}
     assert "--integration" in project.manage("help", "test").output
 
 
@@ -74,7 +77,10 @@ def test_another_apps_test_command_is_reported(project: Project) -> None:
     assert "itkit.W001" not in project.manage("check").output
 
 
-def test_other_databases_are_left_to_django_and_the_start_line_says_so(project: Project) -> None:
+@pytest.mark.parametrize("door", ["django", "django, two forked workers"])
+def test_other_databases_are_left_to_django_and_the_start_line_says_so(
+    door: str, project: Project
+) -> None:
     write_tests(
         project,
         textwrap.dedent("""
@@ -92,6 +98,9 @@ def test_other_databases_are_left_to_django_and_the_start_line_says_so(project: 
                     )
                 self.assertEqual(connections["replica"].settings_dict["OPTIONS"]["options"],
                                  connections["default"].settings_dict["OPTIONS"]["options"])
+
+        class BothOfAnotherWorker(Both):
+            pass
         """),
     )
     project.settings("""
@@ -99,10 +108,9 @@ def test_other_databases_are_left_to_django_and_the_start_line_says_so(project: 
         DATABASES["replica"] = {**DATABASES["default"], "TEST": {"MIRROR": "default"}}
         DATABASES["lite"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
     """)
-    for options in ([], ["--parallel", "2"]):
-        result = project.test("--integration", *options)
-        assert result.counts == {"passed": 1}, result.output
-        assert "database 'lite' is sqlite: left to Django" in result.output
+    result = enter(door, project)
+    assert result.counts == {"passed": 2}, result.output
+    assert "database 'lite' is sqlite: left to Django" in result.output
 
 
 def test_a_process_that_a_test_forks_may_leave_by_any_door(
