@@ -2,13 +2,16 @@
 
 import pytest
 
-from tests.support.doors import TESTS, write_tests
-from tests.support.projects import Project
+from tests.support.doors import DOORS, TESTS, enter, write_tests
+from tests.support.projects import FILES, Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
 
+PYTEST = [door for door in DOORS if "pytest" in door]
 
-def test_pytest_functions_have_the_same_semantics(project: Project) -> None:
+
+@pytest.mark.parametrize("door", PYTEST)
+def test_pytest_functions_have_the_same_semantics(door: str, project: Project) -> None:
     project.write(
         "test_functions.py",
         """
@@ -72,9 +75,8 @@ def test_pytest_functions_have_the_same_semantics(project: Project) -> None:
             assert Currency.objects.count() == 1
         """,
     )
-    for options in ([], ["-n", "2"]):
-        result = project.pytest("--integration", *options)
-        assert result.counts == {"passed": 9}, result.output
+    result = enter(door, project)
+    assert result.counts == {"passed": 9}, result.output
     result = project.pytest("--deselect", "test_functions.py::test_plain_db")
     assert result.counts == {"skipped": 8}, result.output
 
@@ -104,17 +106,15 @@ FOREIGN = """
 """
 
 
-@pytest.mark.parametrize(
-    "configuration",
-    [
-        "[pytest]\nmarkers = integration",
-        "[pytest]\nmarkers = integration\nDJANGO_SETTINGS_MODULE = settings",
-    ],
-)
+@pytest.mark.parametrize("has_settings", [True, False])
 def test_a_project_that_does_not_use_itkit_is_left_alone(
-    project: Project, configuration: str
+    project: Project, has_settings: bool
 ) -> None:
     project.settings('INSTALLED_APPS.remove("itkit")')
+    setting = "DJANGO_SETTINGS_MODULE = settings"
+    configuration = FILES["pytest.ini"].replace(
+        setting, f"markers = integration\n        {setting if has_settings else ''}"
+    )
     project.write("pytest.ini", configuration)
     project.write("test_foreign.py", FOREIGN)
     result = project.pytest()
@@ -133,7 +133,10 @@ def test_a_fixture_without_integration_says_what_it_needs(project: Project) -> N
     assert "The fixture 'backends' needs --integration." in result.output
 
 
-def test_a_pytest_inside_of_a_test_leaves_the_environment_alone(project: Project) -> None:
+@pytest.mark.parametrize("door", PYTEST)
+def test_a_pytest_inside_of_a_test_leaves_the_environment_alone(
+    door: str, project: Project
+) -> None:
     project.write("inner.py", "def test_inner():\n    pass\n")
     project.write(
         "test_outer.py",
@@ -167,8 +170,7 @@ def test_a_pytest_inside_of_a_test_leaves_the_environment_alone(project: Project
             data.create(Customer)
         """,
     )
-    for options in ([], ["-n", "2"]):
-        result = project.pytest("--integration", "-W", "default", *options)
-        assert result.counts["passed"] == 5, result.output
-        assert "failed" not in result.counts, result.output
-        assert project.leftovers() == []
+    result = enter(door, project, "-W", "default")
+    assert result.counts["passed"] == 5, result.output
+    assert "failed" not in result.counts, result.output
+    assert project.leftovers() == []
