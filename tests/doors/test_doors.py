@@ -145,10 +145,16 @@ REDIS_CLIENTS = """
             for command in (["SWAPDB", "0", "1"], ["CONFIG", "SET", "maxmemory", "1"]):
                 with self.assertRaises(EscapeError):
                     mine.execute_command(*command)
+
+
+    class ClientsOfAnotherWorker(Clients):
+        pass
 """
 
 
-def test_no_client_reaches_a_developers_own_redis(project: Project) -> None:
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", ["django", "django, two forked workers"])
+def test_no_client_reaches_a_developers_own_redis(door: str, project: Project) -> None:
     with on_port() as developers:
         port = developers.url.rpartition(":")[2].partition("/")[0]
         write_tests(project, REDIS_CLIENTS.replace("STRAY", port))
@@ -163,9 +169,8 @@ def test_no_client_reaches_a_developers_own_redis(project: Project) -> None:
             QUEUE_URL = "redis://127.0.0.1:1/1"
             ITKIT["REDIS"] = {"SETTINGS": ["QUEUE_URL"]}
         """)
-        for args in (["--integration"], ["--integration", "--parallel", "2"]):
-            result = project.test(*args)
-            assert result.counts == {"passed": 4}, result.output
+        result = enter(door, project)
+        assert result.counts == {"passed": 8}, result.output
         with redis.Redis.from_url(developers.url) as client:
             assert client.dbsize() == 0
 
