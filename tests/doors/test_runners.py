@@ -118,8 +118,13 @@ RUNNERS = """
             return result
 
 
-    class ByAttribute(DiscoverRunner):
+    class OwnSuite(unittest.TestSuite):
+        pass
+
+
+    class ByAttributes(DiscoverRunner):
         test_runner = TextRunner
+        test_suite = OwnSuite
 
 
     class MakingRunner(unittest.TextTestRunner):
@@ -132,21 +137,11 @@ RUNNERS = """
 
 
     class ByArguments(DiscoverRunner):
-        def get_test_runner_kwargs(self):
-            return {**super().get_test_runner_kwargs(), "resultclass": TimedResult}
-
-
-    class ByPartial(DiscoverRunner):
         def get_resultclass(self):
             return functools.partial(TimedResult)
 
-
-    class OwnSuite(unittest.TestSuite):
-        pass
-
-
-    class BySuiteClass(DiscoverRunner):
-        test_suite = OwnSuite
+        def get_test_runner_kwargs(self):
+            return {**super().get_test_runner_kwargs(), "descriptions": False}
 """
 
 SWALLOWED = "The application has swallowed an error"
@@ -186,11 +181,9 @@ OWN = [
     "BySuite",
     "ByPart",
     "Again",
-    "ByAttribute",
+    "ByAttributes",
     "ByMethod",
     "ByArguments",
-    "ByPartial",
-    "BySuiteClass",
 ]
 
 
@@ -221,7 +214,7 @@ def test_runners_of_a_project(workers: list[str], project: Project) -> None:
             continue  # its parts are those of one process
         result = project.test("--integration", "--testrunner", f"runners.{runner}", *workers)
         judge(result, runner)
-        if runner == "ByAttribute":
+        if runner == "ByAttributes":
             assert "TIMES 7" in result.output
         if runner == "Again":
             assert re.search(r"^Ran 2 tests in [\d.]+s\n\nOK$", result.output, re.MULTILINE)
