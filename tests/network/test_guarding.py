@@ -372,7 +372,8 @@ def test_a_process_that_joins_a_test_is_guarded_too(project: Project):
     assert "timeline of the test" not in result.output  # nor what set the databases up
 
 
-def test_what_responses_and_respx_answer_does_not_go_out(project: Project):
+@pytest.mark.parametrize("door", SERIAL)
+def test_what_responses_and_respx_answer_does_not_go_out(door, project: Project):
     write_tests(
         project,
         """
@@ -402,6 +403,5 @@ def test_what_responses_and_respx_answer_does_not_go_out(project: Project):
                         client.get("https://api.example.com/rates")
     """,
     )
-    for door in SERIAL:
-        result = enter(door, project)
-        assert result.counts == {"passed": 3}, result.output
+    result = enter(door, project)
+    assert result.counts == {"passed": 3}, result.output
