@@ -51,12 +51,13 @@ DATABASES = r"SELECT datname FROM pg_database WHERE datname ~ '^(itkit_|test_)' 
 
 
 @pytest.fixture
-def server(postgres_url: str, cache: Path) -> Iterator[dict[str, str]]:
-    """The environment of a server that is the user's own, whose login has a password."""
+def server(postgres_url: str, redis_url: str, cache: Path) -> Iterator[dict[str, str]]:
+    """The environment of servers that are the user's own; the login of one has a password."""
     given = replace(parse(postgres_url, POSTGRES_SCHEMES), password="geheim")
     yield {
         "ITKIT_POSTGRES_URL": str(given),
         "ITKIT_POSTGRES_KEEP": "2",
+        "ITKIT_REDIS_URL": redis_url,
         "ITKIT_CACHE_DIR": str(cache),
     }
     with connected(postgres_url) as connection:

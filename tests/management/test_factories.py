@@ -69,13 +69,24 @@ SCENARIOS = """
 """
 
 
+@pytest.fixture(scope="module")
+def written() -> dict[str, str]:
+    """The migrations that Django writes for the models, by the names of their files."""
+    return {}
+
+
 @pytest.fixture
-def shop(project: Project) -> Project:
-    (project.path / "shop/migrations/0001_initial.py").unlink()
+def shop(project: Project, written: dict[str, str]) -> Project:
+    migrations = project.path / "shop/migrations"
+    (migrations / "0001_initial.py").unlink()
     project.write("shop/models.py", MODELS)
     project.write("shop/factories.py", FACTORIES)
     project.write("shop/scenarios.py", SCENARIOS)
-    assert project.manage("makemigrations", "shop").code == 0
+    if not written:
+        assert project.manage("makemigrations", "shop").code == 0
+        written.update({path.name: path.read_text() for path in migrations.glob("0*.py")})
+    for name, text in written.items():
+        project.write(f"shop/migrations/{name}", text)
     return project
 
 
