@@ -39,7 +39,7 @@ def loaded(heavy: list[str], *steps: str, cwd: Path | None = None) -> dict[str, 
 def test_an_import_loads_nothing_heavy() -> None:
     modules = ["itkit", "itkit.pytest_plugin", "itkit.apps", "itkit.exceptions"]
     steps = [f"import {module}" for module in modules]
-    assert loaded(HEAVY, *steps) == dict.fromkeys(steps, [])
+    assert loaded(HEAVY, *steps) == {step: [] for step in steps}
 
 
 def test_a_management_command_loads_no_test_framework(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_run_without_integration_pays_for_no_server() -> None:
     parts = ["psycopg", "redis", "factory", "itkit.services"]
     modules = ["itkit.management.commands.flush", "itkit.runner", "itkit.test"]
     steps = [SET_UP, *(f"import {module}" for module in modules)]
-    assert loaded(parts, *steps) == dict.fromkeys(steps, [])
+    assert loaded(parts, *steps) == {step: [] for step in steps}
 
 
 def test_pytest_does_not_rewrite_the_asserts_of_itkit(tmp_path: Path) -> None:
