@@ -113,9 +113,7 @@ def test_other_databases_are_left_to_django_and_the_start_line_says_so(
     assert "database 'lite' is sqlite: left to Django" in result.output
 
 
-def test_a_process_that_a_test_forks_may_leave_by_any_door(
-    project: Project, postgres_url: str, redis_url: str
-) -> None:
+def test_a_process_that_a_test_forks_may_leave_by_any_door(project: Project) -> None:
     write_tests(
         project,
         """
@@ -138,11 +136,10 @@ def test_a_process_that_a_test_forks_may_leave_by_any_door(
                 self.assertFalse(Customer.objects.exists())
         """,
     )
-    for env in ({}, {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}):
-        result = project.test("--integration", **env)
-        assert result.code == 0, result.output
-        assert result.output.count("Ran 2 tests") == 2  # the child's and the parent's
-        assert project.leftovers() == []
+    result = project.test("--integration")
+    assert result.code == 0, result.output
+    assert result.output.count("Ran 2 tests") == 2  # the child's and the parent's
+    assert project.leftovers() == []
 
 
 def test_a_run_inside_of_a_run_is_refused_in_the_same_process(project: Project) -> None:
