@@ -187,21 +187,6 @@ def test_what_is_not_ours_stays(
             connection.execute("DROP DATABASE itkit_tests_shop_0123abcd")
 
 
-def test_half_of_a_template_is_removed(
-    project: Project, server: dict[str, str], postgres_url: str
-) -> None:
-    """Somebody has dropped the template by hand: its script and what was kept of it are left."""
-    run(project, server)
-    [own] = own_databases(postgres_url)
-    with connected(postgres_url, own) as connection:
-        for name in rows(postgres_url, SCHEMAS, own):
-            if name.endswith("_template"):
-                connection.execute(f"DROP SCHEMA {name} CASCADE")
-    cleaned = project.manage("itkit", "clean", **server)
-    assert outcomes(cleaned)["schema itkit_script"] == "removed", cleaned.output
-    assert rows(postgres_url, DATABASES) == []
-
-
 @pytest.mark.parametrize("isolation", ["schema", "database"])
 def test_a_run_that_is_alive_keeps_its_own(
     isolation: str, project: Project, server: dict[str, str], postgres_url: str
@@ -236,6 +221,7 @@ def test_a_database_that_somebody_is_in_stays(
 def test_the_projects_own_server_is_cleaned_if_it_answers(
     project: Project, server: dict[str, str], postgres_url: str
 ) -> None:
+    """Of half a template as well, whose schema somebody has dropped by hand."""
     project.settings('DATABASES["default"]["PORT"] = "1"')  # where nobody answers
     run(project, server)
     [own] = own_databases(postgres_url)
@@ -243,6 +229,10 @@ def test_the_projects_own_server_is_cleaned_if_it_answers(
     nobody = project.manage("itkit", "clean", **cache)
     assert nobody.code == 0, nobody.output
     assert "none is looked at" in nobody.output
+    with connected(postgres_url, own) as connection:
+        for name in rows(postgres_url, SCHEMAS, own):
+            if name.endswith("_template"):
+                connection.execute(f"DROP SCHEMA {name} CASCADE")
     url = parse(postgres_url, POSTGRES_SCHEMES)
     project.settings(
         f'DATABASES["default"] |= {{"HOST": {url.host!r}, "PORT": "{url.port or ""}",'
@@ -250,6 +240,8 @@ def test_the_projects_own_server_is_cleaned_if_it_answers(
     )
     cleaned = project.manage("itkit", "clean", **cache)
     assert outcomes(cleaned)[f"database {own}"] == "removed", cleaned.output
+    assert outcomes(cleaned)["schema itkit_script"] == "removed", cleaned.output
+    assert rows(postgres_url, DATABASES) == []
 
 
 def test_a_server_that_was_given_and_is_down_keeps_no_cache(project: Project, cache: Path) -> None:
