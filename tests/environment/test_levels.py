@@ -412,7 +412,7 @@ def test_rows_outlast_a_migration_within_a_test(isolation: str, project: Project
     assert (stays in result.output) == (isolation == "database"), result.output
 
 
-NUMBERED = """
+SEQUENCES = """
     from django.test import TransactionTestCase
     from shop.models import Currency, Customer
 
@@ -435,12 +435,6 @@ NUMBERED = """
         def test_2(self):
             self.check()
 """
-
-
-def test_reset_sequences_begin_behind_the_rows_that_are_there(project: Project) -> None:
-    write_tests(project, NUMBERED)
-    result = project.test("--integration")
-    assert result.counts == {"passed": 2}, result.output
 
 
 FIXTURE_CLASSES = """
@@ -519,8 +513,11 @@ FIXTURE_CLASSES = """
 
 @pytest.mark.parametrize("isolation", ["schema", "database"])
 @pytest.mark.parametrize("door", SERIAL)
-def test_fixtures_of_django_are_no_level(door: str, isolation: str, project: Project) -> None:
+def test_fixtures_of_django_are_no_level_and_sequences_begin_behind_its_rows(
+    door: str, isolation: str, project: Project
+) -> None:
     write_tests(project, FIXTURE_CLASSES)
+    project.write("shop/tests/test_sequences.py", SEQUENCES)
     for name, pk, fields in (
         ("customer", "null", '{"email": "loaded@example.com"}'),
         ("pound", "1", '{"code": "GBP"}'),
@@ -530,7 +527,7 @@ def test_fixtures_of_django_are_no_level(door: str, isolation: str, project: Pro
         row = f'[{{"model": "{model}", "pk": {pk}, "fields": {fields}}}]'
         project.write(f"shop/fixtures/{name}.json", row)
     result = enter(door, project, ITKIT_POSTGRES_ISOLATION=isolation)
-    assert result.counts == {"passed": 12}, result.output
+    assert result.counts == {"passed": 14}, result.output
 
 
 LOCKS = """
