@@ -140,18 +140,34 @@ def mark_repetitions(items: Iterable[pytest.Item]) -> None:
     parameters decide which one, so that each combination has its share of the tests.
     """
     repetitions: dict[str, list[pytest.Function]] = defaultdict(list)
+    numbers: dict[str, list[Any]] = defaultdict(list)  # values of each parameter of each test
     for item in items:
         if not isinstance(item, pytest.Function) or item.get_closest_marker("slow"):
             continue
-        indices = dict(item.callspec.indices) if hasattr(item, "callspec") else {}
-        combination = [indices.pop(name) for name in ("door", "isolation") if name in indices]
-        if combination:
-            name = item.nodeid.partition("[")[0]
-            repetitions[f"{name} {sorted(indices.items())}"].append(item)
+        name = item.nodeid.partition("[")[0]
+        others = []
+        is_repeated = False
+        for parameter, value in item.callspec.params.items() if hasattr(item, "callspec") else ():
+            if parameter in ("door", "isolation"):
+                is_repeated = True
+            else:
+                # Not by pytest's index of it, which is another one in each combination.
+                others.append((parameter, _number(value, numbers[f"{name} {parameter}"])))
+        if is_repeated:
+            repetitions[f"{name} {sorted(others)}"].append(item)
     for name, repeated in repetitions.items():
         chosen = zlib.crc32(name.encode()) % len(repeated)
         for item in repeated[:chosen] + repeated[chosen + 1 :]:
             item.add_marker(pytest.mark.slow)
+
+
+def _number(value: object, known: list[Any]) -> int:
+    """Return the place of an object among those that are known, to which it is added."""
+    for number, other in enumerate(known):
+        if other is value:
+            return number
+    known.append(value)
+    return len(known) - 1
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:
