@@ -25,20 +25,29 @@ from tests.support.warm import Server
 ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
 
 
+def pytest_configure() -> None:
+    """Have no collection of garbage go through the objects of pytest and Django."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark repetitions as slow before pytest leaves out what is slow."""
     mark_repetitions(items)
 
 
-def pytest_collection_finish() -> None:
-    """Take all objects that there are before the first test out of those that fakes look through.
+@pytest.fixture(scope="module", autouse=True)
+def found_by_fakes(request: pytest.FixtureRequest) -> None:
+    """Take all objects that are older than a module's first test out of those that fakes look through.
 
-    These are the modules and items of all tests, some 300,000 objects, through which each test of a fake would
-    look again for objects of a class. Those that a test is about, it makes itself.
+    These are the modules and items of all tests, and what earlier tests have imported: some 500,000
+    objects, among which each test of a fake would look for those of a class. Those that a test is
+    about, it makes itself.
     """
-    gc.collect()
-    gc.freeze()
+    if request.path.parent.name in ("backends", "fakes"):
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
