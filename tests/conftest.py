@@ -26,7 +26,7 @@ ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
 
 
 def pytest_configure() -> None:
-    """Take the objects of pytest and Django out of those that itkit's fakes look through."""
+    """Have no collection of garbage go through the objects of pytest and Django."""
     gc.collect()
     gc.freeze()
 
@@ -35,6 +35,19 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark repetitions as slow before pytest leaves out what is slow."""
     mark_repetitions(items)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def found_by_fakes(request: pytest.FixtureRequest) -> None:
+    """Take all objects that are older than a module's first test out of those that fakes look through.
+
+    These are the modules and items of all tests, and what earlier tests have imported: some 500,000
+    objects, among which each test of a fake would look for those of a class. Those that a test is
+    about, it makes itself.
+    """
+    if request.path.parent.name in ("backends", "fakes"):
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

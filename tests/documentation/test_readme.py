@@ -2,11 +2,10 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from itkit import checks, conf
 from tests.support.projects import Project
@@ -140,7 +139,7 @@ def test_fragment(data, backends, timeline):
 
 
 @pytest.fixture
-def shop(project: Project) -> Project:
+def shop(project: Project, shared_servers: None) -> Project:
     """A new project, as ``startproject`` and ``startapp`` make it, that follows the README."""
     for name in ("shop/migrations/0001_initial.py", "urls.py"):
         (project.path / name).unlink()
@@ -172,34 +171,34 @@ def test_the_swept_tests_of_the_docs_pass(shop: Project) -> None:
     assert result.counts == {"passed": 3}, result.output
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda text: text.splitlines()[0])
-def test_every_fragment_runs(fragment: str, shop: Project) -> None:
-    if fragment.startswith("ITKIT"):
-        shop.settings(f"CARRIERS = {{'dhl': 'shop.carriers.Dhl'}}\n{fragment}")
-        assert shop.manage("check").code == 0
-        return
+def test_every_fragment_of_settings_is_right(shop: Project) -> None:
+    settings = shop.path / "settings.py"
+    before = settings.read_text() + "\nCARRIERS = {'dhl': 'shop.carriers.Dhl'}\n"
+    for fragment in FRAGMENTS:
+        if fragment.startswith("ITKIT"):
+            settings.write_text(before + fragment)
+            result = shop.manage("check")
+            assert result.code == 0, f"{fragment}\n{result.output}"
+
+
+def test_every_fragment_of_a_test_runs(shop: Project) -> None:
     shop.settings('ITKIT = {"BACKENDS": {"payments": {"SETTING": "PAYMENT_GATEWAY"}}}')
-    body = fragment.replace("customer=user", "customer=data.create(Customer)")
-    body = body.replace("checkout(customer", "checkout(data.create(Customer)")
-    body = body.replace("place_order(user)", "place_order(data.create(Customer))")
-    shop.write("test_fragment.py", FRAGMENT.format(body=body.replace("\n", "\n    ")))
+    fragments = [text for text in FRAGMENTS if not text.startswith("ITKIT")]
+    for number, fragment in enumerate(fragments):
+        body = fragment.replace("customer=user", "customer=data.create(Customer)")
+        body = body.replace("checkout(customer", "checkout(data.create(Customer)")
+        body = body.replace("place_order(user)", "place_order(data.create(Customer))")
+        shop.write(f"test_fragment_{number}.py", FRAGMENT.format(body=body.replace("\n", "\n    ")))
     result = shop.pytest("--integration", "--itkit-budgets=update")
-    assert result.counts == {"passed": 1}, result.output
+    assert result.counts == {"passed": len(fragments)}, result.output
 
 
 def test_a_new_project_needs_nothing_else(tmp_path: Path, project: Project) -> None:
     """``startproject``, an app with a model, ``"itkit"`` added, a test: no other change."""
-    place = tmp_path / "new"
+    project.path = place = tmp_path / "new"
     place.mkdir()
-
-    def run(*command: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=place, env=project.env, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    assert run("-m", "django", "startproject", "mysite", ".").returncode == 0
-    assert run("manage.py", "startapp", "polls").returncode == 0
+    call_command("startproject", "mysite", str(place))
+    assert project.manage("startapp", "polls").code == 0
     (place / "polls/models.py").write_text(
         "from django.db import models\n\n\nclass Question(models.Model):\n"
         "    text = models.CharField(max_length=200)\n"
@@ -213,7 +212,7 @@ def test_a_new_project_needs_nothing_else(tmp_path: Path, project: Project) -> N
         " 'USER': 'mysite', 'PASSWORD': 'x', 'HOST': 'localhost', 'PORT': '54321'}}\n"
     )
     settings.write_text(text)
-    assert run("manage.py", "makemigrations", "polls").returncode == 0
+    assert project.manage("makemigrations", "polls").code == 0
     (place / "polls/tests.py").write_text(
         "from itkit.test import IntegrationTestCase\n\nfrom polls.models import Question\n\n\n"
         "class QuestionTests(IntegrationTestCase):\n"
@@ -221,11 +220,11 @@ def test_a_new_project_needs_nothing_else(tmp_path: Path, project: Project) -> N
         "        self.data.create('polls.Question')\n"
         "        self.assertEqual(Question.objects.count(), 1)\n"
     )
-    result = run("manage.py", "test", "--integration")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "itkit: Postgres" in result.stdout + result.stderr
-    assert "Ran 1 test" in result.stderr
-    assert run("manage.py", "test").returncode == 0
+    result = project.test("--integration")
+    assert result.code == 0, result.output
+    assert "itkit: Postgres" in result.output
+    assert "Ran 1 test" in result.output
+    assert project.test().code == 0
     assert project.leftovers() == []
 
 

@@ -216,7 +216,7 @@ def test_a_delay_that_never_ends_or_makes_no_sense_is_refused(backends, seconds)
 
 @pytest.mark.parametrize("virtual", [True, False])
 def test_a_delay_ends_at_the_timeout_that_the_caller_gives(backends, virtual):
-    backends.ledger.add.returns(5).delays(60 if virtual else 0.2, virtual=virtual)
+    backends.ledger.add.returns(5).delays(60 if virtual else 0.02, virtual=virtual)
 
     with pytest.raises(TimeoutError, match=r"timed out after 0\.01 s"):
         Ledger().add(1, timeout=0.01)

@@ -33,8 +33,21 @@ _ON_3_AND_4 = (
     " os.execv(sys.argv[3], sys.argv[3:])"
 )
 _AXE = """
-axe.run({resultTypes: ["violations"]}).then((found) => JSON.stringify(found.violations.map(
+axe.run({resultTypes: ["violations"], preload: false}).then((found) => JSON.stringify(found.violations.map(
   (one) => [one.impact, one.id, one.nodes.map((node) => node.html).slice(0, 3)])))
+"""
+
+
+_THIN = """
+(() => {
+  const seen = new Map();
+  for (const one of [...document.querySelectorAll(%s)].reverse()) {
+    const shape = one.outerHTML.replace(/>[^<]+</g, "><").replace(/[0-9]+/g, "0");
+    const others = seen.get(one.parentElement) ?? new Set();
+    if (others.has(shape)) one.remove();
+    seen.set(one.parentElement, others.add(shape));
+  }
+})()
 """
 
 
@@ -98,6 +111,13 @@ class Page:
         self.value(f"{(Path(directory) / 'axe.min.js').read_text()}; 0")
         found: list[list[Any]] = json.loads(self.value(_AXE))
         return [one for one in found if one[0] in ("serious", "critical")]
+
+    def thin(self, selector: str) -> None:
+        """Leave one of those siblings that differ in their texts and numbers only.
+
+        Nothing that axe-core asks has another answer for them, and it takes its time for each.
+        """
+        self.value(_THIN % json.dumps(selector))
 
     def heard(self, method: str, params: dict[str, Any]) -> None:
         """Note an event of the protocol."""
