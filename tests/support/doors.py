@@ -140,18 +140,29 @@ def mark_repetitions(items: Iterable[pytest.Item]) -> None:
     parameters decide which one, so that each combination has its share of the tests.
     """
     repetitions: dict[str, list[pytest.Function]] = defaultdict(list)
+    met: dict[tuple[str, str], list[object]] = defaultdict(list)
     for item in items:
         if not isinstance(item, pytest.Function) or item.get_closest_marker("slow"):
             continue
-        indices = dict(item.callspec.indices) if hasattr(item, "callspec") else {}
-        combination = [indices.pop(name) for name in ("door", "isolation") if name in indices]
+        others = dict(item.callspec.params) if hasattr(item, "callspec") else {}
+        combination = [others.pop(name) for name in ("door", "isolation") if name in others]
         if combination:
             name = item.nodeid.partition("[")[0]
-            repetitions[f"{name} {sorted(indices.items())}"].append(item)
+            # By their places among the values met so far: pytest counts the values of a test as one
+            # list where it has several parameters, and what a value looks like may change by the run.
+            places = [(key, _place(met[name, key], others[key])) for key in sorted(others)]
+            repetitions[f"{name} {places}"].append(item)
     for name, repeated in repetitions.items():
         chosen = zlib.crc32(name.encode()) % len(repeated)
         for item in repeated[:chosen] + repeated[chosen + 1 :]:
             item.add_marker(pytest.mark.slow)
+
+
+def _place(values: list[object], value: object) -> int:
+    """Return the place of a value in a list, to which it is added if it is new."""
+    if value not in values:
+        values.append(value)
+    return values.index(value)
 
 
 def enter(door: str, project: Project, *args: str, **env: str) -> Result:
