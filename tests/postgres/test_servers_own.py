@@ -3,7 +3,6 @@
 Event triggers stand in for servers that do so: each answers to DDL as such a server would.
 """
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -124,38 +123,30 @@ def test_the_projects_own_options_are_in_its_clone(connection: Connection) -> No
     }
 
 
-@contextlib.contextmanager
-def noting(connection: Connection, note: str) -> Iterator[None]:
-    """Have the server write something into each table; take back what a block has made."""
-    connection.execute(NOTING.format(note=NOTES[note]).encode())
-    yield
-    connection.execute("DROP EVENT TRIGGER noting; DROP FUNCTION public.note")
-    for schema in set(schemas(connection)) - {"itkit_ext"}:
-        connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
-
-
-def test_what_the_server_writes_into_each_table_is_no_difference(connection: Connection) -> None:
-    tables = TABLES.replace("ALTER TABLE {schema}.sampled ALTER kind SET (n_distinct = 5);", "")
-    for note in NOTES:
-        with noting(connection, note):
-            assert provide(connection, tables) == (), note
-            assert schemas(connection) == [
-                f"itkit_{FINGERPRINT}_script", f"itkit_{FINGERPRINT}_template", PLACE, "itkit_ext",
-            ], note  # fmt: skip
-            second = SchemaTemplate(connection, FINGERPRINT, RUN, is_private=False)
-            assert second.provide(f"itkit_{RUN}_w1", pytest.fail) == (), note
-            assert second.keep(f"itkit_{RUN}_w1", limit=1), note
-
-
-def test_what_a_clone_lacks_is_a_difference_beside_what_the_server_writes(
-    connection: Connection,
+@pytest.mark.parametrize("note", NOTES)
+def test_what_the_server_writes_into_each_table_is_no_difference(
+    connection: Connection, note: str
 ) -> None:
+    connection.execute(NOTING.format(note=NOTES[note]).encode())
+    tables = TABLES.replace("ALTER TABLE {schema}.sampled ALTER kind SET (n_distinct = 5);", "")
+    assert provide(connection, tables) == ()
+    assert schemas(connection) == [
+        f"itkit_{FINGERPRINT}_script", f"itkit_{FINGERPRINT}_template", PLACE, "itkit_ext",
+    ]  # fmt: skip
+    second = SchemaTemplate(connection, FINGERPRINT, RUN, is_private=False)
+    assert second.provide(f"itkit_{RUN}_w1", pytest.fail) == ()
+    assert second.keep(f"itkit_{RUN}_w1", limit=1)
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_what_a_clone_lacks_is_a_difference_beside_what_the_server_writes(
+    connection: Connection, note: str
+) -> None:
+    connection.execute(NOTING.format(note=NOTES[note]).encode())
     operator = "CREATE OPERATOR {schema}.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);"
-    for note in NOTES:
-        with noting(connection, note):
-            lacking = provide(connection, "CREATE TABLE {schema}.plain (id int);" + operator)
-            assert lacking == ("operator ===(integer,integer): only in the template",), note
-            assert PLACE not in schemas(connection), note
+    lacking = provide(connection, "CREATE TABLE {schema}.plain (id int);" + operator)
+    assert lacking == ("operator ===(integer,integer): only in the template",)
+    assert PLACE not in schemas(connection)
 
 
 def test_differences_of_one_kind_are_one_line() -> None:
