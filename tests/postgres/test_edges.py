@@ -406,8 +406,7 @@ SEVERAL = """
         pass
 """
 OPTIONS = {
-    "django, keepdb": ("test", "--keepdb"),
-    "django, debug-sql": ("test", "--debug-sql"),
+    "django, keepdb and debug-sql": ("test", "--keepdb", "--debug-sql"),
     "django, keepdb and fork": ("test", "--keepdb", "--parallel", "2"),
     "django, forkserver": ("test", "--parallel", "2"),
     "django, spawn": ("test", "--keepdb", "--parallel", "2"),

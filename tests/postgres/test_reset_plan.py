@@ -25,11 +25,20 @@ from tests.support.projects import after, wait_until
 SCHEMA, SEEDS, TESTS = "reset_plan", "reset_plan_seeds", "reset tests"
 State = dict[str, object]
 
-_TABLES = """
-    SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace
-    AND (relkind IN ('r', 'p') OR relkind = 'm' AND relispopulated) ORDER BY 1
+_QUERIES = """
+    SELECT format(
+        'SELECT %%L, ARRAY(SELECT t::text FROM %%s%%I.%%I t ORDER BY 1)',
+        relname, CASE relkind WHEN 'm' THEN '' ELSE 'ONLY ' END, %(schema)s::text, relname
+    ) FROM pg_class WHERE relnamespace = %(schema)s::regnamespace
+    AND (relkind IN ('r', 'p') OR relkind = 'm' AND relispopulated)
+    UNION ALL
+    SELECT format(
+        'SELECT %%L, ARRAY(SELECT (last_value, is_called)::text FROM %%I.%%I)',
+        relname, %(schema)s::text, relname
+    ) FROM pg_class WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'S'
 """
-_SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'S'"
+"""Selects, for each table, populated view and sequence, the query of its name and contents."""
+
 _ENABLED = """
     SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
     WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal
@@ -63,26 +72,14 @@ class Place:
     def state(self) -> State:
         """Return all rows, values of sequences and whether triggers, rules, policies are in force."""
         found: State = {"enabled": self.all_seeing.execute(_ENABLED, {"schema": SCHEMA}).fetchall()}
-        for (name,) in self.all_seeing.execute(_TABLES, [SCHEMA]).fetchall():
-            query = sql.SQL("SELECT t::text FROM ONLY {} t ORDER BY 1")
-            if value(
-                self.all_seeing,
-                "SELECT relkind = 'm' FROM pg_class WHERE oid = to_regclass(%s)",
-                [sql.Identifier(SCHEMA, name).as_string()],
-            ):
-                query = sql.SQL("SELECT t::text FROM {} t ORDER BY 1")
-            found[name] = self.all_seeing.execute(
-                query.format(sql.Identifier(SCHEMA, name))
-            ).fetchall()
-        for (name,) in self.all_seeing.execute(_SEQUENCES, [SCHEMA]).fetchall():
-            query = sql.SQL("SELECT last_value, is_called FROM {}")
-            found[name] = self.all_seeing.execute(
-                query.format(sql.Identifier(SCHEMA, name))
-            ).fetchone()
+        listed = self.all_seeing.execute(_QUERIES, {"schema": SCHEMA}).fetchall()
+        query = " UNION ALL ".join(query for (query,) in listed)
+        for name, rows in self.all_seeing.execute(query.encode()).fetchall():
+            found[name] = [(row,) for row in rows]
         found["unpopulated"] = self.all_seeing.execute(_UNPOPULATED, [SCHEMA]).fetchall()
         return found
 
-    def other_reset(self, *, lock_seconds: int) -> Reset:
+    def other_reset(self, *, lock_seconds: float) -> Reset:
         """Return another reset of the schema, which waits for locks as long as it is told."""
         return Reset(
             self.url,
@@ -537,7 +534,7 @@ def test_a_session_of_the_tests_that_goes_on_with_a_lock_is_ended_after_a_while(
     place: Place,
 ) -> None:
     seeded = place.seeded(FRUIT)
-    reset = place.other_reset(lock_seconds=1)
+    reset = place.other_reset(lock_seconds=0.5)
     with closing(_session(place.url, TESTS)) as busy:
         pid = busy.info.backend_pid
         busy.execute("BEGIN; DELETE FROM fruit")
@@ -555,7 +552,7 @@ def test_a_foreign_session_with_a_lock_is_named_and_left_alone(
     place: Place, postgres_url: str
 ) -> None:
     seeded = place.seeded(FRUIT)
-    reset = place.other_reset(lock_seconds=1)
+    reset = place.other_reset(lock_seconds=0.5)
     for lock in ("LOCK TABLE fruit", "SELECT FROM fruit FOR UPDATE"):
         with closing(_session(postgres_url, "somebody's psql")) as foreign:
             pid = foreign.info.backend_pid

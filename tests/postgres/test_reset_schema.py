@@ -1,8 +1,8 @@
 """One schema and its seeds on a real server: whatever happens to it, a reset takes it back."""
 
+import contextlib
+import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,15 +101,22 @@ class Place:
 
     def state(self) -> dict[str, Any]:
         """Return all that has to come back."""
-        queries = {rows: f"SELECT t::text FROM {rows} t ORDER BY 1" for rows in ROWS}
-        queries |= {
-            name: f"SELECT last_value, is_called FROM {name}"
-            for (name,) in self.tests.execute(
-                "SELECT quote_ident(relname) FROM pg_class WHERE relkind = 'S' AND relname NOT LIKE 'made%'"
-                f" AND relnamespace = '{SCHEMA}'::regnamespace"
-            )
-        }
-        queries["states"] = (
+        listed = self.tests.execute(
+            "SELECT quote_ident(relname), relkind::text, relispopulated FROM pg_class"
+            f" WHERE relkind IN ('m', 'S') AND relnamespace = '{SCHEMA}'::regnamespace"
+        ).fetchall()
+        empty = {name for name, _, is_populated in listed if not is_populated}
+        queries = [
+            f"SELECT '{rows}', ARRAY(SELECT t::text FROM {rows} t ORDER BY 1)"
+            for rows in ROWS
+            if rows not in empty
+        ]
+        queries += [
+            f"SELECT '{name}', ARRAY[last_value::text, is_called::text] FROM {name}"
+            for name, kind, _ in listed
+            if kind == "S" and not name.startswith("made")
+        ]
+        states = self.tests.execute(
             "SELECT tgname, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal AND"
             f" tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace)"
             " UNION ALL SELECT rulename, ev_enabled::text FROM pg_rewrite WHERE rulename = 'kept'"
@@ -117,15 +124,9 @@ class Place:
             f" WHERE connamespace = '{SCHEMA}'::regnamespace"
             " UNION ALL SELECT relname, relispopulated::text FROM pg_class WHERE relkind = 'm'"
             " ORDER BY 1, 2"
-        )
-        return {name: self.rows(query) for name, query in queries.items()}
-
-    def rows(self, query: str) -> Any:
-        """Return the rows of a query, or why there are none."""
-        try:
-            return self.tests.execute(query).fetchall()
-        except psycopg.errors.ObjectNotInPrerequisiteState:
-            return "not populated"
+        ).fetchall()
+        found = dict(self.tests.execute(" UNION ALL ".join(queries)).fetchall())
+        return {**found, **dict.fromkeys(empty, "not populated"), "states": states}
 
     def written_at(self, table: str) -> set[str]:
         """Return the transactions that have written the rows of a table."""
@@ -178,11 +179,13 @@ def one_role(name: str) -> Any:
 
 
 def in_another_process(place: Place, statement: str) -> None:
-    program = (
-        "import psycopg, sys; psycopg.connect(sys.argv[1], autocommit=True).execute(sys.argv[2])"
-    )
-    qualified = f"SET search_path = {SCHEMA}; {statement}"
-    subprocess.run([sys.executable, "-c", program, place.url, qualified], check=True)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException), place.connect() as connection:
+            connection.execute(statement)
+            os._exit(0)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def copy(place: Place) -> None:
@@ -238,18 +241,17 @@ CHANGES: dict[str, str | Callable[[Place], None]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_each_change_is_taken_back_by_the_first_reset_and_by_later_ones(
-    place: Place, name: str
-) -> None:
-    change = CHANGES[name]
+def test_each_change_is_taken_back_by_the_first_reset_and_by_later_ones(place: Place) -> None:
     before = place.state()
-    for _ in range(3):
-        place.tests.execute(change) if isinstance(change, str) else change(place)
-        if name != "update to the same":
-            assert place.state() != before
-        place.reset.run()
-        assert place.state() == before
+    for name, change in CHANGES.items():
+        reset = place.new_reset()
+        for _ in range(3):
+            place.tests.execute(change) if isinstance(change, str) else change(place)
+            if name != "update to the same":
+                assert place.state() != before, name
+            reset.run()
+            assert place.state() == before, name
+        reset.close()
 
 
 def test_nothing_is_written_where_nothing_has_changed(place: Place) -> None:
@@ -324,10 +326,14 @@ def test_a_transaction_that_ends_after_the_reset_is_seen_by_the_next_one(place: 
     before = place.state()
     with place.connect() as other:
         other.execute("BEGIN; INSERT INTO plain (name) VALUES ('late')")
-        busy = threading.Thread(target=other.execute, args=["SELECT pg_sleep(1); COMMIT"])
+        place.tests.execute("SELECT pg_advisory_lock(7)")
+        busy = threading.Thread(
+            target=other.execute, args=["SELECT pg_advisory_xact_lock(7); COMMIT"]
+        )
         busy.start()
-        wait_until(place, "state = 'active' AND query LIKE 'SELECT pg_sleep%'")
+        wait_until(place, f"pid = {other.info.backend_pid} AND wait_event = 'advisory'")
         place.reset.run()
+        place.tests.execute("SELECT pg_advisory_unlock(7)")
         busy.join()
         assert place.tests.execute("SELECT name FROM plain").fetchall() == [("late",)]
         place.reset.run()
@@ -353,35 +359,42 @@ def test_a_table_that_a_test_has_made_is_dropped(place: Place) -> None:
     assert place.tests.execute("SELECT to_regclass('made')").fetchall() == [(None,)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "DROP TABLE pointing",
-        "ALTER TABLE seeded DROP COLUMN moods",
-        "ALTER TABLE seeded ADD COLUMN added int DEFAULT 1",
-        "ALTER TABLE untouched RENAME COLUMN other TO another",
-        "DROP MATERIALIZED VIEW counted",
-        "DROP SEQUENCE lonely; CREATE SEQUENCE lonely_2",
-        "DROP TABLE day_1",
-    ],
+ALTERED = [
+    "DROP TABLE pointing",
+    "ALTER TABLE seeded DROP COLUMN moods",
+    "ALTER TABLE seeded ADD COLUMN added int DEFAULT 1",
+    "ALTER TABLE untouched RENAME COLUMN other TO another",
+    "DROP MATERIALIZED VIEW counted",
+    "DROP SEQUENCE lonely; CREATE SEQUENCE lonely_2",
+]
+"""Each of them stays, so that the next one is made beside it."""
+
+WRITTEN = (
+    "INSERT INTO plain (name) VALUES ('x'); UPDATE seeded SET name = 'y' WHERE id = 1;"
+    " DELETE FROM day"
 )
-def test_a_test_may_alter_and_drop(place: Place, change: str) -> None:
+
+
+def test_a_test_may_alter_and_drop(place: Place) -> None:
+    for change in ALTERED:
+        reset = place.new_reset()
+        reset.run()
+        place.tests.execute(change)
+        place.tests.execute(WRITTEN)
+        for _ in range(2):
+            reset.run()
+            seeded = place.tests.execute("SELECT name FROM seeded ORDER BY id").fetchall()
+            assert seeded == [("one",), ("two",)], change
+            assert place.tests.execute("SELECT * FROM plain").fetchall() == [], change
+        reset.close()
+
+
+def test_rows_whose_partition_a_test_has_dropped_are_refused(place: Place) -> None:
     place.reset.run()
-    place.tests.execute(change)
-    place.tests.execute(
-        "INSERT INTO plain (name) VALUES ('x'); UPDATE seeded SET name = 'y' WHERE id = 1;"
-        " DELETE FROM day"
-    )
-    if "day_1" in change:
-        with pytest.raises(IsolationError, match="no partition of relation"):
-            place.reset.run()
-        return
-    for _ in range(2):
+    place.tests.execute("DROP TABLE day_1")
+    place.tests.execute(WRITTEN)
+    with pytest.raises(IsolationError, match="no partition of relation"):
         place.reset.run()
-        assert place.tests.execute("SELECT name FROM seeded ORDER BY id").fetchall() == [
-            ("one",), ("two",),
-        ]  # fmt: skip
-        assert place.tests.execute("SELECT * FROM plain").fetchall() == []
 
 
 @one_role("superuser")
@@ -415,47 +428,46 @@ def test_a_reset_that_fails_leaves_nothing_half_done(place: Place) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-@pytest.mark.parametrize(
-    ("statement", "told"),
-    [
+def test_a_session_that_sits_in_a_transaction_is_named_and_ended(
+    place: Place, *, is_first: bool
+) -> None:
+    before = place.state()
+    for statement, told in [
         ("INSERT INTO plain (name) VALUES ('secret')", "INSERT plain"),
         ("TRUNCATE audit", "TRUNCATE audit"),
         ("LOCK TABLE seeded", "LOCK seeded"),
         ("SELECT 'FROM secret'", "SELECT"),
-    ],
-)
-def test_a_session_that_sits_in_a_transaction_is_named_and_ended(
-    place: Place, statement: str, told: str, *, is_first: bool
-) -> None:
-    before = place.state()
-    if not is_first:
-        place.reset.run()
-    left = place.connect()
-    left.execute("BEGIN")
-    left.execute(statement)
-    pid = left.info.backend_pid
-    place.reset.run()
-    error = core.pop_failures()[1][-1]
-    assert f"session {pid}, opened by no connection" in str(error)
-    assert re.findall(r"its last query is (.*) …", str(error)) == [told]
-    assert "secret" not in str(error)
-    assert place.state() == before
-    with pytest.raises(psycopg.OperationalError):
-        left.execute("SELECT 1")
+    ]:
+        reset = place.new_reset()
+        if not is_first:
+            reset.run()
+        left = place.connect()
+        left.execute("BEGIN")
+        left.execute(statement)
+        pid = left.info.backend_pid
+        reset.run()
+        error = core.pop_failures()[1][-1]
+        assert f"session {pid}, opened by no connection" in str(error)
+        assert re.findall(r"its last query is (.*) …", str(error)) == [told]
+        assert "secret" not in str(error)
+        assert place.state() == before, statement
+        with pytest.raises(psycopg.OperationalError):
+            left.execute("SELECT 1")
+        reset.close()
 
 
 def test_a_session_of_somebody_else_is_named_and_not_ended(place: Place) -> None:
     place.reset.run()
     patient = Reset(
         place.url, schema=SCHEMA, initial=TEMPLATE, application=APPLICATION,
-        sessions=place.sessions, patience=1,
+        sessions=place.sessions, patience=0.5,
     )  # fmt: skip
     place.tests.execute("INSERT INTO plain VALUES (5, 'x')")
     with place.connect("somebody") as other:
         other.execute("BEGIN; UPDATE plain SET name = 'y'")
         pid = other.info.backend_pid
         named = (
-            rf"(?s)for 1 seconds.*session {pid} of somebody \(user {other.info.user}, idle in"
+            rf"(?s)for 0.5 seconds.*session {pid} of somebody \(user {other.info.user}, idle in"
             r" transaction\) on plain\n.*End it"
         )
         with pytest.raises(IsolationError, match=named):

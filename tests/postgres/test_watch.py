@@ -144,10 +144,7 @@ def test_in_a_database_of_itkits_own(project: Project, sentinel: Sentinel, role:
     assert sentinel.ours() == []
 
 
-@pytest.mark.parametrize("what", IN_THE_PROJECTS)
-def test_in_the_projects_own_database(project: Project, sentinel: Sentinel, what: str) -> None:
-    atomic, operation, found = IN_THE_PROJECTS[what]
-    hostile(project, atomic, operation)
+def test_in_the_projects_own_database(project: Project, sentinel: Sentinel) -> None:
     sentinel.point(project, "poor")
     with sentinel.connect() as connection:
         connection.execute("GRANT CREATE ON SCHEMA public TO poor")
@@ -156,10 +153,12 @@ def test_in_the_projects_own_database(project: Project, sentinel: Sentinel, what
         connection.execute("CREATE TABLE public.product (tags public.hstore)")
         connection.execute("INSERT INTO public.product VALUES ('a=>b')")
     before = sentinel.digest()
-    door = "pytest" if len(what) % 2 else "django"
-    stopped(project, door, found, ITKIT_POSTGRES_IN_PROJECT_DATABASE="1")
-    assert sentinel.digest() == before
-    assert sentinel.ours() == []
+    for what, (atomic, operation, found) in IN_THE_PROJECTS.items():
+        hostile(project, atomic, operation)
+        door = "pytest" if len(what) % 2 else "django"
+        stopped(project, door, found, ITKIT_POSTGRES_IN_PROJECT_DATABASE="1")
+        assert sentinel.digest() == before, what
+        assert sentinel.ours() == [], what
 
 
 def test_what_comes_after_the_migrations(project: Project, sentinel: Sentinel) -> None:

@@ -27,10 +27,10 @@ FOREIGN = 20_000
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server on which others have keys, in two databases."""
     with on_socket(request.param) as server:
-        with server.client() as client, client.pipeline(transaction=False) as pipeline:
-            for number in range(FOREIGN):
-                pipeline.set(f"foreign:{number}", number)
-            pipeline.execute()
+        with server.client() as client:
+            client.eval(
+                "for n = 1, ARGV[1] do redis.call('SET', 'foreign:' .. n, n) end", 0, FOREIGN
+            )
         yield server
 
 

@@ -136,49 +136,56 @@ def test_a_client_from_before_changes_over_and_back(server: Server) -> None:
 
 
 LATE = """
+import os
 import sys
 from importlib import import_module
 from django.conf import settings
 settings.configure()
 from itkit.redis import PrefixIsolation
-made = PrefixIsolation(
-    server={server!r}, run="0123abcd", worker="w0", owned=True, project={project!r}, secret="s3cret"
-)
-made.install()
-assert "valkey" not in sys.modules
-{imported}
-valkey = sys.modules["valkey"]
-with valkey.Valkey(port=1, db=1) as client:
-    client.set("late", 1)
-    assert client.keys("*") == [b"late"]
-made.uninstall()
-kinds = valkey.connection.AbstractConnection, valkey.asyncio.connection.AbstractConnection
-for kind in kinds:
-    for value in vars(kind).values():
-        assert not getattr(value, "__module__", "").startswith("itkit"), value
-assert not [each for each in sys.meta_path if type(each).__module__.startswith("itkit")]
+
+def late(worker, imported):
+    made = PrefixIsolation(
+        server={server!r}, run="0123abcd", worker=worker, owned=True, project={project!r}, secret="s3cret"
+    )
+    made.install()
+    assert "valkey" not in sys.modules
+    exec(imported)
+    valkey = sys.modules["valkey"]
+    with valkey.Valkey(port=1, db=1) as client:
+        client.set("late", 1)
+        assert client.keys("*") == [b"late"]
+    made.uninstall()
+    kinds = valkey.connection.AbstractConnection, valkey.asyncio.connection.AbstractConnection
+    for kind in kinds:
+        for value in vars(kind).values():
+            assert not getattr(value, "__module__", "").startswith("itkit"), value
+    assert not [each for each in sys.meta_path if type(each).__module__.startswith("itkit")]
+
+for number, imported in enumerate({imports!r}):
+    if (pid := os.fork()) == 0:
+        late(f"w{{number}}", imported)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, imported
 """
+IMPORTS = [
+    "import valkey",
+    "from valkey.asyncio.client import Valkey",
+    "import_module('valkey.connection')",
+    "from importlib.util import find_spec; find_spec('valkey'); import django_valkey.cache",
+]
 
 
-@pytest.mark.parametrize(
-    "imported",
-    [
-        "import valkey",
-        "from valkey.asyncio.client import Valkey",
-        "import_module('valkey.connection')",
-        "from importlib.util import find_spec; find_spec('valkey'); import django_valkey.cache",
-    ],
-)
-def test_a_library_that_is_imported_during_the_run_is_isolated(
-    imported: str, server: Server
-) -> None:
-    code = LATE.format(server=server.url, project=PROJECT, imported=imported)
+def test_a_library_that_is_imported_during_the_run_is_isolated(server: Server) -> None:
+    """Each way to import it is tried in a process of its own, as it is imported only once."""
+    code = LATE.format(server=server.url, project=PROJECT, imports=IMPORTS)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
     )
     assert done.returncode == 0, done.stderr
     with redis.Redis.from_url(server.url, db=1) as bare:
-        assert bare.keys("*") == [b"itkit:0123abcd:w0:1:late"]
+        assert sorted(bare.keys("*")) == [
+            f"itkit:0123abcd:w{number}:1:late".encode() for number in range(len(IMPORTS))
+        ]
         bare.flushall()
 
 

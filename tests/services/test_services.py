@@ -117,7 +117,9 @@ def spawn(place: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Run a script that starts both servers, with a cold cache unless one is given."""
     processes = []
 
-    def run(after: str = "time.sleep(60)", cache: Path | None = None) -> subprocess.Popen[str]:
+    def run(
+        after: str = "time.sleep(60)", cache: Path | None = None, place: Path = place
+    ) -> subprocess.Popen[str]:
         script = textwrap.dedent(START) + textwrap.dedent(after)
         with interruptible():
             process = subprocess.Popen(
@@ -272,21 +274,27 @@ def test_no_thread_is_left_that_a_fork_would_tear(options: Options):
 
 
 @pytest.mark.parametrize(
-    "seconds", [0, 0.05, 0.2, 0.45, 1.2, *map(slow, [0.02, 0.1, 0.3, 0.6, 0.8])]
+    "seconds", [(0, 0.05, 0.2, 0.45, 1.2), slow((0.02, 0.1, 0.3, 0.6, 0.8))], ids=str
 )
-def test_a_killed_test_process_leaves_nothing(spawn, place: Path, seconds: float):
+def test_killed_test_processes_leave_nothing(spawn, place: Path, seconds: tuple[float, ...]):
+    """Each of them has a place of its own, and is killed some seconds after it has begun."""
     segments = unused_segments()
-    process = spawn()
-    time.sleep(seconds)
-    process.kill()
-    process.wait()
+    places = [place / f"after-{number}s" for number in seconds]
+    processes = []
+    for number, own in zip(seconds, places, strict=True):
+        own.mkdir(mode=0o755)
+        processes.append(process := spawn(place=own))
+        threading.Timer(number, process.kill).start()
+    for process in processes:
+        process.wait()
 
-    assert wait_until(lambda: is_clean(place))
     assert wait_until(lambda: unused_segments() <= segments)
-    assert list(place.glob("cache/*.partial")) == []
-    services = start([postgres()], Options(cache_dir=str(place / "cache"), data_root=str(place)))
-    assert probe_postgres(services.postgres.url, 1)
-    services.stop()
+    for own in places:
+        assert wait_until(lambda own=own: is_clean(own)), own
+        assert list(own.glob("cache/*.partial")) == [], own
+        services = start([postgres()], Options(cache_dir=str(own / "cache"), data_root=str(own)))
+        assert probe_postgres(services.postgres.url, 1), own
+        services.stop()
 
 
 def test_the_servers_end_with_the_test_process_though_its_forked_worker_lives(

@@ -159,7 +159,7 @@ class Reset:
         initial: str,
         application: str,
         sessions: Sessions,
-        patience: int = 20,
+        patience: float = 20,
         is_whole: bool = False,
         renew: Callable[[], bool] = lambda: False,
         note: Callable[[str, str], object] = lambda _what, _done: None,
