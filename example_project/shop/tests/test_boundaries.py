@@ -129,9 +129,11 @@ class RedisTests(IntegrationTestCase):
 class ClientTests(IntegrationTestCase):
     def test_checkout(self):
         self.backends.payments.charge_card.returns("txn_1")
-        user, product = self.data.create("shop.User"), self.data.create("shop.Product")
+        self.data.bystander("shop.User")
+        user, (cup, pot) = self.data.create("shop.User"), self.data.create_batch("shop.Product", 2)
         cart = carts.create_cart(user.id)
-        carts.add_to_cart(cart.id, product.id, 2)
+        carts.add_to_cart(cart.id, cup.id)
+        carts.add_to_cart(cart.id, pot.id)
         self.client.force_login(user)
 
         with self.budget("checkout"):

@@ -121,6 +121,8 @@ class WorkflowTests(IntegrationTestCase):
         self.backends.payments.configure_return("charge_card", "txn_success")
         self.backends.shipping.configure_return("create_shipment", "ship_123")
         self.data.create_batch("shop.Product", 3, stock=5)
+        neighbour = self.data.bystander("shop.User", phone="+49305678")
+        self.data.bystander("shop.Order", user=neighbour)
 
         user = users.register_user("john@example.com", "password")
         self.assertTrue(user.is_active)
@@ -153,6 +155,9 @@ class WorkflowTests(IntegrationTestCase):
             "send_delivery_notification",
         ):
             self.assertEqual(self.backends.email.call_count(mail), 1, mail)
+        said = user.notifications.order_by("pk").values_list("message", flat=True)
+        steps = (f"order {order.id} {step}" for step in ("confirmed", "shipped", "delivered"))
+        self.assertEqual(list(said), ["welcome", *steps])
 
     def test_transaction_consistency(self):
         item = {"product_id": self.data.create("shop.Product").id, "quantity": 1}
