@@ -53,9 +53,8 @@ def test_clear_leaves_the_keys_of_others():
 
 
 @pytest.mark.integration
-def test_checkout(data, backends, client):
+def test_checkout(keys_apart, data, backends, client):
     backends.payments.charge_card.returns("txn_1")
-    data.bystander("shop.User")
     user, (cup, pot) = data.create("shop.User"), data.create_batch("shop.Product", 2)
     cart = carts.create_cart(user.id)
     carts.add_to_cart(cart.id, cup.id)

@@ -24,7 +24,7 @@ from itkit import (
     observe,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("keys_apart")]
 
 
 class SimulatedError(Exception):
