@@ -334,6 +334,15 @@ class PaymentRules(ShopTestCase):
 
         self.assertEqual(len({call["arguments"]["idempotency_key"] for call in charge.calls}), 1)
 
+    def test_orders_are_paid_beside_each_other(self):
+        self.backends.payments.charge_card.returns("txn_1")
+        self.backends.payments.configure_delay("charge_card", 0.1)
+        rivals = [order.id for order in self.data.create_batch("shop.Order", 2)]
+
+        payments = in_threads(lambda order_id: orders.process_payment(order_id, "tok"), *rivals)
+
+        self.assertEqual([payment.order_id for payment in payments], rivals)
+
     def test_money_moves_between_two_transactions(self):
         self.backends.payments.charge_card.returns("txn_1")
         order = self.data.create("shop.Order")

@@ -356,6 +356,16 @@ def test_an_unknown_outcome_is_asked_for_again_with_the_same_key(data, backends)
     assert len({call["arguments"]["idempotency_key"] for call in charge.calls}) == 1
 
 
+def test_orders_are_paid_beside_each_other(data, backends):
+    backends.payments.charge_card.returns("txn_1")
+    backends.payments.configure_delay("charge_card", 0.1)
+    rivals = [order.id for order in data.create_batch("shop.Order", 2)]
+
+    payments = in_threads(lambda order_id: orders.process_payment(order_id, "tok"), *rivals)
+
+    assert [payment.order_id for payment in payments] == rivals
+
+
 def test_money_moves_between_two_transactions(data, backends, timeline):
     backends.payments.charge_card.returns("txn_1")
     order = data.create("shop.Order")
