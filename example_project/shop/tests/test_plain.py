@@ -40,9 +40,9 @@ class PriceTests(SimpleTestCase):
 
 class ModelTests(TestCase):
     def test_email_is_stored_in_lower_case(self):
-        user = User.objects.create_user("John@Example.com", "secret")
+        user = User.objects.create_user("John+Tea@Example.com", "secret")
 
-        self.assertEqual(User.objects.get(email="john@example.com"), user)
+        self.assertEqual(User.objects.get(email="john+tea@example.com"), user)
 
     def test_more_reserved_than_in_stock_is_refused(self):
         with self.assertRaisesMessage(IntegrityError, "product_reserved_within_stock"):

@@ -486,10 +486,12 @@ class MessageRules(ShopTestCase):
         self.backends.email.send_email.raises(SMTPError("full"), times=1)
         one, two = self.data.create_batch("shop.User", 2, phone="+49301234")
 
-        batch = notifications.send_multiple_notifications([(one.id, "Hello"), (two.id, "Hello")])
+        messages = [(one.id, "Hello"), (two.id, "Hello"), (two.id, "Bye")]
+        batch = notifications.send_multiple_notifications(messages)
 
-        self.assertEqual([result.sent for result in batch.results], [["sms"], ["email", "sms"]])
-        self.assertEqual((batch.successful, batch.failed), (1, 1))
+        both = ["email", "sms"]
+        self.assertEqual([result.sent for result in batch.results], [["sms"], both, both])
+        self.assertEqual((batch.successful, batch.failed), (2, 1))
 
     def test_a_welcome_that_cannot_be_sent_leaves_the_user(self):
         self.backends.email.send_welcome_email.raises(SMTPError("full"))
