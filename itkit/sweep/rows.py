@@ -29,18 +29,29 @@ class Content(NamedTuple):
     """The content of the tables, and the calls that have reached the backends.
 
     Attributes:
-        rows: how often there is each row, as a text.
+        rows: the rows of all models.
         calls: how often there was each call, as a text.
     """
 
-    rows: Counter[str]
+    rows: Rows
     calls: Counter[str]
 
-    def differences(self, expected: "Content") -> Iterator[str]:
-        """Yield a line for each row and call that is missing or extra."""
-        for own, other in ((self.rows, expected.rows), (self.calls, expected.calls)):
-            yield from (f"missing: {text}" for text in sorted((other - own).elements()))
-            yield from (f"extra:   {text}" for text in sorted((own - other).elements()))
+    def differences(self, expected: "Content", without: Container[Column] = ()) -> list[str]:
+        """Return a line for each row and call that is missing or extra.
+
+        Args:
+            expected: the content that is compared with.
+            without: columns that are left out.
+        """
+        pairs = (
+            (texts(self.rows, without), texts(expected.rows, without)),
+            (self.calls, expected.calls),
+        )
+        lines = []
+        for own, other in pairs:
+            lines += [f"missing: {text}" for text in sorted((other - own).elements())]
+            lines += [f"extra:   {text}" for text in sorted((own - other).elements())]
+        return lines
 
 
 def shown(lines: Iterable[str]) -> str:
@@ -50,20 +61,8 @@ def shown(lines: Iterable[str]) -> str:
     return "\n".join(f"    {line}" for line in [*listed[:_MOST_SHOWN], *more]).replace(LOOSE, "")
 
 
-def read(since: datetime) -> Counter[str]:
-    """Return how often there is each row of all models, as a text.
-
-    The text of a row is that of its values, without surrogate keys and without the times that the
-    clock has given. The value of a foreign key is the row that it refers to.
-
-    Args:
-        since: the moment from which a time counts as one that the clock has given.
-    """
-    return texts(load(since))
-
-
 def load(since: datetime) -> Rows:
-    """Return the rows of all models.
+    """Return the rows of all models, without surrogate keys.
 
     Args:
         since: the begin of the sweep; a later time was read from the clock.
@@ -106,7 +105,7 @@ def _tables() -> Iterator[tuple[type[models.Model], str]]:
 
 
 def texts(found: Rows, without: Container[Column] = ()) -> Counter[str]:
-    """Return rows as texts, with their numbers.
+    """Return rows as texts, with their numbers; a foreign key is the row that it refers to.
 
     Args:
         found: the rows.

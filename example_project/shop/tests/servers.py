@@ -1,6 +1,8 @@
 """The other ends of the gateways, small: an HTTP service and a mail server on this machine."""
 
+import gc
 import json
+import socket
 import socketserver
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +51,40 @@ class _PostHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         """Stay silent."""
+
+
+class RawService(socketserver.ThreadingTCPServer):
+    """Answers the first request of a connection with some bytes, and hangs up; at once without any.
+
+    Attributes:
+        patience: for how many seconds the last client waits, a socket of this process.
+    """
+
+    def __init__(self, answer=b""):
+        super().__init__(("127.0.0.1", 0), _RawHandler)
+        self.answer = answer
+
+    @property
+    def port(self):
+        return self.server_address[1]
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/v1"
+
+
+class _RawHandler(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.server.patience = _client_at(self.client_address).gettimeout()
+        request = b"{}" if not self.server.answer else self.request.recv(65536)
+        while not request.endswith(b"{}"):
+            request += self.request.recv(65536)
+        self.request.sendall(self.server.answer)
+
+
+def _client_at(address):
+    sockets = [found for found in gc.get_objects() if isinstance(found, socket.socket)]
+    return next(one for one in sockets if one.fileno() != -1 and one.getsockname() == address)
 
 
 class MailServer(socketserver.ThreadingTCPServer):

@@ -11,6 +11,7 @@ from django.db import ProgrammingError, connection, transaction
 from example_project.shop.exceptions import OrderProcessingError, OutOfStockError
 from example_project.shop.models import Order, Product, ShippingMethod, User
 from example_project.shop.services import carts, inventory, orders, users
+from example_project.shop.tests.cases import ShopTestCase
 from example_project.shop.tests.neighbour import neighbours_key
 from example_project.shop.tests.threads import in_threads
 from itkit.test import IntegrationLiveServerTestCase, IntegrationTestCase
@@ -126,12 +127,13 @@ class RedisTests(IntegrationTestCase):
         self.assertEqual(inventory.get_popular_products(), [])
 
 
-class ClientTests(IntegrationTestCase):
+class ClientTests(ShopTestCase):
     def test_checkout(self):
         self.backends.payments.charge_card.returns("txn_1")
-        user, product = self.data.create("shop.User"), self.data.create("shop.Product")
+        user, (cup, pot) = self.data.create("shop.User"), self.data.create_batch("shop.Product", 2)
         cart = carts.create_cart(user.id)
-        carts.add_to_cart(cart.id, product.id, 2)
+        carts.add_to_cart(cart.id, cup.id)
+        carts.add_to_cart(cart.id, pot.id)
         self.client.force_login(user)
 
         with self.budget("checkout"):

@@ -2,12 +2,19 @@
 """Tests that know nothing of itkit: they run with ``--integration`` and without it."""
 
 from decimal import Decimal
+from functools import partial
 
-from django.db import IntegrityError
+from django.core.management import call_command
+from django.db import IntegrityError, transaction
 from django.test import SimpleTestCase, TestCase
 
-from example_project.shop.factories import OrderLineFactory, ProductFactory, UserFactory
-from example_project.shop.models import OrderLine, ShippingMethod, User
+from example_project.shop.factories import (
+    OrderFactory,
+    OrderLineFactory,
+    ProductFactory,
+    UserFactory,
+)
+from example_project.shop.models import Cart, CartItem, OrderLine, Payment, ShippingMethod, User
 from example_project.shop.services.pricing import PriceCalculator
 
 
@@ -33,21 +40,45 @@ class PriceTests(SimpleTestCase):
 
 class ModelTests(TestCase):
     def test_email_is_stored_in_lower_case(self):
-        user = User.objects.create_user("John@Example.com", "secret")
+        user = User.objects.create_user("John+Tea@Example.com", "secret")
 
-        self.assertEqual(User.objects.get(email="john@example.com"), user)
+        self.assertEqual(User.objects.get(email="john+tea@example.com"), user)
 
     def test_more_reserved_than_in_stock_is_refused(self):
         with self.assertRaisesMessage(IntegrityError, "product_reserved_within_stock"):
             ProductFactory(stock=1, reserved=2)
 
+    def test_the_database_refuses(self):
+        order, cart = OrderFactory(), Cart.objects.create(user=UserFactory())
+        pay = partial(Payment.objects.create, order=order, amount=1, success=True)
+        add = partial(CartItem.objects.create, cart=cart, product=ProductFactory())
+        pay(), pay(success=False), pay(success=False), add(quantity=1)
+        for name, create in (
+            ("user_email", lambda: UserFactory(email=order.user.email)),
+            ("product_price_not_negative", lambda: ProductFactory(price=-1)),
+            ("order_total_not_negative", lambda: OrderFactory(total=-1)),
+            ("order_line_not_empty", lambda: OrderLineFactory(quantity=0)),
+            ("cart_item_not_empty", lambda: add(product=ProductFactory(), quantity=0)),
+            ("cart_item_once_per_product", lambda: add(quantity=1)),
+            ("payment_succeeds_once", pay),
+        ):
+            with (
+                self.subTest(name=name),
+                self.assertRaisesMessage(IntegrityError, name),
+                transaction.atomic(),
+            ):
+                create()
+
+    def test_models_and_migrations_agree(self):
+        call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
     def test_line_costs_what_its_product_does(self):
         self.assertEqual(OrderLineFactory(product__price=Decimal("9.90")).price, Decimal("9.90"))
 
     def test_migration_brings_shipping_methods(self):
-        codes = ShippingMethod.objects.values_list("code", flat=True)
+        prices = dict(ShippingMethod.objects.values_list("code", "price"))
 
-        self.assertCountEqual(codes, ["standard", "express"])
+        self.assertEqual(prices, {"standard": Decimal("4.90"), "express": Decimal("12.90")})
 
     def test_rows_of_one_test_are_not_seen_by_another(self):
         UserFactory()

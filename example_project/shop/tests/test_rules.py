@@ -3,9 +3,11 @@
 
 import socket
 from decimal import Decimal
+from threading import Timer
 
 from django.core.cache import cache
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from example_project.shop.exceptions import (
     OrderProcessingError,
@@ -27,18 +29,19 @@ from example_project.shop.models import (
     Payment,
     Product,
     Shipment,
+    ShippingMethod,
     User,
 )
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import PriceCalculator
-from example_project.shop.tests.servers import HTTPService, serving
+from example_project.shop.tests.cases import ShopTestCase
+from example_project.shop.tests.servers import HTTPService, RawService, serving
 from example_project.shop.tests.threads import in_threads
-from itkit.test import IntegrationTestCase
 
 Status = Order.Status
 
 
-class PriceRules(IntegrationTestCase):
+class PriceRules(ShopTestCase):
     def test_discount_tax_and_cents(self):
         for price, quantity, total, discount, tax in (
             ("25.00", 1, "25.00", "0", "4.17"),
@@ -53,6 +56,11 @@ class PriceRules(IntegrationTestCase):
                 self.assertEqual(found.total, Decimal(total))
                 self.assertEqual(found.discount_amount, Decimal(discount))
                 self.assertEqual(found.tax_amount, Decimal(tax))
+
+    def test_the_discount_is_on_all_lines_together(self):
+        lines = [OrderLine(price=Decimal("250.00"), quantity=1) for _ in range(2)]
+
+        self.assertEqual(PriceCalculator().calculate_total(lines).total, Decimal("475.00"))
 
     def test_cents_are_whole(self):
         for total, cents in (("19.99", 1999), ("8.20", 820), ("1.15", 115), ("1000.00", 100000)):
@@ -69,6 +77,12 @@ class PriceRules(IntegrationTestCase):
         self.assertEqual((line.price, line.quantity), (Decimal("19.99"), 3))
         self.assertEqual(orders.get_order(order.id).total, Decimal("59.97"))
         self.assertFalse(line.is_reserved)
+
+    def test_a_price_may_be_agreed(self):
+        product, user = self.data.create("shop.Product"), self.data.create("shop.User")
+        for agreed, total in ((19.99, "39.98"), (0, "0.00"), (Decimal("0.10"), "0.20")):
+            item = {"product_id": product.id, "quantity": 2, "price": agreed}
+            self.assertEqual(orders.create_order(user.id, [item]).total, Decimal(total))
 
     def test_an_order_of_nothing_that_exists(self):
         product, user = self.data.create("shop.Product"), self.data.create("shop.User")
@@ -95,7 +109,7 @@ class PriceRules(IntegrationTestCase):
         self.assertEqual(orders.get_user_orders(other.user_id), [other])
 
 
-class CartRules(IntegrationTestCase):
+class CartRules(ShopTestCase):
     def test_adding_twice_adds_up(self):
         cart, product = self.cart(), self.data.create("shop.Product")
 
@@ -110,6 +124,20 @@ class CartRules(IntegrationTestCase):
         in_threads(lambda _: carts.add_to_cart(cart.id, product.id), *range(4))
 
         self.assertEqual([item.quantity for item in cart.items.all()], [4])
+
+    def test_a_cart_has_its_own_pieces_only(self):
+        product = self.data.create("shop.Product")
+        theirs, mine = self.cart(), self.cart()
+        later = carts.create_cart(mine.user_id)
+        for quantity, cart in enumerate((theirs, later, mine), 1):
+            carts.add_to_cart(cart.id, product.id, quantity)
+
+        order = carts.checkout_cart(mine.id, "tok_visa")
+
+        self.assertEqual(order.user, mine.user)
+        self.assertEqual([line.quantity for line in order.lines.all()], [3])
+        for quantity, cart in enumerate((theirs, later, mine), 1):
+            self.assertEqual([item.quantity for item in cart.items.all()], [quantity])
 
     def test_a_cart_is_checked_out_once(self):
         cart, product = self.cart(), self.data.create("shop.Product")
@@ -140,14 +168,15 @@ class CartRules(IntegrationTestCase):
         Product.objects.get(pk=products[1].pk).cartitem_set.all().delete()
         Product.objects.filter(pk=products[1].pk).delete()
 
-        self.assertEqual(inventory.get_popular_products(), [products[2], products[0]])
+        with self.assertNumQueries(1):
+            self.assertEqual(inventory.get_popular_products(), [products[2], products[0]])
         self.assertEqual(inventory.get_popular_products(limit=2), [products[2]])
 
     def cart(self):
         return carts.create_cart(self.data.create("shop.User").id)
 
 
-class StockRules(IntegrationTestCase):
+class StockRules(ShopTestCase):
     def test_the_last_piece_can_be_reserved_and_no_more(self):
         product = self.data.create("shop.Product", stock=5, reserved=2)
         self.assertEqual(inventory.get_stock(product.id).available, 3)
@@ -191,6 +220,7 @@ class StockRules(IntegrationTestCase):
         inventory.reserve_items(other.id)
 
         inventory.release_to_carrier(order.id)
+        inventory.release_to_carrier(self.order((product, 1)).id)
 
         self.assertEqual(inventory.get_stock(product.id), inventory.Stock(product.id, 7, 3))
 
@@ -201,7 +231,7 @@ class StockRules(IntegrationTestCase):
         return order
 
 
-class StatusRules(IntegrationTestCase):
+class StatusRules(ShopTestCase):
     """Each step from each status: allowed as promised, and else refused without any effect."""
 
     def test_paying(self):
@@ -239,17 +269,22 @@ class StatusRules(IntegrationTestCase):
         self.assertEqual(self.backends.email.call_count("send_delivery_notification"), 1)
 
     def step(self, order, do):
-        """Return whether a step could be done, and read the order again."""
+        """Return whether a step could be done, which moves no other order; read the order again."""
+        for status in Status:
+            self.data.create("shop.Order", status=status)
+        others = Order.objects.exclude(pk=order.pk).order_by("pk").values_list("pk", "status")
+        before = list(others)
         try:
             do(order)
         except OrderProcessingError:
             return False
         finally:
             order.refresh_from_db()
+            self.assertEqual(list(others.all()), before)
         return True
 
 
-class PaymentRules(IntegrationTestCase):
+class PaymentRules(ShopTestCase):
     def test_the_card_of_the_checkout_is_charged_unless_another_is_given(self):
         self.backends.payments.charge_card.returns("txn_1")
         for given, charged in (("", "tok_cart"), ("tok_other", "tok_other")):
@@ -299,6 +334,15 @@ class PaymentRules(IntegrationTestCase):
 
         self.assertEqual(len({call["arguments"]["idempotency_key"] for call in charge.calls}), 1)
 
+    def test_orders_are_paid_beside_each_other(self):
+        self.backends.payments.charge_card.returns("txn_1")
+        self.backends.payments.configure_delay("charge_card", 0.1)
+        rivals = [order.id for order in self.data.create_batch("shop.Order", 2)]
+
+        payments = in_threads(lambda order_id: orders.process_payment(order_id, "tok"), *rivals)
+
+        self.assertEqual([payment.order_id for payment in payments], rivals)
+
     def test_money_moves_between_two_transactions(self):
         self.backends.payments.charge_card.returns("txn_1")
         order = self.data.create("shop.Order")
@@ -311,11 +355,12 @@ class PaymentRules(IntegrationTestCase):
         )  # fmt: skip
 
 
-class ShippingRules(IntegrationTestCase):
+class ShippingRules(ShopTestCase):
     def test_a_parcel(self):
         self.backends.shipping.create_shipment.returns("ship_7")
         product = self.data.create("shop.Product", stock=3)
         order = self.data.create("shop.OrderLine", product=product, order__status=Status.PAID).order
+        other = self.data.create("shop.Shipment")
 
         shipment = shipping.create_shipment(order.id, "express")
 
@@ -329,20 +374,19 @@ class ShippingRules(IntegrationTestCase):
         self.timeline.assert_order(
             "INSERT shop_shipment", "COMMIT", "email.send_shipping_notification"
         )
-        other = self.data.create("shop.Shipment")
 
         orders.mark_order_delivered(order.id)
 
         shipment.refresh_from_db()
         other.refresh_from_db()
-        self.assertIsNotNone(shipment.delivered_at)
+        self.assertGreater(shipment.delivered_at, shipment.created_at)
         self.assertIsNone(other.delivered_at)
         self.backends.email.send_delivery_notification.assert_called_once_with(
             order.user.email, order.id
         )
-        said = Notification.objects.values_list("channel", "message", "error")
+        said = order.user.notifications.order_by("pk").values_list("channel", "message", "error")
         self.assertEqual(
-            list(said.order_by("pk")),
+            list(said),
             [
                 ("email", f"order {order.id} shipped", ""),
                 ("email", f"order {order.id} delivered", ""),
@@ -374,8 +418,45 @@ class ShippingRules(IntegrationTestCase):
         self.assertEqual(inventory.get_stock(product.id), inventory.Stock(product.id, 3, 1))
         self.assertEqual(self.backends.email.call_count("send_shipping_notification"), 0)
 
+    def test_a_parcel_that_cannot_be_packed_is_not_announced(self):
+        product = self.data.create("shop.Product", stock=1)
+        order = self.data.create("shop.Order", status=Status.PAID)
+        self.data.create("shop.OrderLine", order=order, product=product, quantity=2)
 
-class MessageRules(IntegrationTestCase):
+        for method, error in (("standard", OutOfStockError), ("owl", ShippingMethod.DoesNotExist)):
+            with self.subTest(method=method), self.assertRaises(error):
+                shipping.create_shipment(order.id, method)
+
+        self.assertEqual(self.backends.shipping.call_count("create_shipment"), 0)
+        self.assertEqual(orders.get_order(order.id).status, Status.PAID)
+        self.assertEqual(inventory.get_stock(product.id).reserved, 0)
+
+
+class BookRules(ShopTestCase):
+    def test_what_was_sold_cannot_be_deleted(self):
+        line = self.data.create("shop.OrderLine", order__status=Status.PAID)
+        payment = self.data.create("shop.Payment", order=line.order, success=True)
+        self.data.create("shop.Shipment", order=line.order)
+
+        with self.assertRaises(ProtectedError):
+            users.delete_user(line.order.user_id)
+        for sold in (line.order, line.product, line.order.shipment.method):
+            with self.subTest(sold=sold), self.assertRaises(ProtectedError):
+                sold.delete()
+
+        self.assertEqual(orders.get_order(line.order_id).lines.get(), line)
+        self.assertEqual(orders.get_order(line.order_id).payments.get(), payment)
+
+    def test_an_order_outlives_its_cart(self):
+        cart = self.data.create("shop.Cart")
+        order = self.data.create("shop.Order", user=cart.user, cart=cart)
+
+        cart.delete()
+
+        self.assertIsNone(orders.get_order(order.id).cart)
+
+
+class MessageRules(ShopTestCase):
     def test_whoever_has_no_phone_gets_no_text(self):
         user = self.data.create("shop.User", phone="")
 
@@ -405,20 +486,23 @@ class MessageRules(IntegrationTestCase):
         self.backends.email.send_email.raises(SMTPError("full"), times=1)
         one, two = self.data.create_batch("shop.User", 2, phone="+49301234")
 
-        batch = notifications.send_multiple_notifications([(one.id, "Hello"), (two.id, "Hello")])
+        messages = [(one.id, "Hello"), (two.id, "Hello"), (two.id, "Bye")]
+        batch = notifications.send_multiple_notifications(messages)
 
-        self.assertEqual([result.sent for result in batch.results], [["sms"], ["email", "sms"]])
-        self.assertEqual((batch.successful, batch.failed), (1, 1))
+        both = ["email", "sms"]
+        self.assertEqual([result.sent for result in batch.results], [["sms"], both, both])
+        self.assertEqual((batch.successful, batch.failed), (2, 1))
 
     def test_a_welcome_that_cannot_be_sent_leaves_the_user(self):
         self.backends.email.send_welcome_email.raises(SMTPError("full"))
 
         user = users.register_user("john@example.com", "password")
 
-        self.assertEqual(user.notifications.get().error, "full")
+        said = user.notifications.get()
+        self.assertEqual((said.message, said.error), ("welcome", "full"))
 
 
-class UserRules(IntegrationTestCase):
+class UserRules(ShopTestCase):
     def test_a_profile_has_what_others_need_and_no_more(self):
         user = users.create_user("John@Example.com", "correct horse")
         fields = {"id": user.id, "email": "john@example.com", "is_active": True}
@@ -428,6 +512,15 @@ class UserRules(IntegrationTestCase):
         self.assertEqual(vars(profile), fields)
         self.assertEqual(cache.get(f"user:{user.id}"), fields)
         self.assertIsNone(users.get_user(user.id + 1))
+
+    def test_a_profile_is_no_older_than_the_cache_allows(self):
+        locked = self.data.create("shop.User", is_active=False)
+        self.assertIsNone(users.get_user(locked.id + 1))
+        new = self.data.create("shop.User")
+
+        self.assertFalse(users.get_user(locked.id).is_active)
+        self.assertEqual(users.get_user(new.id).email, new.email)
+        self.assertLessEqual(cache.ttl(f"user:{new.id}"), 300)
 
     def test_some_profiles_come_of_the_cache(self):
         one, two = self.data.create_batch("shop.User", 2)
@@ -439,8 +532,8 @@ class UserRules(IntegrationTestCase):
         self.assertEqual([found[user.id].email for user in (one, two)], [one.email, two.email])
 
     def test_a_deleted_user_leaves_the_cache_once_that_is_committed(self):
-        user = self.data.create("shop.User")
-        users.get_user(user.id)
+        user, other = self.data.create_batch("shop.User", 2)
+        users.get_users_bulk([user.id, other.id])
         with transaction.atomic():
             users.delete_user(user.id)
             transaction.set_rollback(True)
@@ -450,27 +543,32 @@ class UserRules(IntegrationTestCase):
             users.delete_user(user.id)
             self.assertIsNotNone(cache.get(f"user:{user.id}"))
 
-        self.assertIsNone(cache.get(f"user:{user.id}"))
+        self.assertEqual(cache.keys("user:*"), [f"user:{other.id}"])
+        self.assertEqual(User.objects.get(), other)
 
     def test_a_password_is_nowhere_else(self):
-        users.register_user("john@example.com", "correct horse")
+        password = self.data.secret()
 
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT row_to_json(u)::text FROM shop_user u")
-            rows = cursor.fetchall()
-        messages = list(Notification.objects.values_list("message", "error"))
-        mails = self.backends.email.get_calls("send_welcome_email")
-        self.assertNotIn("correct horse", repr((rows, messages, mails)))
+        user = users.register_user("john@example.com", password)
+
+        self.assertTrue(self.client.login(email=user.email, password=password))
+        self.assertEqual(users.get_user(user.id).email, user.email)
 
 
-class ViewRules(IntegrationTestCase):
+class ViewRules(ShopTestCase):
     def test_products(self):
-        self.data.create("shop.Product", stock=1, reserved=1)
+        self.data.create("shop.Product", name="Sold green tea", stock=1, reserved=1)
         tea = self.data.create("shop.Product", name="Green tea", price=Decimal("9.90"))
+        pan = self.data.create("shop.Product", name="A pan", price=Decimal("19.00"))
+        rows = [
+            {"id": tea.id, "name": "Green tea", "price": "9.90"},
+            {"id": pan.id, "name": "A pan", "price": "19.00"},
+        ]
 
-        for address in ("/products/", "/products/?q=gren"):
-            listed = self.client.get(address).json()["products"]
-            self.assertEqual(listed, [{"id": tea.id, "name": "Green tea", "price": "9.90"}])
+        for query, found in (("", rows), ("?q=gren", rows[:1]), ("?q=owl", [])):
+            with self.assertNumQueries(1):
+                listed = self.client.get(f"/products/{query}").json()["products"]
+            self.assertEqual(listed, found)
         self.assertEqual(self.client.post("/products/").status_code, 405)
 
     def test_strangers_see_and_buy_nothing(self):
@@ -484,6 +582,8 @@ class ViewRules(IntegrationTestCase):
         self.assertEqual(self.checkout(cart).status_code, 404)
         self.client.force_login(order.user)
         self.assertEqual(self.client.get("/checkout/").status_code, 405)
+        self.client.handler.enforce_csrf_checks = True
+        self.assertEqual(self.checkout(cart).status_code, 403)
 
         self.assertEqual(list(orders.get_user_orders(order.user_id)), [order])
         self.assertEqual(self.backends.payments.call_count("charge_card"), 0)
@@ -501,17 +601,19 @@ class ViewRules(IntegrationTestCase):
         self.assertEqual(response.status_code, 201)
         self.client.get(f"/orders/{response.json()['id']}/")
 
-    def test_a_declined_card(self):
-        self.backends.payments.charge_card.raises(CardDeclinedError("no money"))
-        user = self.data.create("shop.User")
-        self.client.force_login(user)
+    def test_a_card_that_cannot_be_charged(self):
+        token = self.data.secret(allowed=["payments.*", "shop.Order.card_token"])
+        for error, status in ((CardDeclinedError, "payment_failed"), (PaymentError, "paying")):
+            self.backends.payments.charge_card.raises(error("no money"), times=1)
+            user = self.data.create("shop.User")
+            self.client.force_login(user)
 
-        response = self.checkout(self.filled_cart(user))
+            response = self.checkout(self.filled_cart(user), token)
 
-        self.assertEqual(response.status_code, 402)
-        self.assertIn("no money", response.json()["error"])
-        (order,) = orders.get_user_orders(user.id)
-        self.assertEqual(order.status, Status.PAYMENT_FAILED)
+            self.assertEqual(response.status_code, 402)
+            self.assertIn("no money", response.json()["error"])
+            (order,) = orders.get_user_orders(user.id)
+            self.assertEqual(order.status, status)
 
     def filled_cart(self, user):
         cart = carts.create_cart(user.id)
@@ -523,10 +625,22 @@ class ViewRules(IntegrationTestCase):
         return self.client.post("/checkout/", body, content_type="application/json")
 
 
-class SilenceRules(IntegrationTestCase):
+class SilenceRules(ShopTestCase):
+    def test_a_service_that_hangs_up(self):
+        for answer in (b"", b"what?", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n{}"):
+            with (
+                self.subTest(answer=answer),
+                serving(RawService(answer)) as service,
+                self.assertRaises(PaymentError),
+            ):
+                JSONClient(service.url, "key", PaymentError).post("charges", {})
+
     def test_a_service_that_accepts_and_says_nothing(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            hang_up = Timer(5, silent.close)  # for a client that waits for ever
+            hang_up.start()
+            self.addCleanup(hang_up.cancel)
             client = JSONClient(url, "key", PaymentError, timeout=0.1)
             with self.assertRaisesMessage(PaymentError, "timed out"):
                 client.post("charges", {})

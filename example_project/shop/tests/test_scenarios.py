@@ -16,13 +16,13 @@ from example_project.shop.gateways.payment import PaymentGateway
 from example_project.shop.models import Notification, Order, OrderLine, User
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import DiscountPolicy, PriceCalculator, TaxCalculator
+from example_project.shop.tests.cases import ShopTestCase
 from itkit import (
     TestContainer,
     benchmark_integration_performance,
     measure_integration_coverage,
     observe,
 )
-from itkit.test import IntegrationTestCase
 
 
 class SimulatedError(Exception):
@@ -37,7 +37,7 @@ class IUserService(Protocol):
     def delete_user(self, user_id: int) -> None: ...
 
 
-class ServiceTests(IntegrationTestCase):
+class ServiceTests(ShopTestCase):
     def test_user_registration_integration(self):
         user = users.register_user(email="john@example.com", password="secure_password123")
 
@@ -116,11 +116,13 @@ class ServiceTests(IntegrationTestCase):
         self.assertEqual(Order.objects.get(user__email="john@example.com"), order)
 
 
-class WorkflowTests(IntegrationTestCase):
+class WorkflowTests(ShopTestCase):
     def test_complete_user_journey(self):
         self.backends.payments.configure_return("charge_card", "txn_success")
         self.backends.shipping.configure_return("create_shipment", "ship_123")
         self.data.create_batch("shop.Product", 3, stock=5)
+        neighbour = self.data.bystander("shop.User", phone="+49305678")
+        self.data.bystander("shop.Order", user=neighbour)
 
         user = users.register_user("john@example.com", "password")
         self.assertTrue(user.is_active)
@@ -153,6 +155,9 @@ class WorkflowTests(IntegrationTestCase):
             "send_delivery_notification",
         ):
             self.assertEqual(self.backends.email.call_count(mail), 1, mail)
+        said = user.notifications.order_by("pk").values_list("message", flat=True)
+        steps = (f"order {order.id} {step}" for step in ("confirmed", "shipped", "delivered"))
+        self.assertEqual(list(said), ["welcome", *steps])
 
     def test_transaction_consistency(self):
         item = {"product_id": self.data.create("shop.Product").id, "quantity": 1}
@@ -182,7 +187,7 @@ class WorkflowTests(IntegrationTestCase):
         self.assertEqual(retrieved.keys(), set(ids))
 
 
-class ExternalServiceTests(IntegrationTestCase):
+class ExternalServiceTests(ShopTestCase):
     def test_with_external_api_mocking(self):
         self.backends.payments.configure_return("charge_card", "txn_1")
         self.backends.payments.configure_delay("charge_card", 0.1)
@@ -259,7 +264,7 @@ class ExternalServiceTests(IntegrationTestCase):
         self.assertEqual(container.get_mock(EmailGateway).call_count("send_email"), 0)
 
 
-class TestDataTests(IntegrationTestCase):
+class TestDataTests(ShopTestCase):
     def test_with_isolation(self):
         email = self.data.unique.email()
         user = users.create_user(email, "password")
@@ -282,7 +287,7 @@ class TestDataTests(IntegrationTestCase):
         self.assertEqual(orders.get_user_orders(user.id), [order])
 
 
-class MetricsTests(IntegrationTestCase):
+class MetricsTests(ShopTestCase):
     def test_measure_integration_coverage(self):
         with TestContainer() as container:
             container.bind(IUserService, users)

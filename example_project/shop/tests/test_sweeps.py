@@ -3,7 +3,7 @@
 
 from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.models import Notification, Order, Payment
-from example_project.shop.services import orders
+from example_project.shop.services import carts, inventory, orders, shipping
 from itkit import sweep
 from itkit.test import IntegrationTestCase
 
@@ -35,6 +35,68 @@ class PaymentFaultTests(IntegrationTestCase):
         self.assertEqual(orders.get_order(order.id).status, Order.Status.DELIVERED)
         self.assertLessEqual(len(fault.done(self.backends.email.send_delivery_notification)), 1)
         self.assertLessEqual(Notification.objects.count(), 1)
+
+
+class CheckoutFaultTests(IntegrationTestCase):
+    @sweep.faults
+    def test_a_cart_becomes_an_order_or_stays_a_cart(self, fault):
+        item = self.data.create("shop.CartItem", quantity=2)
+
+        with fault.injected():
+            carts.checkout_cart(item.cart_id, "tok_visa")
+
+        fault.assert_atomic()
+
+    @sweep.faults
+    def test_a_parcel_leaves_once(self, fault):
+        self.backends.shipping.create_shipment.returns("ship_7")
+        order = self.data.create("shop.OrderLine", order__status=Order.Status.PAID).order
+
+        with fault.injected():
+            shipping.create_shipment(order.id)
+        fault.retry(shipping.create_shipment, order.id)
+
+        self.assertEqual(orders.get_order(order.id).status, Order.Status.SHIPPED)
+        self.assertEqual(order.shipment.tracking_number, "ship_7")
+        stock = inventory.get_stock(order.lines.get().product_id)
+        self.assertEqual((stock.on_hand, stock.reserved), (9, 0))
+        self.assertLessEqual(len(fault.done(self.backends.email.send_shipping_notification)), 1)
+
+
+class SecondClickTests(IntegrationTestCase):
+    @sweep.repeats
+    def test_a_cart_is_checked_out_once(self, repeat):
+        item = self.data.create("shop.CartItem", quantity=2)
+
+        repeat(carts.checkout_cart, item.cart_id, "tok_visa")
+
+        repeat.assert_idempotent()
+
+    @sweep.repeats
+    def test_a_parcel_is_announced_once(self, repeat):
+        self.backends.shipping.create_shipment.returns("ship_7")
+        order = self.data.create("shop.OrderLine", order__status=Order.Status.PAID).order
+
+        repeat(shipping.create_shipment, order.id)
+
+        repeat.assert_idempotent()
+
+    @sweep.repeats
+    def test_an_order_is_paid_once(self, repeat):
+        self.backends.payments.charge_card.returns("txn_1")
+        order = self.data.create("shop.Order")
+
+        repeat(orders.process_payment, order.id, "tok_visa")
+
+        repeat.assert_idempotent()
+
+    @sweep.repeats
+    def test_items_are_reserved_once(self, repeat):
+        order = self.data.create("shop.OrderLine", quantity=2).order
+
+        repeat(inventory.reserve_items, order.id)
+
+        repeat.assert_idempotent()
 
 
 class PaymentStateTests(IntegrationTestCase):

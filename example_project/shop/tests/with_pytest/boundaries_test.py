@@ -53,11 +53,12 @@ def test_clear_leaves_the_keys_of_others():
 
 
 @pytest.mark.integration
-def test_checkout(data, backends, client):
+def test_checkout(keys_apart, data, backends, client):
     backends.payments.charge_card.returns("txn_1")
-    user, product = data.create("shop.User"), data.create("shop.Product")
+    user, (cup, pot) = data.create("shop.User"), data.create_batch("shop.Product", 2)
     cart = carts.create_cart(user.id)
-    carts.add_to_cart(cart.id, product.id, 2)
+    carts.add_to_cart(cart.id, cup.id)
+    carts.add_to_cart(cart.id, pot.id)
     client.force_login(user)
 
     with budget("checkout"):

@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 
-from example_project.shop.models import Payment, Product
-from example_project.shop.services import carts, orders
+from example_project.shop.models import Order, Payment, Product
+from example_project.shop.services import carts, inventory, orders
 
 pytestmark = pytest.mark.integration
 
@@ -28,3 +28,29 @@ def test_an_order_is_paid_once(race, data, backends):
     race(partial(orders.process_payment, order.id, "tok_visa"), times=2)
 
     assert Payment.objects.filter(order=order, success=True).count() == 1
+
+
+def test_a_parcel_arrives_once(race, data):
+    order = data.create("shop.Order", status=Order.Status.SHIPPED)
+
+    race(partial(orders.mark_order_delivered, order.id), times=2)
+
+
+def test_orders_of_the_same_products_do_not_wait_for_each_other(race, data):
+    cup, pot = data.create_batch("shop.Product", 2, stock=2)
+    one, two = data.create_batch("shop.Order", 2)
+    for order, product in ((one, cup), (one, pot), (two, pot), (two, cup)):
+        data.create("shop.OrderLine", order=order, product=product)
+
+    race(partial(inventory.reserve_items, one.id), partial(inventory.reserve_items, two.id))
+
+    assert race.errors == [None, None]
+
+
+def test_adding_at_once_adds_up(race, data):
+    product = data.create("shop.Product")
+    cart = carts.create_cart(data.create("shop.User").id)
+
+    race(partial(carts.add_to_cart, cart.id, product.id), times=2)
+
+    assert [item.quantity for item in cart.items.all()] == [2]

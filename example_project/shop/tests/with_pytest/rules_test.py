@@ -2,10 +2,12 @@
 
 import socket
 from decimal import Decimal
+from threading import Timer
 
 import pytest
 from django.core.cache import cache
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 
 from example_project.shop.exceptions import (
     OrderProcessingError,
@@ -27,14 +29,15 @@ from example_project.shop.models import (
     Payment,
     Product,
     Shipment,
+    ShippingMethod,
     User,
 )
 from example_project.shop.services import carts, inventory, notifications, orders, shipping, users
 from example_project.shop.services.pricing import PriceCalculator
-from example_project.shop.tests.servers import HTTPService, serving
+from example_project.shop.tests.servers import HTTPService, RawService, serving
 from example_project.shop.tests.threads import in_threads
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("keys_apart")]
 
 Status = Order.Status
 
@@ -57,6 +60,12 @@ def test_discount_tax_and_cents(price, quantity, total, discount, tax):
     assert found.tax_amount == Decimal(tax)
 
 
+def test_the_discount_is_on_all_lines_together():
+    lines = [OrderLine(price=Decimal("250.00"), quantity=1) for _ in range(2)]
+
+    assert PriceCalculator().calculate_total(lines).total == Decimal("475.00")
+
+
 def test_cents_are_whole():
     for total, cents in (("19.99", 1999), ("8.20", 820), ("1.15", 115), ("1000.00", 100000)):
         assert Order(total=Decimal(total)).total_in_cents == cents
@@ -73,6 +82,13 @@ def test_an_order_keeps_the_price_of_its_day(data):
     assert (line.price, line.quantity) == (Decimal("19.99"), 3)
     assert orders.get_order(order.id).total == Decimal("59.97")
     assert not line.is_reserved
+
+
+def test_a_price_may_be_agreed(data):
+    product, user = data.create("shop.Product"), data.create("shop.User")
+    for agreed, total in ((19.99, "39.98"), (0, "0.00"), (Decimal("0.10"), "0.20")):
+        item = {"product_id": product.id, "quantity": 2, "price": agreed}
+        assert orders.create_order(user.id, [item]).total == Decimal(total)
 
 
 def test_an_order_of_nothing_that_exists(data):
@@ -119,6 +135,21 @@ def test_adding_at_once_adds_up(data):
     assert [item.quantity for item in cart.items.all()] == [4]
 
 
+def test_a_cart_has_its_own_pieces_only(data):
+    product = data.create("shop.Product")
+    theirs, mine = cart_of(data), cart_of(data)
+    later = carts.create_cart(mine.user_id)
+    for quantity, cart in enumerate((theirs, later, mine), 1):
+        carts.add_to_cart(cart.id, product.id, quantity)
+
+    order = carts.checkout_cart(mine.id, "tok_visa")
+
+    assert order.user == mine.user
+    assert [line.quantity for line in order.lines.all()] == [3]
+    for quantity, cart in enumerate((theirs, later, mine), 1):
+        assert [item.quantity for item in cart.items.all()] == [quantity]
+
+
 def test_a_cart_is_checked_out_once(data):
     cart, product = cart_of(data), data.create("shop.Product")
     carts.add_to_cart(cart.id, product.id, 2)
@@ -142,7 +173,7 @@ def test_interest_counts_once_it_is_committed(data):
     assert inventory.get_popular_products() == [pot]
 
 
-def test_popular_products(data):
+def test_popular_products(data, django_assert_num_queries):
     cart, products = cart_of(data), data.create_batch("shop.Product", 3)
     for product, times in zip(products, (1, 3, 2), strict=True):
         for _ in range(times):
@@ -150,7 +181,8 @@ def test_popular_products(data):
     Product.objects.get(pk=products[1].pk).cartitem_set.all().delete()
     Product.objects.filter(pk=products[1].pk).delete()
 
-    assert inventory.get_popular_products() == [products[2], products[0]]
+    with django_assert_num_queries(1):
+        assert inventory.get_popular_products() == [products[2], products[0]]
     assert inventory.get_popular_products(limit=2) == [products[2]]
 
 
@@ -205,6 +237,7 @@ def test_only_reserved_pieces_leave_the_house(data):
     inventory.reserve_items(other.id)
 
     inventory.release_to_carrier(order.id)
+    inventory.release_to_carrier(order_of(data, (product, 1)).id)
 
     assert inventory.get_stock(product.id) == inventory.Stock(product.id, 7, 3)
 
@@ -219,7 +252,7 @@ def order_of(data, *items):
 @pytest.mark.parametrize("status", Status)
 def test_paying(status, data, backends):
     backends.payments.charge_card.does(lambda **_: "txn_1")
-    order = data.create("shop.Order", status=status)
+    order = first_of_each(data, status)
 
     is_done = step(order, lambda order: orders.process_payment(order.id, "tok"))
 
@@ -233,7 +266,7 @@ def test_paying(status, data, backends):
 @pytest.mark.parametrize("status", Status)
 def test_shipping(status, data, backends):
     backends.shipping.create_shipment.does(lambda reference, method: "ship_7")
-    order = data.create("shop.Order", status=status)
+    order = first_of_each(data, status)
 
     is_done = step(order, lambda order: shipping.create_shipment(order.id))
 
@@ -246,7 +279,7 @@ def test_shipping(status, data, backends):
 
 @pytest.mark.parametrize("status", Status)
 def test_arriving(status, data, backends):
-    order = data.create("shop.Order", status=status)
+    order = first_of_each(data, status)
 
     is_done = step(order, lambda order: orders.mark_order_delivered(order.id))
 
@@ -255,14 +288,23 @@ def test_arriving(status, data, backends):
     assert backends.email.call_count("send_delivery_notification") == is_done
 
 
+def first_of_each(data, status):
+    """Return an order beside which there is one of each status."""
+    order, *_ = (data.create("shop.Order", status=each) for each in (status, *Status))
+    return order
+
+
 def step(order, do):
-    """Return whether a step could be done, and read the order again."""
+    """Return whether a step could be done, which moves no other order; read the order again."""
+    others = Order.objects.exclude(pk=order.pk).order_by("pk").values_list("pk", "status")
+    before = list(others)
     try:
         do(order)
     except OrderProcessingError:
         return False
     finally:
         order.refresh_from_db()
+        assert list(others.all()) == before
     return True
 
 
@@ -314,6 +356,16 @@ def test_an_unknown_outcome_is_asked_for_again_with_the_same_key(data, backends)
     assert len({call["arguments"]["idempotency_key"] for call in charge.calls}) == 1
 
 
+def test_orders_are_paid_beside_each_other(data, backends):
+    backends.payments.charge_card.returns("txn_1")
+    backends.payments.configure_delay("charge_card", 0.1)
+    rivals = [order.id for order in data.create_batch("shop.Order", 2)]
+
+    payments = in_threads(lambda order_id: orders.process_payment(order_id, "tok"), *rivals)
+
+    assert [payment.order_id for payment in payments] == rivals
+
+
 def test_money_moves_between_two_transactions(data, backends, timeline):
     backends.payments.charge_card.returns("txn_1")
     order = data.create("shop.Order")
@@ -330,6 +382,7 @@ def test_a_parcel(data, backends, timeline):
     backends.shipping.create_shipment.returns("ship_7")
     product = data.create("shop.Product", stock=3)
     order = data.create("shop.OrderLine", product=product, order__status=Status.PAID).order
+    other = data.create("shop.Shipment")
 
     shipment = shipping.create_shipment(order.id, "express")
 
@@ -339,17 +392,16 @@ def test_a_parcel(data, backends, timeline):
     assert inventory.get_stock(product.id) == inventory.Stock(product.id, 2, 0)
     assert shipment.delivered_at is None
     timeline.assert_order("INSERT shop_shipment", "COMMIT", "email.send_shipping_notification")
-    other = data.create("shop.Shipment")
 
     orders.mark_order_delivered(order.id)
 
     shipment.refresh_from_db()
     other.refresh_from_db()
-    assert shipment.delivered_at is not None
+    assert shipment.delivered_at > shipment.created_at
     assert other.delivered_at is None
     backends.email.send_delivery_notification.assert_called_once_with(order.user.email, order.id)
-    said = Notification.objects.values_list("channel", "message", "error")
-    assert list(said.order_by("pk")) == [
+    said = order.user.notifications.order_by("pk").values_list("channel", "message", "error")
+    assert list(said) == [
         ("email", f"order {order.id} shipped", ""),
         ("email", f"order {order.id} delivered", ""),
     ]
@@ -382,6 +434,46 @@ def test_a_parcel_that_the_carrier_refuses(data, backends):
     assert backends.email.call_count("send_shipping_notification") == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "error"), [("standard", OutOfStockError), ("owl", ShippingMethod.DoesNotExist)]
+)
+def test_a_parcel_that_cannot_be_packed_is_not_announced(method, error, data, backends):
+    product = data.create("shop.Product", stock=1)
+    order = data.create("shop.Order", status=Status.PAID)
+    data.create("shop.OrderLine", order=order, product=product, quantity=2)
+
+    with pytest.raises(error):
+        shipping.create_shipment(order.id, method)
+
+    assert backends.shipping.call_count("create_shipment") == 0
+    assert orders.get_order(order.id).status == Status.PAID
+    assert inventory.get_stock(product.id).reserved == 0
+
+
+def test_what_was_sold_cannot_be_deleted(data):
+    line = data.create("shop.OrderLine", order__status=Status.PAID)
+    payment = data.create("shop.Payment", order=line.order, success=True)
+    data.create("shop.Shipment", order=line.order)
+
+    with pytest.raises(ProtectedError):
+        users.delete_user(line.order.user_id)
+    for sold in (line.order, line.product, line.order.shipment.method):
+        with pytest.raises(ProtectedError):
+            sold.delete()
+
+    assert orders.get_order(line.order_id).lines.get() == line
+    assert orders.get_order(line.order_id).payments.get() == payment
+
+
+def test_an_order_outlives_its_cart(data):
+    cart = data.create("shop.Cart")
+    order = data.create("shop.Order", user=cart.user, cart=cart)
+
+    cart.delete()
+
+    assert orders.get_order(order.id).cart is None
+
+
 def test_whoever_has_no_phone_gets_no_text(data, backends):
     user = data.create("shop.User", phone="")
 
@@ -411,10 +503,12 @@ def test_a_message_has_arrived_where_all_channels_have_taken_it(data, backends):
     backends.email.send_email.raises(SMTPError("full"), times=1)
     one, two = data.create_batch("shop.User", 2, phone="+49301234")
 
-    batch = notifications.send_multiple_notifications([(one.id, "Hello"), (two.id, "Hello")])
+    messages = [(one.id, "Hello"), (two.id, "Hello"), (two.id, "Bye")]
+    batch = notifications.send_multiple_notifications(messages)
 
-    assert [result.sent for result in batch.results] == [["sms"], ["email", "sms"]]
-    assert (batch.successful, batch.failed) == (1, 1)
+    both = ["email", "sms"]
+    assert [result.sent for result in batch.results] == [["sms"], both, both]
+    assert (batch.successful, batch.failed) == (2, 1)
 
 
 def test_a_welcome_that_cannot_be_sent_leaves_the_user(backends):
@@ -422,7 +516,8 @@ def test_a_welcome_that_cannot_be_sent_leaves_the_user(backends):
 
     user = users.register_user("john@example.com", "password")
 
-    assert user.notifications.get().error == "full"
+    said = user.notifications.get()
+    assert (said.message, said.error) == ("welcome", "full")
 
 
 def test_a_profile_has_what_others_need_and_no_more():
@@ -436,6 +531,16 @@ def test_a_profile_has_what_others_need_and_no_more():
     assert users.get_user(user.id + 1) is None
 
 
+def test_a_profile_is_no_older_than_the_cache_allows(data):
+    locked = data.create("shop.User", is_active=False)
+    assert users.get_user(locked.id + 1) is None
+    new = data.create("shop.User")
+
+    assert not users.get_user(locked.id).is_active
+    assert users.get_user(new.id).email == new.email
+    assert cache.ttl(f"user:{new.id}") <= 300
+
+
 def test_some_profiles_come_of_the_cache(data):
     one, two = data.create_batch("shop.User", 2)
     users.get_user(one.id)
@@ -447,8 +552,8 @@ def test_some_profiles_come_of_the_cache(data):
 
 
 def test_a_deleted_user_leaves_the_cache_once_that_is_committed(data):
-    user = data.create("shop.User")
-    users.get_user(user.id)
+    user, other = data.create_batch("shop.User", 2)
+    users.get_users_bulk([user.id, other.id])
     with transaction.atomic():
         users.delete_user(user.id)
         transaction.set_rollback(True)
@@ -458,27 +563,32 @@ def test_a_deleted_user_leaves_the_cache_once_that_is_committed(data):
         users.delete_user(user.id)
         assert cache.get(f"user:{user.id}") is not None
 
-    assert cache.get(f"user:{user.id}") is None
+    assert cache.keys("user:*") == [f"user:{other.id}"]
+    assert User.objects.get() == other
 
 
-def test_a_password_is_nowhere_else(backends):
-    users.register_user("john@example.com", "correct horse")
+def test_a_password_is_nowhere_else(data, client):
+    password = data.secret()
 
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT row_to_json(u)::text FROM shop_user u")
-        rows = cursor.fetchall()
-    messages = list(Notification.objects.values_list("message", "error"))
-    mails = backends.email.get_calls("send_welcome_email")
-    assert "correct horse" not in repr((rows, messages, mails))
+    user = users.register_user("john@example.com", password)
+
+    assert client.login(email=user.email, password=password)
+    assert users.get_user(user.id).email == user.email
 
 
-def test_products(data, client):
-    data.create("shop.Product", stock=1, reserved=1)
+def test_products(data, client, django_assert_num_queries):
+    data.create("shop.Product", name="Sold green tea", stock=1, reserved=1)
     tea = data.create("shop.Product", name="Green tea", price=Decimal("9.90"))
+    pan = data.create("shop.Product", name="A pan", price=Decimal("19.00"))
+    rows = [
+        {"id": tea.id, "name": "Green tea", "price": "9.90"},
+        {"id": pan.id, "name": "A pan", "price": "19.00"},
+    ]
 
-    for address in ("/products/", "/products/?q=gren"):
-        listed = client.get(address).json()["products"]
-        assert listed == [{"id": tea.id, "name": "Green tea", "price": "9.90"}]
+    for query, found in (("", rows), ("?q=gren", rows[:1]), ("?q=owl", [])):
+        with django_assert_num_queries(1):
+            listed = client.get(f"/products/{query}").json()["products"]
+        assert listed == found
     assert client.post("/products/").status_code == 405
 
 
@@ -493,6 +603,8 @@ def test_strangers_see_and_buy_nothing(data, backends, client):
     assert checkout(client, cart).status_code == 404
     client.force_login(order.user)
     assert client.get("/checkout/").status_code == 405
+    client.handler.enforce_csrf_checks = True
+    assert checkout(client, cart).status_code == 403
 
     assert list(orders.get_user_orders(order.user_id)) == [order]
     assert backends.payments.call_count("charge_card") == 0
@@ -512,17 +624,21 @@ def test_a_purchase_gives_nothing_away(data, backends, client):
     client.get(f"/orders/{response.json()['id']}/")
 
 
-def test_a_declined_card(data, backends, client):
-    backends.payments.charge_card.raises(CardDeclinedError("no money"))
+@pytest.mark.parametrize(
+    ("error", "status"), [(CardDeclinedError, "payment_failed"), (PaymentError, "paying")]
+)
+def test_a_card_that_cannot_be_charged(error, status, data, backends, client):
+    token = data.secret(allowed=["payments.*", "shop.Order.card_token"])
+    backends.payments.charge_card.raises(error("no money"))
     user = data.create("shop.User")
     client.force_login(user)
 
-    response = checkout(client, filled_cart(data, user))
+    response = checkout(client, filled_cart(data, user), token)
 
     assert response.status_code == 402
     assert "no money" in response.json()["error"]
     (order,) = orders.get_user_orders(user.id)
-    assert order.status == Status.PAYMENT_FAILED
+    assert order.status == status
 
 
 def filled_cart(data, user):
@@ -536,9 +652,20 @@ def checkout(client, cart, token="tok_visa"):
     return client.post("/checkout/", body, content_type="application/json")
 
 
-def test_a_service_that_accepts_and_says_nothing(client):
+@pytest.mark.parametrize(
+    "answer", [b"", b"what?", b"HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n{}"]
+)
+def test_a_service_that_hangs_up(answer):
+    with serving(RawService(answer)) as service, pytest.raises(PaymentError):
+        JSONClient(service.url, "key", PaymentError).post("charges", {})
+
+
+def test_a_service_that_accepts_and_says_nothing(request):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        hang_up = Timer(5, silent.close)  # for a client that waits for ever
+        hang_up.start()
+        request.addfinalizer(hang_up.cancel)
         client = JSONClient(url, "key", PaymentError, timeout=0.1)
         with pytest.raises(PaymentError, match="timed out"):
             client.post("charges", {})

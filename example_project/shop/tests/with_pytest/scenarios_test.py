@@ -24,7 +24,7 @@ from itkit import (
     observe,
 )
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("keys_apart")]
 
 
 class SimulatedError(Exception):
@@ -121,6 +121,8 @@ def test_complete_user_journey(data, backends):
     backends.payments.configure_return("charge_card", "txn_success")
     backends.shipping.configure_return("create_shipment", "ship_123")
     data.create_batch("shop.Product", 3, stock=5)
+    neighbour = data.bystander("shop.User", phone="+49305678")
+    data.bystander("shop.Order", user=neighbour)
 
     user = users.register_user("john@example.com", "password")
     assert user.is_active is True
@@ -149,6 +151,9 @@ def test_complete_user_journey(data, backends):
     assert backends.email.call_count("send_order_confirmation") == 1
     assert backends.email.call_count("send_shipping_notification") == 1
     assert backends.email.call_count("send_delivery_notification") == 1
+    said = user.notifications.order_by("pk").values_list("message", flat=True)
+    steps = (f"order {order.id} {step}" for step in ("confirmed", "shipped", "delivered"))
+    assert list(said) == ["welcome", *steps]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,4 +1,4 @@
-"""The sweeps of ``test_sweeps`` as pytest functions: the fixture ``fault`` makes them swept.
+"""The sweeps of ``test_sweeps`` as functions: the fixtures ``fault`` and ``repeat`` sweep them.
 
 The states of a field are said by the decorator here as well.
 """
@@ -7,7 +7,7 @@ import pytest
 
 from example_project.shop.exceptions import OrderProcessingError
 from example_project.shop.models import Notification, Order, Payment
-from example_project.shop.services import orders
+from example_project.shop.services import carts, inventory, orders, shipping
 from itkit import sweep
 
 pytestmark = pytest.mark.integration
@@ -38,6 +38,64 @@ def test_a_parcel_that_has_arrived_is_told_of_at_most_once(fault, data, backends
     assert orders.get_order(order.id).status == Order.Status.DELIVERED
     assert len(fault.done(backends.email.send_delivery_notification)) <= 1
     assert Notification.objects.count() <= 1
+
+
+def test_a_cart_becomes_an_order_or_stays_a_cart(fault, data):
+    item = data.create("shop.CartItem", quantity=2)
+
+    with fault.injected():
+        carts.checkout_cart(item.cart_id, "tok_visa")
+
+    fault.assert_atomic()
+
+
+def test_a_parcel_leaves_once(fault, data, backends):
+    backends.shipping.create_shipment.returns("ship_7")
+    order = data.create("shop.OrderLine", order__status=Order.Status.PAID).order
+
+    with fault.injected():
+        shipping.create_shipment(order.id)
+    fault.retry(shipping.create_shipment, order.id)
+
+    assert orders.get_order(order.id).status == Order.Status.SHIPPED
+    assert order.shipment.tracking_number == "ship_7"
+    stock = inventory.get_stock(order.lines.get().product_id)
+    assert (stock.on_hand, stock.reserved) == (9, 0)
+    assert len(fault.done(backends.email.send_shipping_notification)) <= 1
+
+
+def test_a_cart_is_checked_out_once(repeat, data):
+    item = data.create("shop.CartItem", quantity=2)
+
+    repeat(carts.checkout_cart, item.cart_id, "tok_visa")
+
+    repeat.assert_idempotent()
+
+
+def test_a_parcel_is_announced_once(repeat, data, backends):
+    backends.shipping.create_shipment.returns("ship_7")
+    order = data.create("shop.OrderLine", order__status=Order.Status.PAID).order
+
+    repeat(shipping.create_shipment, order.id)
+
+    repeat.assert_idempotent()
+
+
+def test_an_order_is_paid_once(repeat, data, backends):
+    backends.payments.charge_card.returns("txn_1")
+    order = data.create("shop.Order")
+
+    repeat(orders.process_payment, order.id, "tok_visa")
+
+    repeat.assert_idempotent()
+
+
+def test_items_are_reserved_once(repeat, data):
+    order = data.create("shop.OrderLine", quantity=2).order
+
+    repeat(inventory.reserve_items, order.id)
+
+    repeat.assert_idempotent()
 
 
 @sweep.states(
