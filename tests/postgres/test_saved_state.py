@@ -10,11 +10,21 @@ from tests.postgres.test_template import MIGRATION, TESTS, has_migrated
 from tests.support.projects import Project, Result
 
 
+TABLES = """
+    from shop.models import Customer
+
+
+    def test_has_tables(db):
+        assert Customer.objects.count() == 0
+"""
+
+
 @pytest.fixture
 def shop(project: Project, cache_dir: Path) -> Iterator[Project]:
     # All tests share the cache, so this project needs a fingerprint of its own.
     project.write("shop/migrations/0002_tell.py", f"{MIGRATION}\n    # {project.path}")
     project.write("shop/tests.py", TESTS)
+    project.write("shop/test_tables.py", TABLES)
     before = saved(cache_dir)
     yield project
     for path in saved(cache_dir) - before:
@@ -44,6 +54,19 @@ def test_the_second_run_does_not_migrate(isolation: str, shop: Project, cache_di
     assert again.code == 0, again.output
     assert not has_migrated(again)
     assert saved(cache_dir) - before == {state}
+
+
+def test_the_second_run_without_migrations_makes_no_tables(shop: Project) -> None:
+    # pytest-django changes MIGRATION_MODULES between the start of the server and that of the tests.
+    first, second = (
+        shop.pytest("--integration", "--nomigrations", "-v", "-s", "shop/test_tables.py")
+        for _ in range(2)
+    )
+    for run in (first, second):
+        assert run.code == 0, run.output
+    made = "itkit: migrating alias 'default'"
+    assert made in first.output
+    assert made not in second.output
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ _EACH_RUNS_OWN: Final = frozenset(
         "LOGGING",
         "LOGGING_CONFIG",
         "MEDIA_ROOT",
+        "MIGRATION_MODULES",  # which --nomigrations changes; the fingerprint has what comes of it
         "SETTINGS_MODULE",
         "STATIC_ROOT",
         "TASKS",
