@@ -1,5 +1,7 @@
 """pytest plugin that runs somebody else's suite under an isolation: see test_suites."""
 
+import functools
+import importlib.metadata
 import os
 
 import pytest
@@ -14,6 +16,8 @@ ALLOWED = ["SCRIPT", "CONFIG", "SLOWLOG", "ACL", "CLIENT", "FUNCTION", "LATENCY"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Isolate redis-py before anything of the suite connects."""
+    # Each connection of redis-py looks it up, which takes more than most of the tests.
+    importlib.metadata.version = functools.cache(importlib.metadata.version)
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
         settings.configure()
     settings.ITKIT = {"REDIS": {"ALLOW_COMMANDS": ALLOWED}}
