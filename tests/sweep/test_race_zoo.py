@@ -7,7 +7,7 @@ import pytest
 
 from tests.postgres.test_drivers import hide
 from tests.support import race_zoo
-from tests.support.doors import SERIAL, enter, slow
+from tests.support.doors import SERIAL, enter
 from tests.support.projects import Project, Result
 from tests.sweep.test_sweep import POOL, PSYCOPG2
 from tests.sweep.test_zoo import reports_of
@@ -36,10 +36,10 @@ FOUND = {
 
 
 QUICK = ("Deadlock", "HalfRead", "LostUpdate", "Watch")
-"""Those of each kind, for a run of all tests."""
+"""Those of each kind: what other connections can change is the same for all of a kind."""
 
 
-@pytest.mark.parametrize("settings", ["", slow(POOL), slow(PSYCOPG2)])
+@pytest.mark.parametrize("settings", [POOL, PSYCOPG2])
 @pytest.mark.slow
 def test_some_mistakes_are_found_and_nothing_else(settings: str, project: Project) -> None:
     race_zoo.write(project)
@@ -50,9 +50,8 @@ def test_some_mistakes_are_found_and_nothing_else(settings: str, project: Projec
     check(project.test("--integration", *chosen), project, {name: FOUND[name] for name in QUICK})
 
 
-@pytest.mark.parametrize(
-    ("door", "seed"), [slow(SERIAL[1], "2"), slow(SERIAL[0], "3"), slow(SERIAL[1], "4")]
-)
+@pytest.mark.parametrize(("door", "seed"), [(SERIAL[1], "2"), (SERIAL[0], "3")])
+@pytest.mark.slow
 def test_each_mistake_is_found_and_nothing_else(door: str, seed: str, project: Project) -> None:
     race_zoo.write(project)
     check(enter(door, project, f"--itkit-seed={seed}"), project, FOUND)
