@@ -135,7 +135,13 @@ def run(
         env["DJANGO_SETTINGS_MODULE"] = settings
     plugins = [
         option
-        for name in (PLUGIN.stem, "pytest_asyncio", "pytest_mock", "pytest_timeout", "xdist.plugin")
+        for name in (
+            PLUGIN.stem,
+            "pytest_asyncio.plugin",
+            "pytest_mock",
+            "pytest_timeout",
+            "xdist.plugin",
+        )
         for option in ("-p", name)
     ]
     # For a traceback of its own, pytest parses all of a file: seconds for each test that fails.
