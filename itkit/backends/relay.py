@@ -128,19 +128,37 @@ class Relay:
         """Listen within a block, as soon as a process is started."""
         with ExitStack() as releases:
             self._listener = channels.Listener(_new_endpoint(), backlog=64)
-            releases.callback(self._close)
+            releases.callback(self.close)
             releases.enter_context(
                 audit.listening(dict.fromkeys(_STARTING, lambda _arguments: self._start()))
             )
             releases.enter_context(_before_start(self._start))
             yield
 
+    def continue_in_child(self) -> bool:
+        """Answer, in a process that was just forked, the processes which that process starts.
+
+        It answers them with its own fakes, at an address of its own. If the parent has begun to
+        answer, it answers these processes as well, and nothing changes.
+
+        Returns:
+            Whether the address has changed.
+        """
+        if self._thread is not None or self._closed.is_set():
+            return False
+        self._listener.close()  # the parent has it still
+        self._listener = channels.Listener(_new_endpoint(), backlog=64)
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        return True
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None and self._process == os.getpid() and not self._closed.is_set():
                 self._thread = _thread(self._accept)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Stop answering. A second call does nothing."""
         if self._closed.is_set():
             return
         self._closed.set()

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from itkit.core import names, urls
 from itkit.core.names import INVITATION_VARIABLE, PAYLOAD_VARIABLE, PGOPTIONS_VARIABLE
@@ -138,6 +138,16 @@ class Invitation:
         """Put the invitation into the environment of processes that are started from now on."""
         os.environ[INVITATION_VARIABLE] = json.dumps(vars(self))  # asdict() takes ten times as long
         _given.update({name: os.environ[name] for name in _TRAVELLING if name in os.environ})
+
+    @classmethod
+    def move_relay(cls, address: tuple[str, str]) -> None:
+        """Replace the address at which calls of backends are answered, if a test has invited.
+
+        Args:
+            address: the new address, and its secret.
+        """
+        if (invitation := cls.from_environment()) is not None:
+            replace(invitation, relay=address).export()
 
     @staticmethod
     def withdraw() -> None:

@@ -221,6 +221,8 @@ class Environment:
         self._redis = self._new_isolation()
         self._redis.install()
         self._files.worker = worker
+        if self._relay is not None:
+            self._relay.close()  # it has the fakes' state of the parent
         self._listen()
         self._announcement.withdraw()  # closes the file, which the parent has as well
         self._announcement = running.Announcement(worker)
@@ -232,6 +234,8 @@ class Environment:
     def continue_in_child(self) -> None:
         """Let a process that was just forked open connections of its own, and report its errors."""
         forking.forget(self._routing, self._forked)
+        if self._relay is not None and self._relay.continue_in_child():
+            Invitation.move_relay(self._relay.address)
 
     def expect_child(self) -> None:
         """Listen to a process that was just forked."""

@@ -290,6 +290,41 @@ def test_a_process_shares_what_can_be_shared(door, project: Project):
     assert result.counts == {"passed": 3}, result.output
 
 
+FORKED = f"""{BASE}
+    import os
+
+    SEND = "from shop import gateways; print(gateways.send_sms('1', text='x'))"
+
+
+    class Forked(IntegrationTestCase):
+        def test_a_the_process_of_a_forked_one_gets_the_fakes_of_that(self):
+            self.backends.sms.returns("sent")
+            pid = os.fork()
+            if not pid:
+                self.backends.sms.returns("sent by the fork")
+                os._exit(run(SEND) != "sent by the fork" or self.backends.sms.call_count != 1)
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            self.assertEqual(self.backends.sms.call_count, 0)
+            self.assertEqual(run(SEND), "sent")
+            self.assertEqual(self.backends.sms.call_count, 1)
+
+        def test_b_that_of_the_test_once_it_has_started_one(self):
+            self.backends.sms.returns("sent")
+            pid = os.fork()
+            if not pid:
+                os._exit(run(SEND) != "sent")
+            self.assertEqual(os.waitpid(pid, 0)[1], 0)
+            self.assertEqual(self.backends.sms.call_count, 1)
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_forked_process_answers_those_that_it_starts(door: str, project: Project) -> None:
+    write_tests(project, FORKED)
+    result = enter(door, project)
+    assert result.counts == {"passed": 2}, result.output
+
+
 @pytest.fixture
 def relay():
     registry = Registry({"payments": StripeGateway})
@@ -311,7 +346,7 @@ def test_nobody_listens_before_a_process_is_started_or_after_the_end(relay):
     assert relay_threads() == []
     subprocess.run([sys.executable, "-c", ""], check=True)
     assert len(relay_threads()) == 1
-    made._close()
+    made.close()
     assert relay_threads() == []
 
 
@@ -394,7 +429,7 @@ def test_where_nobody_listens_a_fake_answers_by_itself(relay):
     made, _ = relay
     subprocess.run([sys.executable, "-c", ""], check=True)
     address = made.address
-    made._close()
+    made.close()
     told = child(address, "print(client._reply_to(request).kind)")
 
     assert told == "here"

@@ -74,11 +74,10 @@ SEES = """
             Subprocess.look(self, "c@example.com")
 
         def test_a_forked_process_hands_the_invitation_on(self):
-            # Nobody answers a call of a backend before this process itself has started one.
-            without_a_call = LOOK.partition("gateways.send_sms")[0]
             pid = os.fork()
             if not pid:
-                os._exit(manage("shell", "-c", without_a_call)[0])
+                code, output = manage("shell", "-c", LOOK)
+                os._exit(code or "does not answer" in output)
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
             self.assertEqual(caches["plain"].get("theirs"), 2)
 """
