@@ -38,7 +38,7 @@ class PaymentFaultTests(IntegrationTestCase):
 
 
 class CheckoutFaultTests(IntegrationTestCase):
-    @sweep.faults
+    @sweep.faults(at=["INSERT *", "COMMIT"])
     def test_a_cart_becomes_an_order_or_stays_a_cart(self, fault):
         item = self.data.create("shop.CartItem", quantity=2)
 
@@ -47,7 +47,7 @@ class CheckoutFaultTests(IntegrationTestCase):
 
         fault.assert_atomic()
 
-    @sweep.faults
+    @sweep.faults(at=["INSERT *", "COMMIT", "shipping.*"])
     def test_a_parcel_leaves_once(self, fault):
         self.backends.shipping.create_shipment.returns("ship_7")
         order = self.data.create("shop.OrderLine", order__status=Order.Status.PAID).order

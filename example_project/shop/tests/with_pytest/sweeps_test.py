@@ -1,6 +1,6 @@
 """The sweeps of ``test_sweeps`` as functions: the fixtures ``fault`` and ``repeat`` sweep them.
 
-The states of a field are said by the decorator here as well.
+What a sweep is told beforehand, such as the states of a field, the decorator says here as well.
 """
 
 import pytest
@@ -40,6 +40,7 @@ def test_a_parcel_that_has_arrived_is_told_of_at_most_once(fault, data, backends
     assert Notification.objects.count() <= 1
 
 
+@sweep.faults(at=["INSERT *", "COMMIT"])
 def test_a_cart_becomes_an_order_or_stays_a_cart(fault, data):
     item = data.create("shop.CartItem", quantity=2)
 
@@ -49,6 +50,7 @@ def test_a_cart_becomes_an_order_or_stays_a_cart(fault, data):
     fault.assert_atomic()
 
 
+@sweep.faults(at=["INSERT *", "COMMIT", "shipping.*"])
 def test_a_parcel_leaves_once(fault, data, backends):
     backends.shipping.create_shipment.returns("ship_7")
     order = data.create("shop.OrderLine", order__status=Order.Status.PAID).order
