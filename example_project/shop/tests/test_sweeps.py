@@ -27,12 +27,15 @@ class PaymentFaultTests(IntegrationTestCase):
     @sweep.faults
     def test_a_parcel_that_has_arrived_is_told_of_at_most_once(self, fault):
         order = self.data.create("shop.Order", status=Order.Status.SHIPPED)
+        self.data.create("shop.Shipment", order=order)
 
         with fault.injected():
             orders.mark_order_delivered(order.id)
         fault.retry(orders.mark_order_delivered, order.id)
 
-        self.assertEqual(orders.get_order(order.id).status, Order.Status.DELIVERED)
+        order = orders.get_order(order.id)
+        self.assertEqual(order.status, Order.Status.DELIVERED)
+        self.assertIsNotNone(order.shipment.delivered_at)
         self.assertLessEqual(len(fault.done(self.backends.email.send_delivery_notification)), 1)
         self.assertLessEqual(Notification.objects.count(), 1)
 

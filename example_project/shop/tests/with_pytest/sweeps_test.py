@@ -30,12 +30,15 @@ def test_whoever_is_charged_has_paid(fault, data, backends):
 
 def test_a_parcel_that_has_arrived_is_told_of_at_most_once(fault, data, backends):
     order = data.create("shop.Order", status=Order.Status.SHIPPED)
+    data.create("shop.Shipment", order=order)
 
     with fault.injected():
         orders.mark_order_delivered(order.id)
     fault.retry(orders.mark_order_delivered, order.id)
 
-    assert orders.get_order(order.id).status == Order.Status.DELIVERED
+    order = orders.get_order(order.id)
+    assert order.status == Order.Status.DELIVERED
+    assert order.shipment.delivered_at is not None
     assert len(fault.done(backends.email.send_delivery_notification)) <= 1
     assert Notification.objects.count() <= 1
 
