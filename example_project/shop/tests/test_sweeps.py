@@ -27,18 +27,21 @@ class PaymentFaultTests(IntegrationTestCase):
     @sweep.faults
     def test_a_parcel_that_has_arrived_is_told_of_at_most_once(self, fault):
         order = self.data.create("shop.Order", status=Order.Status.SHIPPED)
+        self.data.create("shop.Shipment", order=order)
 
         with fault.injected():
             orders.mark_order_delivered(order.id)
         fault.retry(orders.mark_order_delivered, order.id)
 
-        self.assertEqual(orders.get_order(order.id).status, Order.Status.DELIVERED)
+        order = orders.get_order(order.id)
+        self.assertEqual(order.status, Order.Status.DELIVERED)
+        self.assertIsNotNone(order.shipment.delivered_at)
         self.assertLessEqual(len(fault.done(self.backends.email.send_delivery_notification)), 1)
         self.assertLessEqual(Notification.objects.count(), 1)
 
 
 class CheckoutFaultTests(IntegrationTestCase):
-    @sweep.faults
+    @sweep.faults(at=["INSERT *", "COMMIT"])
     def test_a_cart_becomes_an_order_or_stays_a_cart(self, fault):
         item = self.data.create("shop.CartItem", quantity=2)
 
@@ -47,7 +50,7 @@ class CheckoutFaultTests(IntegrationTestCase):
 
         fault.assert_atomic()
 
-    @sweep.faults
+    @sweep.faults(at=["INSERT *", "COMMIT", "shipping.*"])
     def test_a_parcel_leaves_once(self, fault):
         self.backends.shipping.create_shipment.returns("ship_7")
         order = self.data.create("shop.OrderLine", order__status=Order.Status.PAID).order

@@ -1,6 +1,6 @@
 """The sweeps of ``test_sweeps`` as functions: the fixtures ``fault`` and ``repeat`` sweep them.
 
-The states of a field are said by the decorator here as well.
+What a sweep is told beforehand, such as the states of a field, the decorator says here as well.
 """
 
 import pytest
@@ -30,16 +30,20 @@ def test_whoever_is_charged_has_paid(fault, data, backends):
 
 def test_a_parcel_that_has_arrived_is_told_of_at_most_once(fault, data, backends):
     order = data.create("shop.Order", status=Order.Status.SHIPPED)
+    data.create("shop.Shipment", order=order)
 
     with fault.injected():
         orders.mark_order_delivered(order.id)
     fault.retry(orders.mark_order_delivered, order.id)
 
-    assert orders.get_order(order.id).status == Order.Status.DELIVERED
+    order = orders.get_order(order.id)
+    assert order.status == Order.Status.DELIVERED
+    assert order.shipment.delivered_at is not None
     assert len(fault.done(backends.email.send_delivery_notification)) <= 1
     assert Notification.objects.count() <= 1
 
 
+@sweep.faults(at=["INSERT *", "COMMIT"])
 def test_a_cart_becomes_an_order_or_stays_a_cart(fault, data):
     item = data.create("shop.CartItem", quantity=2)
 
@@ -49,6 +53,7 @@ def test_a_cart_becomes_an_order_or_stays_a_cart(fault, data):
     fault.assert_atomic()
 
 
+@sweep.faults(at=["INSERT *", "COMMIT", "shipping.*"])
 def test_a_parcel_leaves_once(fault, data, backends):
     backends.shipping.create_shipment.returns("ship_7")
     order = data.create("shop.OrderLine", order__status=Order.Status.PAID).order
