@@ -9,7 +9,6 @@ import pytest
 from tests.postgres.test_template import MIGRATION, TESTS, has_migrated
 from tests.support.projects import Project, Result
 
-
 TABLES = """
     from shop.models import Customer
 
