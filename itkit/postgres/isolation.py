@@ -293,6 +293,9 @@ class SchemaIsolation(Isolation):
         if not databases.may_create(maintenance):
             return self._foreign_database(maintenance, alias, server)
         if databases.exists(maintenance, name):
+            databases.adopt(maintenance, name)  # another run may have made it just now
+            if _is_usable(maintenance, name):
+                return name
             raise IsolationError(
                 f"The database {name!r} on {server.address} has the name of itkit's own, but is"
                 " not registered as such. Look at what is in it, and drop or rename it."

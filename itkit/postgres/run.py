@@ -15,7 +15,7 @@ from itkit.core.urls import POSTGRES_SCHEMES, parse
 from itkit.exceptions import EscapeError, IsolationError, ServiceUnavailableError
 from itkit.postgres.isolation import PROJECT_ROLE, DatabaseIsolation, isolation
 from itkit.postgres.migrations import requirements
-from itkit.postgres.server import driver, locks, outside, places, roles
+from itkit.postgres.server import databases, driver, locks, outside, places, roles
 from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.outside import Sight
 from itkit.postgres.server.server import (
@@ -30,6 +30,7 @@ from itkit.postgres.template.template import drop_unused, evict
 _PATIENCE: Final = 2.0
 _POLL: Final = 0.02
 _COLLECTED: Final = 0.6
+_ATTEMPTS: Final = 5
 
 
 class RunDatabases:
@@ -193,13 +194,23 @@ class RunDatabases:
     def _enter_all(self) -> dict[str, str]:
         """Find or create the database of each alias, and hold each until the end of the run."""
         with self._alone() as maintenance:
-            found = {
-                alias: self._isolation.home(maintenance, alias, self._server)
-                for alias in postgres_aliases()
-            }
-            for name in dict.fromkeys(found.values()):
-                self._enter(name)
-        return found
+            return {alias: self._entered(maintenance, alias) for alias in postgres_aliases()}
+
+    def _entered(self, maintenance: Connection, alias: str) -> str:
+        """Find or create the database of an alias, and hold it; return its name.
+
+        A run that has come by another maintenance database may be about to drop it meanwhile.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            name = self._isolation.home(maintenance, alias, self._server)
+            try:
+                if name not in self._keepers:
+                    self._enter(name)
+                break
+            except driver.OperationalError:
+                if attempt == _ATTEMPTS or databases.exists(maintenance, name):
+                    raise
+        return name
 
     def _enter(self, database: str) -> None:
         url = self._url(database)

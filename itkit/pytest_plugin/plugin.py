@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _NOTES = "itkit_notes"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
+_CLASSES = "_django_setup_unittest"
+"""pytest-django's fixture of each class, which commits nothing, so that nobody has to look."""
 _NO_DATABASES = (
     "the fixture django_db_setup at {} sets no test database up, so the tests would have no tables."
     " With --integration itkit provides the databases: delete the fixture, or let it ask for"
@@ -193,6 +195,8 @@ class IntegrationPlugin:
         End the session when the databases cannot be set up, as no other test would have them.
         """
         if self._environment is None or fixturedef.scope == "function":
+            return (yield)
+        if fixturedef.argname == _CLASSES:
             return (yield)
         from itkit.exceptions import ItkitError
         from itkit.timeline import core

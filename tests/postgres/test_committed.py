@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.doors import DOORS, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.usefixtures("shared_servers")
@@ -286,3 +286,59 @@ def test_functions_of_pytest(project: Project) -> None:
     # With warnings as errors, the guilty test fails, and no other.
     result = project.pytest("--integration")
     assert result.counts == {"passed": 6, "error": 2}, result.output
+
+
+TWO = """
+    import threading
+
+    from django.db import connections
+    from django.test import TestCase
+
+    from itkit import environment
+    from shop.models import Customer
+
+    COUNT = (
+        "SELECT coalesce(sum(generic_plans + custom_plans), 0)::int FROM pg_prepared_statements"
+        " WHERE name = 'itkit_snapshot'"
+    )
+
+
+    def looks():
+        resets = environment.current()._routing._resets.values()
+        return [one._open().detector.execute(COUNT).fetchone()[0] for one in resets]
+
+
+    def write():
+        Customer.objects.using("second").create(email="a@example.com")
+        connections["second"].close()
+
+
+    class Two(TestCase):
+        databases = {"default", "second"}
+
+        def test_a_counts(self):
+            type(self).before = looks()
+
+        def test_b_has_had_one_look_for_both(self):
+            now = looks()
+            self.assertEqual(len(now), 2)
+            self.assertEqual(sum(now) - sum(self.before), 1)
+
+        def test_c_thread(self):
+            thread = threading.Thread(target=write, name="writer")
+            thread.start()
+            thread.join()
+
+        def test_d_finds_nothing(self):
+            self.assertEqual(Customer.objects.using("second").count(), 0)
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_one_look_is_enough_for_two_databases(door: str, project: Project) -> None:
+    project.settings('DATABASES["second"] = {**DATABASES["default"], "NAME": "second"}')
+    write_tests(project, TWO)
+    options = ["-W", "default"] if "pytest" in door else []
+    result = enter(door, project, *options)
+    assert result.counts == {"passed": 4}, result.output
+    assert named(result.output) == {"Two.test_c_thread": "shop_customer"}, result.output

@@ -1,6 +1,7 @@
 """Django's and psycopg's less usual ways, and servers that lack something, in whole projects."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -9,7 +10,7 @@ from itkit.exceptions import IsolationError
 from itkit.postgres import probe
 from tests.support.doors import SERIAL, enter, slow
 from tests.support.pooler import behind, pooler, socket_of
-from tests.support.projects import Project, Result
+from tests.support.projects import Project, Result, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared_servers", "beside_a_developer")
 
@@ -504,3 +505,68 @@ def test_connect_and_create_on_one_database_are_enough(
         result = enter(door, project, ITKIT_POSTGRES_URL=least_role)
         assert result.counts == {"passed": 6}, result.output
     assert left_on(postgres_url.replace("/postgres?", "/shop_least?")) == []
+
+
+@pytest.fixture
+def two_entrances(postgres_url: str, admin: psycopg.Connection) -> Iterator[list[str]]:
+    """URLs of a role that may create databases, to two databases; it may not enter ``postgres``."""
+    admin.execute("CREATE ROLE twin LOGIN CREATEDB CREATEROLE")
+    admin.execute("CREATE DATABASE shop_one")
+    admin.execute("CREATE DATABASE shop_two")
+    admin.execute("REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC")
+    yield [
+        postgres_url.replace("//postgres@/postgres", f"//twin@/{home}")
+        for home in ("shop_one", "shop_two")
+    ]
+    admin.execute("GRANT CONNECT ON DATABASE postgres, template1 TO PUBLIC")
+    admin.execute("DROP DATABASE shop_one WITH (FORCE)")
+    admin.execute("DROP DATABASE shop_two WITH (FORCE)")
+    admin.execute("DROP OWNED BY twin")
+    admin.execute("DROP ROLE twin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isolation", ["schema", "database"])
+def test_runs_at_once_by_different_maintenance_databases(
+    isolation: str, project: Project, two_entrances: list[str], admin: psycopg.Connection
+) -> None:
+    project.write("test_several.py", SEVERAL)
+    project.write(
+        "test_waits.py",
+        """
+        import os
+        import time
+        from pathlib import Path
+
+        from django.test import TestCase
+
+        class Waits(TestCase):
+            def test_another_run_begins_and_ends(self):
+                if "WAITS" in os.environ:
+                    Path("here").touch()
+                    while not Path("gone").exists():
+                        time.sleep(0.01)
+        """,
+    )
+
+    def start(url: str, **env: str) -> Any:
+        places = {"ITKIT_POSTGRES_URL": url, "ITKIT_POSTGRES_ISOLATION": isolation}
+        return project.start("manage.py", "test", "--integration", **places, **env)
+
+    shared = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles ORDER BY 1"
+    before = admin.execute(shared).fetchall()
+    one, two = two_entrances
+    for _ in range(3):
+        for result in map(project.finish, [start(one), start(two)]):
+            assert result.counts == {"passed": 7}, result.output
+        assert admin.execute(shared).fetchall() == before
+    waiting = start(one, WAITS="1")
+    assert wait_until((project.path / "here").exists)
+    try:
+        result = project.finish(start(two))
+    finally:
+        (project.path / "gone").touch()
+    assert result.counts == {"passed": 7}, result.output
+    result = project.finish(waiting)
+    assert result.counts == {"passed": 7}, result.output
+    assert admin.execute(shared).fetchall() == before

@@ -66,6 +66,20 @@ class TransactionSnapshot:
         return [n for n in not_done if n not in later.running and n not in known]
 
 
+class Look(NamedTuple):
+    """What a probe has seen at one moment.
+
+    All databases of a server share transaction ids, so one look is enough for all of them.
+
+    Attributes:
+        snapshot: the transactions that had ended.
+        probe: the probe, which knows which of them were committed.
+    """
+
+    snapshot: TransactionSnapshot
+    probe: "ChangeProbe"
+
+
 class ChangeProbe:
     """Examines a database by one connection.
 
@@ -82,9 +96,15 @@ class ChangeProbe:
         self._end_busy = sql.SQL(_END).format(busy)
         self._last = ""
         self._parsed: TransactionSnapshot | None = None
+        self._ended_last: Sequence[int] = ()
+        self._committed_last: set[int] = set()
         connection.execute(sql.SQL(_PREPARE).format(left_open))
         connection.execute(_PREPARE_SNAPSHOT)
         connection.execute(_PREPARE_COMMITTED)
+
+    def look(self) -> Look:
+        """Look at the server, for the resets of all of its databases."""
+        return Look(self.snapshot(), self)
 
     def snapshot(self) -> TransactionSnapshot:
         """Return the transactions that have ended; the same object as long as they are the same.
@@ -99,10 +119,17 @@ class ChangeProbe:
     def committed(self, transactions: Sequence[int]) -> set[int]:
         """Return which of some ended transactions were committed.
 
-        This runs after each test that has written, so it uses no cursor either.
+        This runs after each test that has written, so it uses no cursor either. The resets of
+        several databases ask for the same transactions, and the first answer holds for all.
         """
         if not transactions:
             return set()
+        if transactions != self._ended_last:
+            self._committed_last = self._committed(transactions)
+            self._ended_last = transactions
+        return set(self._committed_last)
+
+    def _committed(self, transactions: Sequence[int]) -> set[int]:
         ids = ",".join(map(str, transactions))
         text = self._connection.text_of(f"EXECUTE itkit_committed ('{{{ids}}}')")
         return {int(number) for number in filter(None, text.split(","))}

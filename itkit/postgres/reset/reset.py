@@ -21,7 +21,7 @@ from itkit.postgres.reset.differences import TableDifference
 from itkit.postgres.reset.items import Item, ResetTable, SequenceValue, label
 from itkit.postgres.reset.levels import PassedOver, RowLevel
 from itkit.postgres.reset.plan import STRUCTURE_CHANGED, ResetPlan
-from itkit.postgres.reset.probe import ChangeProbe, LeftOpen, TransactionSnapshot
+from itkit.postgres.reset.probe import ChangeProbe, LeftOpen, Look, TransactionSnapshot
 from itkit.postgres.reset.structure import Structure
 from itkit.postgres.server import driver, sql
 from itkit.postgres.server.driver import Connection
@@ -266,12 +266,19 @@ class Reset:
         except driver.Error:
             self._close_detector()  # the next reset begins anew
 
-    def take_back(self) -> list[str]:
+    def look(self) -> Look:
+        """Look at the server, for the resets of all of its databases."""
+        return self._open().probe.look()
+
+    def take_back(self, look: Callable[[], Look] | None = None) -> list[str]:
         """Take back what sessions have committed during a test that was rolled back.
 
         Django's own session may still be in the transaction of a class, so this does not wait for
         locks. If that transaction holds one on a changed table, the change is taken back after the
         class. Sequences keep their values, as rows of the class may have taken numbers from them.
+
+        Args:
+            look: looks at the server, once for the resets of all aliases; by default ``self.look``.
 
         Returns:
             The names of the tables that were written to.
@@ -280,11 +287,11 @@ class Reset:
         if self._seen is None:
             self.begin()
             return []
-        now = opened.probe.snapshot()
-        if now is self._seen.snapshot or self._is_blocked:
+        seen = (look or self.look)()
+        if seen.snapshot is self._seen.snapshot or self._is_blocked:
             return []
-        before, self._seen = self._seen, _Clean(now, None)
-        if not self._committed(opened, before, now):
+        before, self._seen = self._seen, _Clean(seen.snapshot, None)
+        if not self._committed(before, seen):
             return []
         changed = self._detect_if_free(opened)
         if not changed:
@@ -333,8 +340,11 @@ class Reset:
             changed = self._detect_if_free(opened)
             self._restore_if_free(opened, {n: kept for n, kept in changed.items() if n >= 0})
 
-    def add_level(self) -> RowLevel | None:
+    def add_level(self, look: Callable[[], Look] | None = None) -> RowLevel | None:
         """Let later tests begin with the rows that were committed since the last test or check.
+
+        Args:
+            look: looks at the server, once for the resets of all aliases; by default ``self.look``.
 
         Returns:
             The level, which ``end_level`` ends; None if nothing was committed.
@@ -343,20 +353,20 @@ class Reset:
             IsolationError: the rows cannot be kept for several tests.
         """
         try:
-            return self._add_level_of_set_up()
+            return self._add_level_of_set_up(look)
         except driver.Error as error:
             self.close()
             raise IsolationError(_NO_LEVEL.format(self._schema, str(error).strip())) from error
 
-    def _add_level_of_set_up(self) -> RowLevel | None:
+    def _add_level_of_set_up(self, look: Callable[[], Look] | None) -> RowLevel | None:
         opened = self._open()
-        now = opened.probe.snapshot()
+        seen = (look or self.look)()
         passed_over, self._passed_over = self._passed_over, PassedOver()
         if self._seen is None:
             self.begin()
             return None
-        before, self._seen = self._seen, _Clean(now, None)
-        if not self._committed(opened, before, now) - passed_over.transactions:
+        before, self._seen = self._seen, _Clean(seen.snapshot, None)
+        if not self._committed(before, seen) - passed_over.transactions:
             return None
         # The transaction of a class may be open, with locks on tables that it has altered.
         changed = self._detect_if_free(opened)
@@ -481,10 +491,11 @@ class Reset:
             return False
         return not self._top(self._open()).has_changed_untraced()
 
-    def _committed(self, opened: _Opened, before: _Clean, now: TransactionSnapshot) -> set[int]:
+    def _committed(self, before: _Clean, seen: Look) -> set[int]:
+        now = seen.snapshot
         done = before.snapshot.done_until(now, {*before.known, *self._own})
         self._own = {number for number in self._own if number >= now.end or number in now.running}
-        return opened.probe.committed(done)
+        return seen.probe.committed(done)
 
     def _has_reset_changed(self, opened: _Opened, snapshot: TransactionSnapshot) -> bool:
         """Reset the changes, and return whether there were any."""

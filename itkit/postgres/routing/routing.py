@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from itkit.postgres.isolation import isolation
 from itkit.postgres.migrations import explain
 from itkit.postgres.reset.differences import TableDifference
 from itkit.postgres.reset.levels import RowLevel
+from itkit.postgres.reset.probe import Look
 from itkit.postgres.reset.reset import Reset, end_transaction
 from itkit.postgres.routing import routed
 from itkit.postgres.run import RunDatabases
@@ -394,7 +395,7 @@ class Routing:
             The resets with their new levels, which ``end_level`` ends; none if nothing was
             committed.
         """
-        added = [(reset, reset.add_level()) for reset in self._resets_of(self._aliases())]
+        added = [(reset, reset.add_level(look)) for reset, look in self._looks(self._aliases())]
         return [(reset, level) for reset, level in added if level is not None]
 
     def end_class(self) -> None:
@@ -415,8 +416,8 @@ class Routing:
         tables: list[str] = []
         openers: list[str] = []
         try:
-            for reset in self._resets_of(self._aliases() - self._reset):
-                if found := reset.take_back():
+            for reset, look in self._looks(self._aliases() - self._reset):
+                if found := reset.take_back(look):
                     tables += found
                     openers += self.sessions.others(reset.sessions())
         except driver.Error:
@@ -550,6 +551,12 @@ class Routing:
     def _resets_of(self, aliases: Iterable[str]) -> list[Reset]:
         """Return the resets of the places of aliases, each once."""
         return list(dict.fromkeys(self._reset_of(alias, self.worker) for alias in sorted(aliases)))
+
+    def _looks(self, aliases: Iterable[str]) -> list[tuple[Reset, Callable[[], Look]]]:
+        """Return the resets of the places of aliases, with one look at the server for them all."""
+        resets = self._resets_of(aliases)
+        look = cache(resets[0].look) if resets else None
+        return [(reset, look) for reset in resets if look is not None]
 
     def _aliases(self) -> set[str]:
         """Return the aliases whose test databases exist."""

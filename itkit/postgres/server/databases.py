@@ -228,9 +228,14 @@ def may_create(connection: Connection) -> bool:
 
 
 def create_for_schemas(connection: Connection, name: str, suffix: str) -> None:
-    """Create a database for schemas of ours, and register it as ours."""
+    """Create a database for schemas of ours, and register it as ours.
+
+    Another run may be as fast: advisory locks belong to one database, so a run that has entered the
+    server by another database does not wait for this one.
+    """
     database = sql.Identifier(name)
-    connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
+    with suppress(driver.errors.DuplicateDatabase, driver.errors.UniqueViolation):
+        connection.execute(sql.SQL("CREATE DATABASE {} " + suffix).format(database))
     _register(connection, name)
 
 
@@ -255,13 +260,18 @@ def for_schemas(connection: Connection) -> list[str]:
 
 
 def _register(connection: Connection, name: str) -> None:
+    """Set the comment, which another run may be setting to the same text."""
     statement = sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), _COMMENT)
-    connection.execute(statement)
+    try:
+        connection.execute(statement)
+    except (driver.errors.UniqueViolation, driver.InternalError):
+        if not is_ours(connection, name):
+            raise
 
 
 def drop_if_unused(connection: Connection, name: str) -> None:
     """Drop a database for schemas, unless a session that is no run of itkit's is in it."""
-    with suppress(driver.errors.ObjectInUse):
+    with suppress(driver.errors.ObjectInUse, driver.errors.InvalidCatalogName):
         connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
 
 

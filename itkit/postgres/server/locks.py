@@ -30,9 +30,25 @@ def hold_run(connection: Connection, run: str) -> None:
     connection.execute("SELECT pg_advisory_lock(%s, %s)", [_RUN, _number(run)])
 
 
-def dead_run(connection: Connection, run: str) -> AbstractContextManager[bool]:
-    """Return a block that gets whether a run is dead; within it, nobody else can find it dead."""
-    return _tried(connection, [_RUN, _number(run)])
+@contextmanager
+def dead_run(connection: Connection, run: str) -> Iterator[bool]:
+    """Yield whether a run is dead; within the block, nobody else in this database finds it dead.
+
+    The run may hold its lock in another database, where its settings name another one than those of
+    this run and neither may enter the server's usual one.
+    """
+    with _tried(connection, [_RUN, _number(run)]) as is_free:
+        yield is_free and not _is_held_elsewhere(connection, run)
+
+
+def _is_held_elsewhere(connection: Connection, run: str) -> bool:
+    held: bool = value(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND classid = %s AND objid = %s::bigint::oid AND pid <> pg_backend_pid())",
+        [_RUN, _number(run) % 2**32],
+    )
+    return held
 
 
 def other_runs_alive(connection: Connection) -> bool:
