@@ -7,7 +7,7 @@ are opened in one process, as its start takes longer than all that a test does w
 import fcntl
 import json
 import os
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -209,7 +209,9 @@ class Browser:
         """Return the next message, and hand it to its page if it is an event."""
         deadline = time.monotonic() + _SECONDS
         while b"\0" not in self._read:
-            ready, _, _ = select.select([self._from], [], [], max(0, deadline - time.monotonic()))
+            with selectors.DefaultSelector() as selector:  # select() has no descriptor above 1,023
+                selector.register(self._from, selectors.EVENT_READ)
+                ready = selector.select(max(0, deadline - time.monotonic()))
             chunk = os.read(self._from, 1 << 20) if ready else b""
             if not chunk:
                 pytest.fail(f"Chromium does not answer: {what}\n{self._log.read_text()[-4000:]}")
