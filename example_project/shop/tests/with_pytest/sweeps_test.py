@@ -1,6 +1,6 @@
 """The sweeps of ``test_sweeps`` as functions: the fixtures ``fault`` and ``repeat`` sweep them.
 
-What a sweep is told beforehand, such as the states of a field, the decorator says here as well.
+A test whose sweep needs arguments, such as the states of a field, has the decorator as well.
 """
 
 import pytest
