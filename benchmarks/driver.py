@@ -22,6 +22,7 @@ import psutil
 
 SETTLING_SECONDS = 1.0
 ROLLBACKS = 300
+ALTERATIONS = 10  # after each of which the worker may have to take a fresh clone
 
 
 def main() -> None:
@@ -120,7 +121,7 @@ def _reset(options: argparse.Namespace) -> dict[str, Any]:
     clean = [_seconds_of_teardown(lambda: None) for _ in range(options.rounds)]
     numbers = itertools.count(time.time_ns())  # a kept database has the tables of earlier rounds
     created, altered = (
-        [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(options.rounds)]
+        [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(ALTERATIONS)]
         for ddl in (_TABLE, f"ALTER TABLE {SEEDED._meta.db_table} ADD COLUMN added_{{}} int")
     )
     if options.integration:

@@ -42,19 +42,19 @@ _TABLES: Final = """
         AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         AND has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE') ORDER BY c.relname
 """
-# A partition may have triggers of its own.
+# A partition may have triggers of its own. The few triggers and rules come first: the server
+# expects a fresh clone to have one table, and would look at all of them once for each.
 _NOISE: Final = """
-    SELECT c.oid::bigint, r.relname, noise.* FROM pg_class c
-    CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_partition_tree(c.oid)) t
-    JOIN pg_class r ON r.oid = t.relid
-    CROSS JOIN LATERAL (
-        SELECT 'TRIGGER', tgenabled, tgname FROM pg_trigger
-        WHERE tgrelid = r.oid AND NOT tgisinternal
-        UNION ALL SELECT 'RULE', ev_enabled, rulename FROM pg_rewrite WHERE ev_class = r.oid
-    ) AS noise (kind, enabled, name)
-    WHERE c.relnamespace = {schema}::regnamespace AND r.relnamespace = c.relnamespace
-        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-        AND noise.enabled = ANY({firing}::"char"[])
+    WITH noise (relid, kind, enabled, name) AS MATERIALIZED (
+        SELECT tgrelid, 'TRIGGER', tgenabled, tgname FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT ev_class, 'RULE', ev_enabled, rulename FROM pg_rewrite
+        WHERE rulename <> '_RETURN'
+    )
+    SELECT CASE WHEN c.relispartition THEN pg_partition_root(c.oid) ELSE c.oid END::bigint,
+        c.relname, kind, enabled, name
+    FROM noise JOIN pg_class c ON c.oid = relid
+    WHERE c.relnamespace = {schema}::regnamespace AND c.relkind IN ('r', 'p')
+        AND enabled = ANY({firing}::"char"[])
 """
 _UNPROVEN: Final = """
     SELECT f.conrelid::bigint, c.relname, f.conname, pg_get_constraintdef(f.oid)

@@ -22,10 +22,11 @@ _PARTS: Final = {
         SELECT sum(oid::bigint) FROM pg_namespace WHERE {schemas}
     """,
     # Indexes, constraints, triggers, rules, policies, defaults and statistics. Internal
-    # dependencies are left out, as a refresh of a view gives it another TOAST table.
+    # dependencies are left out, as a refresh of a view gives it another TOAST table. A default that
+    # uses a sequence belongs to its table, so sequences need not be looked up, nor their columns.
     "something that belongs to a table was created or dropped": """
         SELECT sum(objid::bigint) FROM pg_depend
-        WHERE refclassid = 'pg_class'::regclass AND refobjid = ANY({relations}::oid[])
+        WHERE refclassid = 'pg_class'::regclass AND refobjid = ANY({tables}::oid[])
             AND NOT (classid = 'pg_class'::regclass AND deptype = 'i')
     """,
     # A level's copy of a table with such a column depends on the type too, but is no constraint.
@@ -36,7 +37,7 @@ _PARTS: Final = {
     """,
     "a column was added, altered or dropped": """
         SELECT sum(hashint8(xmin::text::bigint)) FROM pg_attribute
-        WHERE attrelid = ANY({relations}::oid[]) AND attnum > 0
+        WHERE attrelid = ANY({tables}::oid[]) AND attnum > 0
     """,
     "a table was renamed, or its rights or policies were altered": """
         SELECT sum(hashtext(concat_ws(' ', relname, relowner, relacl, reloptions, relpersistence,
@@ -45,7 +46,7 @@ _PARTS: Final = {
     """,
     "a trigger was altered": """
         SELECT sum(hashtext(concat_ws(' ', oid, tgenabled, tgdeferrable, tginitdeferred)))
-        FROM pg_trigger WHERE tgrelid = ANY({relations}::oid[])
+        FROM pg_trigger WHERE tgrelid = ANY({tables}::oid[])
     """,
     # Not xmin, which a restart of a sequence changes as well.
     "a sequence was altered": """
@@ -73,6 +74,7 @@ _PARTS: Final = {
 _KNOWN: Final = """
     WITH members AS (SELECT oid FROM pg_namespace WHERE {schemas})
     SELECT array_agg(oid) FILTER (WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c', 'S')),
+        array_agg(oid) FILTER (WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'c')),
         array_agg(oid) FILTER (WHERE relkind = 'S'),
         array_agg(oid) FILTER (WHERE relkind IN ('v', 'm') OR relhasrules),
         array_agg(oid) FILTER (WHERE EXISTS (SELECT FROM pg_policy WHERE polrelid = pg_class.oid)),
@@ -143,7 +145,7 @@ class Structure:
             schemas: the condition in ``pg_namespace`` for these schemas.
         """
         [known] = connection.execute(sql.SQL(_KNOWN).format(schemas=schemas)).fetchall()
-        names = ("relations", "sequences", "views", "secured", "routines", "types")
+        names = ("relations", "tables", "sequences", "views", "secured", "routines", "types")
         oids = {name: list(found or ()) for name, found in zip(names, known, strict=True)}
         parts = [
             sql.SQL("coalesce(({}), 0)").format(sql.SQL(query).format(schemas=schemas, **oids))
