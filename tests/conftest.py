@@ -2,6 +2,7 @@
 
 import compileall
 import gc
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def pytest_configure() -> None:
     """Have no collection of garbage go through the objects of pytest and Django."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three workers for two processors, as tests wait for the processes that they start."""
+    return math.ceil((os.cpu_count() or 1) * 1.5)
 
 
 @pytest.hookimpl(tryfirst=True)

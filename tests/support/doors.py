@@ -1,9 +1,9 @@
 """The doors into a project's tests, and the scenarios that each of them must pass."""
 
-import re
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import ne
 from typing import Any
 
 import pytest
@@ -127,7 +127,6 @@ DOORS = {
     ),
 }
 SERIAL = ["django", "pytest"]
-START = re.compile("^django, two (forked|spawned) workers$")
 
 ABOUT_DOORS = (
     "tests/doors/",
@@ -147,7 +146,7 @@ def mark_repetitions(items: list[pytest.Item]) -> None:
     One combination of door and isolation runs by default. The name of the test and its other
     parameters decide which one, so that each combination has its share of the tests.
 
-    Of the others, ``-m slow`` runs those that `remaining` names, and ``-m ""`` all of them.
+    Of the others, ``-m slow`` runs the one that `opposite` names, and ``-m ""`` all of them.
     """
     repetitions: dict[str, list[pytest.Function]] = defaultdict(list)
     known: dict[str, list[object]] = defaultdict(list)
@@ -172,7 +171,7 @@ def mark_repetitions(items: list[pytest.Item]) -> None:
             for item in repeated[:chosen] + repeated[chosen + 1 :]:
                 item.add_marker(pytest.mark.slow)
         if not name.startswith(ABOUT_DOORS):
-            kept = remaining([_combination(item) for item in repeated], chosen, number)
+            kept = {chosen, opposite([*map(_combination, repeated)], chosen, number)}
             left_out |= {item for position, item in enumerate(repeated) if position not in kept}
     if left_out and items[0].config.option.markexpr:
         items[0].config.hook.pytest_deselected(items=[item for item in items if item in left_out])
@@ -184,51 +183,29 @@ def _combination(item: pytest.Function) -> tuple[str, str]:
     return str(given.get("door", "")), str(given.get("isolation", ""))
 
 
-def remaining(combinations: Sequence[tuple[str, str]], chosen: int, number: int) -> set[int]:
-    """Return which combinations of door and isolation tell something that the others do not.
+def opposite(combinations: Sequence[tuple[str, str]], chosen: int, number: int) -> int:
+    """Return the combination that has least in common with the one that runs by default.
 
-    A door is a runner, with workers or without. How the workers of Django's start is decided before
-    there is a test, so one of both ways stands for the other. Of runner, workers and isolation, a test
-
-    - that has one as a parameter meets each of its values;
-    - that has two meets each value of both: ``django`` and ``pytest, two xdist workers``, or
-      ``pytest`` and one of the others of Django;
-    - that has all three meets each value of one with each of another, in four of ten combinations:
-      ``django`` and workers of pytest with one isolation, the others with the other.
-
-    These are the combinations in which the sum of the values, as numbers, is even, or odd.
+    A combination has a runner, workers or none, and an isolation. Where all of them can differ, both
+    combinations together meet each runner, both kinds of processes and each isolation.
 
     Args:
-        combinations: those of one test, which has one of the parameters or both.
-        chosen: position of the one that runs by default.
-        number: of the test, so that each combination has its share of the tests.
+        combinations: door and isolation of each repetition of one test.
+        chosen: the position of the one that runs by default.
+        number: of the test, so that equal candidates have their share of the tests.
     """
-    starts = sorted({door for door, _ in combinations if START.search(door)})
-    if len(starts) == 2:
-        preferred = combinations[chosen][0]
-        starts.remove(preferred if preferred in starts else starts[number // 10 % 2])
-        kept = [position for position, (door, _) in enumerate(combinations) if door not in starts]
-    else:
-        kept = [*range(len(combinations))]
-    rows = {position: _values(*combinations[position]) for position in kept}
-    values = [sorted(set(column)) for column in zip(*rows.values(), strict=True)]
-    if sum(len(column) > 1 for column in values) == 1:
-        return {*kept}
-    sums = {
-        position: sum(map(list.index, values, row)) % 2  # of a value's place among the others
-        for position, row in rows.items()
-    }
-    for wanted in (sums[chosen], 1 - sums[chosen]):
-        half = [position for position in kept if sums[position] == wanted]
-        columns = zip(*(rows[position] for position in half), strict=True)
-        if [sorted(set(column)) for column in columns] == values:
-            return {chosen, *half}
-    return {*kept}
+    values = [_values(*combination) for combination in combinations]
+
+    def differences(position: int) -> tuple[int, int]:
+        differing = sum(map(ne, values[position], values[chosen]))
+        return differing, (position + number) % len(values)
+
+    return max(range(len(values)), key=differences)
 
 
-def _values(door: str, isolation: str) -> tuple[str, str, str]:
+def _values(door: str, isolation: str) -> tuple[str, bool, str]:
     runner, _, workers = door.partition(",")
-    return runner, "workers" if workers else "", isolation
+    return runner, bool(workers), isolation
 
 
 def _number(value: object, known: list[object]) -> int:

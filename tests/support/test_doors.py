@@ -1,11 +1,11 @@
 """Which repetitions of a test by other doors and isolations run by default, and which ones at all."""
 
-from itertools import combinations, product
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from tests.support.doors import DOORS, SERIAL, remaining
+from tests.support.doors import DOORS, SERIAL, opposite
 from tests.support.projects import Project
 
 ISOLATIONS = ("schema", "database")
@@ -94,44 +94,28 @@ def test_one_combination_of_door_and_isolation_is_run_for_each_of_other_paramete
     assert len(parameters_of("test_without_a_door")) == 3, result.output
 
 
-def kinds(door: str, isolation: str) -> tuple[str, bool, str]:
-    return door.partition(",")[0], "," in door, isolation
-
-
-@pytest.mark.parametrize("number", range(10))
-def test_each_runner_workers_and_isolation_meet_each_other(number: int) -> None:
-    all_of_them = [*product(DOORS, ISOLATIONS)]
-    kept = remaining(all_of_them, number, number)
-    assert number in kept
-    assert len(kept) == 4
-    rows = [kinds(*all_of_them[position]) for position in kept]
-    for one, other in combinations(range(3), 2):
-        assert len({(row[one], row[other]) for row in rows}) == 4
-
-
-@pytest.mark.parametrize("number", range(5))
-def test_each_runner_is_met_with_workers_or_without(number: int) -> None:
-    doors = [*DOORS]
-    kept = remaining([(door, "") for door in doors], number, number)
-    assert number in kept
-    rows = [kinds(doors[position], "") for position in kept]
-    assert len(rows) == 2
-    assert {row[0] for row in rows} == {"django", "pytest"}
-    assert {row[1] for row in rows} == {False, True}
+@pytest.mark.parametrize("chosen", range(10))
+def test_the_other_combination_shares_nothing_with_the_one_that_runs_by_default(
+    chosen: int,
+) -> None:
+    combinations = [*product(DOORS, ISOLATIONS)]
+    (door, isolation), (other_door, other_isolation) = (
+        combinations[position] for position in (chosen, opposite(combinations, chosen, 7))
+    )
+    assert door.partition(",")[0] != other_door.partition(",")[0]
+    assert ("," in door) != ("," in other_door)
+    assert isolation != other_isolation
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_no_value_of_a_single_parameter_is_left_out(number: int) -> None:
-    assert remaining([(door, "") for door in SERIAL], number, number) == {0, 1}
-    assert remaining([("", isolation) for isolation in ISOLATIONS], number, number) == {0, 1}
-    assert remaining([("pytest", "schema")], 0, number) == {0}
+def test_of_two_values_none_is_left_out(number: int) -> None:
+    assert opposite([(door, "") for door in SERIAL], number, number) == 1 - number
+    assert opposite([("", isolation) for isolation in ISOLATIONS], number, number) == 1 - number
+    assert opposite([("pytest", "schema")], 0, number) == 0
 
 
-def test_where_no_half_has_all_values_nothing_but_a_way_to_start_is_left_out() -> None:
-    doors = ["django", "django, two forked workers", "pytest", "django, two spawned workers"]
-    assert remaining([(door, "") for door in doors], 0, 0) in ({0, 1, 2}, {0, 2, 3})
-
-
-def test_starts_of_workers_have_their_share() -> None:
-    alone = [("django, two spawned workers", ""), ("django, two forked workers", "")]
-    assert {min(remaining([*alone, ("pytest", "")], 2, number)) for number in (0, 10)} == {0, 1}
+def test_both_ways_to_start_workers_have_their_share() -> None:
+    doors = [(door, "") for door in DOORS]
+    chosen = doors.index(("pytest", ""))
+    others = {doors[opposite(doors, chosen, number)][0] for number in range(10)}
+    assert others == {"django, two forked workers", "django, two spawned workers"}
