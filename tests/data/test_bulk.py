@@ -134,19 +134,18 @@ def state(instance):
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else value.__name__,
 )
-@pytest.mark.parametrize("bulk", ["auto", "copy"])
 @pytest.mark.filterwarnings("ignore:.*_after_postgeneration:DeprecationWarning")
-def test_a_batch_equals_what_is_saved_one_by_one(data, heard, made_by, states, bulk):
+def test_a_batch_equals_what_is_saved_one_by_one(data, heard, made_by, states):
     classic = data.create_batch(made_by, 7, *states, bulk="never")
     expected, instances = contents(), [state(instance) for instance in classic]
-    data.cleanup()
-    empty()
 
-    batch = data.create_batch(made_by, 7, *states, bulk=bulk)
-
-    assert contents() == expected
-    assert [state(instance) for instance in batch] == instances
-    assert sum(data.explain().rows.values()) >= 7
+    for bulk in ("auto", "copy"):
+        data.cleanup()
+        empty()
+        batch = data.create_batch(made_by, 7, *states, bulk=bulk)
+        assert contents() == expected, bulk
+        assert [state(instance) for instance in batch] == instances, bulk
+        assert sum(data.explain().rows.values()) >= 7, bulk
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,7 @@ def pages(project: Project) -> dict[str, Path]:
 
 
 @needs_chromium
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_servers")
 def test_the_pages_of_the_example_s_failures(pages: dict[str, Path], tmp_path: Path) -> None:
     folder = pages["assertion"].parent
