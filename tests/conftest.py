@@ -27,9 +27,15 @@ ALIAS = "postgres"  # in DATABASES, for the tests of data that need a Postgres
 
 
 def pytest_configure() -> None:
-    """Have no collection of garbage go through the objects of pytest and Django."""
+    """Have no collection of garbage while tests are imported, of which hardly anything is garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Have later collections of garbage leave out the objects of pytest, Django and the tests."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
