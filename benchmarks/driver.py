@@ -22,7 +22,7 @@ import psutil
 
 SETTLING_SECONDS = 1.0
 ROLLBACKS = 300
-ALTERATIONS = 10  # after each of which the worker may have to take a fresh clone
+ALTERATIONS = 10  # at most, as after each the worker may have to take a fresh clone
 
 
 def main() -> None:
@@ -120,8 +120,9 @@ def _reset(options: argparse.Namespace) -> dict[str, Any]:
     written = [_seconds_of_teardown(write) for _ in range(options.rounds)]
     clean = [_seconds_of_teardown(lambda: None) for _ in range(options.rounds)]
     numbers = itertools.count(time.time_ns())  # a kept database has the tables of earlier rounds
+    alterations = min(options.rounds, ALTERATIONS)
     created, altered = (
-        [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(ALTERATIONS)]
+        [_seconds_of_teardown(partial(_alter, ddl, numbers)) for _ in range(alterations)]
         for ddl in (_TABLE, f"ALTER TABLE {SEEDED._meta.db_table} ADD COLUMN added_{{}} int")
     )
     if options.integration:
