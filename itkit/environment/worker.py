@@ -481,13 +481,25 @@ class Environment:
             if tells_receivers and caches.tell_receivers(alias):
                 self._routing.renew_sequences(alias, always=True)
 
-    def new_data_manager(self) -> TestDataManager:
+    def new_data_manager(self, *, commits: bool = False) -> TestDataManager:
         """Return a manager whose unique values differ from those of all other tests of the run.
 
         All managers of one test share a counter.
+
+        Args:
+            commits: whether it is the manager of a test that Django resets the databases after.
         """
         return TestDataManager(
-            leaks=conf.get().data.leaks, snapshots=_snapshots, watch=self._canaries
+            leaks=conf.get().data.leaks,
+            snapshots=_snapshots,
+            watch=self._canaries,
+            is_reset=self._is_still_reset if commits else None,
+        )
+
+    def _is_still_reset(self, alias: str) -> bool:
+        """Return whether the database of an alias is yet to be reset after the running test."""
+        return (
+            self.process == os.getpid() and self.is_in_test and self._routing.is_still_reset(alias)
         )
 
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:

@@ -356,6 +356,13 @@ class Routing:
         self._look_outside(self._databases[alias])
         return has_changed
 
+    def is_still_reset(self, alias: str) -> bool:
+        """Return whether the place of an alias is ours, and was not reset since the test began.
+
+        Even if the test's class does not reset it, ``take_back()`` does after the test.
+        """
+        return alias in self._aliases() - self._reset
+
     def renew_sequences(self, alias: str, *, always: bool = False) -> None:
         """Set the sequences of an alias back that rolled-back tests have advanced.
 
