@@ -52,7 +52,9 @@ from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.failure_channel import FailureChannel
 
 if TYPE_CHECKING:
-    from itkit import redis, report
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from itkit import postgres, redis, report
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
     from itkit.postgres.reset.reset import Reset
@@ -170,10 +172,15 @@ class Environment:
                 self._originals.enter_context(self.leaving.watched())
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
+            self._originals.enter_context(postgres.sessions_kept())
             self._originals.enter_context(effects.followed())
             self._originals.enter_context(self._coverage.followed())
             self._originals.enter_context(
-                cases.followed(self.begin_committing_class, self._routing.pass_over)
+                cases.followed(
+                    self.begin_committing_class,
+                    self._routing.pass_over,
+                    self._routing.keep_sessions,
+                )
             )
             self._guard = self._originals.enter_context(guarding.guarded(servers))
             undo.pop_all()
@@ -451,6 +458,26 @@ class Environment:
 
     def _calls(self) -> dict[str, list[str]]:
         return calls_of(self.backends)
+
+    def keep_session(self, connection: "BaseDatabaseWrapper") -> bool:
+        """Close the driver's connection of one of Django's, and keep its session for the next.
+
+        Returns:
+            Whether the session can go on; where it cannot, nothing is changed.
+        """
+        return self._routing.keep_session(connection)
+
+    def take_session(self, connection: "BaseDatabaseWrapper") -> "postgres.Session | None":
+        """Take the session of a connection, whose driver's connection is closed by that.
+
+        Returns:
+            The session, for ``give_session``; None where it cannot go on. Then nothing is changed.
+        """
+        return self._routing.take_session(connection)
+
+    def give_session(self, connection: "BaseDatabaseWrapper", session: "postgres.Session") -> None:
+        """Let a closed connection have a session when it connects."""
+        self._routing.give_session(connection, session)
 
     def drop_connections(self) -> None:
         """Close all connections to Redis, as after the simulated crash of a process."""
