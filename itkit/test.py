@@ -32,15 +32,20 @@ else:
 
 
 class _Manager:
-    """The manager of the data of a test or of a class, which is made when it is first used."""
+    """The manager of the data of a test or of a class, which is made when it is first used.
 
-    def __init__(self) -> None:
+    Args:
+        commits: whether it is that of a test after which Django resets the databases.
+    """
+
+    def __init__(self, *, commits: bool = False) -> None:
         self.manager: TestDataManager | None = None
+        self._commits = commits
 
     def get(self) -> TestDataManager:
         """Return the manager."""
         if self.manager is None:
-            self.manager = _environment().new_data_manager()
+            self.manager = _environment().new_data_manager(commits=self._commits)
         return self.manager
 
     def end(self) -> None:
@@ -63,7 +68,8 @@ class _Data:
             raise AttributeError(
                 f"{kind.__name__}.data is there from super().setUpClass() on, as in setUpTestData()"
             )
-        test._itkit_data = _Manager()
+        commits = isinstance(test, TransactionTestCase) and not isinstance(test, TestCase)
+        test._itkit_data = _Manager(commits=commits)
         test.addCleanup(test._itkit_data.end)
         return test._itkit_data.get()
 

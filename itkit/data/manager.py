@@ -21,7 +21,7 @@ from itkit.data.bulk.recycled import Recycled
 from itkit.data.cleanup import deletion
 from itkit.data.cleanup.leaks import Leak, Watch
 from itkit.data.cleanup.report import CleanupReport
-from itkit.data.cleanup.rows import TrackedRows
+from itkit.data.cleanup.rows import Row, TrackedRows
 from itkit.data.create import login
 from itkit.data.create.maker import InstanceMaker
 from itkit.data.factories import factories, lookup, recipes
@@ -50,6 +50,11 @@ def _kept_nowhere() -> None:
     """Return no directory: scenarios are kept in this process."""
 
 
+def _never_reset(_alias: str) -> bool:
+    """Return that nobody else removes the rows."""
+    return False
+
+
 class TestDataManager:
     """Creates rows by the project's factories, or by model_bakery, and removes them.
 
@@ -75,6 +80,8 @@ class TestDataManager:
             returns None if there is none.
         unique: draws the unique values, instead of a seed.
         watch: finds the values of bystanders, and secrets, where they turn up; that of a test.
+        is_reset: returns whether a database, by its alias, is reset after the test whose manager
+            this is; by default none is.
 
     Attributes:
         unique: values that collide with no others: ``unique.email()``, ``unique.text(10)``.
@@ -92,6 +99,7 @@ class TestDataManager:
         snapshots: Snapshots = _kept_nowhere,
         unique: UniqueValues | None = None,
         watch: MarkWatch | None = None,
+        is_reset: Callable[[str], bool] | None = None,
     ) -> None:
         self.unique = unique or UniqueValues(seed, offset=offset)
         self._snapshots = snapshots
@@ -102,6 +110,7 @@ class TestDataManager:
         self._explanation = Explanation()
         self._watch = Watch(leaks, using)
         self._mark_watch = watch
+        self._is_reset = is_reset or _never_reset
         self._marks: list[MarkedValue] = []
 
     def __repr__(self) -> str:
@@ -358,7 +367,10 @@ class TestDataManager:
     def end(self) -> CleanupReport:
         """Clean up at the end of a test, as ``cleanup()`` does.
 
-        Rows in the transaction of a ``django.test.TestCase`` are left to the rollback that follows.
+        Rows in the transaction of a ``django.test.TestCase`` are left to the rollback that follows,
+        and rows of a database that is reset after the test to the reset, which removes all that the
+        test has committed. Before a function of ``on_cleanup()`` is called, and where a model is
+        deleted in its own way (``DELETE_BY_MODEL``), they are removed one table after the other.
 
         Raises:
             ExceptionGroup: all that went wrong; the rest has been removed.
@@ -488,17 +500,22 @@ class TestDataManager:
         # The database's notes end here, as the triggers have changed its tables.
         errors += _failure_of(self._watch.close)
         leaked = [leak.row for leak in leaks]
-        errors += deletion.delete(leaked, self._tracked, CleanupReport(), is_end=is_end)
+        errors += self._delete(leaked, CleanupReport(), is_end=is_end)
         report.leaked += [str(leak) for leak in leaks]
         for step in self._tracked.pop():
             if isinstance(step, list):
-                errors += deletion.delete(step, self._tracked, report, is_end=is_end)
+                errors += self._delete(step, report, is_end=is_end)
             else:
                 errors += _failure_of(step)
         self.unique.release()
         if errors:
             raise ExceptionGroup("Not all test data could be removed", errors)
         self._watch.judge(leaks)
+
+    def _delete(self, rows: list[Row], report: CleanupReport, *, is_end: bool) -> list[Exception]:
+        # A function that is called at clean-up finds no row that was created after it was given.
+        is_reset = _never_reset if self._tracked.has_callbacks else self._is_reset
+        return deletion.delete(rows, self._tracked, report, is_end=is_end, is_reset=is_reset)
 
     def _look_a_last_time(self) -> None:
         """Look for the marks of this manager, whose rows are about to be removed."""

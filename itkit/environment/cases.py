@@ -17,9 +17,11 @@ from itkit.core.wrapping import wrapped
 
 @contextmanager
 def followed(
-    begins: Callable[[Iterable[str]], None], ends: Callable[[Iterable[str]], None]
+    begins: Callable[[Iterable[str]], None],
+    ends: Callable[[Iterable[str]], None],
+    closes: Callable[[], None],
 ) -> Iterator[None]:
-    """Call functions, within a block, when a class of tests that commit begins.
+    """Call functions, within a block, when a class of tests that commit begins, and after each.
 
     pytest-django makes such a class for each test function that commits. Django has no hook for it.
     Checked with Django 5.2, 6.0 and 6.1.
@@ -27,7 +29,17 @@ def followed(
     Args:
         begins: gets the aliases of the databases that the tests use.
         ends: gets the same when Django has set the class up, with the fixtures of its first test.
+        closes: is called after each of its tests, before Django closes all connections.
     """
+
+    def closing(should_reload: Callable[[Any], bool]) -> Callable[[Any], bool]:
+        def _should_reload_connections(case: Any) -> bool:
+            found = should_reload(case)
+            if found:
+                closes()
+            return found
+
+        return _should_reload_connections
 
     def hearing(set_up: Callable[[Any], None]) -> Callable[[Any], None]:
         def begin_and_set_up(cls: Any) -> None:
@@ -44,6 +56,7 @@ def followed(
     with (
         wrapped(TransactionTestCase, "setUpClass", hearing),
         wrapped(TransactionTestCase, "_reset_sequences", _behind_rows),
+        wrapped(TransactionTestCase, "_should_reload_connections", closing),
     ):
         yield
 

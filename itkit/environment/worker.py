@@ -52,7 +52,9 @@ from itkit.timeline import core, sql, threads, transactions
 from itkit.timeline.failure_channel import FailureChannel
 
 if TYPE_CHECKING:
-    from itkit import redis, report
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from itkit import postgres, redis, report
     from itkit.environment.run import Run
     from itkit.postgres.reset.levels import RowLevel
     from itkit.postgres.reset.reset import Reset
@@ -170,10 +172,15 @@ class Environment:
                 self._originals.enter_context(self.leaving.watched())
             self._originals.enter_context(threads.followed())
             self._originals.enter_context(sql.recorded())
+            self._originals.enter_context(postgres.sessions_kept())
             self._originals.enter_context(effects.followed())
             self._originals.enter_context(self._coverage.followed())
             self._originals.enter_context(
-                cases.followed(self.begin_committing_class, self._routing.pass_over)
+                cases.followed(
+                    self.begin_committing_class,
+                    self._routing.pass_over,
+                    self._routing.keep_sessions,
+                )
             )
             self._guard = self._originals.enter_context(guarding.guarded(servers))
             undo.pop_all()
@@ -452,6 +459,26 @@ class Environment:
     def _calls(self) -> dict[str, list[str]]:
         return calls_of(self.backends)
 
+    def keep_session(self, connection: "BaseDatabaseWrapper") -> bool:
+        """Close the driver's connection of one of Django's, and keep its session for the next.
+
+        Returns:
+            Whether the session can go on; where it cannot, nothing is changed.
+        """
+        return self._routing.keep_session(connection)
+
+    def take_session(self, connection: "BaseDatabaseWrapper") -> "postgres.Session | None":
+        """Take the session of a connection, whose driver's connection is closed by that.
+
+        Returns:
+            The session, for ``give_session``; None where it cannot go on. Then nothing is changed.
+        """
+        return self._routing.take_session(connection)
+
+    def give_session(self, connection: "BaseDatabaseWrapper", session: "postgres.Session") -> None:
+        """Let a closed connection have a session when it connects."""
+        self._routing.give_session(connection, session)
+
     def drop_connections(self) -> None:
         """Close all connections to Redis, as after the simulated crash of a process."""
         self._redis.drop_connections()
@@ -481,13 +508,25 @@ class Environment:
             if tells_receivers and caches.tell_receivers(alias):
                 self._routing.renew_sequences(alias, always=True)
 
-    def new_data_manager(self) -> TestDataManager:
+    def new_data_manager(self, *, commits: bool = False) -> TestDataManager:
         """Return a manager whose unique values differ from those of all other tests of the run.
 
         All managers of one test share a counter.
+
+        Args:
+            commits: whether it is the manager of a test that Django resets the databases after.
         """
         return TestDataManager(
-            leaks=conf.get().data.leaks, snapshots=_snapshots, watch=self._canaries
+            leaks=conf.get().data.leaks,
+            snapshots=_snapshots,
+            watch=self._canaries,
+            is_reset=self._is_still_reset if commits else None,
+        )
+
+    def _is_still_reset(self, alias: str) -> bool:
+        """Return whether the database of an alias is yet to be reset after the running test."""
+        return (
+            self.process == os.getpid() and self.is_in_test and self._routing.is_still_reset(alias)
         )
 
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:

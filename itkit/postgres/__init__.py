@@ -11,6 +11,8 @@ from itkit.postgres.clean import Leftover, clean, leftovers
 from itkit.postgres.isolation import probe_for_tests
 from itkit.postgres.migrations.inspection import inspected
 from itkit.postgres.routing.creation import schema_creation
+from itkit.postgres.routing.kept import Session
+from itkit.postgres.routing.kept import followed as sessions_kept
 from itkit.postgres.routing.routing import Routing
 from itkit.postgres.run import RunDatabases
 from itkit.postgres.server.server import postgres_aliases, probe, project_server
@@ -23,6 +25,7 @@ __all__ = [
     "Leftover",
     "Routing",
     "RunDatabases",
+    "Session",
     "clean",
     "inspected",
     "leftovers",
@@ -34,5 +37,6 @@ __all__ = [
     "put_sqlite_back",
     "replace_sqlite",
     "schema_creation",
+    "sessions_kept",
     "shown",
 ]

@@ -451,10 +451,12 @@ class IntegrationPlugin:
             environment.leave_with(int(self._session.exitstatus != pytest.ExitCode.OK))
 
     @pytest.fixture
-    def data(self, db: None) -> Iterator[TestDataManager]:
+    def data(self, request: pytest.FixtureRequest, db: None) -> Iterator[TestDataManager]:
         """The manager of this test's data; what it creates is removed after the test."""
         del db
-        manager = self._required("data").new_data_manager()
+        # A class of unittest is torn down before the fixtures that it uses.
+        commits = not hasattr(request.cls, "setUpClass")
+        manager = self._required("data").new_data_manager(commits=commits)
         yield manager
         manager.end()
 

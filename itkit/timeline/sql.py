@@ -1,5 +1,6 @@
 """SQL on the timeline: each statement of Django's connections, COMMIT, ROLLBACK and on_commit."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,13 @@ from itkit.timeline import callsite, core, transactions
 from itkit.timeline.core import Crossing
 
 _SAVEPOINTS: Final = ("SAVEPOINT", "RELEASE")
+_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", *_SAVEPOINTS)
+_SETTING: Final = re.compile(
+    r"\s*(set\s[^=]*\.|do\b|call\b|load\b)|.*\bset_config\s*\((?!\s*'TimeZone')",
+    re.IGNORECASE | re.DOTALL,
+)
+SETS_NAMES: Final = "_itkit_sets_names"
+"""The mark of a connection whose session may have a setting with a name of the project's own."""
 
 
 class Statement(Crossing):
@@ -124,6 +132,8 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
             )
             raise statement.error
         transactions.note_statement(self.db, text)
+        if "set_config" in text or "SET_CONFIG" in text or not text.startswith(_USUAL):
+            _note_setting(self.db, text)
         try:
             return execute(self, sql, params, many, executor)
         except BaseException as error:
@@ -133,6 +143,11 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
             statement.duration = perf_counter() - statement.at
 
     return record
+
+
+def _note_setting(connection: Any, text: str) -> None:
+    if _SETTING.match(text):
+        vars(connection)[SETS_NAMES] = True
 
 
 def text_of(sql: Any, connection: BaseDatabaseWrapper) -> str:

@@ -5,9 +5,11 @@ from django.core.checks import run_checks
 from django.db import connections, models
 from django.test import TestCase, override_settings
 
-from itkit.data import TestDataManager
+from itkit.data import TestDataManager, take_left
 from tests.conftest import ALIAS
+from tests.support.doors import SERIAL, enter, write_tests
 from tests.support.kinds.models import Attachment, Author, Bistro, Cafe, Label, Place, Post, Remark
+from tests.support.projects import Project
 from tests.support.shopdata.models import Customer, Note, Order
 
 
@@ -162,6 +164,149 @@ def test_committed_rows_are_removed_at_the_end():
     data.create(Attachment)
     assert data.end().removed == {"kinds.Attachment": 1}
     assert not Attachment.objects.exists()
+
+
+@pytest.fixture
+def reset_data(transactional_db):
+    """A manager whose database is reset after its test."""
+    take_left()
+    return TestDataManager(is_reset=lambda alias: alias == "default")
+
+
+def test_committed_rows_are_left_to_the_reset(reset_data, django_assert_num_queries):
+    reset_data.create(Order)
+    with django_assert_num_queries(0):
+        report = reset_data.end()
+    assert report.forgotten == {"shopdata.Customer": 1, "shopdata.Order": 1}
+    assert str(report).startswith("left to the rollback or reset ")
+    assert Order.objects.exists()
+    assert take_left() == {"shopdata_customer", "shopdata_order"}
+
+
+def test_all_tables_of_a_row_are_known_to_be_left(reset_data):
+    reset_data.create(Bistro)
+    reset_data.create(Post)
+    reset_data.end()
+    assert take_left() >= {"kinds_place", "kinds_cafe", "kinds_bistro", "kinds_post_labels"}
+
+
+def test_who_asks_for_a_clean_up_does_not_wait_for_the_reset(reset_data):
+    reset_data.create(Order)
+    assert reset_data.cleanup().removed == {"shopdata.Customer": 1, "shopdata.Order": 1}
+    assert not Order.objects.exists()
+
+
+def test_a_callback_finds_none_of_the_rows_that_were_created_after_it(reset_data):
+    before = reset_data.create(Customer)
+    found = []
+    reset_data.on_cleanup(lambda: found.extend(Customer.objects.all()))
+    reset_data.create(Customer)
+
+    report = reset_data.end()
+
+    assert found == [before]
+    assert (report.removed, report.forgotten) == (
+        {"shopdata.Customer": 1},
+        {"shopdata.Customer": 1},
+    )
+
+
+def test_what_is_deleted_by_its_model_is_not_left_to_the_reset(reset_data, by_model):
+    reset_data.create(Order)
+    assert reset_data.end().removed == {"shopdata.Customer": 1, "shopdata.Order": 1}
+    assert not take_left()
+
+
+RESET = """
+    from django.test import SimpleTestCase
+    from itkit.test import IntegrationMixin, IntegrationTestCase
+    from shop.models import Customer
+
+
+    class Committing(IntegrationTestCase):
+        def test_a_leaves_its_rows_until_the_reset(self):
+            self.addCleanup(lambda: self.assertEqual(Customer.objects.count(), 1))
+            self.data.create("shop.Customer")
+
+        def test_b_finds_none(self):
+            self.assertFalse(Customer.objects.exists())
+
+    class Unreset(IntegrationTestCase):
+        def _fixture_teardown(self):
+            pass
+
+        def test_a_leaves_its_rows_although_nothing_resets(self):
+            self.data.create("shop.Customer")
+
+        def test_b_finds_none(self):
+            self.assertFalse(Customer.objects.exists())
+
+    class Simple(IntegrationMixin, SimpleTestCase):
+        databases = {"default"}
+
+        def test_a_removes_its_own_rows(self):
+            self.addCleanup(lambda: self.assertFalse(Customer.objects.exists()))
+            self.data  # so that its clean-up comes first
+            self.addCleanup(lambda: self.assertTrue(Customer.objects.exists()))
+            self.data.create("shop.Customer")
+
+        def test_b_finds_none(self):
+            self.assertFalse(Customer.objects.exists())
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_no_rows_are_left_to_the_next_test(door, project: Project):
+    write_tests(project, RESET)
+    result = enter(door, project)
+    assert result.counts == {"passed": 6}, result.output
+    assert "has committed" not in result.output
+
+
+FIXTURES = """
+    import pytest
+    from django.test import TransactionTestCase
+    from shop.models import Customer
+
+
+    @pytest.fixture
+    def made(data):
+        return data.create("shop.Customer")
+
+
+    @pytest.mark.integration
+    def test_a_makes_a_row(made):
+        assert Customer.objects.count() == 1
+
+
+    @pytest.mark.integration
+    def test_b_finds_none(data):
+        assert not Customer.objects.exists()
+
+
+    @pytest.mark.integration
+    @pytest.mark.usefixtures("made")
+    class TestsThatAreResetBeforeTheirFixturesEnd(TransactionTestCase):
+        def test_a_has_a_row_of_a_fixture(self):
+            assert Customer.objects.count() == 1
+
+        def test_b_finds_no_other(self):
+            assert Customer.objects.count() == 1
+
+
+    @pytest.mark.integration
+    def test_c_finds_none(data):
+        assert not Customer.objects.exists()
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+def test_a_fixture_of_a_test_case_removes_its_rows_itself(project: Project):
+    write_tests(project, FIXTURES)
+    result = enter("pytest", project)
+    assert result.counts == {"passed": 5}, result.output
+    assert "has committed" not in result.output
 
 
 def test_whoever_walks_the_fields_or_models_of_django_meets_none_of_itkit():

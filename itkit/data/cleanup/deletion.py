@@ -6,7 +6,7 @@ database knows. The graph says which rows have to be deleted, and in which order
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.db import connections, models, transaction
@@ -14,7 +14,7 @@ from django.db import connections, models, transaction
 from itkit import conf
 from itkit.data.cleanup.references import GenericReference, Reference, References, label
 from itkit.data.cleanup.report import CleanupReport
-from itkit.data.cleanup.rows import Row, TrackedRows, is_broken, is_of_test_case
+from itkit.data.cleanup.rows import Row, TrackedRows, concrete, is_broken, is_of_test_case
 from itkit.data.factories.lookup import all_rows
 
 Model = type[models.Model]
@@ -23,11 +23,24 @@ _left: set[str] = set()
 
 
 def delete(
-    rows: Iterable[Row], tracked: TrackedRows, report: CleanupReport, *, is_end: bool
+    rows: Iterable[Row],
+    tracked: TrackedRows,
+    report: CleanupReport,
+    *,
+    is_end: bool,
+    is_reset: Callable[[str], bool],
 ) -> list[Exception]:
     """Delete rows in one transaction per database, count them in ``report``, return what failed.
 
-    At the end of a test, rows in a transaction that Django will roll back are left to Django.
+    At the end of a test, rows in a transaction that Django will roll back are left to Django, and
+    rows of a database that is reset after the test are left to the reset.
+
+    Args:
+        rows: the rows.
+        tracked: the rows that the manager knows.
+        report: gets the numbers.
+        is_end: whether the test has ended.
+        is_reset: returns whether a database, by its alias, is reset after the test.
     """
     by_database: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -37,7 +50,10 @@ def delete(
         try:
             if _is_rolled_back(using, is_end=is_end):
                 report.forgotten.update(label(row.model) for row in own)
-                _left.update(*(_tables(row) for row in own if row in tracked.committed))
+                _leave(row for row in own if row in tracked.committed)
+            elif is_end and is_reset(using) and not conf.get().data.delete_by_model:
+                report.forgotten.update(label(row.model) for row in own)
+                _leave(own)
             else:
                 _delete_from(using, own, tracked, report)
         except Exception as error:  # noqa: BLE001 - the other databases are still to be cleaned
@@ -47,21 +63,26 @@ def delete(
 
 
 def take_left() -> set[str]:
-    """Return, once, the tables with rows that tests' data has committed and left to a rollback.
+    """Return, once, the tables with committed rows of tests' data that were left to others.
 
-    Threads have made these rows outside of the test's transaction. As that transaction may refer to
-    them, they cannot be removed before it ends.
+    Where a transaction will be rolled back, these are rows that threads have made outside of it. As
+    it may refer to them, they cannot be removed before it ends. The others were left to a reset.
     """
     taken = set(_left)
     _left.clear()
     return taken
 
 
-def _tables(row: Row) -> set[str]:
-    """Return the tables that a row may have parts in."""
-    through = [field.remote_field.through for field in row.model._meta.many_to_many]
-    models = [row.model, *(parent.model for parent in row.inherited), *filter(None, through)]
-    return {model._meta.db_table for model in models}
+def _leave(rows: Iterable[Row]) -> None:
+    for model in {row.model for row in rows}:
+        _left.update(_tables(model))
+
+
+def _tables(model: Model) -> set[str]:
+    """Return the tables that a row of a model may have parts in."""
+    through = [field.remote_field.through for field in model._meta.many_to_many]
+    models = [model, *map(concrete, model._meta.all_parents), *filter(None, through)]
+    return {one._meta.db_table for one in models}
 
 
 def _delete_from(using: str, rows: list[Row], tracked: TrackedRows, report: CleanupReport) -> None:

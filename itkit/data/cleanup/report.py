@@ -21,7 +21,7 @@ class CleanupReport:
             they had to be removed first.
         released: rows that referred to the removed ones by ``on_delete=SET_NULL``; they stay, with
             a null.
-        forgotten: rows left to a rollback that is certain to come.
+        forgotten: rows left to what takes them back after the test: a rollback, or itkit's reset.
         leaked: a line for each new row that the manager does not know.
     """
 
@@ -50,7 +50,7 @@ class CleanupReport:
                 ("removed", self.removed),
                 ("removed beyond the tracked", self.beyond),
                 ("set to null in", self.released),
-                ("left to the rollback", self.forgotten),
+                ("left to the rollback or reset", self.forgotten),
             )
             if counts
         ]

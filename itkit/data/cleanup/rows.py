@@ -95,6 +95,11 @@ class TrackedRows:
         """Push a function to be called."""
         self._steps.append(callback)
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether there is a function that is still to be called."""
+        return any(not isinstance(step, list) for step in self._steps)
+
     def pop(self) -> Iterator[Step]:
         """Remove and yield the steps, the last one first; adjacent rows come as one step."""
         while self._steps:

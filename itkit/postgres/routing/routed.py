@@ -11,6 +11,8 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.client import BaseDatabaseClient
 
+from itkit.postgres.routing import kept
+
 _NAMES: Final = ("creation", "client")
 
 
@@ -80,8 +82,9 @@ def uninstall() -> None:
 
 
 def close(connection: BaseDatabaseWrapper) -> None:
-    """Close a connection and its pool, which would keep the old settings otherwise."""
+    """Close a connection, its kept session and its pool, which would keep the old settings."""
     connection.close()
+    kept.drop(connection)
     if connection.alias in pools(connection):
         connection.close_pool()  # type: ignore[attr-defined]  # Postgres' only
 

@@ -28,7 +28,8 @@ from itkit.postgres.reset.differences import TableDifference
 from itkit.postgres.reset.levels import RowLevel
 from itkit.postgres.reset.probe import Look
 from itkit.postgres.reset.reset import Reset, end_transaction
-from itkit.postgres.routing import routed
+from itkit.postgres.routing import kept, routed
+from itkit.postgres.routing.kept import Session
 from itkit.postgres.run import RunDatabases
 from itkit.postgres.server import driver, outside, places, roles
 from itkit.postgres.server.driver import Connection
@@ -237,6 +238,7 @@ class Routing:
         6.1.
         """
         for alias in self._databases:
+            _inherited.append(kept.take(connections[alias]))
             _inherited.append(connections[alias].connection)
             connections[alias].connection = None
             _inherited.append(routed.pools(connections[alias]).pop(alias, None))
@@ -355,6 +357,46 @@ class Routing:
         has_changed = self._reset_of(alias, self.worker).run()
         self._look_outside(self._databases[alias])
         return has_changed
+
+    def is_still_reset(self, alias: str) -> bool:
+        """Return whether the place of an alias is ours, and was not reset since the test began.
+
+        Even if the test's class does not reset it, ``take_back()`` does after the test.
+        """
+        return alias in self._aliases() - self._reset
+
+    def keep_sessions(self) -> None:
+        """Close this thread's connections, and keep their sessions for the next test."""
+        for connection in connections.all(initialized_only=True):
+            if self.keep_session(connection):
+                connection.close()
+
+    def keep_session(self, connection: BaseDatabaseWrapper) -> bool:
+        """Close the driver's connection of one of Django's, and keep its session for the next.
+
+        Returns:
+            Whether the session can go on; where it cannot, nothing is changed.
+        """
+        session = self.take_session(connection)
+        if session is not None:
+            kept.give(connection, session)
+        return session is not None
+
+    def take_session(self, connection: BaseDatabaseWrapper) -> Session | None:
+        """Take the session of a connection, whose driver's connection is closed by that.
+
+        Returns:
+            The session, for another connection; None where it cannot go on. Then nothing is
+            changed.
+        """
+        home = self._databases.get(connection.alias)
+        if home is None or home in self._sights:  # it says what it has written there when it ends
+            return None
+        return kept.take(connection)
+
+    def give_session(self, connection: BaseDatabaseWrapper, session: Session) -> None:
+        """Let a closed connection have a session when it connects."""
+        kept.give(connection, session)
 
     def renew_sequences(self, alias: str, *, always: bool = False) -> None:
         """Set the sequences of an alias back that rolled-back tests have advanced.

@@ -8,8 +8,10 @@ drivers have in common directly: the names of the errors, ``connection.info``, c
 This module can be imported even if neither driver can, as a project without Postgres needs none.
 """
 
+import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from types import ModuleType, SimpleNamespace, TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -46,6 +48,23 @@ _LEVELS_OF_PSYCOPG2: Final = {
     4: "READ UNCOMMITTED",
 }
 _IDLE: Final = 0  # the status of a session outside of any transaction, in libpq and both drivers
+_CONNECTED: Final = 0  # the status of a session that is open
+_DONE: Final = 1  # the status of the result of a statement without rows
+_ROWS: Final = 2  # that of one with rows
+_REMEMBERING: Final = rb"""
+    SELECT FROM pg_catalog.pg_proc WHERE oid >= 16384 AND CASE
+        WHEN prolang IN (12, 13) -- internal, C
+            THEN probin ~ 'dblink|postgres_fdw|plperl|plpython|pltcl|plv8'
+        ELSE prosrc ~* 'set_config|\mset\s+((session|local)\s+)?"?\w+"?\."?\w'
+            OR prosqlbody::text LIKE '%:funcid 2078 %' -- set_config
+            OR array_to_string(proconfig, ' ') ~ '(^| )[^= ]+\.'
+    END LIMIT 1
+"""
+"""Finds a function of the database's own that can leave what ``DISCARD ALL`` does not take back.
+
+These are settings with a name of the project's own, connections to other servers, and variables of
+a language.
+"""
 _ERRORS: Final = tuple(name for name in __all__ if name.endswith("Error"))
 
 
@@ -217,6 +236,96 @@ def connect(url: str, **options: Any) -> Connection:
     raw = _driver.connect(url, **options)
     raw.autocommit = True
     return Connection(raw)
+
+
+def detached(raw: Any) -> Any | None:
+    """Take the session out of a connection of psycopg's, which is closed from then on.
+
+    The server forgets what the session has: settings, locks, temporary tables, prepared statements.
+    What a function of the database may have left beside these, it does not forget.
+
+    psycopg has no interface for that. Checked with psycopg 3.1, 3.2 and 3.3.
+
+    Args:
+        raw: a connection of the driver's.
+
+    Returns:
+        The session, for ``attached``; None if it is in a transaction, has ended, belongs to a pool
+        or cannot forget all. Then nothing is changed.
+    """
+    if not is_psycopg3 or _driver is None or type(raw) is not _driver.Connection:
+        return None
+    session = raw.pgconn
+    if getattr(raw, "_pool", None) is not None or session.status != _CONNECTED:
+        return None
+    if session.transaction_status != _IDLE or session.pipeline_status:
+        return None
+    remembering = session.exec_(_REMEMBERING)
+    if remembering.status != _ROWS or remembering.ntuples:
+        return None
+    if session.exec_(b"DISCARD ALL").status != _DONE:
+        return None
+    while session.notifies() is not None:  # of channels that it listens to no more
+        pass
+    raw.pgconn = _ended()
+    return session
+
+
+def attached(
+    session: Any,
+    *,
+    autocommit: bool = False,
+    prepare_threshold: int | None = 5,
+    context: Any = None,
+    row_factory: Any = None,
+    cursor_factory: Any = None,
+    **_: object,
+) -> Any:
+    """Return a new connection of psycopg's that has a session, as its ``connect()`` returns one.
+
+    psycopg has no interface for that. Checked with psycopg 3.1, 3.2 and 3.3.
+
+    Args:
+        session: the session that ``detached`` has returned.
+        autocommit: as ``connect()`` takes it, as is each of the following.
+        prepare_threshold: as above.
+        context: as above.
+        row_factory: as above.
+        cursor_factory: as above.
+        _: parameters of libpq, with which the session was opened.
+    """
+    assert _driver is not None  # noqa: S101 - the session is of psycopg's
+    made = _driver.Connection(session)
+    if autocommit:
+        made.autocommit = True
+    if row_factory:
+        made.row_factory = row_factory
+    if cursor_factory:
+        made.cursor_factory = cursor_factory
+    if context:
+        made._adapters = type(made.adapters)(context.adapters)
+    made.prepare_threshold = prepare_threshold
+    return made
+
+
+def is_quiet(session: Any) -> bool:
+    """Return whether a session that ``detached`` has returned is open, and was told nothing since.
+
+    A server says why it ends a session before it does.
+    """
+    if session.status != _CONNECTED:
+        return False
+    poll = select.poll()
+    poll.register(session.socket, select.POLLIN)
+    return not poll.poll(0)
+
+
+@cache
+def _ended() -> Any:
+    """Return a session of libpq's that has ended, which all closed connections may share."""
+    session = import_module("psycopg.pq").PGconn.connect_start(b"host=/nowhere")
+    session.finish()
+    return session
 
 
 def misunderstood(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -7,23 +7,28 @@ by ``pg_blocking_pids()``, which is asked by a connection of itkit's own.
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from enum import Enum, auto
 from functools import partial
 from inspect import iscoroutine, unwrap
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from asgiref.sync import async_to_sync
 from django.db import connections
 
+from itkit import environment
 from itkit.sweep.choosing import SchedulePart, ScheduleSpec
 from itkit.sweep.gate.commands import CommandPoint
 from itkit.sweep.gate.gate import EVERYTHING, SIMULATED, Crash, Point, Touched
 from itkit.sweep.gate.statements import CommitPoint, StatementPoint, session_of
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
+
+if TYPE_CHECKING:
+    from itkit.postgres import Session
 
 _POLL_SECONDS: Final = 0.002
 _SLOW_POLL_SECONDS: Final = 0.02
@@ -135,9 +140,6 @@ class Actor:
             self.result = result
         except BaseException as error:  # noqa: BLE001 - what the code under test raises
             self.error = error
-        finally:
-            with suppress(Exception):
-                connections.close_all()
 
     def touches(self, point: Point) -> Touched:
         """Return what a crossing has to do with, as what the actor has done before says."""
@@ -362,8 +364,13 @@ class Stage:
     def _perform(self, actor: Actor) -> None:
         _current.set(actor)
         try:
+            self._watcher.lend()
             actor.perform()
         finally:
+            with suppress(Exception):
+                self._watcher.take_back()
+            with suppress(Exception):
+                connections.close_all()
             with self._changed:
                 actor.state = Phase.DONE
                 self._changed.notify_all()
@@ -493,10 +500,30 @@ class Stage:
 
 
 class Watcher:
-    """Connections of itkit's own, one for each database, that see who waits for whom."""
+    """Connections of itkit's own, one for each database, that see who waits for whom.
+
+    It also keeps the sessions of actors that have ended, for those of the next schedule, as the
+    threads of actors connect anew for each.
+    """
 
     def __init__(self) -> None:
         self._connections: dict[str, Any] = {}
+        self._spare: defaultdict[str, list[Session]] = defaultdict(list)
+
+    def lend(self) -> None:
+        """Let the connections of this thread, which has none yet, have sessions that are kept."""
+        found = environment.current()
+        for alias, sessions in list(self._spare.items()):
+            if sessions and found is not None:
+                found.give_session(connections[alias], sessions.pop())
+
+    def take_back(self) -> None:
+        """Keep the sessions of this thread's connections."""
+        found = environment.current()
+        for connection in connections.all(initialized_only=True):
+            session = found.take_session(connection) if found is not None else None
+            if session is not None:
+                self._spare[connection.alias].append(session)
 
     def blockers(self, session: int, alias: str) -> set[int]:
         """Return the sessions that one waits for."""
@@ -518,6 +545,9 @@ class Watcher:
         """Close the connections."""
         while self._connections:
             self._connections.popitem()[1].close()
+        while self._spare:
+            for session in self._spare.popitem()[1]:
+                session.end()
 
     def _ask(self, alias: str, question: str, session: int) -> Any:
         with core.between_tests():
