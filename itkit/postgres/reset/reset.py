@@ -709,7 +709,7 @@ class Reset:
             options = "-c session_replication_role=replica" if is_replica else ""
             self._opened = _Opened(
                 detector,
-                ChangeProbe(detector, self._application),
+                ChangeProbe(detector, self._application, None if self._is_whole else self._schema),
                 is_replica=is_replica,
                 restorer=restorer,
                 connect=partial(self._connect, options),

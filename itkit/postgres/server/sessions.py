@@ -83,9 +83,12 @@ class Sessions:
         """Return a text about who has opened a session, or else how its last query begins.
 
         Args:
-            pid: the id of its server process.
+            pid: the id of its server process; 0 for a transaction without one, which the query
+                has prepared.
             query: its last query; only its first words are shown, as values may be secret.
         """
+        if not pid:
+            return f"a transaction that was prepared, by {query}"
         if opener := self._openers.get(pid):
             return f"session {pid}, {opener}"
         shown = sqltext.read(query).summary  # without values: they may be secrets
