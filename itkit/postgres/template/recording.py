@@ -7,7 +7,9 @@ covers them. So are values that differ in each run in any project.
 """
 
 import glob
+import importlib.machinery
 import os
+import shlex
 import sys
 import sysconfig
 import threading
@@ -44,6 +46,7 @@ _READ_FOR_IMPORTS: Final = (
     "tokenize.py",
     "traceback.py",
 )
+_OF_MODULES: Final = tuple(importlib.machinery.all_suffixes())
 _IMPORT, _PYTHON, _ITKIT, _DJANGO, _OTHER = "import", "python", "itkit", "django", "other"
 
 _EACH_RUNS_OWN: Final = frozenset(
@@ -122,6 +125,8 @@ class Recorder:
             "pathlib.Path.glob": self._quiet(self._path_globbed),
             "pathlib.Path.rglob": self._quiet(self._path_globbed_below),
             "subprocess.Popen": self._quiet(self._started),
+            "os.posix_spawn": self._quiet(self._spawned),
+            "os.system": self._quiet(self._spoken),
         }
 
     def setting(self, name: str) -> None:
@@ -213,9 +218,9 @@ class Recorder:
         path = _text(path)
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             self._written.add(path)
-        elif _is_import():
+        elif _is_import() and path.endswith(_OF_MODULES):
             self._note_module(path)
-        elif _reader() in (_DJANGO, _OTHER):
+        elif _is_of_interest(_reader(but=(_PYTHON, _IMPORT))):
             self._note_file(path)
 
     def _note_module(self, path: str) -> None:
@@ -260,7 +265,7 @@ class Recorder:
             self._note_later("path", _text(path))
 
     def _note_later(self, kind: str, path: str) -> None:
-        if not _is_covered(path) and _reader() in (_DJANGO, _OTHER):
+        if not _is_covered(path) and _is_of_interest(_reader()):
             self._at_the_end.add(f"{kind} {reads.file_name(path)}")
 
     def _made(self, arguments: tuple[Any, ...]) -> None:
@@ -273,10 +278,24 @@ class Recorder:
         """Note the files that the command of a process names; other files it reads are not seen."""
         _executable, command, directory, _environment = arguments
         named = [] if isinstance(command, str | bytes) else list(command)[1:]
-        for argument in named:
-            path = os.path.join(_text(directory or "."), os.fsdecode(argument))  # noqa: PTH118
-            if Path(path).is_file() and _reader() in (_DJANGO, _OTHER):
-                self._note_file(path)
+        self._note_arguments(named, _text(directory or "."))
+
+    def _spawned(self, arguments: tuple[Any, ...]) -> None:
+        _path, command, _environment = arguments
+        self._note_arguments(list(command)[1:], _text("."))
+
+    def _spoken(self, arguments: tuple[Any, ...]) -> None:
+        self._note_arguments(arguments, _text("."))
+
+    def _note_arguments(self, arguments: Iterable[str | bytes], directory: str) -> None:
+        """Note the files that arguments name, also as words of a text for a shell."""
+        if not _is_of_interest(_reader()):
+            return
+        for argument in map(os.fsdecode, arguments):
+            for word in {argument, *_words(argument)}:
+                path = os.path.join(directory, word)  # noqa: PTH118
+                if os.path.isfile(path):  # noqa: PTH113 - a word may be too long for a Path
+                    self._note_file(path)
 
     def _set(self, arguments: tuple[Any, ...]) -> None:
         (name,) = arguments
@@ -371,8 +390,8 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
         is_met = name == getattr(met, "name", None) or _instruction() == getattr(
             met, "instruction", None
         )
-        if isinstance(name, str) and not is_met:
-            recorder.variable(name)
+        if isinstance(name, str | bytes) and not is_met:  # bytes in os.environb
+            recorder.variable(os.fsdecode(name))
         return get(self, name)
 
     def walked(self: Any) -> Iterator[Any]:
@@ -439,9 +458,33 @@ def _instruction() -> tuple[int, int]:
     return 0, 0
 
 
-def _reader() -> str:
-    """Return the module that has caused an event, the first one outside of the standard library."""
-    return next((kind for kind in map(_kind_of_frame, _frames()) if kind != _PYTHON), _PYTHON)
+def _reader(but: tuple[str, ...] = (_PYTHON,)) -> str:
+    """Return the kind of the code that has caused an event.
+
+    Args:
+        but: the kinds of code that only do what other code asks for.
+    """
+    return next((kind for kind in map(_kind_of_frame, _frames()) if kind not in but), _PYTHON)
+
+
+def _is_of_interest(reader: str) -> bool:
+    """Return whether what code reads may decide the result of migrations.
+
+    A thread may run a function of the standard library only, as those of a pool do with
+    ``map(Path.read_text, paths)``.
+    """
+    return reader in (_DJANGO, _OTHER, _PYTHON)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words that a shell finds in a text, and the values of options among them."""
+    split = shlex.shlex(text, posix=True, punctuation_chars=True)
+    split.whitespace_split = True
+    try:
+        words = list(split)
+    except ValueError:  # a quotation that does not end
+        return []
+    return [part for word in words for part in (word, word.partition("=")[2]) if part]
 
 
 def _is_import() -> bool:
