@@ -152,6 +152,18 @@ TESTS = """
             pass
 
 
+    class RunsTwice(SimpleTestCase):
+        def run(self, result=None):
+            super().run(unittest.TestResult())  # as a test that may fail once
+            return super().run(result)
+
+        def test_a(self):
+            pass
+
+        def test_b(self):
+            pass
+
+
     class Innocent(IntegrationTestCase):
         def test_a(self):
             self.assertFalse(Customer.objects.exists())
@@ -193,6 +205,7 @@ OTHERS = [
     "Leaves",
     "LeavesBefore",
     "Interrupted",
+    "RunsTwice",
     *(f"Innocent{number}" for number in range(8)),
 ]
 
@@ -220,6 +233,7 @@ def test_the_run_goes_on_and_tells(method: str, project: Project) -> None:
     errors = ["not run", "apples", "subtest", "Leaves", "LeavesBefore", "Interrupted", *DEATHS]
     assert f"FAILED (errors={len(errors)}, expected failures=1)" in said, said
     assert "Innocent" not in said
+    assert "RunsTwice" not in said
 
     # Nothing of it is left for the next run.
     again = project.test("--integration", "--parallel", "2", *labels[-2:], START_METHOD=method)
