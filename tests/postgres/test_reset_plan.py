@@ -258,6 +258,36 @@ def test_a_view_that_the_first_test_empties_is_filled_again(place: Place) -> Non
         assert place.state() == seeded
 
 
+def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(place: Place) -> None:
+    seeded = place.seeded(
+        FRUIT
+        + "CREATE MATERIALIZED VIEW names AS SELECT name FROM fruit; CREATE TABLE other (n int)"
+    )
+    place.reset.begin()
+    for statements, told in (
+        ("REFRESH MATERIALIZED VIEW names WITH NO DATA; DELETE FROM fruit", ["names", "fruit"]),
+        ("CREATE TABLE made (n int); CREATE VIEW seen AS SELECT 1; DELETE FROM fruit",
+         ["made", "seen", "fruit"]),
+    ):  # fmt: skip
+        place.tests.execute(statements)
+        found = place.reset.take_back()
+        assert [name.removeprefix(f"{SCHEMA}.") for name in found] == told
+        assert place.state() == seeded
+    # As long as the tests are in a transaction, what they have may not be made anew.
+    with closing(_session(place.url, TESTS)) as of_a_class:
+        of_a_class.execute("BEGIN; SELECT FROM basket")
+        place.tests.execute("DROP TABLE other; DELETE FROM fruit")
+        after_its_class = "the structure of the database (taken back after its class)"
+        assert place.reset.take_back() == [after_its_class]
+        place.tests.execute("INSERT INTO basket (n) VALUES (1)")
+        of_a_class.execute("COMMIT")
+    place.reset.end_class()  # no place can be made anew here: what is left is accepted
+    place.reset.run()
+    left = place.state()
+    assert "other" not in left
+    assert [left["fruit"], left["basket"]] == [seeded["fruit"], seeded["basket"]]
+
+
 def test_views_that_a_test_makes_are_dropped(place: Place) -> None:
     seeded = place.seeded(FRUIT)
     place.reset.run()

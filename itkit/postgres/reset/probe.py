@@ -108,6 +108,7 @@ class ChangeProbe:
         self._connection = connection
         self._end = sql.SQL(_END).format(left_open)
         self._end_busy = sql.SQL(_END).format(busy)
+        self._has_left_open = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(left_open)
         self._last = ""
         self._parsed: TransactionSnapshot | None = None
         self._ended_last: Sequence[int] = ()
@@ -161,6 +162,11 @@ class ChangeProbe:
         [(snapshot, has_left_open)] = self._connection.execute("EXECUTE itkit_glance").fetchall()
         ended = self._ended(self._end) if has_left_open else []
         return TransactionSnapshot.parse(snapshot), [*prepared, *ended]
+
+    def is_busy(self) -> bool:
+        """Return whether a session of the tests is in a transaction."""
+        [(found,)] = self._connection.execute(self._has_left_open).fetchall()
+        return bool(found)
 
     def end_busy(self) -> Sequence[LeftOpen]:
         """End the sessions of the tests that still run a statement."""
