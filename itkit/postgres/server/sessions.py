@@ -101,8 +101,9 @@ class Sessions:
         thread = threading.current_thread().name
         frame = callsite.outside_of_libraries(sys._getframe(1))
         namespace, line = (frame.f_globals, frame.f_lineno) if frame is not None else (None, 0)
-        is_main = threading.current_thread() is threading.main_thread() and (
-            connections[connection.alias] is connection
+        # A connection that was made by hand may have an alias that the settings do not have.
+        is_main = threading.current_thread() is threading.main_thread() and any(
+            one is connection for one in connections.all(initialized_only=True)
         )
         opener = Opener(self.test, thread, namespace, line, is_main)
         self._openers[connection.connection.info.backend_pid] = opener
