@@ -273,6 +273,16 @@ def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(place: Place)
         found = place.reset.take_back()
         assert [name.removeprefix(f"{SCHEMA}.") for name in found] == told
         assert place.state() == seeded
+    # Sequences go on, unless they would yield the number of an initial row.
+    for statements, number in (
+        ("TRUNCATE fruit RESTART IDENTITY", 3),
+        ("INSERT INTO fruit (name) VALUES ('fig')", 5),
+        ("SELECT setval('fruit_id_seq', 2, false)", 3),
+    ):
+        place.tests.execute(statements)
+        place.reset.take_back()
+        assert place.state()["fruit"] == seeded["fruit"]
+        assert value(place.tests, "SELECT nextval('fruit_id_seq')") == number
     # As long as the tests are in a transaction, what they have may not be made anew.
     with closing(_session(place.url, TESTS)) as of_a_class:
         of_a_class.execute("BEGIN; SELECT FROM basket")

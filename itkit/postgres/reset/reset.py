@@ -278,7 +278,8 @@ class Reset:
         Django's own session may still be in the transaction of a class, so this does not wait for
         locks. If that transaction holds one on a changed table, the change is taken back after the
         class. So are changes of objects that migrations made; those that were added are dropped.
-        Sequences keep their values, as rows of the class may have taken numbers from them.
+        Sequences keep their values, as rows of the class may have taken numbers from them; one that
+        was set back, and would yield numbers of initial rows, gets its initial value.
 
         Args:
             look: looks at the server, once for the resets of all aliases; by default ``self.look``.
@@ -317,9 +318,16 @@ class Reset:
             found += [*(what.rpartition(" ")[2] for what in added), *self._leave(changes)]
             changed = self._detect_if_free(self._open())
         if changed and self._levels:
+            opened = self._open()
             plan = self._levels[-1].plan
             rows = {n: kept for n, kept in changed.items() if n in plan.everything - plan.sequences}
-            self._restore_if_free(self._open(), rows)
+            behind = [
+                number
+                for number in changed.keys() & plan.sequences
+                if isinstance(item := plan.items[number], SequenceValue)
+                and value(opened.detector, item.is_behind)
+            ]
+            self._restore_if_free(opened, rows | dict.fromkeys(behind, False))
             found += [label(plan.items[number]) for number in rows]
         return list(dict.fromkeys(found))
 
