@@ -152,6 +152,11 @@ TESTS = """
             pass
 
 
+    class Asynchronous(unittest.IsolatedAsyncioTestCase):
+        async def test_a(self):
+            pass
+
+
     class RunsTwice(SimpleTestCase):
         def run(self, result=None):
             super().run(unittest.TestResult())  # as a test that may fail once
@@ -206,6 +211,7 @@ OTHERS = [
     "LeavesBefore",
     "Interrupted",
     "RunsTwice",
+    "Asynchronous",
     *(f"Innocent{number}" for number in range(8)),
 ]
 
@@ -234,6 +240,7 @@ def test_the_run_goes_on_and_tells(method: str, project: Project) -> None:
     assert f"FAILED (errors={len(errors)}, expected failures=1)" in said, said
     assert "Innocent" not in said
     assert "RunsTwice" not in said
+    assert "Asynchronous" not in said
 
     # Nothing of it is left for the next run.
     again = project.test("--integration", "--parallel", "2", *labels[-2:], START_METHOD=method)
