@@ -52,14 +52,17 @@ MIGRATION = """
     import csv, glob, json, logging, os, pkgutil, sqlite3, subprocess, tempfile
     from concurrent.futures import ThreadPoolExecutor
     from importlib import resources
+    from importlib.util import module_from_spec, spec_from_file_location
     from pathlib import Path
 
+    from django.apps import apps as all_apps
     from django.conf import settings
     from django.core import signing
     from django.core.management import call_command
     from django.db import migrations
     from django.template.loader import render_to_string
     from django.utils import translation
+    from django.utils.module_loading import import_string
 
     from shop import by_module, reads_at_import, remembers
     from shop.by_name import NAME
@@ -98,6 +101,9 @@ MIGRATION = """
         spawned = os.posix_spawn("/bin/sh", ["sh", "-c", "cat data/spawned.txt"], os.environ)
         os.waitpid(spawned, 0)
         pkgutil.get_data("shop", "packaged.txt")
+        os.access("data/access.txt", os.R_OK)
+        spec = spec_from_file_location("executed", "data/executed.py")
+        spec.loader.exec_module(module_from_spec(spec))
         with ThreadPoolExecutor(1) as pool:
             list(pool.map(Path.read_text, [Path("data/thread.txt")]))
 
@@ -108,6 +114,7 @@ MIGRATION = """
         settings.RATES["AT"]["standard"]
         by_module.VALUE, by_relative_module.VALUE, reads_at_import.RATES, reads_at_import.SETTING
         remembers.rates(), remembers.Defaults().count, remembers.default(), remembers.by_another_name
+        import_string("shop.by_string.VALUE"), all_apps.get_app_config("shop").rates
         render_to_string("welcome.txt")
         call_command("seed_countries")
         call_command("loaddata", "currencies", verbosity=0)
@@ -143,6 +150,7 @@ FILES = {
     "shop/by_relative_module.py": "VALUE = 1",
     "shop/by_relative_name.py": "from shop.behind import BEHIND\nRELATIVE = BEHIND",
     "shop/behind.py": "BEHIND = 1",
+    "shop/by_string.py": "VALUE = 1",
     "shop/resource.txt": "1",
     "shop/reads_at_import.py": """
         import json
@@ -206,16 +214,32 @@ FILES = {
     "shop/apps.py": """
         from django.apps import AppConfig
         from django.db.models.signals import post_migrate
+        from django.utils.functional import cached_property
 
         class ShopConfig(AppConfig):
             name = "shop"
 
+            @cached_property
+            def rates(self):
+                with open("data/configured.txt") as file:
+                    return file.read()
+
             def ready(self):
-                from shop import receivers, remembers
+                from shop import by_string, receivers, remembers
+
+                self.rates
 
                 post_migrate.connect(receivers.grant, sender=self)
     """,
-    "shop/receivers.py": "from shop import granted\ndef grant(**kwargs): granted.VALUE",
+    "shop/receivers.py": """
+        from shop import granted
+
+        with open("data/receivers.txt") as file:
+            GRANTED = file.read()
+
+        def grant(**kwargs):
+            return granted.VALUE, GRANTED
+    """,
     "shop/granted.py": "VALUE = 1",
     "shop/tests.py": """
         from itkit.test import IntegrationTestCase
@@ -249,6 +273,10 @@ FILES = {
             "thread.txt",
             "remembered.txt",
             "property.txt",
+            "access.txt",
+            "executed.py",
+            "configured.txt",
+            "receivers.txt",
             "listed/one.txt",
             "globbed/one.txt",
             "walked/a/one.txt",
@@ -320,6 +348,11 @@ DECIDES: dict[str, Change] = {
     "the file data/thread.txt": written("data/thread.txt", "2"),
     "the file data/remembered.txt": written("data/remembered.txt", "2"),
     "the file data/property.txt": written("data/property.txt", "2"),
+    "the file data/configured.txt": written("data/configured.txt", "2"),
+    "the file data/receivers.txt": written("data/receivers.txt", "2"),
+    "the file data/executed.py": written("data/executed.py", "2"),
+    "the path data/access.txt": lambda project: (project.path / "data/access.txt").unlink(),
+    "the code in shop/by_string.py": edited("shop/by_string.py", "1", "2"),
     "the file shop/packaged.txt": written("shop/packaged.txt", "2"),
     "the file texts/welcome.txt": written("texts/welcome.txt", "2"),
     "the file locale/de/LC_MESSAGES/django.mo": translated,

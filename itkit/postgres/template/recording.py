@@ -23,7 +23,8 @@ from types import FrameType
 from typing import Any, Final
 
 import django
-from django.apps import apps
+from django.apps import AppConfig, apps
+from django.apps.registry import Apps
 from django.conf import LazySettings
 from django.conf import settings as django_settings
 from django.db import router
@@ -98,6 +99,7 @@ class Recorder:
         self._at_the_end: set[str] = set()
         self._written: set[str] = set(_log_files())
         self._modules: set[str] = set()
+        self._configurations: set[tuple[str, str]] = set()
         self._busy = threading.local()
 
     @property
@@ -138,6 +140,10 @@ class Recorder:
         """Note that a variable of the environment is being read."""
         if f"variable {name}" not in self._values and not name.startswith(_EACH_PROCESS_OWN):
             self._quiet(self._taken)((name,))
+
+    def configuration(self, app: AppConfig) -> None:
+        """Note that code asks for the configuration of an app."""
+        self._quiet(self._configured)((type(app),))
 
     def path(self, path: Any) -> None:
         """Note that code checks whether a path exists."""
@@ -180,7 +186,9 @@ class Recorder:
         )
         begin = [(name, sources.ALL) for name in migrations.values()]
         dynamic = ((name, sources.ALL) for name in by_name)
-        used = sources.used([*begin, *dynamic, *_called_by_django()])
+        used = sources.used(
+            [*begin, *dynamic], [*_called_by_django(), *sorted(self._configurations)]
+        )
         self.unrepeatable = used.unrepeatable
         names = {
             f"code {sources.named(reads.file_name(str(path)), parts)}"
@@ -226,7 +234,11 @@ class Recorder:
     def _note_module(self, path: str) -> None:
         """Note a module that is loaded by its name, and not by an ``import`` in the source."""
         source = source_from_cache(path) if path.endswith(".pyc") else path
-        if source.endswith(".py") and not _is_covered(source) and _is_loaded_by_name():
+        if not source.endswith(".py") or _is_covered(source):
+            return
+        if _is_run_as_a_file():
+            self._note_file(source)
+        elif _is_loaded_by_name():
             self._modules.add(source)
 
     def _note_file(self, path: str) -> None:
@@ -302,6 +314,11 @@ class Recorder:
         if _is_on_behalf(name):
             self._values[f"setting {name}"] = reads.recorded(f"setting {name}")
 
+    def _configured(self, arguments: tuple[Any, ...]) -> None:
+        (kind,) = arguments
+        if _reader() == _OTHER:
+            self._configurations.add((kind.__module__, kind.__qualname__))
+
     def _taken(self, arguments: tuple[Any, ...]) -> None:
         (name,) = arguments
         if _reader() == _OTHER:
@@ -318,6 +335,7 @@ def recording() -> Iterator[Recorder]:
         hooks.enter_context(_settings_seen(recorder))
         hooks.enter_context(_environment_seen(recorder))
         hooks.enter_context(_questions_seen(recorder))
+        hooks.enter_context(_configurations_seen(recorder))
         yield recorder
         hooks.close()
         recorder.finish()
@@ -410,16 +428,40 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
 def _questions_seen(recorder: Recorder) -> Iterator[None]:
     """Record each path whose status is read.
 
-    There is no audit event for this, so ``os.stat`` is replaced. Checked with Python 3.11 and 3.13.
+    There is no audit event for this, so ``os.stat`` and ``os.access`` are replaced. Checked with
+    Python 3.11 and 3.13.
     """
-    original = os.stat
+    originals = os.stat, os.access
 
-    @wraps(original)
+    @wraps(originals[0])
     def stat(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
         recorder.path(path)
-        return original(path, *args, **kwargs)
+        return originals[0](path, *args, **kwargs)
 
-    with _replaced(os, "stat", stat):
+    @wraps(originals[1])
+    def access(path: Any, *args: Any, **kwargs: Any) -> bool:
+        recorder.path(path)
+        return originals[1](path, *args, **kwargs)
+
+    with _replaced(os, "stat", stat), _replaced(os, "access", access):
+        yield
+
+
+@contextmanager
+def _configurations_seen(recorder: Recorder) -> Iterator[None]:
+    """Record each configuration of an app that migrations ask for, as it may have read values.
+
+    Checked with Django 5.2, 6.0 and 6.1.
+    """
+    original = Apps.get_app_config
+
+    @wraps(original)
+    def get_app_config(self: Apps, app_label: str) -> AppConfig:
+        found = original(self, app_label)
+        recorder.configuration(found)
+        return found
+
+    with _replaced(Apps, "get_app_config", get_app_config):
         yield
 
 
@@ -497,6 +539,16 @@ def _is_loaded_by_name() -> bool:
         kind = _kind_of_frame(frame)
         if kind != _IMPORT:
             return kind != _OTHER or bool(_PACKAGES & set(Path(frame.f_code.co_filename).parts))
+    return False
+
+
+def _is_run_as_a_file() -> bool:
+    """Return whether code runs a file by ``loader.exec_module()``, without importing a module."""
+    for frame in _frames():
+        if _kind_of_frame(frame) != _IMPORT:
+            return _kind_of_frame(frame) == _OTHER
+        if frame.f_code.co_name == "_find_and_load":
+            return False
     return False
 
 

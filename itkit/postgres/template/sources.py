@@ -24,6 +24,7 @@ ABSENT: Final = "absent"
 DIGEST_BYTES: Final = 6
 _JOINING: Final = frozenset({"Path", "PurePath", "join", "joinpath"})
 _LONGEST_NAME: Final = 200
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _VARIABLE: Final = re.compile(
     r"(?:environ(?:\.get|\.setdefault)?|getenv|\benv(?:\.\w+)?|\bconfig)[(\[]\s*['\"](\w+)['\"]"
 )
@@ -143,19 +144,23 @@ def _found(module: str) -> Path | None:
     return path
 
 
-def used(begin: Iterable[tuple[str, str]]) -> Used:
+def used(begin: Iterable[tuple[str, str]], imported_before: Iterable[tuple[str, str]] = ()) -> Used:
     """Return the values and definitions that modules of a project use.
 
     Args:
-        begin: pairs of a module's name and the name that is used of it, or ``ALL``.
+        begin: pairs of a module's name and the name that is used of it, or ``ALL``. What the import
+            of these modules reads is recorded.
+        imported_before: more such pairs, of modules that were imported before the recording.
     """
     found = Used({}, set(), set(), set(), {})
     for module, name in begin:
-        _follow(module, name, found)
+        _follow(module, name, found, is_recorded=True)
+    for module, name in imported_before:
+        _follow(module, name, found, is_recorded=False)
     return found
 
 
-def _follow(begin: str, name: str, found: Used) -> None:
+def _follow(begin: str, name: str, found: Used, *, is_recorded: bool) -> None:
     seen: set[tuple[str, str]] = set()
     todo = [(begin, name)]
     while todo:
@@ -170,7 +175,7 @@ def _follow(begin: str, name: str, found: Used) -> None:
         for one, is_in_class in look.unrepeatable:
             if one not in known and (is_begin or not is_in_class):
                 known.append(one)
-        if not is_begin:
+        if not (is_begin and is_recorded):
             # The import has run before, so that its reads cannot be recorded any more.
             found.variables.update(look.variables)
             found.settings.update(look.settings)
@@ -370,6 +375,8 @@ class _Source:
                         yield from ((f"{module}.{one.name}", name) for name in used)
                     else:
                         yield module, one.name
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from _named_in(node.value)
 
     def settings(self, statements: Iterable[ast.stmt]) -> Iterator[str]:
         """Yield the settings that statements read, whatever name Django's settings have there."""
@@ -414,6 +421,17 @@ class _Source:
         """Return a name with its module, if it has been imported."""
         first, _, rest = name.partition(".")
         return ".".join(filter(None, [self._full.get(first, first), rest]))
+
+
+def _named_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the module of the project that a text names (``import_string()``), and what of it."""
+    if not _DOTTED.fullmatch(text):
+        return
+    module, _, name = text.rpartition(".")
+    if own_file(text) is not None:
+        yield text, ALL
+    elif (path := own_file(module)) is not None and path.name != "__init__.py":
+        yield module, name
 
 
 def _kind_of_sql(text: str) -> tuple[str, str]:
