@@ -172,7 +172,8 @@ class Relay:
             warnings.simplefilter("ignore")  # of a fork beside the threads of the application
             between = os.fork()
             if between:
-                os.waitpid(between, 0)
+                with suppress(ChildProcessError):  # nobody waits where SIGCHLD is ignored
+                    os.waitpid(between, 0)
                 return
             try:
                 os.setsid()  # what is sent to the program's group of processes does not end it

@@ -76,6 +76,11 @@ SEES = """
         def test_so_does_one_that_the_standard_library_forks(self):
             self.backends.sms.returns("another")
             command, said = saying("library.txt")
+            for environment in (dict(os.environ), {"PATH": os.environ["PATH"], "HOME": "/nowhere"}):
+                status = os.spawnve(os.P_WAIT, sys.executable, command, environment)
+                self.assertEqual(status, 0)
+                self.assertEqual(said(), "another")
+                os.remove("library.txt")
             self.assertEqual(os.spawnv(os.P_WAIT, sys.executable, command), 0)
             self.assertEqual(said(), "another")
 
