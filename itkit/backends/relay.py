@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
+from itkit.core import processes
 from itkit.exceptions import ElsewhereError, RelayError
 from itkit.fakes import Call, Fake
 from itkit.fakes.classes import returned
@@ -115,6 +116,8 @@ class Relay:
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._lock = threading.Lock()
+        self._is_in_child = False
+        self._has_stayed = False
 
     @property
     def address(self) -> RelayAddress:
@@ -132,6 +135,9 @@ class Relay:
             releases.enter_context(
                 audit.listening(dict.fromkeys(_STARTING, lambda _arguments: self._start()))
             )
+            releases.enter_context(
+                audit.listening({"os.exec": lambda _arguments: self._stay_behind()})
+            )
             releases.enter_context(_before_start(self._start))
             yield
 
@@ -144,13 +150,41 @@ class Relay:
         Returns:
             Whether the address has changed.
         """
-        if self._thread is not None or self._closed.is_set():
+        if self._thread is not None or self._closed.is_set() or self._has_stayed:
             return False
         self._listener.close()  # the parent has it still
         self._listener = channels.Listener(_new_endpoint(), backlog=64)
         self._lock = threading.Lock()
         self._process = os.getpid()
+        self._is_in_child = True
         return True
+
+    def _stay_behind(self) -> None:
+        """Answer for a forked process that is about to become another program.
+
+        Its fakes and its thread are gone then. A process that has no parent answers instead, with
+        a copy of the fakes, until that program ends.
+        """
+        if not self._is_in_child or self._process != os.getpid() or self._has_stayed:
+            return
+        self._has_stayed = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a fork beside the threads of the application
+            between = os.fork()
+            if between:
+                with suppress(ChildProcessError):  # nobody waits where SIGCHLD is ignored
+                    os.waitpid(between, 0)
+                return
+            try:
+                os.setsid()  # what is sent to the program's group of processes does not end it
+                if os.fork() == 0:
+                    processes.end_with(self._process, "itkit-relay-end")
+                    nowhere = os.open(os.devnull, os.O_RDWR)
+                    for stream in range(3):
+                        os.dup2(nowhere, stream)
+                    self._accept()
+            finally:
+                os._exit(0)
 
     def _start(self) -> None:
         with self._lock:

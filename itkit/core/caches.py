@@ -5,13 +5,13 @@ A reset takes rows back without the ORM, so Django does not notice it. Django's 
 of Django's own applications are emptied instead, and only the project's receivers are called.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
 from django.apps import AppConfig, apps
 from django.conf import settings
-from django.core.cache import caches
+from django.core.cache.backends import locmem
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import connections, transaction
@@ -22,8 +22,10 @@ _MODELS: Final = (("contenttypes", "ContentType"), ("sites", "Site"))
 """Django's models whose managers cache rows in the process."""
 
 
-Contents = dict[str, tuple[dict[str, bytes], dict[str, float | None]]]
-"""Values and expiry times, by the aliases of the caches."""
+_memory: Any = locmem  # the names of its stores are not public
+
+Contents = dict[Any, tuple[dict[str, bytes], dict[str, float | None]]]
+"""Values and expiry times, by the names of the caches in memory."""
 
 
 def aliases_of(kind: type[BaseCache]) -> list[str]:
@@ -43,40 +45,50 @@ def in_memory() -> list[str]:
     return aliases_of(LocMemCache)
 
 
-def clear(aliases: list[str]) -> None:
-    """Empty caches.
+def names_in_memory(aliases: Iterable[str]) -> frozenset[Any]:
+    """Return the names of the caches in the memory of this process to which some aliases lead."""
+    return frozenset(settings.CACHES[alias].get("LOCATION", "") for alias in aliases)
+
+
+def clear(lasting: frozenset[Any]) -> None:
+    """Empty the caches in the memory of this process, whichever settings they were made by.
 
     Args:
-        aliases: the aliases of ``CACHES``; those that the settings do not have any more are left
-            out.
+        lasting: the names of those that keep their values.
     """
-    for alias in aliases:
-        if alias in settings.CACHES:
-            caches[alias].clear()
+    for name in _names_without(lasting):
+        with _memory._locks[name]:
+            _memory._caches[name].clear()
+            _memory._expire_info[name].clear()
 
 
-def contents(aliases: list[str]) -> Contents:
-    """Return the contents of caches that keep their values in the memory of this process.
+def contents(lasting: frozenset[Any]) -> Contents:
+    """Return the contents of the caches in the memory of this process.
 
     Args:
-        aliases: the aliases of ``CACHES``, as ``in_memory`` returns them.
+        lasting: the names of those that are left out.
     """
-    found: Contents = {}
-    for alias in aliases:
-        # Neither has a public name. Checked with Django 5.2 and 6.1.
-        cache: Any = caches[alias] if alias in settings.CACHES else None
-        if cache is not None and cache._cache:
-            found[alias] = (dict(cache._cache), dict(cache._expire_info))
-    return found
+    return {
+        name: (dict(_memory._caches[name]), dict(_memory._expire_info[name]))
+        for name in _names_without(lasting)
+        if _memory._caches[name]
+    }
 
 
 def put(kept: Contents) -> None:
     """Put values back into the caches in which ``contents`` has found them."""
-    for alias, (values, expiry) in kept.items():
-        if alias in settings.CACHES:
-            cache: Any = caches[alias]
-            cache._cache.update(values)
-            cache._expire_info.update(expiry)
+    for name, (values, expiry) in kept.items():
+        _memory._caches[name].update(values)
+        _memory._expire_info[name].update(expiry)
+
+
+def _names_without(lasting: frozenset[Any]) -> list[Any]:
+    """Return the names of all caches in memory but some.
+
+    A cache of no settings is among them: one of a test with ``override_settings``, or one that a
+    library has made. The stores have no public names. Checked with Django 5.2 and 6.1.
+    """
+    return [name for name in list(_memory._caches) if name not in lasting]
 
 
 def forget_rows() -> None:

@@ -15,6 +15,10 @@ _given: dict[str, str] = {}
 """The variables for processes of the running test, also for those that get an empty environment."""
 
 
+_moved: dict[str, str] = {}
+"""The values that ITKIT_TEST had in the parent of this process, each with the value that it has."""
+
+
 def completed(environment: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return the environment of a process that is about to be started, with the invitation.
 
@@ -22,11 +26,16 @@ def completed(environment: Mapping[str, str] | None) -> Mapping[str, str] | None
         environment: the environment that it gets; None for the environment of this process.
 
     Returns:
-        The same environment if no test is running, or if it already has ``ITKIT_TEST``.
+        The same environment if no test is running, or if it already has ``ITKIT_TEST``. A value
+        that a process has from before it was forked is replaced.
     """
     found = os.environ if environment is None else environment
     # The names in it may be bytes, as in os.environb.
-    if not _given or INVITATION_VARIABLE in {os.fsdecode(name) for name in found}:
+    names_in_it = {os.fsdecode(name): name for name in found}
+    if _given and (name := names_in_it.get(INVITATION_VARIABLE)) is not None:
+        now = _moved.get(os.fsdecode(found[name]))
+        return environment if now is None else {**found, name: now}
+    if not _given:
         return environment
     return {**_given, **found, **{name: _given[name] for name in _given if "PGOPTIONS" in name}}
 
@@ -148,7 +157,9 @@ class Invitation:
         """
         with suppress(ItkitError):  # a process that joins by what a test has written there says so
             if (invitation := cls.from_environment()) is not None:
+                before = os.environ[INVITATION_VARIABLE]
                 replace(invitation, relay=address).export()
+                _moved[before] = os.environ[INVITATION_VARIABLE]
 
     @staticmethod
     def withdraw() -> None:

@@ -109,9 +109,10 @@ class Environment:
         )
         self._routing.note_unrepeatable = self._note_unrepeatable
         self._files = files.Files(payload.files, worker)
-        shared = conf.get().redis.shared_aliases
         self._cached: list[caches.Contents] = []  # what several tests share
-        self._in_memory = [alias for alias in caches.in_memory() if alias not in shared]
+        self._lasting = caches.names_in_memory(
+            alias for alias in caches.in_memory() if alias in conf.get().redis.shared_aliases
+        )
         self._door = afterwards.Door(self._routing.is_held)
         self._guard: guarding.NetworkGuard | None = None
         self._shutting = ExitStack()
@@ -282,7 +283,7 @@ class Environment:
 
     def _forget_keys(self) -> None:
         self._redis.new_generation()
-        caches.clear(self._in_memory)
+        caches.clear(self._lasting)
 
     def begin_class(self, name: str) -> None:
         """Give the tests of the next class the values that they share."""
@@ -377,7 +378,7 @@ class Environment:
             return added
         if (keys := self._redis.add_level()) is not None:
             added.append(partial(self._redis.end_level, keys))
-        if cached := caches.contents(self._in_memory):
+        if cached := caches.contents(self._lasting):
             self._cached.append(cached)
             added.append(partial(self._cached.remove, cached))
         return added

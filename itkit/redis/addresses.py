@@ -23,6 +23,7 @@ _SCHEMES = (*urls.REDIS_SCHEMES, "redis+socket", _SENTINEL)
 _LOGIN = ("username", "password")
 _URL = re.compile(rf"(?:{'|'.join(map(re.escape, _SCHEMES))})://", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"(?P<host>[\w.:%-]+|\[[\w.:%]+\]):(?P<port>[0-9]{1,5})")
+_HOST_SETTING = re.compile(r"(\w*(?:REDIS|VALKEY)\w*)_HOST")
 _BETWEEN_URLS = re.compile(r"[;,]\s*(?=[a-z+]+://)", re.IGNORECASE)
 
 Change = Callable[[str, Any], Any]
@@ -127,11 +128,26 @@ def found_in(value: Any) -> list[str]:
     return found
 
 
+def of_setting(settings: Any, name: str) -> list[str]:
+    """Return the URLs of all Redis servers that a setting names: by its value, or as a host.
+
+    ``REDIS_HOST`` is the host of one server, with ``REDIS_PORT`` and ``REDIS_DB`` beside it.
+    """
+    value = getattr(settings, name, None)
+    match = _HOST_SETTING.fullmatch(name)
+    if match is None or not isinstance(value, str) or _URL.match(value) or not value:
+        return found_in(value)
+    rest = {key: getattr(settings, f"{match[1]}_{key.upper()}", None) for key in ("port", "db")}
+    url = _url_of_fields({"host": value, "port": rest["port"] or _PORT, "db": rest["db"]})
+    return [url] if url else []
+
+
 def changed(value: Any, change: Change) -> Any:
     """Return a copy of a setting's value in which ``change`` has replaced each Redis server.
 
     Servers are named by URLs (several with ``;`` or ``,`` between), by pairs of host and port,
-    by mappings with ``host`` and ``port``, and by mappings with ``unix_socket_path``. Pairs below
+    by mappings with ``host`` and ``port``, or with ``host`` and the number of a ``db``, where
+    the port is that of Redis, and by mappings with ``unix_socket_path``. Pairs below
     the key ``sentinels`` are those of Sentinels.
     """
     return _changed(value, change, of_sentinels=False)
@@ -179,6 +195,8 @@ def _url_of_fields(fields: Mapping[str, Any]) -> str | None:
             return f"unix://{login}{path}?db={number}"
         case {"host": str(host), "port": int(port) | str(port)}:
             return f"redis://{login}{_in_url(host)}:{port}/{number}"
+        case {"host": str(host), "db": int(number) | str(number)} if str(number).isdecimal():
+            return f"redis://{login}{_in_url(host)}:{fields.get('port') or _PORT}/{number}"
     return None
 
 
@@ -202,7 +220,7 @@ def names_of(address: Address, settings: Any) -> list[str]:
 
 def _names(address: Address, settings: Any, name: str) -> bool:
     with contextlib.suppress(ImproperlyConfigured):  # a required setting that is empty
-        return any(_is_at(url, address) for url in found_in(getattr(settings, name)))
+        return any(_is_at(url, address) for url in of_setting(settings, name))
     return False
 
 

@@ -126,7 +126,7 @@ def _with_login(url: str, options: Mapping[str, Any]) -> str:
 
 def _in_named_settings() -> Iterator[tuple[str, str]]:
     for name in conf.get().redis.settings:
-        for url in addresses.found_in(getattr(settings, name, None)):
+        for url in addresses.of_setting(settings, name):
             yield name, url if addresses.is_sentinel(url) else str(addresses.parse(url))
 
 
@@ -177,7 +177,11 @@ def _relocated(named_by: Any, target: urls.ServerURL) -> Any:
     if not isinstance(named_by, Mapping):
         return named_by if target.socket else type(named_by)((target.host, target.port))
     values = {"host": target.host, "port": target.port, "unix_socket_path": target.socket}
-    return {key: values.get(str(key).lower()) or item for key, item in named_by.items()}
+    moved = {key: values.get(str(key).lower()) or item for key, item in named_by.items()}
+    if target.port and "port" not in map(str.lower, map(str, named_by)):
+        # The mapping has relied on the port of Redis.
+        moved["PORT" if "HOST" in named_by else "port"] = target.port
+    return moved
 
 
 def _unlisted(listed: tuple[str, ...]) -> Iterator[conf.Mistake]:
@@ -204,9 +208,21 @@ def _names_redis(name: str) -> bool:
     with warnings.catch_warnings(), contextlib.suppress(ImproperlyConfigured):
         warnings.simplefilter("ignore")  # deprecated settings are read with all others
         value = getattr(settings, name)
-        found = addresses.found_in(value)
+        found = addresses.of_setting(settings, name)
+        if found and not addresses.found_in(value) and _are_known(found):
+            return False  # a host from which the address in CACHES is made
         # A host with a port may be any kind of server.
         return bool(found) and bool(_OF_REDIS.search(name) or _OF_REDIS.search(repr(value)))
+    return False
+
+
+def _are_known(servers: Iterable[str]) -> bool:
+    """Return whether connections to some servers are redirected, as other settings name these."""
+    with contextlib.suppress(ConfigurationError):  # reported when the run starts
+        known = {
+            addresses.of_url(url) for _, url in project_servers() if not addresses.is_sentinel(url)
+        }
+        return all(addresses.of_url(url) in known for url in servers)
     return False
 
 
@@ -219,7 +235,7 @@ def _wrong_names(names: tuple[str, ...]) -> Iterator[conf.Mistake]:
                 f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, which is not a setting.',
                 _instead_of(name, known),
             )
-        elif not addresses.found_in(getattr(settings, name)):
+        elif not addresses.of_setting(settings, name):
             yield conf.Mistake(
                 _NUMBER,
                 f'ITKIT["REDIS"]["SETTINGS"] names {name!r}, in which no Redis address is found.',

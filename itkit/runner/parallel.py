@@ -262,7 +262,9 @@ class _Stream:
         self._has_results = has_results
 
     def follow(self, test: str, result: Any) -> None:
-        events = result.events[self.sent :] if self._has_results and result is not None else []
+        # A test may run once more with a result of its own, as those do that may fail once.
+        is_ours = self._has_results and isinstance(result, django_runner.RemoteTestResult)
+        events = result.events[self.sent :] if is_ours else []
         self._send((test, events))
         self.sent += len(events)
 

@@ -16,6 +16,7 @@ import struct
 import sys
 import time
 import traceback
+import unittest
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -243,7 +244,7 @@ class Workers:
         while self._waiting and worker.job is None:
             job = self._waiting.popleft()
             try:
-                content = bytes(ForkingPickler.dumps(self._jobs[job]))
+                content = bytes(_JobPickler.dumps(self._jobs[job]))
             except Exception:  # noqa: BLE001 - a class of the project's may raise anything there
                 yield Failed(0, job, traceback.format_exc())
                 continue
@@ -382,6 +383,18 @@ def _serve(
             main.send(_FAILED, traceback.format_exc().encode())
             sys.exit(1)
         main.send(_DONE, done)
+
+
+class _JobPickler(ForkingPickler):
+    """Pickles tests of ``IsolatedAsyncioTestCase``, each by its class and its name.
+
+    Such a test holds a context of its own from the beginning, which cannot be pickled.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, unittest.IsolatedAsyncioTestCase):
+            return type(obj), (obj._testMethodName,)
+        return NotImplemented
 
 
 def _name_of(number: int) -> str:

@@ -5,6 +5,7 @@ Checked on Python 3.11.
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -31,6 +32,8 @@ _SERVING: Final = frozenset({"concurrent.futures.thread", "multiprocessing.pool"
 _ENVIRONMENT: Final = 10
 """The position of the environment among the arguments of ``Popen``."""
 
+_STARTING: Final = ("execve", "posix_spawn", "posix_spawnp")
+
 _SUBMITTING: Final = ("apply_async", "imap", "imap_unordered", "_map_async")
 """The methods of a ``ThreadPool`` by which all its other methods submit work."""
 
@@ -53,6 +56,7 @@ def followed() -> Iterator[None]:
             (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
             (warnings, "_warn_unawaited_coroutine", _unawaited),
             (subprocess.Popen, "__init__", _inviting),
+            *((os, name, _inviting_by_name) for name in _STARTING),
         ):
             releases.enter_context(wrapped(owner, name, decorated))
         depth = sys.get_coroutine_origin_tracking_depth()
@@ -106,6 +110,15 @@ def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:
         initialize(process, *args, **kwargs)
 
     return start
+
+
+def _inviting_by_name(start: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a wrapper that does so for functions of ``os`` that get an environment."""
+
+    def start_invited(path: Any, argv: Any, env: Any = None, **kwargs: Any) -> Any:
+        return start(path, argv, handshake.completed(env), **kwargs)
+
+    return start_invited
 
 
 def _requested(parse: Callable[..., Any]) -> Callable[..., Any]:

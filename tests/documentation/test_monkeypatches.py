@@ -39,8 +39,9 @@ PATCHES = {
     "postgres.routing.routed.install": "BaseDatabaseWrapper.creation, client",
     "postgres.routing.routing.Routing.forget_connections": "connections[alias].connection",
     "postgres.server.stand_in._set": "connections.settings",
+    "postgres.template.recording._configurations_seen": "Apps.get_app_config",
     "postgres.template.recording._environment_seen": "os.environ's __getitem__, __iter__",
-    "postgres.template.recording._questions_seen": "os.stat",
+    "postgres.template.recording._questions_seen": "os.stat, os.access",
     "postgres.template.recording._settings_seen": "LazySettings.__getattribute__",
     "pytest_plugin.sweeping.Sweeping._tear_down": "the request and the fixtures of a test of pytest",
     "redis.clients.clients_led": "methods of the clients and pipelines of redis-py and valkey-py",
@@ -55,7 +56,7 @@ PATCHES = {
     "sweep.injection.fault._led": "threading.excepthook",
     "sweep.gate.statements.led": "methods of CursorWrapper and BaseDatabaseWrapper",
     "timeline.sql.recorded": "methods of CursorWrapper and BaseDatabaseWrapper",
-    "timeline.threads.followed": "methods of threads, pools, servers and futures",
+    "timeline.threads.followed": "methods of threads, pools, servers and futures, os.execve and its like",
     "timeline.transactions.followed": "methods of Atomic, BaseDatabaseWrapper and TestCase",
 }
 

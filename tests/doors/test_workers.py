@@ -152,6 +152,23 @@ TESTS = """
             pass
 
 
+    class Asynchronous(unittest.IsolatedAsyncioTestCase):
+        async def test_a(self):
+            pass
+
+
+    class RunsTwice(SimpleTestCase):
+        def run(self, result=None):
+            super().run(unittest.TestResult())  # as a test that may fail once
+            return super().run(result)
+
+        def test_a(self):
+            pass
+
+        def test_b(self):
+            pass
+
+
     class Innocent(IntegrationTestCase):
         def test_a(self):
             self.assertFalse(Customer.objects.exists())
@@ -193,6 +210,8 @@ OTHERS = [
     "Leaves",
     "LeavesBefore",
     "Interrupted",
+    "RunsTwice",
+    "Asynchronous",
     *(f"Innocent{number}" for number in range(8)),
 ]
 
@@ -220,6 +239,8 @@ def test_the_run_goes_on_and_tells(method: str, project: Project) -> None:
     errors = ["not run", "apples", "subtest", "Leaves", "LeavesBefore", "Interrupted", *DEATHS]
     assert f"FAILED (errors={len(errors)}, expected failures=1)" in said, said
     assert "Innocent" not in said
+    assert "RunsTwice" not in said
+    assert "Asynchronous" not in said
 
     # Nothing of it is left for the next run.
     again = project.test("--integration", "--parallel", "2", *labels[-2:], START_METHOD=method)

@@ -45,6 +45,46 @@ SEES = """
     '''
 
 
+    def saying(name):
+        code = f"from shop import gateways; open({name!r}, 'w').write(gateways.send_sms('1', 'x'))"
+
+        def said():
+            with open(name) as file:
+                return file.read()
+
+        return [sys.executable, "manage.py", "shell", "-v0", "-c", code], said
+
+
+    class Becoming(IntegrationTestCase):  # first, as its worker has started no process yet
+        def test_a_forked_process_becomes_another_program(self):
+            self.backends.sms.returns("programmed")
+            command, said = saying("becoming.txt")
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if not pid:
+                os.dup2(writer, 2)
+                try:
+                    os.execv("/nowhere", command)  # as those do that try one directory after another
+                except OSError:
+                    os.execv(sys.executable, command)
+            os.close(writer)
+            with open(reader) as file:
+                output = file.read()  # its end comes with that of the program
+            self.assertEqual((os.waitpid(pid, 0)[1], output), (0, ""))
+            self.assertEqual(said(), "programmed")
+
+        def test_so_does_one_that_the_standard_library_forks(self):
+            self.backends.sms.returns("another")
+            command, said = saying("library.txt")
+            for environment in (dict(os.environ), {"PATH": os.environ["PATH"], "HOME": "/nowhere"}):
+                status = os.spawnve(os.P_WAIT, sys.executable, command, environment)
+                self.assertEqual(status, 0)
+                self.assertEqual(said(), "another")
+                os.remove("library.txt")
+            self.assertEqual(os.spawnv(os.P_WAIT, sys.executable, command), 0)
+            self.assertEqual(said(), "another")
+
+
     class Subprocess(IntegrationTestCase):
         def look(self, name):
             Customer.objects.create(email=name)
@@ -80,6 +120,7 @@ SEES = """
                 os._exit(code or "does not answer" in output)
             self.assertEqual(os.waitpid(pid, 0)[1], 0)
             self.assertEqual(caches["plain"].get("theirs"), 2)
+
 """
 
 
@@ -90,7 +131,7 @@ def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
 ) -> None:
     write_tests(project, BASE + SEES)
     result = enter(door, project)
-    assert result.counts == {"passed": 5}, result.output
+    assert result.counts == {"passed": 7}, result.output
     assert project.leftovers() == []
 
 
@@ -98,7 +139,7 @@ def test_a_process_is_in_the_schema_and_under_the_prefix_of_its_test(
 def test_a_process_is_in_the_database_of_its_test(project: Project) -> None:
     write_tests(project, BASE + SEES)
     result = project.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
-    assert result.counts == {"passed": 5}, result.output
+    assert result.counts == {"passed": 7}, result.output
 
 
 @pytest.mark.slow
@@ -108,7 +149,7 @@ def test_on_a_server_of_the_users_nothing_of_a_process_is_left(
     write_tests(project, BASE + SEES)
     given = {"ITKIT_POSTGRES_URL": postgres_url, "ITKIT_REDIS_URL": redis_url}
     result = project.test("--integration", "--parallel", "2", **given)
-    assert result.counts == {"passed": 5}, result.output
+    assert result.counts == {"passed": 7}, result.output
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
         assert client.acl_users() == ["default"]

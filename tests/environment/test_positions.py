@@ -119,8 +119,9 @@ CACHES = """
     from django.contrib.auth.models import User
     from django.contrib.contenttypes.models import ContentType
     from django.contrib.sites.models import Site
-    from django.core.cache import caches
-    from django.test import TransactionTestCase
+    from django.core.cache import cache, caches
+    from django.core.cache.backends.locmem import LocMemCache
+    from django.test import TransactionTestCase, override_settings
 
     from itkit.test import IntegrationTestCase
     from shop import rates
@@ -168,6 +169,13 @@ CACHES = """
             caches["default"].set("left", 1)
             self.lasting.append(caches["lasting"].get("left", 0))
             caches["lasting"].set("left", 1)
+            by_hand = LocMemCache("by hand", {})
+            self.assertIsNone(by_hand.get("left"))
+            by_hand.set("left", 1)
+            kind = "django.core.cache.backends.locmem.LocMemCache"
+            with override_settings(CACHES={"default": {"BACKEND": kind, "LOCATION": "of a test"}}):
+                self.assertIsNone(cache.get("left"))
+                cache.set("left", 1)
 
         def test_1(self):
             self.check()
@@ -179,6 +187,27 @@ CACHES = """
         def tearDownClass(cls):
             assert cls.lasting in ([0], [0, 1]), cls.lasting  # two workers of xdist share them
             super().tearDownClass()
+
+
+    @override_settings(CACHES={
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "of a class"}
+    })
+    class OfAClass(IntegrationTestCase):
+        @classmethod
+        def setUpTestData(cls):
+            cache.set("given", 1)
+
+        def check(self):
+            self.assertEqual(cache.get("given"), 1)
+            cache.delete("given")
+            self.assertIsNone(cache.get("left"))
+            cache.set("left", 1)
+
+        def test_1(self):
+            self.check()
+
+        def test_2(self):
+            self.check()
 """
 RATES = """
     import functools
@@ -238,7 +267,7 @@ def test_what_the_process_remembers(door: str, project: Project) -> None:
         ITKIT["REDIS"] = {"SHARED_ALIASES": ["lasting"]}
     """)
     result = enter(door, project)
-    assert result.counts == {"passed": 6}, result.output
+    assert result.counts == {"passed": 8}, result.output
     assert "not isolated" not in result.output
     if door == "django":
         result = enter(door, project, "--reverse", "shop.tests.test_shop.Rows")

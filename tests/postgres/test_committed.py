@@ -40,6 +40,11 @@ WRITERS = """
         Customer.objects.create(email=email)  # here
 
 
+    def run(statements):
+        with connection.cursor() as cursor:
+            cursor.execute(statements)
+
+
     def by_itself(email):
         parameters = connection.get_connection_params()
         with psycopg.connect(
@@ -176,8 +181,39 @@ WRITERS = """
             pass
 
 
+    class Structure(IntegrationMixin, TestCase):
+        def check(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT to_regclass('made'), to_regtype('mood')")
+                self.assertEqual(cursor.fetchone(), (None, None))
+
+        def test_a_made(self):
+            in_thread(lambda: run("CREATE TABLE made (id int); CREATE TYPE mood AS ENUM ('ok')"))
+
+        def test_b_finds_nothing(self):
+            self.check()
+
+        def test_c_altered(self):
+            in_thread(lambda: run("ALTER TABLE shop_currency ADD COLUMN more int"))
+
+        def test_d_altered_still(self):
+            in_thread(lambda: create("d@example.com"))
+
+        def test_e_finds_nothing(self):
+            self.assertFalse(Customer.objects.exists())
+            self.check()
+
+
+    class Dropping(IntegrationMixin, TestCase):
+        def test_a_dropped(self):
+            in_thread(lambda: run("DROP TABLE shop_customer CASCADE"))
+
+
     class Then(IntegrationTestCase):
         def check(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = 'shop_currency'::regclass AND attnum > 2")
+                self.assertEqual(cursor.fetchall(), [])
             self.assertEqual([found.code for found in Currency.objects.all()], ["EUR"])
             self.assertEqual(Customer.objects.create(email="a@example.com").pk, 1)
 
@@ -199,6 +235,10 @@ GUILTY = {
     "Writes.test_p_pool_that_has_its_session": "shop_customer",
     "OfAClass.test_a_thread": "shop_customer",
     "Locking.test_a_thread": "shop_customer",
+    "Structure.test_a_made": "made",
+    "Structure.test_c_altered": "the structure of the database (taken back after its class)",
+    "Structure.test_d_altered_still": "shop_customer",
+    "Dropping.test_a_dropped": "the structure of the database (taken back after its class)",
 }
 
 
@@ -221,7 +261,7 @@ def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(
     write_tests(project, WRITERS)
     options = ["-W", "default"] if "pytest" in door else []
     result = enter(door, project, *options)
-    assert result.counts == {"passed": 30}, result.output
+    assert result.counts == {"passed": 36}, result.output
     assert named(result.output) == GUILTY, result.output
     assert (
         "  opened by the thread 'writer' at shop/tests/test_shop.py:31 in create" in result.output
@@ -229,7 +269,7 @@ def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(
     assert "  not opened by Django: one of a client of its own, or" in result.output
     if door == "django":
         reverse = enter(door, project, "--reverse")
-        assert reverse.counts == {"passed": 30}, reverse.output
+        assert reverse.counts == {"passed": 36}, reverse.output
         assert named(reverse.output) == GUILTY, reverse.output
 
 

@@ -39,7 +39,7 @@ SETTINGS = """
     RATES = {"AT": {"standard": 20}, "DE": {"standard": 19}}
     LANGUAGE_CODE = "de"
     GREETINGS = {"hello": gettext_lazy("Hello"), 1: {"a", "b", "c"}, "by": print, "of": Greeting()}
-    AT_IMPORT = 1
+    AT_IMPORT = OF_CLASS = BY_ANOTHER_NAME = GOT = 1
     ITKIT["POSTGRES"] = {"SEED_FILES": ["data/rates.sqlite"]}
     LOGGING = {
         "version": 1,
@@ -49,18 +49,22 @@ SETTINGS = """
 """
 
 MIGRATION = """
-    import csv, glob, json, logging, os, sqlite3, subprocess, tempfile
+    import csv, glob, json, logging, os, pkgutil, sqlite3, subprocess, tempfile
+    from concurrent.futures import ThreadPoolExecutor
     from importlib import resources
+    from importlib.util import module_from_spec, spec_from_file_location
     from pathlib import Path
 
+    from django.apps import apps as all_apps
     from django.conf import settings
     from django.core import signing
     from django.core.management import call_command
     from django.db import migrations
     from django.template.loader import render_to_string
     from django.utils import translation
+    from django.utils.module_loading import import_string
 
-    from shop import by_module, reads_at_import
+    from shop import by_module, reads_at_import, remembers
     from shop.by_name import NAME
     from shop.models import LIMIT
     from shop.operations import Seed
@@ -92,12 +96,25 @@ MIGRATION = """
         Path("data/deleted.txt").read_text()
         sqlite3.connect("data/rates.sqlite").close()
         subprocess.run(["cat", "data/argument.txt"], check=True)
+        subprocess.run("cat < data/shell.txt", shell=True, check=True)
+        os.system("cat --show-all -- 'data/system.txt' > /dev/null")
+        spawned = os.posix_spawn("/bin/sh", ["sh", "-c", "cat data/spawned.txt"], os.environ)
+        os.waitpid(spawned, 0)
+        pkgutil.get_data("shop", "packaged.txt")
+        os.access("data/access.txt", os.R_OK)
+        spec = spec_from_file_location("executed", "data/executed.py")
+        spec.loader.exec_module(module_from_spec(spec))
+        with ThreadPoolExecutor(1) as pool:
+            list(pool.map(Path.read_text, [Path("data/thread.txt")]))
 
     def values(apps, schema_editor):
         os.environ["SUBSCRIPT"], os.getenv("GETENV"), os.environ.get("ABSENT")
+        os.environb[b"BYTES"], os.getenvb(b"NO_BYTES"), dict(os.environb)
         settings.COUNTRY, getattr(settings, "NOT_SET", None), settings.REGION, settings.GREETINGS
         settings.RATES["AT"]["standard"]
         by_module.VALUE, by_relative_module.VALUE, reads_at_import.RATES, reads_at_import.SETTING
+        remembers.rates(), remembers.Defaults().count, remembers.default(), remembers.by_another_name
+        import_string("shop.by_string.VALUE"), all_apps.get_app_config("shop").rates
         render_to_string("welcome.txt")
         call_command("seed_countries")
         call_command("loaddata", "currencies", verbosity=0)
@@ -133,6 +150,7 @@ FILES = {
     "shop/by_relative_module.py": "VALUE = 1",
     "shop/by_relative_name.py": "from shop.behind import BEHIND\nRELATIVE = BEHIND",
     "shop/behind.py": "BEHIND = 1",
+    "shop/by_string.py": "VALUE = 1",
     "shop/resource.txt": "1",
     "shop/reads_at_import.py": """
         import json
@@ -143,6 +161,37 @@ FILES = {
         SETTING = settings.AT_IMPORT
     """,
     "shop/rates_at_import.json": "1",
+    "shop/packaged.txt": "1",
+    "shop/remembers.py": """
+        import functools
+        import os
+        from pathlib import Path
+
+        from django.conf import settings
+        from django.conf import settings as conf
+        from django.utils.functional import cached_property
+
+        @functools.lru_cache(maxsize=None)
+        def rates():
+            return (Path(__file__).parent.parent / "data" / "remembered.txt").read_text()
+
+        class Defaults:
+            OF_CLASS = settings.OF_CLASS
+
+            @cached_property
+            def count(self):
+                return open(os.path.join(settings.BASE_DIR, "data/property.txt")).read()
+
+            def unused(self):
+                return settings.UNUSED, os.environ["UNUSED"]
+
+        def default(value=os.environ.get("OF_FUNCTION")):
+            return value
+
+        by_another_name = [conf.BY_ANOTHER_NAME, getattr(conf, "GOT", None)]
+        DEFAULTS = Defaults()
+        rates(), DEFAULTS.count
+    """,
     "shop/operations.py": """
         from django.db.migrations import RunPython
 
@@ -165,16 +214,32 @@ FILES = {
     "shop/apps.py": """
         from django.apps import AppConfig
         from django.db.models.signals import post_migrate
+        from django.utils.functional import cached_property
 
         class ShopConfig(AppConfig):
             name = "shop"
 
+            @cached_property
+            def rates(self):
+                with open("data/configured.txt") as file:
+                    return file.read()
+
             def ready(self):
-                from shop import receivers
+                from shop import by_string, receivers, remembers
+
+                self.rates
 
                 post_migrate.connect(receivers.grant, sender=self)
     """,
-    "shop/receivers.py": "from shop import granted\ndef grant(**kwargs): granted.VALUE",
+    "shop/receivers.py": """
+        from shop import granted
+
+        with open("data/receivers.txt") as file:
+            GRANTED = file.read()
+
+        def grant(**kwargs):
+            return granted.VALUE, GRANTED
+    """,
     "shop/granted.py": "VALUE = 1",
     "shop/tests.py": """
         from itkit.test import IntegrationTestCase
@@ -202,6 +267,16 @@ FILES = {
             "deleted.txt",
             "rates.sqlite",
             "argument.txt",
+            "shell.txt",
+            "system.txt",
+            "spawned.txt",
+            "thread.txt",
+            "remembered.txt",
+            "property.txt",
+            "access.txt",
+            "executed.py",
+            "configured.txt",
+            "receivers.txt",
             "listed/one.txt",
             "globbed/one.txt",
             "walked/a/one.txt",
@@ -267,11 +342,29 @@ DECIDES: dict[str, Change] = {
     "the file data/tried.txt": written("data/tried.txt", "1"),
     "the file data/deleted.txt": written("data/deleted.txt", "2"),
     "the file data/argument.txt": written("data/argument.txt", "2"),
+    "the file data/shell.txt": written("data/shell.txt", "2"),
+    "the file data/system.txt": written("data/system.txt", "2"),
+    "the file data/spawned.txt": written("data/spawned.txt", "2"),
+    "the file data/thread.txt": written("data/thread.txt", "2"),
+    "the file data/remembered.txt": written("data/remembered.txt", "2"),
+    "the file data/property.txt": written("data/property.txt", "2"),
+    "the file data/configured.txt": written("data/configured.txt", "2"),
+    "the file data/receivers.txt": written("data/receivers.txt", "2"),
+    "the file data/executed.py": written("data/executed.py", "2"),
+    "the path data/access.txt": lambda project: (project.path / "data/access.txt").unlink(),
+    "the code in shop/by_string.py": edited("shop/by_string.py", "1", "2"),
+    "the file shop/packaged.txt": written("shop/packaged.txt", "2"),
     "the file texts/welcome.txt": written("texts/welcome.txt", "2"),
     "the file locale/de/LC_MESSAGES/django.mo": translated,
     "the environment variable SUBSCRIPT": in_environment(SUBSCRIPT="2"),
     "the environment variable GETENV": in_environment(GETENV="2"),
     "the environment variable ABSENT": in_environment(ABSENT="2"),
+    "the environment variable BYTES": in_environment(BYTES="2"),
+    "the environment variable NO_BYTES": in_environment(NO_BYTES="2"),
+    "the environment variable OF_FUNCTION": in_environment(OF_FUNCTION="2"),
+    "the setting OF_CLASS": set_to("OF_CLASS = 2"),
+    "the setting BY_ANOTHER_NAME": set_to("BY_ANOTHER_NAME = 2"),
+    "the setting GOT": set_to("GOT = 2"),
     "the setting COUNTRY": set_to('COUNTRY = "DE"'),
     "the setting NOT_SET": set_to("NOT_SET = 1"),
     "the setting REGION": in_environment(REGION="US"),
@@ -302,7 +395,8 @@ DOES_NOT_DECIDE: dict[str, Change] = {
     "a setting that Django reads": set_to('SECRET_KEY = "another"'),
     "settings of the test run": set_to('DEBUG = True; MEDIA_ROOT = "/another"'),
     "the address of the server": set_to('DATABASES["default"]["PORT"] = "2"'),
-    "a variable that nobody asks for": in_environment(ANOTHER="1", TERM="another"),
+    "a variable that nobody asks for": in_environment(ANOTHER="1", TERM="another", UNUSED="1"),
+    "a setting of a method that nobody calls": set_to("UNUSED = 1"),
     "a hidden file in a directory that is listed": written("data/listed/.hidden", ""),
     "compiled modules": in_environment(PYTHONDONTWRITEBYTECODE=""),
     "another file in the directory of the data": written("data/another.txt", "1"),
@@ -319,7 +413,7 @@ def shop(project: Project) -> Project:
     compiled = project.path / "locale/de/LC_MESSAGES/django.mo"
     compiled.parent.mkdir(parents=True)
     compiled.write_bytes(catalogue(colour="Farbe"))
-    project.env["SUBSCRIPT"] = project.env["GETENV"] = "1"
+    project.env["SUBSCRIPT"] = project.env["GETENV"] = project.env["BYTES"] = "1"
     return project
 
 
@@ -541,6 +635,22 @@ IN_SQL = """
         dependencies = [("shop", "0003_called")]
         operations = [migrations.RunSQL("INSERT INTO shop_currency (code) SELECT to_char(now(), 'YY')")]
 """
+BY_EXPRESSION = """
+    import time
+    from django.db import migrations, models
+    from django.db.models.functions import Now
+
+    def update(apps, schema_editor):
+        time.strftime("%Y", time.gmtime(0))
+        apps.get_model("shop", "Currency").objects.update(at=Now())
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0004_sql")]
+        operations = [
+            migrations.AddField("Currency", "at", models.DateTimeField(db_default=Now())),
+            migrations.RunPython(update),
+        ]
+"""
 UNREPEATABLE = """
     import os, random
     import uuid
@@ -569,6 +679,7 @@ TOLD = [
     "shop/migrations/0002_told.py:10: datetime.now reads the clock, in the migration shop.0002_told",
     "shop/migrations/0002_told.py:16: uuid.uuid4 reads random values, in the migration shop.0002_told",
     "shop/migrations/0004_sql.py:6: now in SQL reads the clock, in the migration shop.0004_sql",
+    "shop/migrations/0005_expression.py:8: Now reads the clock, in the migration shop.0005_expression",
 ]
 
 
@@ -586,6 +697,7 @@ def test_a_migration_that_reads_the_clock_or_random_values_is_told_once(project:
         .replace(", uuid.uuid4()", ""),
     )
     project.write("shop/migrations/0004_sql.py", IN_SQL)
+    project.write("shop/migrations/0005_expression.py", BY_EXPRESSION)
     workers = ("--integration", "-n", "2", "shop/tests.py")
     for first, second in [
         (run(project), run(project)),

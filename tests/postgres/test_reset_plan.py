@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -21,6 +21,7 @@ from itkit.postgres.server.server import Connection, connect, value
 from itkit.postgres.server.sessions import Sessions
 from itkit.timeline import core
 from tests.support.projects import after, wait_until
+from tests.support.sentinel import Machine
 
 SCHEMA, SEEDS, TESTS = "reset_plan", "reset_plan_seeds", "reset tests"
 State = dict[str, object]
@@ -121,10 +122,19 @@ class Place:
         assert self.written() == before + 1
 
 
-@pytest.fixture(params=["superuser", "plain"])
+ROLES = ["superuser", "plain"]
+
+
+@pytest.fixture(params=ROLES)
 def place(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Place]:
+    with place_on(postgres_url, request.param) as made:
+        yield made
+
+
+@contextmanager
+def place_on(postgres_url: str, kind: str) -> Iterator[Place]:
     server = parse(postgres_url, POSTGRES_SCHEMES)
-    role = server.user if request.param == "superuser" else "reset_plain"
+    role = server.user if kind == "superuser" else "reset_plain"
     url = str(replace(server, user=role))
     path = f"{SCHEMA},itkit_ext"
     with closing(connect(postgres_url, application="all-seeing")) as all_seeing:
@@ -236,6 +246,56 @@ def test_materialised_views_are_as_migrations_left_them(place: Place) -> None:
     place.tests.execute("REFRESH MATERIALIZED VIEW names WITH NO DATA")
     place.reset.run()
     assert place.state() == seeded
+
+
+def test_a_view_that_the_first_test_empties_is_filled_again(place: Place) -> None:
+    seeded = place.seeded(FRUIT + "CREATE MATERIALIZED VIEW names AS SELECT name FROM fruit")
+    place.reset.begin()
+    place.reset.prepare()
+    for more in ("", "DELETE FROM fruit"):
+        place.tests.execute(f"REFRESH MATERIALIZED VIEW names WITH NO DATA; {more}")
+        place.reset.run()
+        assert place.state() == seeded
+
+
+def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(place: Place) -> None:
+    seeded = place.seeded(
+        FRUIT
+        + "CREATE MATERIALIZED VIEW names AS SELECT name FROM fruit; CREATE TABLE other (n int)"
+    )
+    place.reset.begin()
+    for statements, told in (
+        ("REFRESH MATERIALIZED VIEW names WITH NO DATA; DELETE FROM fruit", ["names", "fruit"]),
+        ("CREATE TABLE made (n int); CREATE VIEW seen AS SELECT 1; DELETE FROM fruit",
+         ["made", "seen", "fruit"]),
+    ):  # fmt: skip
+        place.tests.execute(statements)
+        found = place.reset.take_back()
+        assert [name.removeprefix(f"{SCHEMA}.") for name in found] == told
+        assert place.state() == seeded
+    # Sequences go on, unless they would yield the number of an initial row.
+    for statements, number in (
+        ("TRUNCATE fruit RESTART IDENTITY", 3),
+        ("INSERT INTO fruit (name) VALUES ('fig')", 5),
+        ("SELECT setval('fruit_id_seq', 2, false)", 3),
+    ):
+        place.tests.execute(statements)
+        place.reset.take_back()
+        assert place.state()["fruit"] == seeded["fruit"]
+        assert value(place.tests, "SELECT nextval('fruit_id_seq')") == number
+    # As long as the tests are in a transaction, what they have may not be made anew.
+    with closing(_session(place.url, TESTS)) as of_a_class:
+        of_a_class.execute("BEGIN; SELECT FROM basket")
+        place.tests.execute("DROP TABLE other; DELETE FROM fruit")
+        after_its_class = "the structure of the database (taken back after its class)"
+        assert place.reset.take_back() == [after_its_class]
+        place.tests.execute("INSERT INTO basket (n) VALUES (1)")
+        of_a_class.execute("COMMIT")
+    place.reset.end_class()  # no place can be made anew here: what is left is accepted
+    place.reset.run()
+    left = place.state()
+    assert "other" not in left
+    assert [left["fruit"], left["basket"]] == [seeded["fruit"], seeded["basket"]]
 
 
 def test_views_that_a_test_makes_are_dropped(place: Place) -> None:
@@ -528,6 +588,30 @@ def test_a_transaction_that_the_tests_have_left_open_is_ended_at_once(
         told = _told_of_left_open()
         assert f"session {left.info.backend_pid}, opened by no conn" in told
     assert place.state() == seeded
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_transaction_that_the_tests_have_prepared_is_rolled_back(
+    role: str, machine: Machine
+) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{machine.postgres_port}/postgres"
+    with place_on(url, role) as place:
+        seeded = place.seeded(FRUIT)
+        place.all_seeing.execute("CREATE TABLE public.elsewhere (id int)")
+        place.all_seeing.execute("BEGIN; INSERT INTO public.elsewhere VALUES (1)")
+        place.all_seeing.execute("PREPARE TRANSACTION 'of another place'")
+        for number in range(2):
+            place.tests.execute("BEGIN; INSERT INTO fruit (name) VALUES ('plum')")
+            place.tests.execute(f"PREPARE TRANSACTION 'the plum''s {number}'")
+            place.reset.run()
+            assert f"that was prepared, by PREPARE TRANSACTION 'the plum''s {number}'" in (
+                _told_of_left_open()
+            )
+            assert place.state() == seeded
+        left = place.all_seeing.execute("SELECT gid FROM pg_prepared_xacts").fetchall()
+        assert left == [("of another place",)]
+        place.all_seeing.execute("ROLLBACK PREPARED 'of another place'")
+        place.all_seeing.execute("DROP TABLE public.elsewhere")
 
 
 def test_a_session_of_the_tests_that_goes_on_with_a_lock_is_ended_after_a_while(

@@ -45,7 +45,15 @@ def test_project_servers_are_those_of_caches_then_those_of_the_named_settings(ta
     table.CELERY_BROKER_URL = "redis://b:7/2;redis://c:7/2"
     table.LAYERS = {"default": {"CONFIG": {"hosts": [("d", 6379), {"address": "unix:///s?db=1"}]}}}
     table.QUEUES = {"high": {"HOST": "e", "PORT": 6379, "DB": 3, "PASSWORD": "p"}}
-    table.ITKIT = {"REDIS": {"SETTINGS": ["CELERY_BROKER_URL", "LAYERS", "QUEUES"]}}
+    table.CLUSTER = {"redis": {"host": "f", "db": "4"}, "mongo": {"host": "m", "db": "shop"}}
+    table.REDIS_HOST, table.REDIS_PORT, table.REDIS_DB = "g", "7", 2
+    table.VALKEY_HOST = "redis://i/3"
+    table.THUMBNAIL_REDIS_HOST = "j"
+    names = [
+        *("CELERY_BROKER_URL", "LAYERS", "QUEUES", "CLUSTER", "REDIS_HOST", "VALKEY_HOST"),
+        "THUMBNAIL_REDIS_HOST",
+    ]
+    table.ITKIT = {"REDIS": {"SETTINGS": names}}
     assert project_servers() == [
         ('CACHES["default"]', "redis://u:p@cache:6380/1"),
         ('CACHES["own"]', "redis://a/0"),
@@ -56,7 +64,12 @@ def test_project_servers_are_those_of_caches_then_those_of_the_named_settings(ta
         ("LAYERS", "redis://d:6379/0"),
         ("LAYERS", "unix:///s?db=1"),
         ("QUEUES", "redis://:p@e:6379/3"),
+        ("CLUSTER", "redis://f:6379/4"),
+        ("REDIS_HOST", "redis://g:7/2"),
+        ("VALKEY_HOST", "redis://i/3"),
+        ("THUMBNAIL_REDIS_HOST", "redis://j:6379/0"),
     ]
+    assert mistakes() == []
 
 
 def test_a_project_without_redis_has_no_servers(table):
@@ -94,13 +107,18 @@ def test_named_settings_and_variables_point_at_the_server_of_the_tests(table, mo
 
 
 def test_hosts_and_ports_point_at_a_server_on_a_port(table):
-    table.LAYERS = {"hosts": [("real", 1)], "queue": {"HOST": "real", "PORT": 1, "DB": 2}}
+    table.LAYERS = {
+        "hosts": [("real", 1)],
+        "queue": {"HOST": "real", "PORT": 1, "DB": 2},
+        "no port": {"HOST": "real", "DB": 2},
+    }
     table.BROKER_URL = "redis://real:1/3"
     table.ITKIT = {"REDIS": {"SETTINGS": ["LAYERS", "BROKER_URL"]}}
     made = installed("redis://:s3cret@127.0.0.1:7777/0")
     assert table.LAYERS == {
         "hosts": [("127.0.0.1", 7777)],
         "queue": {"HOST": "127.0.0.1", "PORT": 7777, "DB": 2},
+        "no port": {"HOST": "127.0.0.1", "PORT": 7777, "DB": 2},
     }
     assert table.BROKER_URL == "redis://:s3cret@127.0.0.1:7777/3"
     made.uninstall()
@@ -195,12 +213,13 @@ def test_settings_that_name_redis_and_are_not_listed_are_told_at_once(table):
         }
     }
     table.DEEP = {"a": [{"b": "valkey://h:2/1"}]}
+    table.REDIS_HOST, table.REDIS_PORT = "h", 3
     table.LISTED_REDIS = "redis://h"
     table.SMTP = {"host": "mail", "port": 25}
     table.PAIR = ("h", 8000)
     table.ITKIT = {"REDIS": {"SETTINGS": ["LISTED_REDIS"]}}
     (mistake,) = mistakes()
-    names = ["CACHEOPS_REDIS", "CHANNEL_LAYERS", "DEEP", "RQ_QUEUES"]
+    names = ["CACHEOPS_REDIS", "CHANNEL_LAYERS", "DEEP", "REDIS_HOST", "RQ_QUEUES"]
     assert mistake.id == "itkit.W005"
     assert f"The settings {', '.join(names)} name Redis servers" in mistake.message
     listed = ", ".join(f'"{name}"' for name in ["LISTED_REDIS", *names])
@@ -211,5 +230,11 @@ def test_settings_that_name_redis_and_are_not_listed_are_told_at_once(table):
     table.ITKIT = {}
     (found,) = check_settings()
     assert found.id == "itkit.W005"
+    assert '"REDIS_HOST"' in found.hint
+    backend = "django.core.cache.backends.redis.RedisCache"
+    table.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://h:3/1"}}
+    assert '"REDIS_HOST"' not in check_settings()[0].hint  # it is redirected
+    table.CACHES = {}
     del table.RQ_QUEUES, table.CACHEOPS_REDIS, table.CHANNEL_LAYERS, table.LISTED_REDIS
+    del table.REDIS_HOST
     assert [found.id for found in check_settings()] == ["itkit.W005"]  # of DEEP

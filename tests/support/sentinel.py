@@ -302,6 +302,7 @@ def _running_postgres(programs: Path) -> Iterator[int]:
             "fsync": "off",
             "autovacuum": "off",
             "max_connections": "60",
+            "max_prepared_transactions": "4",
             "dynamic_shared_memory_type": "mmap",
         }
         flags = [flag for item in settings.items() for flag in ("-c", "=".join(item))]

@@ -47,6 +47,12 @@ TESTS = """
             self.insert(made)
             self.assert_recorded()
 
+        def test_with_an_alias_of_its_own(self):
+            made = connection.copy("of no settings")
+            self.insert(made)
+            self.timeline.assert_order("INSERT shop_customer")
+            self.assertEqual(Customer.objects.count(), 1)
+
         def test_in_a_thread(self):
             made = []
 
@@ -122,7 +128,7 @@ def test_connections_of_all_kinds(isolation: str, project: Project) -> None:
     write_tests(project, TESTS)
     env = {"ITKIT_POSTGRES_ISOLATION": isolation, "DJANGO_ALLOW_ASYNC_UNSAFE": "true"}
     result = project.test("--integration", **env)
-    assert result.counts == {"passed": 6}, result.output
+    assert result.counts == {"passed": 7}, result.output
 
 
 @pytest.mark.parametrize("isolation", ["schema", "database"])

@@ -185,6 +185,18 @@ class SequenceValue:
         name = self.name.as_string()
         return _written("SELECT setval({}::regclass, {}, {})", name, self.value, self.is_called)
 
+    @property
+    def is_behind(self) -> str:
+        """The query whether it will yield a number that initial rows may have."""
+        return _written(
+            "SELECT (last_value * sign(seqincrement), is_called) < ({} * sign(seqincrement), {})"
+            " FROM {}, pg_sequence WHERE seqrelid = {}::regclass",
+            self.value,
+            self.is_called,
+            self.name,
+            self.name.as_string(),
+        )
+
 
 @dataclass(frozen=True)
 class View:

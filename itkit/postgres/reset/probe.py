@@ -32,8 +32,21 @@ _END: Final = (
 )
 
 
+# A prepared transaction has no session. It belongs to the tests of a place if it has locked
+# something there; its own id is one of its locks.
+_PREPARED: Final = """
+    SELECT DISTINCT gid, owner FROM pg_prepared_xacts
+    JOIN pg_locks AS own ON own.transactionid = transaction
+    JOIN pg_locks AS held ON held.pid IS NULL AND held.virtualtransaction = own.virtualtransaction
+    JOIN pg_class ON pg_class.oid = held.relation
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE pg_prepared_xacts.database = current_database() AND own.pid IS NULL
+        AND coalesce(nspname = {}, true)
+"""
+
+
 class LeftOpen(NamedTuple):
-    """A session that had an open transaction."""
+    """A session that had an open transaction; for a prepared one the id is 0."""
 
     pid: int
     query: str
@@ -86,14 +99,16 @@ class ChangeProbe:
     Args:
         connection: a connection of our own.
         application: the name of the sessions that must not be in a transaction.
+        schema: the schema of the tests; None if the whole database is theirs.
     """
 
-    def __init__(self, connection: Connection, application: str) -> None:
+    def __init__(self, connection: Connection, application: str, schema: str | None) -> None:
         left_open = sql.SQL(_LEFT_OPEN).format(application, "idle in transaction%")
         busy = sql.SQL(_LEFT_OPEN).format(application, "active")
         self._connection = connection
         self._end = sql.SQL(_END).format(left_open)
         self._end_busy = sql.SQL(_END).format(busy)
+        self._has_left_open = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(left_open)
         self._last = ""
         self._parsed: TransactionSnapshot | None = None
         self._ended_last: Sequence[int] = ()
@@ -101,6 +116,8 @@ class ChangeProbe:
         connection.execute(sql.SQL(_PREPARE).format(left_open))
         connection.execute(_PREPARE_SNAPSHOT)
         connection.execute(_PREPARE_COMMITTED)
+        [(most,)] = connection.execute("SHOW max_prepared_transactions").fetchall()
+        self._prepared = sql.SQL(_PREPARED).format(schema) if int(most) else None
 
     def look(self) -> Look:
         """Look at the server, for the resets of all of its databases."""
@@ -141,12 +158,35 @@ class ChangeProbe:
 
     def check(self) -> tuple[TransactionSnapshot, Sequence[LeftOpen]]:
         """Return the transactions that have ended, and end the sessions that are in one."""
+        prepared = self._rolled_back()
         [(snapshot, has_left_open)] = self._connection.execute("EXECUTE itkit_glance").fetchall()
-        return TransactionSnapshot.parse(snapshot), self._ended(self._end) if has_left_open else ()
+        ended = self._ended(self._end) if has_left_open else []
+        return TransactionSnapshot.parse(snapshot), [*prepared, *ended]
+
+    def is_busy(self) -> bool:
+        """Return whether a session of the tests is in a transaction."""
+        [(found,)] = self._connection.execute(self._has_left_open).fetchall()
+        return bool(found)
 
     def end_busy(self) -> Sequence[LeftOpen]:
         """End the sessions of the tests that still run a statement."""
         return self._ended(self._end_busy)
+
+    def _rolled_back(self) -> list[LeftOpen]:
+        """Roll back the transactions that tests have prepared, and return them."""
+        if self._prepared is None:
+            return []
+        found = []
+        for name, owner in self._connection.execute(self._prepared).fetchall():
+            role, literal = sql.Identifier(owner), sql.Literal(name)
+            # Only its own role may do so, or a superuser.
+            self._connection.execute(sql.SQL("SET ROLE {}").format(role))
+            try:
+                self._connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(literal))
+            finally:
+                self._connection.execute("RESET ROLE")
+            found.append(LeftOpen(0, f"PREPARE TRANSACTION {literal.as_string()}"))
+        return found
 
     def _ended(self, query: sql.Composed) -> list[LeftOpen]:
         rows = self._connection.execute(query).fetchall()

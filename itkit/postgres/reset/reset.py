@@ -18,7 +18,7 @@ from itkit.core import names
 from itkit.exceptions import IsolationError, OpenTransactionError
 from itkit.postgres.reset import contents, differences, initial_rows, levels
 from itkit.postgres.reset.differences import TableDifference
-from itkit.postgres.reset.items import Item, ResetTable, SequenceValue, label
+from itkit.postgres.reset.items import Item, ResetTable, SequenceValue, View, label
 from itkit.postgres.reset.levels import PassedOver, RowLevel
 from itkit.postgres.reset.plan import STRUCTURE_CHANGED, ResetPlan
 from itkit.postgres.reset.probe import ChangeProbe, LeftOpen, Look, TransactionSnapshot
@@ -189,6 +189,7 @@ class Reset:
         self._seen: _Clean | None = None
         self._is_blocked = False
         self._is_altered = False
+        self._left: list[str] = []  # changes of the structure, until the end of a class
         self._own: set[int] = set()  # our own transactions since the last look
 
     @property
@@ -244,6 +245,7 @@ class Reset:
                 table that a test has altered.
         """
         left_open: list[LeftOpen] = []
+        self._left = []
         try:
             return self._reset_or_try_again(left_open)
         except driver.errors.LockNotAvailable as error:
@@ -275,15 +277,17 @@ class Reset:
 
         Django's own session may still be in the transaction of a class, so this does not wait for
         locks. If that transaction holds one on a changed table, the change is taken back after the
-        class. Sequences keep their values, as rows of the class may have taken numbers from them.
+        class. So are changes of objects that migrations made; those that were added are dropped.
+        Sequences keep their values, as rows of the class may have taken numbers from them; one that
+        was set back, and would yield numbers of initial rows, gets its initial value.
 
         Args:
             look: looks at the server, once for the resets of all aliases; by default ``self.look``.
 
         Returns:
-            The names of the tables that were written to.
+            The names of the tables that were written to, and of objects that were added, dropped or
+            altered.
         """
-        opened = self._open()
         if self._seen is None:
             self.begin()
             return []
@@ -293,13 +297,75 @@ class Reset:
         before, self._seen = self._seen, _Clean(seen.snapshot, None)
         if not self._committed(before, seen):
             return []
-        changed = self._detect_if_free(opened)
-        if not changed:
+        try:
+            return self._take_back()
+        except driver.OperationalError:
+            # A view was left unpopulated, so that it cannot be read.
+            self._close_detector()
+            return list(dict.fromkeys([*self._populate(), *self._take_back()]))
+        except driver.Error:
+            # A table was dropped, or altered so that its rows cannot be compared.
+            self._close_detector()
+            return self._leave(["something that a table has was dropped or altered"])
+
+    def _take_back(self) -> list[str]:
+        found: list[str] = []
+        changed = self._detect_if_free(self._open())
+        if STRUCTURE_CHANGED in changed:
+            added, changes = self._drop_added_if_free(self._open())
+            for what in added:
+                self._note(what, "was created, and has been dropped")
+            found += [*(what.rpartition(" ")[2] for what in added), *self._leave(changes)]
+            changed = self._detect_if_free(self._open())
+        if changed and self._levels:
+            opened = self._open()
+            plan = self._levels[-1].plan
+            rows = {n: kept for n, kept in changed.items() if n in plan.everything - plan.sequences}
+            behind = [
+                number
+                for number in changed.keys() & plan.sequences
+                if isinstance(item := plan.items[number], SequenceValue)
+                and value(opened.detector, item.is_behind)
+            ]
+            self._restore_if_free(opened, rows | dict.fromkeys(behind, False))
+            found += [label(plan.items[number]) for number in rows]
+        return list(dict.fromkeys(found))
+
+    def _leave(self, changes: list[str]) -> list[str]:
+        """Take back changes of what migrations made, or leave them until no test needs its session.
+
+        Returns:
+            What there is to tell of them, once.
+        """
+        if not changes or changes == self._left:
             return []
-        plan = self._levels[-1].plan
-        rows = {n: kept for n, kept in changed.items() if n in plan.everything - plan.sequences}
-        self._restore_if_free(opened, rows)
-        return [label(plan.items[number]) for number in rows]
+        if self._open().probe.is_busy():
+            self._left = changes
+            for what in changes:
+                self._note(what, "which stays so in the other tests of its class")
+            return ["the structure of the database (taken back after its class)"]
+        if not self._has_renewed(changes):
+            self._accept_structure()
+        return ["the structure of the database"]
+
+    def _accept_structure(self) -> None:
+        self._structure = None
+        self._read_anew(self._open())
+
+    def _populate(self) -> list[str]:
+        """Populate the views that a test has left without data, and return their names."""
+        opened = self._open()
+        plan = self._top(opened)
+        query = sql.SQL("SELECT relispopulated FROM pg_class WHERE oid = {}")
+        views = [
+            number
+            for number, item in enumerate(plan.items)
+            if isinstance(item, View)
+            and item.initial_count is not None
+            and not value(opened.detector, query.format(item.oid))
+        ]
+        self._restore_if_free(opened, dict.fromkeys(views, False))
+        return [label(plan.items[number]) for number in views]
 
     def differences(self) -> list[TableDifference]:
         """Return the rows that differ from those before the test, as our own session sees them.
@@ -334,6 +400,10 @@ class Reset:
 
     def end_class(self) -> None:
         """Take back the changes that were left because a class of tests held locks."""
+        if self._left:
+            self._left = []
+            if not self._has_renewed([]):  # they have been told
+                self._accept_structure()
         if self._is_blocked:
             self._is_blocked = False
             opened = self._open()
@@ -415,6 +485,7 @@ class Reset:
         opened, self._opened = self._opened, None
         self._clean = self._seen = self._begun = None
         self._structure = None
+        self._left = []
         self._levels.clear()
         restorer, self._kept_restorer = self._kept_restorer, None
         if restorer is not None:
@@ -432,6 +503,7 @@ class Reset:
         self._clean = self._seen = self._begun = self._structure = self._marked = None
         self._passed_over = PassedOver()
         self._is_blocked = self._is_altered = False
+        self._left = []
         self._levels.clear()
         self._own.clear()
 
@@ -685,6 +757,15 @@ class Reset:
             if not opened.detector.closed:
                 opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
 
+    def _drop_added_if_free(self, opened: _Opened) -> tuple[list[str], list[str]]:
+        """Drop objects that were added; those in which somebody has locked something stay."""
+        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
+        try:
+            return self._drop_added(opened, self._top(opened).structure)
+        finally:
+            if not opened.detector.closed:
+                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
+
     def _restore_if_free(self, opened: _Opened, changed: Mapping[int, bool]) -> None:
         """Take back changes, or leave them for later if somebody has locked a table."""
         if not changed:
@@ -709,7 +790,7 @@ class Reset:
             options = "-c session_replication_role=replica" if is_replica else ""
             self._opened = _Opened(
                 detector,
-                ChangeProbe(detector, self._application),
+                ChangeProbe(detector, self._application, None if self._is_whole else self._schema),
                 is_replica=is_replica,
                 restorer=restorer,
                 connect=partial(self._connect, options),

@@ -83,9 +83,12 @@ class Sessions:
         """Return a text about who has opened a session, or else how its last query begins.
 
         Args:
-            pid: the id of its server process.
+            pid: the id of its server process; 0 for a transaction without one, which the query
+                has prepared.
             query: its last query; only its first words are shown, as values may be secret.
         """
+        if not pid:
+            return f"a transaction that was prepared, by {query}"
         if opener := self._openers.get(pid):
             return f"session {pid}, {opener}"
         shown = sqltext.read(query).summary  # without values: they may be secrets
@@ -98,8 +101,9 @@ class Sessions:
         thread = threading.current_thread().name
         frame = callsite.outside_of_libraries(sys._getframe(1))
         namespace, line = (frame.f_globals, frame.f_lineno) if frame is not None else (None, 0)
-        is_main = threading.current_thread() is threading.main_thread() and (
-            connections[connection.alias] is connection
+        # A connection that was made by hand may have an alias that the settings do not have.
+        is_main = threading.current_thread() is threading.main_thread() and any(
+            one is connection for one in connections.all(initialized_only=True)
         )
         opener = Opener(self.test, thread, namespace, line, is_main)
         self._openers[connection.connection.info.backend_pid] = opener

@@ -7,7 +7,9 @@ covers them. So are values that differ in each run in any project.
 """
 
 import glob
+import importlib.machinery
 import os
+import shlex
 import sys
 import sysconfig
 import threading
@@ -21,7 +23,8 @@ from types import FrameType
 from typing import Any, Final
 
 import django
-from django.apps import apps
+from django.apps import AppConfig, apps
+from django.apps.registry import Apps
 from django.conf import LazySettings
 from django.conf import settings as django_settings
 from django.db import router
@@ -44,6 +47,7 @@ _READ_FOR_IMPORTS: Final = (
     "tokenize.py",
     "traceback.py",
 )
+_OF_MODULES: Final = tuple(importlib.machinery.all_suffixes())
 _IMPORT, _PYTHON, _ITKIT, _DJANGO, _OTHER = "import", "python", "itkit", "django", "other"
 
 _EACH_RUNS_OWN: Final = frozenset(
@@ -95,6 +99,7 @@ class Recorder:
         self._at_the_end: set[str] = set()
         self._written: set[str] = set(_log_files())
         self._modules: set[str] = set()
+        self._configurations: set[tuple[str, str]] = set()
         self._busy = threading.local()
 
     @property
@@ -122,6 +127,8 @@ class Recorder:
             "pathlib.Path.glob": self._quiet(self._path_globbed),
             "pathlib.Path.rglob": self._quiet(self._path_globbed_below),
             "subprocess.Popen": self._quiet(self._started),
+            "os.posix_spawn": self._quiet(self._spawned),
+            "os.system": self._quiet(self._spoken),
         }
 
     def setting(self, name: str) -> None:
@@ -133,6 +140,10 @@ class Recorder:
         """Note that a variable of the environment is being read."""
         if f"variable {name}" not in self._values and not name.startswith(_EACH_PROCESS_OWN):
             self._quiet(self._taken)((name,))
+
+    def configuration(self, app: AppConfig) -> None:
+        """Note that code asks for the configuration of an app."""
+        self._quiet(self._configured)((type(app),))
 
     def path(self, path: Any) -> None:
         """Note that code checks whether a path exists."""
@@ -175,7 +186,9 @@ class Recorder:
         )
         begin = [(name, sources.ALL) for name in migrations.values()]
         dynamic = ((name, sources.ALL) for name in by_name)
-        used = sources.used([*begin, *dynamic, *_called_by_django()])
+        used = sources.used(
+            [*begin, *dynamic], [*_called_by_django(), *sorted(self._configurations)]
+        )
         self.unrepeatable = used.unrepeatable
         names = {
             f"code {sources.named(reads.file_name(str(path)), parts)}"
@@ -213,15 +226,19 @@ class Recorder:
         path = _text(path)
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             self._written.add(path)
-        elif _is_import():
+        elif _is_import() and path.endswith(_OF_MODULES):
             self._note_module(path)
-        elif _reader() in (_DJANGO, _OTHER):
+        elif _is_of_interest(_reader(but=(_PYTHON, _IMPORT))):
             self._note_file(path)
 
     def _note_module(self, path: str) -> None:
         """Note a module that is loaded by its name, and not by an ``import`` in the source."""
         source = source_from_cache(path) if path.endswith(".pyc") else path
-        if source.endswith(".py") and not _is_covered(source) and _is_loaded_by_name():
+        if not source.endswith(".py") or _is_covered(source):
+            return
+        if _is_run_as_a_file():
+            self._note_file(source)
+        elif _is_loaded_by_name():
             self._modules.add(source)
 
     def _note_file(self, path: str) -> None:
@@ -260,7 +277,7 @@ class Recorder:
             self._note_later("path", _text(path))
 
     def _note_later(self, kind: str, path: str) -> None:
-        if not _is_covered(path) and _reader() in (_DJANGO, _OTHER):
+        if not _is_covered(path) and _is_of_interest(_reader()):
             self._at_the_end.add(f"{kind} {reads.file_name(path)}")
 
     def _made(self, arguments: tuple[Any, ...]) -> None:
@@ -273,15 +290,34 @@ class Recorder:
         """Note the files that the command of a process names; other files it reads are not seen."""
         _executable, command, directory, _environment = arguments
         named = [] if isinstance(command, str | bytes) else list(command)[1:]
-        for argument in named:
-            path = os.path.join(_text(directory or "."), os.fsdecode(argument))  # noqa: PTH118
-            if Path(path).is_file() and _reader() in (_DJANGO, _OTHER):
-                self._note_file(path)
+        self._note_arguments(named, _text(directory or "."))
+
+    def _spawned(self, arguments: tuple[Any, ...]) -> None:
+        _path, command, _environment = arguments
+        self._note_arguments(list(command)[1:], _text("."))
+
+    def _spoken(self, arguments: tuple[Any, ...]) -> None:
+        self._note_arguments(arguments, _text("."))
+
+    def _note_arguments(self, arguments: Iterable[str | bytes], directory: str) -> None:
+        """Note the files that arguments name, also as words of a text for a shell."""
+        if not _is_of_interest(_reader()):
+            return
+        for argument in map(os.fsdecode, arguments):
+            for word in {argument, *_words(argument)}:
+                path = os.path.join(directory, word)  # noqa: PTH118
+                if os.path.isfile(path):  # noqa: PTH113 - a word may be too long for a Path
+                    self._note_file(path)
 
     def _set(self, arguments: tuple[Any, ...]) -> None:
         (name,) = arguments
         if _is_on_behalf(name):
             self._values[f"setting {name}"] = reads.recorded(f"setting {name}")
+
+    def _configured(self, arguments: tuple[Any, ...]) -> None:
+        (kind,) = arguments
+        if _reader() == _OTHER:
+            self._configurations.add((kind.__module__, kind.__qualname__))
 
     def _taken(self, arguments: tuple[Any, ...]) -> None:
         (name,) = arguments
@@ -299,6 +335,7 @@ def recording() -> Iterator[Recorder]:
         hooks.enter_context(_settings_seen(recorder))
         hooks.enter_context(_environment_seen(recorder))
         hooks.enter_context(_questions_seen(recorder))
+        hooks.enter_context(_configurations_seen(recorder))
         yield recorder
         hooks.close()
         recorder.finish()
@@ -371,8 +408,8 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
         is_met = name == getattr(met, "name", None) or _instruction() == getattr(
             met, "instruction", None
         )
-        if isinstance(name, str) and not is_met:
-            recorder.variable(name)
+        if isinstance(name, str | bytes) and not is_met:  # bytes in os.environb
+            recorder.variable(os.fsdecode(name))
         return get(self, name)
 
     def walked(self: Any) -> Iterator[Any]:
@@ -391,16 +428,40 @@ def _environment_seen(recorder: Recorder) -> Iterator[None]:
 def _questions_seen(recorder: Recorder) -> Iterator[None]:
     """Record each path whose status is read.
 
-    There is no audit event for this, so ``os.stat`` is replaced. Checked with Python 3.11 and 3.13.
+    There is no audit event for this, so ``os.stat`` and ``os.access`` are replaced. Checked with
+    Python 3.11 and 3.13.
     """
-    original = os.stat
+    originals = os.stat, os.access
 
-    @wraps(original)
+    @wraps(originals[0])
     def stat(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
         recorder.path(path)
-        return original(path, *args, **kwargs)
+        return originals[0](path, *args, **kwargs)
 
-    with _replaced(os, "stat", stat):
+    @wraps(originals[1])
+    def access(path: Any, *args: Any, **kwargs: Any) -> bool:
+        recorder.path(path)
+        return originals[1](path, *args, **kwargs)
+
+    with _replaced(os, "stat", stat), _replaced(os, "access", access):
+        yield
+
+
+@contextmanager
+def _configurations_seen(recorder: Recorder) -> Iterator[None]:
+    """Record each configuration of an app that migrations ask for, as it may have read values.
+
+    Checked with Django 5.2, 6.0 and 6.1.
+    """
+    original = Apps.get_app_config
+
+    @wraps(original)
+    def get_app_config(self: Apps, app_label: str) -> AppConfig:
+        found = original(self, app_label)
+        recorder.configuration(found)
+        return found
+
+    with _replaced(Apps, "get_app_config", get_app_config):
         yield
 
 
@@ -439,9 +500,33 @@ def _instruction() -> tuple[int, int]:
     return 0, 0
 
 
-def _reader() -> str:
-    """Return the module that has caused an event, the first one outside of the standard library."""
-    return next((kind for kind in map(_kind_of_frame, _frames()) if kind != _PYTHON), _PYTHON)
+def _reader(but: tuple[str, ...] = (_PYTHON,)) -> str:
+    """Return the kind of the code that has caused an event.
+
+    Args:
+        but: the kinds of code that only do what other code asks for.
+    """
+    return next((kind for kind in map(_kind_of_frame, _frames()) if kind not in but), _PYTHON)
+
+
+def _is_of_interest(reader: str) -> bool:
+    """Return whether what code reads may decide the result of migrations.
+
+    A thread may run a function of the standard library only, as those of a pool do with
+    ``map(Path.read_text, paths)``.
+    """
+    return reader in (_DJANGO, _OTHER, _PYTHON)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words that a shell finds in a text, and the values of options among them."""
+    split = shlex.shlex(text, posix=True, punctuation_chars=True)
+    split.whitespace_split = True
+    try:
+        words = list(split)
+    except ValueError:  # a quotation that does not end
+        return []
+    return [part for word in words for part in (word, word.partition("=")[2]) if part]
 
 
 def _is_import() -> bool:
@@ -454,6 +539,16 @@ def _is_loaded_by_name() -> bool:
         kind = _kind_of_frame(frame)
         if kind != _IMPORT:
             return kind != _OTHER or bool(_PACKAGES & set(Path(frame.f_code.co_filename).parts))
+    return False
+
+
+def _is_run_as_a_file() -> bool:
+    """Return whether code runs a file by ``loader.exec_module()``, without importing a module."""
+    for frame in _frames():
+        if _kind_of_frame(frame) != _IMPORT:
+            return _kind_of_frame(frame) == _OTHER
+        if frame.f_code.co_name == "_find_and_load":
+            return False
     return False
 
 

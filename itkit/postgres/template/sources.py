@@ -6,6 +6,7 @@ statements that these need in turn, and their imports from other modules of the 
 """
 
 import ast
+import copy
 import importlib.util
 import re
 import sys
@@ -14,20 +15,23 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 ALL: Final = "*"
 ABSENT: Final = "absent"
 """The digest of a file or definition that does not exist."""
 
 DIGEST_BYTES: Final = 6
+_JOINING: Final = frozenset({"Path", "PurePath", "join", "joinpath"})
 _LONGEST_NAME: Final = 200
+_DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 _VARIABLE: Final = re.compile(
     r"(?:environ(?:\.get|\.setdefault)?|getenv|\benv(?:\.\w+)?|\bconfig)[(\[]\s*['\"](\w+)['\"]"
 )
 _SETTING: Final = re.compile(
     r"\bsettings\.([A-Z][A-Z0-9_]*)|getattr\(settings, '([A-Z][A-Z0-9_]*)'"
 )
+_CACHING: Final = frozenset({"cache", "cached_property", "lru_cache"})
 _CLOCK: Final = frozenset(
     {
         "datetime.date.today",
@@ -37,6 +41,10 @@ _CLOCK: Final = frozenset(
         "django.utils.timezone.localdate",
         "django.utils.timezone.localtime",
         "django.utils.timezone.now",
+        "time.ctime",
+        "time.gmtime",
+        "time.localtime",
+        "time.strftime",
         "time.time",
         "time.time_ns",
     }
@@ -45,6 +53,15 @@ _RANDOM: Final = frozenset(
     {"django.utils.crypto.get_random_string", "os.urandom", "uuid.uuid1", "uuid.uuid4"}
 )
 _SEEDED: Final = frozenset({"random.Random", "random.seed"})
+_OF_A_GIVEN_TIME: Final = {"ctime": 1, "gmtime": 1, "localtime": 1, "strftime": 2}
+"""The number of arguments with which these functions read no clock."""
+_EXPRESSIONS: Final = {
+    "django.contrib.postgres.functions.RandomUUID": "random values",
+    "django.contrib.postgres.functions.TransactionNow": "the clock",
+    "django.db.models.functions.Now": "the clock",
+    "django.db.models.functions.Random": "random values",
+}
+"""Expressions that the server evaluates; those of an operation declare a default, and read none."""
 # core.sqltext is not used here. It reads whole statements and takes a body in $$ for a value, but
 # this module also gets fragments from Python's source, and the body of a function counts.
 _WRITING: Final = r"(?:^|;)\s*(?:COPY|INSERT|MERGE|UPDATE|WITH)\b[^;]*?\b"
@@ -56,6 +73,9 @@ _SQL_RANDOM: Final = re.compile(
     rf"{_WRITING}(random\(|gen_random_uuid\(\)|uuidv[47]\(\)|uuid_generate_v[14]\(\))",
     re.IGNORECASE,
 )
+
+
+_Function = TypeVar("_Function", ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Unrepeatable(NamedTuple):
@@ -124,19 +144,23 @@ def _found(module: str) -> Path | None:
     return path
 
 
-def used(begin: Iterable[tuple[str, str]]) -> Used:
+def used(begin: Iterable[tuple[str, str]], imported_before: Iterable[tuple[str, str]] = ()) -> Used:
     """Return the values and definitions that modules of a project use.
 
     Args:
-        begin: pairs of a module's name and the name that is used of it, or ``ALL``.
+        begin: pairs of a module's name and the name that is used of it, or ``ALL``. What the import
+            of these modules reads is recorded.
+        imported_before: more such pairs, of modules that were imported before the recording.
     """
     found = Used({}, set(), set(), set(), {})
     for module, name in begin:
-        _follow(module, name, found)
+        _follow(module, name, found, is_recorded=True)
+    for module, name in imported_before:
+        _follow(module, name, found, is_recorded=False)
     return found
 
 
-def _follow(begin: str, name: str, found: Used) -> None:
+def _follow(begin: str, name: str, found: Used, *, is_recorded: bool) -> None:
     seen: set[tuple[str, str]] = set()
     todo = [(begin, name)]
     while todo:
@@ -151,7 +175,7 @@ def _follow(begin: str, name: str, found: Used) -> None:
         for one, is_in_class in look.unrepeatable:
             if one not in known and (is_begin or not is_in_class):
                 known.append(one)
-        if not is_begin:
+        if not (is_begin and is_recorded):
             # The import has run before, so that its reads cannot be recorded any more.
             found.variables.update(look.variables)
             found.settings.update(look.settings)
@@ -183,28 +207,71 @@ def _look(module: str, name: str) -> _Look | None:
         for statement in statements
         for one in source.unrepeatable(statement)
     )
-    done = [statement for statement in statements if _is_done_at_import(statement)]
+    done = [_done_before(statement) for statement in statements]
     text = "\n".join(map(ast.unparse, done))
     return _Look(
         path,
         tuple(source.imports(statements, package, name)),
         tuple(unrepeatable),
         frozenset(_VARIABLE.findall(text)),
-        frozenset(one or other for one, other in _SETTING.findall(text)),
+        frozenset(one or other for one, other in _SETTING.findall(text))
+        | frozenset(source.settings(done)),
         frozenset(_files(path, done)),
     )
 
 
-def _is_done_at_import(statement: ast.stmt) -> bool:
-    return not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+def _done_before(statement: ast.stmt) -> ast.stmt:
+    """Return what of a statement may have run before the migrations.
+
+    That is its import, so the bodies of functions are left out, but not their defaults, and not the
+    bodies of those that remember their results: something may have called these already.
+    """
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        done: ast.stmt = _Bodiless().visit(copy.deepcopy(statement))
+        return done
+    return statement
+
+
+class _Bodiless(ast.NodeTransformer):
+    """Empties the functions of a definition."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        return self._emptied(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:
+        return self._emptied(node)
+
+    def _emptied(self, node: _Function) -> _Function:
+        names = (
+            _dotted(one.func if isinstance(one, ast.Call) else one).rpartition(".")[2]
+            for one in node.decorator_list
+        )
+        if _CACHING.isdisjoint(names):
+            node.body = [ast.Pass()]
+        return node
 
 
 def _files(path: Path, statements: Iterable[ast.stmt]) -> Iterator[Path]:
     for node in (node for statement in statements for node in ast.walk(statement)):
-        text = node.value if isinstance(node, ast.Constant) else None
-        if isinstance(text, str) and len(text) < _LONGEST_NAME and "\0" not in text:
-            possible = (path.parent / text, Path(text).absolute())
+        text = _path_of(node)
+        if text and len(text) < _LONGEST_NAME and "\0" not in text:
+            here = Path.cwd()
+            above = [one for one in path.parents if one.is_relative_to(here)]
+            possible = (directory / text for directory in {path.parent, here, *above})
             yield from (file for file in possible if file.is_file())
+
+
+def _path_of(node: ast.AST) -> str:
+    """Return the end of a path that an expression names: ``x/y`` of ``BASE_DIR / "x" / "y"``."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        parts = [node.left, node.right]
+    elif isinstance(node, ast.Call) and _dotted(node.func).rpartition(".")[2] in _JOINING:
+        parts = node.args
+    else:
+        return ""
+    return "/".join(filter(None, map(_path_of, parts)))
 
 
 def named(path: str, names: Iterable[str]) -> str:
@@ -308,13 +375,31 @@ class _Source:
                         yield from ((f"{module}.{one.name}", name) for name in used)
                     else:
                         yield module, one.name
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield from _named_in(node.value)
+
+    def settings(self, statements: Iterable[ast.stmt]) -> Iterator[str]:
+        """Yield the settings that statements read, whatever name Django's settings have there."""
+        for node in (node for statement in statements for node in ast.walk(statement)):
+            if isinstance(node, ast.Attribute):
+                before, _, name = self._meant(_dotted(node)).rpartition(".")
+                if before == "django.conf.settings" and name.isupper():
+                    yield name
+            elif isinstance(node, ast.Call) and _dotted(node.func) in {"getattr", "hasattr"}:
+                match node.args:
+                    case [of, ast.Constant(value=str(name)), *_]:
+                        if self._meant(_dotted(of)) == "django.conf.settings":
+                            yield name
 
     def unrepeatable(self, statement: ast.stmt) -> Iterator[Unrepeatable]:
         """Yield the clocks and random values that a statement reads."""
+        is_class = isinstance(statement, ast.ClassDef)
         for node in ast.walk(statement):
             if isinstance(node, ast.Call):
                 call = _dotted(node.func)
-                what = self._kind(call, has_arguments=bool(node.args))
+                what = self._kind(call, len(node.args))
+                if not what and not is_class:
+                    what = _EXPRESSIONS.get(self._meant(call), "")
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 what, call = _kind_of_sql(node.value)
             else:
@@ -322,15 +407,31 @@ class _Source:
             if what:
                 yield Unrepeatable(what, call, self._path, node.lineno)
 
-    def _kind(self, call: str, *, has_arguments: bool) -> str:
-        first, _, rest = call.partition(".")
-        full = ".".join(filter(None, [self._full.get(first, first), rest]))
-        if full in _CLOCK and not (full.endswith("localtime") and has_arguments):
+    def _kind(self, call: str, arguments: int) -> str:
+        full = self._meant(call)
+        given = _OF_A_GIVEN_TIME.get(full.rpartition(".")[2], arguments + 1)
+        if full in _CLOCK and arguments < given:
             return "the clock"
         is_random = full in _RANDOM or full.startswith(("random.", "secrets."))
-        if is_random and not (full in _SEEDED and has_arguments):
+        if is_random and not (full in _SEEDED and arguments):
             return "random values"
         return ""
+
+    def _meant(self, name: str) -> str:
+        """Return a name with its module, if it has been imported."""
+        first, _, rest = name.partition(".")
+        return ".".join(filter(None, [self._full.get(first, first), rest]))
+
+
+def _named_in(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the module of the project that a text names (``import_string()``), and what of it."""
+    if not _DOTTED.fullmatch(text):
+        return
+    module, _, name = text.rpartition(".")
+    if own_file(text) is not None:
+        yield text, ALL
+    elif (path := own_file(module)) is not None and path.name != "__init__.py":
+        yield module, name
 
 
 def _kind_of_sql(text: str) -> tuple[str, str]:
