@@ -11,6 +11,7 @@ from typing import Any, Final
 from asgiref.sync import async_to_sync
 from django.apps import AppConfig, apps
 from django.conf import settings
+from django.core.cache import caches
 from django.core.cache.backends import locmem
 from django.core.cache.backends.base import BaseCache
 from django.core.cache.backends.locmem import LocMemCache
@@ -45,17 +46,31 @@ def in_memory() -> list[str]:
     return aliases_of(LocMemCache)
 
 
+def of_own_kinds() -> list[str]:
+    """Return the aliases of ``CACHES`` in memory whose classes may keep more than Django's does."""
+    return [
+        alias
+        for alias in in_memory()
+        if import_string(str(settings.CACHES[alias]["BACKEND"])).clear is not LocMemCache.clear
+    ]
+
+
 def names_in_memory(aliases: Iterable[str]) -> frozenset[Any]:
     """Return the names of the caches in the memory of this process to which some aliases lead."""
     return frozenset(settings.CACHES[alias].get("LOCATION", "") for alias in aliases)
 
 
-def clear(lasting: frozenset[Any]) -> None:
+def clear(lasting: frozenset[Any], of_own_kinds: Iterable[str]) -> None:
     """Empty the caches in the memory of this process, whichever settings they were made by.
 
     Args:
         lasting: the names of those that keep their values.
+        of_own_kinds: the aliases of those whose own ``clear()`` is called as well; one that the
+            settings do not have any more is left out.
     """
+    for alias in of_own_kinds:
+        if alias in settings.CACHES:
+            caches[alias].clear()
     for name in _names_without(lasting):
         with _memory._locks[name]:
             _memory._caches[name].clear()

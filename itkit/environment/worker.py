@@ -110,9 +110,11 @@ class Environment:
         self._routing.note_unrepeatable = self._note_unrepeatable
         self._files = files.Files(payload.files, worker)
         self._cached: list[caches.Contents] = []  # what several tests share
+        shared = conf.get().redis.shared_aliases
         self._lasting = caches.names_in_memory(
-            alias for alias in caches.in_memory() if alias in conf.get().redis.shared_aliases
+            alias for alias in caches.in_memory() if alias in shared
         )
+        self._of_own_kinds = [alias for alias in caches.of_own_kinds() if alias not in shared]
         self._door = afterwards.Door(self._routing.is_held)
         self._guard: guarding.NetworkGuard | None = None
         self._shutting = ExitStack()
@@ -283,7 +285,7 @@ class Environment:
 
     def _forget_keys(self) -> None:
         self._redis.new_generation()
-        caches.clear(self._lasting)
+        caches.clear(self._lasting, self._of_own_kinds)
 
     def begin_class(self, name: str) -> None:
         """Give the tests of the next class the values that they share."""

@@ -169,6 +169,8 @@ CACHES = """
             caches["default"].set("left", 1)
             self.lasting.append(caches["lasting"].get("left", 0))
             caches["lasting"].set("left", 1)
+            self.assertEqual(caches["counting"].keys_set, [])
+            caches["counting"].set("left", 1)
             by_hand = LocMemCache("by hand", {})
             self.assertIsNone(by_hand.get("left"))
             by_hand.set("left", 1)
@@ -253,9 +255,27 @@ APPS = """
 """
 
 
+COUNTING = """
+    from django.core.cache.backends.locmem import LocMemCache
+
+
+    class Counting(LocMemCache):
+        keys_set = []
+
+        def set(self, key, *args, **kwargs):
+            self.keys_set.append(key)
+            super().set(key, *args, **kwargs)
+
+        def clear(self):
+            super().clear()
+            self.keys_set.clear()
+"""
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_what_the_process_remembers(door: str, project: Project) -> None:
     project.write("shop/apps.py", APPS)
+    project.write("shop/counting.py", COUNTING)
     project.write("shop/rates.py", RATES)
     write_tests(project, CACHES)
     project.settings("""
@@ -264,6 +284,7 @@ def test_what_the_process_remembers(door: str, project: Project) -> None:
         MEMORY = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
         CACHES["memory"] = MEMORY
         CACHES["lasting"] = MEMORY | {"LOCATION": "lasting"}
+        CACHES["counting"] = {"BACKEND": "shop.counting.Counting", "LOCATION": "counting"}
         ITKIT["REDIS"] = {"SHARED_ALIASES": ["lasting"]}
     """)
     result = enter(door, project)
