@@ -306,7 +306,7 @@ class Reset:
         except driver.Error:
             # A table was dropped, or altered so that its rows cannot be compared.
             self._close_detector()
-            return self._leave(["something that a table has was dropped or altered"])
+            return self._take_back_structure(["something that a table has was dropped or altered"])
 
     def _take_back(self) -> list[str]:
         found: list[str] = []
@@ -315,7 +315,10 @@ class Reset:
             added, changes = self._drop_added_if_free(self._open())
             for what in added:
                 self._note(what, "was created, and has been dropped")
-            found += [*(what.rpartition(" ")[2] for what in added), *self._leave(changes)]
+            found += [
+                *(what.rpartition(" ")[2] for what in added),
+                *self._take_back_structure(changes),
+            ]
             changed = self._detect_if_free(self._open())
         if changed and self._levels:
             opened = self._open()
@@ -331,11 +334,11 @@ class Reset:
             found += [label(plan.items[number]) for number in rows]
         return list(dict.fromkeys(found))
 
-    def _leave(self, changes: list[str]) -> list[str]:
+    def _take_back_structure(self, changes: list[str]) -> list[str]:
         """Take back changes of what migrations made, or leave them until no test needs its session.
 
         Returns:
-            What there is to tell of them, once.
+            What the warning about the test names; empty if an earlier one has named the changes.
         """
         if not changes or changes == self._left:
             return []
@@ -402,7 +405,7 @@ class Reset:
         """Take back the changes that were left because a class of tests held locks."""
         if self._left:
             self._left = []
-            if not self._has_renewed([]):  # they have been told
+            if not self._has_renewed([]):  # they were reported when they were found
                 self._accept_structure()
         if self._is_blocked:
             self._is_blocked = False

@@ -309,9 +309,9 @@ def attached(
 
 
 def is_quiet(session: Any) -> bool:
-    """Return whether a session that ``detached`` has returned is open, and was told nothing since.
+    """Return whether a session that ``detached`` has returned is open, and has received nothing.
 
-    A server says why it ends a session before it does.
+    Before a server ends a session, it sends the reason.
     """
     if session.status != _CONNECTED:
         return False
