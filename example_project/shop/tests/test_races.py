@@ -13,9 +13,13 @@ class CheckoutRaceTests(IntegrationTestCase):
     @sweep.races
     def test_the_last_piece_is_sold_once(self, race):
         product = self.data.create("shop.Product", stock=1)
-        ann, bob = (self.data.create("shop.OrderLine", product=product).order for _ in range(2))
+        items = [self.data.create("shop.CartItem", product=product, quantity=1) for _ in range(2)]
+        ann, bob = (item.cart for item in items)
 
-        race(partial(inventory.reserve_items, ann.id), partial(inventory.reserve_items, bob.id))
+        race(
+            partial(carts.checkout_cart, ann.id, "tok_ann"),
+            partial(carts.checkout_cart, bob.id, "tok_bob"),
+        )
 
         self.assertLessEqual(Product.objects.get(pk=product.pk).reserved, 1)
 

@@ -12,9 +12,13 @@ pytestmark = pytest.mark.integration
 
 def test_the_last_piece_is_sold_once(race, data):
     product = data.create("shop.Product", stock=1)
-    ann, bob = (data.create("shop.OrderLine", product=product).order for _ in range(2))
+    items = [data.create("shop.CartItem", product=product, quantity=1) for _ in range(2)]
+    ann, bob = (item.cart for item in items)
 
-    race(partial(inventory.reserve_items, ann.id), partial(inventory.reserve_items, bob.id))
+    race(
+        partial(carts.checkout_cart, ann.id, "tok_ann"),
+        partial(carts.checkout_cart, bob.id, "tok_bob"),
+    )
 
     assert Product.objects.get(pk=product.pk).reserved <= 1
 
