@@ -356,21 +356,23 @@ TWO = """
     class Two(TestCase):
         databases = {"default", "second"}
 
-        def test_a_counts(self):
-            type(self).before = looks()
-
-        def test_b_has_had_one_look_for_both(self):
-            now = looks()
-            self.assertEqual(len(now), 2)
-            self.assertEqual(sum(now) - sum(self.before), 1)
-
-        def test_c_thread(self):
+        def test_a_thread(self):
             thread = threading.Thread(target=write, name="writer")
             thread.start()
             thread.join()
 
-        def test_d_finds_nothing(self):
+        def test_b_finds_nothing(self):
             self.assertEqual(Customer.objects.using("second").count(), 0)
+
+        # After a commit, which may be one of the server's own, a reset looks once more if it has not
+        # read the tables yet; it has read them after the thread.
+        def test_c_counts(self):
+            type(self).before = looks()
+
+        def test_d_has_had_one_look_for_both(self):
+            now = looks()
+            self.assertEqual(len(now), 2)
+            self.assertEqual(sum(now) - sum(self.before), 1)
 """
 
 
@@ -381,4 +383,4 @@ def test_one_look_is_enough_for_two_databases(door: str, project: Project) -> No
     options = ["-W", "default"] if "pytest" in door else []
     result = enter(door, project, *options)
     assert result.counts == {"passed": 4}, result.output
-    assert named(result.output) == {"Two.test_c_thread": "shop_customer"}, result.output
+    assert named(result.output) == {"Two.test_a_thread": "shop_customer"}, result.output
