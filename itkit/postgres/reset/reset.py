@@ -7,7 +7,8 @@ statements, whose plans it would lose by changing ``session_replication_role``. 
 this role to ``replica`` if it may, and so deletes without checks of foreign keys.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -750,37 +751,37 @@ class Reset:
 
     def _detect_if_free(self, opened: _Opened) -> dict[int, bool]:
         """Return the changes, or leave them for later if somebody has locked a table."""
-        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
         try:
-            return self._top(opened).detect()
+            with self._short_patience(opened.detector):
+                return self._top(opened).detect()
         except driver.errors.LockNotAvailable:
             self._is_blocked = True
             return {}
-        finally:
-            if not opened.detector.closed:
-                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
 
     def _drop_added_if_free(self, opened: _Opened) -> tuple[list[str], list[str]]:
         """Drop objects that were added; those in which somebody has locked something stay."""
-        opened.detector.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
-        try:
+        with self._short_patience(opened.detector):
             return self._drop_added(opened, self._top(opened).structure)
-        finally:
-            if not opened.detector.closed:
-                opened.detector.execute(f"SET lock_timeout = '{self._patience}s'")
 
     def _restore_if_free(self, opened: _Opened, changed: Mapping[int, bool]) -> None:
         """Take back changes, or leave them for later if somebody has locked a table."""
         if not changed:
             return
-        opened.restorer.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
         try:
-            self._restore(opened, changed)
+            with self._short_patience(opened.restorer):
+                self._restore(opened, changed)
         except driver.errors.LockNotAvailable:
             self._is_blocked = True
+
+    @contextmanager
+    def _short_patience(self, session: Connection) -> Iterator[None]:
+        """Have a session hardly wait for locks, within a block."""
+        session.execute(f"SET lock_timeout = '{_SHORT_PATIENCE}'")
+        try:
+            yield
         finally:
-            if not opened.restorer.closed:
-                opened.restorer.execute(f"SET lock_timeout = '{self._patience}s'")
+            if not session.closed:
+                session.execute(f"SET lock_timeout = '{self._patience}s'")
 
     def _open(self) -> _Opened:
         if self._opened is None:
