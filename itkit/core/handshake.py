@@ -146,7 +146,8 @@ class Invitation:
     def export(self) -> None:
         """Put the invitation into the environment of processes that are started from now on."""
         os.environ[INVITATION_VARIABLE] = json.dumps(vars(self))  # asdict() takes ten times as long
-        _given.update({name: os.environ[name] for name in _TRAVELLING if name in os.environ})
+        found = ((name, os.environ.get(name)) for name in _TRAVELLING)
+        _given.update({name: value for name, value in found if value is not None})
 
     @classmethod
     def move_relay(cls, address: tuple[str, str]) -> None:

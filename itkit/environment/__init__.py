@@ -19,9 +19,12 @@ __all__ = ["Environment", "attach", "current", "leave_with", "reopen", "start", 
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on its first use: ``child`` is imported by every process of a project."""
+    """Import the names on their first use: ``child`` is imported by every process of a project."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from itkit.environment import process, worker
 
-    return getattr(worker if name == "Environment" else process, name)
+    # Kept, as several of them are used for each test.
+    globals().update({one: getattr(process, one) for one in __all__ if one != "Environment"})
+    globals()["Environment"] = worker.Environment
+    return globals()[name]

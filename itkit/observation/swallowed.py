@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from itertools import groupby
 from pathlib import Path
@@ -189,6 +190,7 @@ def name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+@lru_cache(maxsize=1)  # the tests of a class run one after another
 def sources_of(test: type) -> frozenset[str]:
     """Return the paths of the source files of a test case and of the project's base classes."""
     own = [kind for kind in test.__mro__ if kind.__module__.partition(".")[0] not in _FRAMEWORKS]

@@ -226,7 +226,8 @@ def _scope(
     current.begin_test(test.id(), getattr(test, INDEX, None))
     current.account.begin(test.id(), result)
     # The first clean-up that is added runs last, and its errors count for the test.
-    sources = swallowed.sources_of(type(test))
+    kind: Any = type(test)  # mypy takes a class of test cases for one that has no hash
+    sources = swallowed.sources_of(kind)
     test.addCleanup(current.check_test, sources)
     test.addCleanup(_check_calls, test, current, sources)
     if current.keeper is not None:
@@ -299,18 +300,19 @@ def _set_up_module(
     original: Callable[..., Any], suite: unittest.TestSuite, test: unittest.TestCase, result: Any
 ) -> None:
     module = type(test).__module__
-    is_new = suite._get_previous_module(result) != module  # type: ignore[attr-defined]  # private
+    if suite._get_previous_module(result) == module:  # type: ignore[attr-defined]  # private
+        original(suite, test, result)  # which unittest calls before each test
+        return
     prepare(result)
     current = environment.current()
-    if is_new and current is not None and not current.is_in_test:
+    if current is not None and not current.is_in_test:
         current.begin_module()
     with _caught(result, lambda: f"setUpModule ({module})") as ended:
         original(suite, test, result)
     if ended:
         result._moduleSetUpFailed = True
         unittest.case.doModuleCleanups()
-    if is_new:
-        _add_levels(result, module, _module_levels, has_failed=result._moduleSetUpFailed)
+    _add_levels(result, module, _module_levels, has_failed=result._moduleSetUpFailed)
     _report_outside(result, lambda: f"setUpModule ({module})", type(test))
 
 
@@ -318,8 +320,10 @@ def _set_up_class(
     original: Callable[..., Any], suite: unittest.TestSuite, test: unittest.TestCase, result: Any
 ) -> None:
     kind: Any = type(test)
+    if getattr(result, "_previousTestClass", None) is kind:
+        original(suite, test, result)  # as for modules
+        return
     name = swallowed.name_of(kind)
-    is_new = getattr(result, "_previousTestClass", None) is not kind
     prepare(result)
     current = environment.current()
     if current is not None and not current.is_in_test:
@@ -332,8 +336,7 @@ def _set_up_class(
     has_failed = getattr(kind, "_classSetupFailed", False) or result._moduleSetUpFailed
     if current is not None and has_failed:
         current.account.add_not_set_up([name])
-    if is_new:
-        _add_levels(result, name, _class_levels, has_failed=has_failed)
+    _add_levels(result, name, _class_levels, has_failed=has_failed)
     _report_outside(result, lambda: f"setUpClass ({name})", kind)
 
 
@@ -341,13 +344,15 @@ def _tear_down_class(
     original: Callable[..., Any], suite: unittest.TestSuite, test: Any, result: Any
 ) -> None:
     previous = getattr(result, "_previousTestClass", None)
+    if previous is type(test):
+        original(suite, test, result)  # as for modules
+        return
     where = f"tearDownClass ({swallowed.name_of(previous)})" if previous is not None else ""
     with _caught(result, lambda: where) as ended:
         original(suite, test, result)
     if ended and previous is not None:
         previous.doClassCleanups()
-    if previous is not type(test):
-        _end_levels(_class_levels)
+    _end_levels(_class_levels)
     if previous is not None:
         _report_outside(result, lambda: where, previous)
 

@@ -114,7 +114,8 @@ class Routing:
         self.stderr: int | None = None
         self._original: dict[str, dict[str, Any]] = {}  # the original settings by alias
         self._resets: dict[str, Reset] = {}
-        self._sights: dict[str, Sight] = {}  # by the URLs of the homes
+        self._homes: set[str] = set()  # the URLs of those that a test has begun in
+        self._sights: dict[str, Sight] = {}  # by the URLs of the homes that are foreign
         self._held: set[str] = set()
         self._reset: set[str] = set()  # the aliases that were reset since the test has begun
         self._moved: set[str] = set()  # sequences that a test may have advanced
@@ -211,6 +212,7 @@ class Routing:
         for sight in self._sights.values():
             sight.connection.close()
         self._sights.clear()
+        self._homes.clear()
         held: dict[str, dict[str, Any]] = {}
         while self._original:
             alias, original = self._original.popitem()
@@ -245,6 +247,7 @@ class Routing:
         _inherited.extend([*self._resets.values(), *self._sights.values()])
         self._resets.clear()
         self._sights.clear()
+        self._homes.clear()
 
     def hold(self, alias: str, own: Connection) -> None:
         """Note that a runner has created the test database of an alias.
@@ -486,7 +489,8 @@ class Routing:
         """Begin a test, by its name; note the contents of foreign databases before the first."""
         self.sessions.begin_test(test)
         self._reset.clear()
-        for home in set(self._databases.values()) - self._sights.keys():
+        for home in set(self._databases.values()) - self._homes:
+            self._homes.add(home)
             if self.isolation.is_foreign(home):
                 self._sights[home] = Sight(connect(home, application="itkit outside"))
 
@@ -597,8 +601,10 @@ class Routing:
     def _looks(self, aliases: Iterable[str]) -> list[tuple[Reset, Callable[[], Look]]]:
         """Return the resets of the places of aliases, with one look at the server for them all."""
         resets = self._resets_of(aliases)
-        look = cache(resets[0].look) if resets else None
-        return [(reset, look) for reset in resets if look is not None]
+        if len(resets) < 2:  # as in most projects, after each test
+            return [(reset, reset.look) for reset in resets]
+        look = cache(resets[0].look)
+        return [(reset, look) for reset in resets]
 
     def _aliases(self) -> set[str]:
         """Return the aliases whose test databases exist."""
