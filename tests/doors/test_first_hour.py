@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -128,6 +129,91 @@ def test_forgotten_migrations_are_named_in_each_run(door: str, project: Project)
         result = enter(door, project)
         assert result.counts == {"failed": 2}, result.output
         assert result.output.count("manage.py makemigrations shop") == 1, result.output
+
+
+OTHERWISE = """
+    class Parcel(models.Model):
+        code = models.CharField(max_length=30, unique=True)
+        weight = models.DecimalField(max_digits=9, decimal_places=2, null=True)
+        label = models.JSONField(default=dict)
+        zone = models.CharField(max_length=9)
+"""
+BEFORE = """
+    from django.db import migrations, models
+
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [
+            migrations.CreateModel(
+                "Parcel",
+                [
+                    ("id", models.AutoField(primary_key=True)),
+                    ("code", models.CharField(max_length=3)),
+                    ("weight", models.DecimalField(max_digits=4, decimal_places=2)),
+                    ("label", models.IntegerField(default=0)),
+                    ("zone", models.IntegerField(default=0)),
+                    ("gone", models.CharField(max_length=9)),
+                ],
+            )
+        ]
+"""
+ALTERED = """
+    from django.db import connection
+    from django.test import TestCase
+
+    from shop.models import Parcel
+
+
+    class Altered(TestCase):
+        @classmethod
+        def setUpTestData(cls):
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE shop_parcel ALTER gone SET DEFAULT ''")
+
+        def test_a_longer_text(self):
+            Parcel.objects.create(code="longer", weight=1, label=1, zone=1)
+
+        def test_a_larger_number(self):
+            Parcel.objects.create(code="a", weight=5_000_000, label=1, zone=1)
+
+        def test_null(self):
+            Parcel.objects.create(code="a", label=1, zone=1)
+
+        def test_another_type(self):
+            Parcel.objects.create(code="a", weight=1, label=1, zone="north")
+
+        def test_a_json(self):
+            Parcel.objects.create(code="a", weight=1, label={}, zone=1)
+
+        def test_a_new_constraint(self):
+            Parcel.objects.bulk_create(
+                [Parcel(code="a", weight=1, label=1, zone=1)],
+                update_conflicts=True, unique_fields=["code"], update_fields=["weight"],
+            )
+
+        def test_a_comparison(self):
+            list(Parcel.objects.filter(zone="north"))
+
+
+    class Removed(TestCase):
+        def test_a_field_that_is_gone(self):
+            Parcel.objects.create(code="a", weight=1, label=1, zone=1)
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_forgotten_migrations_are_named_for_what_differs_otherwise(
+    door: str, project: Project
+) -> None:
+    models = project.path / "shop/models.py"
+    models.write_text(f"{models.read_text()}\n\n{dedent(OTHERWISE)}")
+    project.write("shop/migrations/0002_parcel.py", BEFORE)
+    write_tests(project, ALTERED)
+    result = enter(door, project)
+    assert result.counts == {"failed": 8}, result.output
+    assert result.output.count("manage.py makemigrations shop") == 8, result.output
 
 
 BLOCKED = """

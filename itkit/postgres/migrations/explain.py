@@ -26,9 +26,13 @@ _NEEDS_ICU: Final = re.compile(
 _DENIED: Final = re.compile(
     r"InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)"
 )
-_MISSING: Final = re.compile(
-    r"UndefinedTable|UndefinedColumn|\b(relation|column) .* does not exist"
+_OF_STRUCTURE: Final = re.compile(
+    r"UndefinedTable|UndefinedColumn|\b(?:relation|column|type|operator)\b.* does not exist"
+    r"|violates [a-z-]+(?: key)? constraint|no unique or exclusion constraint matching"
+    r"|value too long for type|numeric field overflow|out of range|invalid input syntax for type"
+    r"|is of type .* but expression is of type|non-DEFAULT value into column"
 )
+"""What Postgres says where a table or a column is missing, or is not as a model has it."""
 _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
 
@@ -51,12 +55,12 @@ def denied(shown: str, reach: str, wider: str) -> str:
 
 
 def unmigrated(shown: str) -> str:
-    """Return advice for a failure that says that the database lacks a table or column of a model.
+    """Return advice for a failure that says that a table or column is not as a model has it.
 
     Args:
         shown: the printed text of the test's failure.
     """
-    labels = _without_migration() if _MISSING.search(shown) else ()
+    labels = _without_migration() if _OF_STRUCTURE.search(shown) else ()
     if not labels:
         return ""
     return (
@@ -113,7 +117,7 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
         yield
     except ItkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         running = names.running
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
