@@ -389,6 +389,7 @@ class IntegrationPlugin:
             if isinstance(error, TestError):
                 callsite.end_in_own_code(error)
                 is_of_set_up = call.when == "call" and callsite.is_of_set_up(error)
+            self._hide_own_frames(error)
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
@@ -419,6 +420,13 @@ class IntegrationPlugin:
                 report.sections.append(("itkit", str(error)))
                 item.session.shouldstop = f"itkit: {error}"
         return report
+
+    def _hide_own_frames(self, error: BaseException) -> None:
+        """Take itkit's frames out of a traceback, unless pytest is asked for all of it."""
+        from itkit.timeline import callsite
+
+        if not self._config.option.fulltrace:
+            callsite.hide_own_frames(error)
 
     def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
         """Write the page of a test that has passed, where a report of all tests is asked for.

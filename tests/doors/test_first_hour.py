@@ -1,5 +1,6 @@
 """What somebody meets who has just begun: short tracebacks, hints, readable objects."""
 
+import re
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -273,3 +274,90 @@ def test_refused_sockets_do_not_end_the_run(project: Project) -> None:
     assert "does not answer any more" not in result.output
     assert "--allow-unix-socket" in result.output
     assert "task_always_eager of Celery has no effect" in result.output
+
+
+THROUGH = """
+    import asyncio
+
+    import pytest
+    from django.db import connection
+
+    from shop import gateways
+    from shop.models import Customer
+
+
+    @pytest.fixture
+    def two_of_one_address(data):
+        data.create("shop.Customer", email="a@example.com")
+        data.create("shop.Customer", email="a@example.com")
+
+
+    @pytest.mark.integration
+    def test_an_error_of_a_library_that_itkit_calls(two_of_one_address):
+        pass
+
+
+    @pytest.mark.integration
+    def test_an_error_of_the_database():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nothing")
+
+
+    @pytest.mark.integration
+    def test_arguments_that_the_real_one_does_not_take():
+        gateways.Stripe().charge(1, 2, 3)
+
+
+    @pytest.mark.integration
+    def test_an_error_that_the_test_has_programmed(backends):
+        backends.payments.charge.raises(ConnectionError("down"))
+        gateways.Stripe().charge(1, token="t")
+
+
+    @pytest.mark.integration
+    def test_an_answer_with_other_arguments(backends):
+        backends.payments.charge.does(lambda: "txn_1")
+        gateways.Stripe().charge(1, token="t")
+
+
+    @pytest.mark.integration
+    def test_a_library_that_uses_what_no_test_has_programmed(db):
+        Customer.objects.filter(email=gateways.Stripe().charge(1, token="t")).update(email="b")
+
+
+    @pytest.mark.integration
+    def test_a_host_that_nobody_has_faked():
+        import urllib.request
+
+        urllib.request.urlopen("http://api.example.com")
+
+
+    @pytest.mark.integration
+    def test_data_in_a_coroutine(data):
+        async def create():
+            data.create("shop.Customer")
+
+        asyncio.run(create())
+
+
+    @pytest.mark.integration
+    def test_a_group(data):
+        try:
+            data.create("shop.Custmer")
+        except Exception as error:
+            raise ExceptionGroup("all", [error]) from error
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+def test_frames_that_a_call_goes_through_are_hidden(project: Project) -> None:
+    project.write("test_through.py", THROUGH)
+    result = project.pytest("--integration", "test_through.py")
+    assert result.counts == {"failed": 8, "error": 1}, result.output
+    frames = re.findall(r"^(?:.*/)?itkit/.*:\d+: .*$", result.output, re.MULTILINE)
+    assert frames == [], result.output
+    assert 'itkit/data/manager.py", line' not in result.output
+    assert "takes 3 positional arguments but 4 were given" in result.output
+    assert "UnprogrammedReturnError" in result.output
+    full = project.pytest("--integration", "test_through.py", "--full-trace", "-k", "arguments")
+    assert "itkit/fakes/methods.py" in full.output
