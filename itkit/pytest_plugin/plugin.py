@@ -576,6 +576,7 @@ class IntegrationPlugin:
         case = getattr(item, "instance", None)
         if self._environment is None or not isinstance(case, unittest.TestCase):
             return
+        _note_failures(item)
         if self._environment.payload.report:
             self._keep_state(item, case, self._environment)
         keeper = self._environment.keeper
@@ -649,6 +650,25 @@ def _location_of(function: Callable[..., object]) -> str:
     """Return where a function is defined, as ``conftest.py:5``."""
     code = inspect.unwrap(function).__code__
     return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _note_failures(item: pytest.Item) -> None:
+    """Have the timeline note where a test case of unittest fails.
+
+    pytest makes the report when the test case is torn down, and Django's own has sent statements.
+    """
+    from itkit.timeline import core
+
+    def noting(original: Callable[..., None]) -> Callable[..., None]:
+        def add(*args: Any, **kwargs: Any) -> None:
+            core.current().note_failure()
+            original(*args, **kwargs)
+
+        return add
+
+    for name in ("addError", "addFailure"):
+        if name not in vars(item):  # a test may be run several times
+            setattr(item, name, noting(getattr(item, name)))
 
 
 def _has_no_server(error: BaseException | None) -> bool:
