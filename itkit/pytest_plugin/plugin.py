@@ -91,11 +91,11 @@ class IntegrationPlugin:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
         self._session = session
-        keeps = self._config.getoption("itkit_keep")
-        if keeps and (not self._is_on or self._config.getoption("numprocesses", None)):
-            raise pytest.UsageError(KEEP_ALONE)
         if not self._is_on:
             return
+        keeps = self._config.getoption("itkit_keep")
+        if keeps and self._config.getoption("numprocesses", None):
+            raise pytest.UsageError(KEEP_ALONE)
         from itkit import environment
         from itkit.exceptions import ItkitError
         from itkit.sweep.choosing import check_options
