@@ -656,6 +656,7 @@ def _note_failures(item: pytest.Item) -> None:
     """Have the timeline note where a test case of unittest fails.
 
     pytest makes the report when the test case is torn down, and Django's own has sent statements.
+    Checked with pytest 9.2.
     """
     from itkit.timeline import core
 
