@@ -29,7 +29,6 @@ _OF_ITS_OWN = ("db", "virtual_host", "ssl")
 """Beginnings of the options in a URL that belong to its server, and not to those who use it."""
 _BETWEEN_URLS = re.compile(r"[;,]\s*(?=[a-z+]+://)", re.IGNORECASE)
 
-_NONE: Mapping[str, str] = {}
 Change = Callable[[str, Any], Any]
 """Takes a server's URL and the value that named it, and returns the value to put there."""
 
@@ -113,15 +112,15 @@ def database(url: str) -> int | None:
 
 
 def with_database(
-    server: urls.ServerURL, number: int | None, *, celery: bool, options: Mapping[str, str] = _NONE
+    server: urls.ServerURL, number: int | None, options: Mapping[str, str], *, celery: bool
 ) -> str:
     """Return a server's URL with the number of a database; keep Celery's spelling.
 
     Args:
         server: the server.
         number: the number of the database; none is named where it is None.
-        celery: whether Celery reads the URL.
         options: further options of the URL, such as ``decode_responses``.
+        celery: whether Celery reads the URL.
     """
     text = "" if number is None else str(number)
     if not server.socket:

@@ -168,7 +168,7 @@ def _pointed(name: str, value: Any, server: str) -> Any:
             return _relocated(named_by, target)
         celery = url.startswith(_OF_CELERY) or bool(_CELERY.search(name))
         number, options = addresses.database(url), addresses.options_of(url)
-        return addresses.with_database(target, number, celery=celery, options=options)
+        return addresses.with_database(target, number, options, celery=celery)
 
     return addresses.changed(value, change, name)
 
