@@ -42,8 +42,7 @@ REPORT_FORMAT_HELP: Final = (
     " beside the code (github)."
 )
 KEEP_ALONE: Final = (
-    "--itkit-keep has one process stand still, with --integration: leave out --parallel, or with"
-    " pytest-xdist add -n0."
+    "--itkit-keep has one process stand still: leave out --parallel, or with pytest-xdist add -n0."
 )
 SWEEP_HELP: Final = (
     "With --integration: run swept tests with the faults that matter (quick), with all faults and"
@@ -66,7 +65,7 @@ SEVERAL_VARIATIONS: Final = "{} are variations of different sweeps: leave all bu
 _LEAVE_OFF_OUT: Final = "leave out --itkit-sweep=off"
 _OVERRIDE_OFF: Final = "{} says so; --itkit-sweep=quick overrides it"
 _ALONE: Final = "{} nothing without --integration: add it, or leave {} out."
-_ANSWERED_ELSEWHERE: Final = ("--integration", "--itkit-bisect", "--itkit-keep", "--itkit-trial")
+_ANSWERED_ELSEWHERE: Final = ("--integration", "--itkit-bisect", "--itkit-trial")
 """Options whose own message says what they need besides ``--integration``."""
 COVERAGE_HELP: Final = (
     "With --integration: find out which outcomes of the backends the tests have seen, print those"

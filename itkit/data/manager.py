@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeGuard, TypeVar, get_args, overload
+from typing import Any, Final, Literal, Protocol, Self, TypeGuard, TypeVar, get_args, overload
 
 from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, models
@@ -36,6 +36,7 @@ from itkit.timeline import callsite
 
 M = TypeVar("M", bound=models.Model)
 T = TypeVar("T")
+Made_co = TypeVar("Made_co", covariant=True)
 
 States = tuple[str, ...]
 Values = dict[str, Any]
@@ -44,6 +45,13 @@ Bulk = Literal["auto", "copy", "never"]
 _CREATE_TEST: Final = "create_test_"
 _CREATE: Final = "create_"
 _CREATED: Final = "created_"
+
+
+class FactoryOf(Protocol[Made_co]):
+    """What a type checker takes a factory class for: ``DjangoModelFactory[Order]`` makes orders."""
+
+    def create(self, **kwargs: Any) -> Made_co:
+        """Create and save one instance."""
 
 
 def _kept_nowhere() -> None:
@@ -121,6 +129,8 @@ class TestDataManager:
     @overload
     def create(self, what: type[M], /, *states: str, **values: Any) -> M: ...
     @overload
+    def create(self, what: type[FactoryOf[T]], /, *states: str, **values: Any) -> T: ...
+    @overload
     def create(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     def create(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
         """Create and save one instance.
@@ -143,6 +153,16 @@ class TestDataManager:
     def create_batch(
         self, what: type[M], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[M]: ...
+    @overload
+    def create_batch(
+        self,
+        what: type[FactoryOf[T]],
+        size: int,
+        /,
+        *states: str,
+        bulk: Bulk = "auto",
+        **values: Any,
+    ) -> list[T]: ...
     @overload
     def create_batch(
         self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
@@ -187,6 +207,8 @@ class TestDataManager:
     @overload
     def build(self, what: type[M], /, *states: str, **values: Any) -> M: ...
     @overload
+    def build(self, what: type[FactoryOf[T]], /, *states: str, **values: Any) -> T: ...
+    @overload
     def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     def build(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
         """Make one instance and the instances that it refers to, and save none of them.
@@ -206,6 +228,8 @@ class TestDataManager:
 
     @overload
     def bystander(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    def bystander(self, what: type[FactoryOf[T]], /, *states: str, **values: Any) -> T: ...
     @overload
     def bystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     def bystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
@@ -383,6 +407,8 @@ class TestDataManager:
     @overload
     async def acreate(self, what: type[M], /, *states: str, **values: Any) -> M: ...
     @overload
+    async def acreate(self, what: type[FactoryOf[T]], /, *states: str, **values: Any) -> T: ...
+    @overload
     async def acreate(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     async def acreate(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:
         """Create and save one instance, as ``create()`` does, from asyncio code."""
@@ -392,6 +418,16 @@ class TestDataManager:
     async def acreate_batch(
         self, what: type[M], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
     ) -> list[M]: ...
+    @overload
+    async def acreate_batch(
+        self,
+        what: type[FactoryOf[T]],
+        size: int,
+        /,
+        *states: str,
+        bulk: Bulk = "auto",
+        **values: Any,
+    ) -> list[T]: ...
     @overload
     async def acreate_batch(
         self, what: str | type[Any], size: int, /, *states: str, bulk: Bulk = "auto", **values: Any
@@ -405,6 +441,8 @@ class TestDataManager:
 
     @overload
     async def abystander(self, what: type[M], /, *states: str, **values: Any) -> M: ...
+    @overload
+    async def abystander(self, what: type[FactoryOf[T]], /, *states: str, **values: Any) -> T: ...
     @overload
     async def abystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any: ...
     async def abystander(self, what: str | type[Any], /, *states: str, **values: Any) -> Any:

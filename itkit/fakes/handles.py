@@ -16,7 +16,13 @@ from itkit.fakes.fake import Fake
 from itkit.fakes.methods import Method
 from itkit.fakes.programming import Programming, Rule
 
-Real = TypeVar("Real")
+if TYPE_CHECKING:
+    import typing_extensions
+
+    # Under --strict, a plain Handle would not be an annotation without a default.
+    Real = typing_extensions.TypeVar("Real", default=Any)
+else:
+    Real = TypeVar("Real")
 """The class that a handle is the handle of; for type checkers, see ``itkit.mypy_plugin``."""
 
 

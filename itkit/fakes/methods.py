@@ -95,6 +95,7 @@ class Method:
                 can_change = check(owner, *args, **kwargs)
             except TypeError as error:
                 core.record_failure(error)
+                __tracebackhide__ = True  # the mistake is in the call
                 raise
             program = self.program
             if can_change or program is None or (constant := program.constant) is None:
@@ -185,6 +186,7 @@ class Method:
             can_change = self._check(*given, **kwargs)
         except TypeError as error:
             core.record_failure(error)
+            __tracebackhide__ = True  # as in recording()
             raise
         frame: callsite.Where = sys._getframe(depth + 1)
         if self.called_by_library:
@@ -293,6 +295,7 @@ def _given(answer: Answer, args: Arguments, kwargs: dict[str, Any]) -> Any:
         own = error.__traceback__
         if own is not None and own.tb_next is None:  # the answer's own code has not begun
             core.record_failure(error)
+            __tracebackhide__ = True  # the mistake is in the answer
         raise
 
 

@@ -1,7 +1,7 @@
 """The timeline for tests: assertions about the order of crossings, and the printed table."""
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Final
 
 from itkit.core.text import counted, did_you_mean
@@ -68,8 +68,11 @@ def shown(crossings: Iterable[Crossing]) -> str:
 
 
 def report(timeline: core.Timeline) -> str:
-    """Return the text of a timeline for its failed test; an empty text if it has no crossings."""
-    table = shown(_noted(timeline))
+    """Return the text of a timeline for its failed test; an empty text if it has no crossings.
+
+    It ends where the test has failed, if that is noted.
+    """
+    table = shown(_noted(islice(timeline, timeline.failed_at)))
     return f"{_HEADING}\n{table}" if table else ""
 
 
@@ -78,8 +81,8 @@ def is_shown(message: str) -> bool:
     return _HEADING in message
 
 
-def _noted(timeline: core.Timeline) -> Iterator[Crossing]:
-    return (crossing for crossing in timeline if crossing.is_noted)
+def _noted(crossings: Iterable[Crossing]) -> Iterator[Crossing]:
+    return (crossing for crossing in crossings if crossing.is_noted)
 
 
 def _rows(crossings: Iterable[Crossing]) -> Iterator[tuple[str, str, str]]:

@@ -91,11 +91,11 @@ class IntegrationPlugin:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Start the environment, or attach an xdist worker to that of its controller."""
         self._session = session
-        keeps = self._config.getoption("itkit_keep")
-        if keeps and (not self._is_on or self._config.getoption("numprocesses", None)):
-            raise pytest.UsageError(KEEP_ALONE)
         if not self._is_on:
             return
+        keeps = self._config.getoption("itkit_keep")
+        if keeps and self._config.getoption("numprocesses", None):
+            raise pytest.UsageError(KEEP_ALONE)
         from itkit import environment
         from itkit.exceptions import ItkitError
         from itkit.sweep.choosing import check_options
@@ -389,6 +389,7 @@ class IntegrationPlugin:
             if isinstance(error, TestError):
                 callsite.end_in_own_code(error)
                 is_of_set_up = call.when == "call" and callsite.is_of_set_up(error)
+            self._hide_own_frames(error)
         report = yield
         if is_of_set_up:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
@@ -419,6 +420,13 @@ class IntegrationPlugin:
                 report.sections.append(("itkit", str(error)))
                 item.session.shouldstop = f"itkit: {error}"
         return report
+
+    def _hide_own_frames(self, error: BaseException) -> None:
+        """Take itkit's frames out of a traceback, unless pytest is asked for all of it."""
+        from itkit.timeline import callsite
+
+        if not self._config.option.fulltrace:
+            callsite.hide_own_frames(error)
 
     def _report_passed(self, report: pytest.TestReport, current: Environment) -> None:
         """Write the page of a test that has passed, where a report of all tests is asked for.
@@ -568,6 +576,7 @@ class IntegrationPlugin:
         case = getattr(item, "instance", None)
         if self._environment is None or not isinstance(case, unittest.TestCase):
             return
+        _note_failures(item)
         if self._environment.payload.report:
             self._keep_state(item, case, self._environment)
         keeper = self._environment.keeper
@@ -641,6 +650,26 @@ def _location_of(function: Callable[..., object]) -> str:
     """Return where a function is defined, as ``conftest.py:5``."""
     code = inspect.unwrap(function).__code__
     return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _note_failures(item: pytest.Item) -> None:
+    """Have the timeline note where a test case of unittest fails.
+
+    pytest makes the report when the test case is torn down, and Django's own has sent statements.
+    Checked with pytest 9.2.
+    """
+    from itkit.timeline import core
+
+    def noting(original: Callable[..., None]) -> Callable[..., None]:
+        def add(*args: Any, **kwargs: Any) -> None:
+            core.current().note_failure()
+            original(*args, **kwargs)
+
+        return add
+
+    for name in ("addError", "addFailure"):
+        if name not in vars(item):  # a test may be run several times
+            setattr(item, name, noting(getattr(item, name)))
 
 
 def _has_no_server(error: BaseException | None) -> bool:

@@ -31,7 +31,6 @@ _OF_CELERY = ("redis+socket", "sentinel")  # schemes that only clients of Redis 
 _NUMBER = 7
 _UNLISTED = 5
 _NOT_OURS = frozenset({"CACHES", "DATABASES", "ITKIT"})
-_OF_REDIS = re.compile(r"redis|valkey|sentinel|^RQ_|CACHEOPS", re.IGNORECASE)
 _NEAR = 0.7  # with less, any name would be near to one of Django's many settings
 
 
@@ -168,14 +167,19 @@ def _pointed(name: str, value: Any, server: str) -> Any:
         if not isinstance(named_by, str):
             return _relocated(named_by, target)
         celery = url.startswith(_OF_CELERY) or bool(_CELERY.search(name))
-        return addresses.with_database(target, addresses.database(url), celery=celery)
+        number, options = addresses.database(url), addresses.options_of(url)
+        return addresses.with_database(target, number, options, celery=celery)
 
-    return addresses.changed(value, change)
+    return addresses.changed(value, change, name)
 
 
 def _relocated(named_by: Any, target: urls.ServerURL) -> Any:
     if not isinstance(named_by, Mapping):
-        return named_by if target.socket else type(named_by)((target.host, target.port))
+        if target.socket:
+            return named_by
+        # A named tuple takes its values one by one.
+        make = getattr(named_by, "_make", type(named_by))
+        return make((target.host, target.port))
     values = {"host": target.host, "port": target.port, "unix_socket_path": target.socket}
     moved = {key: values.get(str(key).lower()) or item for key, item in named_by.items()}
     if target.port and "port" not in map(str.lower, map(str, named_by)):
@@ -209,10 +213,11 @@ def _names_redis(name: str) -> bool:
         warnings.simplefilter("ignore")  # deprecated settings are read with all others
         value = getattr(settings, name)
         found = addresses.of_setting(settings, name)
-        if found and not addresses.found_in(value) and _are_known(found):
+        if found and not addresses.found_in(value, name) and _are_known(found):
             return False  # a host from which the address in CACHES is made
         # A host with a port may be any kind of server.
-        return bool(found) and bool(_OF_REDIS.search(name) or _OF_REDIS.search(repr(value)))
+        is_redis = addresses.is_of_redis
+        return bool(found) and (is_redis(name) or is_redis(repr(value)))
     return False
 
 

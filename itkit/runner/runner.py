@@ -112,11 +112,11 @@ class IntegrationRunnerMixin(_Runner):
         child.leave()
         if self.itkit_bisect:
             return self._bisect(test_labels)
-        if self.itkit_keep and (not self.integration or self.parallel > 1):
-            sys.exit(f"itkit: {KEEP_ALONE}")
         if not self.integration:
             _check_options_alone()
             return super().run_tests(test_labels, **kwargs)
+        if self.itkit_keep and self.parallel > 1:
+            sys.exit(f"itkit: {KEEP_ALONE}")
         trial = bisection.Trial(self.itkit_trial) if self.itkit_trial else None
         if trial is not None:
             self.itkit_seed, self.failfast = trial.seed, False

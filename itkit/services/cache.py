@@ -87,7 +87,7 @@ class Cache:
                     if not _is_owned(path, owner):  # no other process was faster
                         self._build(path, build)
         except (SearchError, OSError) as error:
-            if not is_needed or not any(symptom in str(error) for symptom in _FULL):
+            if not is_needed or not is_without_room(error):
                 raise
             self.is_full = True
             path = self._supervisor.directory / path.name
@@ -157,6 +157,11 @@ class Cache:
             lock.release()
 
 
+def is_without_room(error: Exception) -> bool:
+    """Return whether an error says that there is no room on a disk."""
+    return any(symptom in str(error) for symptom in _FULL)
+
+
 def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
     """Return the cache in the given directory, or in the user's cache directory.
 
@@ -171,8 +176,9 @@ def open_cache(directory: str | None, supervisor: Supervisor) -> Cache:
         if _make_private(path):
             return Cache(path, supervisor)
         raise SearchEndedError(
-            f"the cache directory {directory} (ITKIT_CACHE_DIR) cannot be used: it must be "
-            "writable, belong to this user and be closed to the writing of others",
+            f"the cache directory {directory} (ITKIT_CACHE_DIR) cannot be used, as"
+            f" {_why_not_private(path)}: it must be writable, belong to this user and be closed to"
+            " the writing of others",
             'another ITKIT_CACHE_DIR (ITKIT["CACHE_DIR"]), or none for the usual one',
         )
     for candidate in _candidates():
@@ -289,6 +295,21 @@ def _is_private(path: Path) -> bool:
     is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
     is_closed = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return is_ours and is_closed and os.access(path, os.W_OK | os.X_OK)
+
+
+def _why_not_private(path: Path) -> str:
+    """Return what is wrong with a directory to which not only we may write."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        return f"it cannot be made ({error.strerror})"
+    if not stat.S_ISDIR(status.st_mode):
+        return "it is no directory"
+    if status.st_uid != os.geteuid():
+        return f"it belongs to the user with the id {status.st_uid}"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others may write to it (chmod go-w)"
+    return "it cannot be written to"
 
 
 def _is_owned(path: Path, owner: int) -> bool:

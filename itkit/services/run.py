@@ -106,10 +106,14 @@ class ServerRun:
     def notes(self) -> Iterator[str]:
         """Notes about the start for the user."""
         if self._cache is not None and self._cache.is_full:
-            yield (
-                f"the cache in {self._cache.directory} is full, so nothing of this run is kept:"
-                " make room, or name another by ITKIT_CACHE_DIR"
-            )
+            yield self.full_cache()
+
+    def full_cache(self) -> str:
+        """Return that the cache is full, and what to do about that."""
+        return (
+            f"the cache in {self.cache().directory} is full, so nothing of this run is kept:"
+            " make room, or name another by ITKIT_CACHE_DIR"
+        )
 
     def exit_code(self, program: ServerProgram) -> int | None:
         """Return how a server ended, or None while it runs."""

@@ -5,6 +5,7 @@ when they are printed. To find the line of a frame, CPython goes through all lin
 code, which takes 0.1 to 0.3 µs for each; the function is found in the source.
 """
 
+import dis
 import linecache
 import os
 import sysconfig
@@ -16,6 +17,8 @@ from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
+from itkit.exceptions import ItkitError
+
 _PACKAGE: Final = __name__.partition(".")[0]
 _OWN: Final = f"{Path(__file__).parents[1]}{os.sep}"
 _OF_POOLS: Final = "itkit.timeline.threads"
@@ -26,6 +29,8 @@ _LIBRARY: Final = "a library's"
 _ITKIT: Final = "itkit's"
 _SET_UP: Final = "_callSetUp"
 """The method of unittest's test cases, and of its asynchronous ones, that calls ``setUp()``."""
+_HIDDEN: Final = "__tracebackhide__"
+"""The variable by which a function says, also to pytest, that an error is its caller's."""
 _LIBRARIES: Final = tuple({path for path in sysconfig.get_paths().values() if path})
 
 
@@ -186,6 +191,49 @@ def end_in_own_code(error: BaseException) -> None:
         called = called.tb_next
     if found is not None and called is not None and _is_ours(called.tb_frame):
         found.tb_next = None
+
+
+def hide_own_frames(error: BaseException) -> None:
+    """Take itkit's frames out of the traceback of an error, and of those that it came from.
+
+    They say nothing to a test's author, who is called by them or has called through them. An
+    error in itkit's own code that no ``raise`` of it has raised is a bug, and keeps all frames.
+
+    Args:
+        error: the error, whose ``__traceback__`` may begin with another frame afterwards.
+    """
+    errors, seen = [error], set[int]()
+    while errors:
+        found = errors.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        _hide_own_frames(found)
+        errors += filter(None, (found.__cause__, found.__context__))
+        if isinstance(found, BaseExceptionGroup):
+            errors += found.exceptions
+
+
+def _hide_own_frames(error: BaseException) -> None:
+    steps, step = [], error.__traceback__
+    while step is not None:
+        steps.append(step)
+        step = step.tb_next
+    shown = [step for step in steps if not _is_ours(step.tb_frame)]
+    if len(shown) in {0, len(steps)} or _is_bug(error, steps[-1]):
+        return
+    for step, after in zip(shown, [*shown[1:], None], strict=True):
+        step.tb_next = after
+    error.__traceback__ = shown[0]
+
+
+def _is_bug(error: BaseException, step: TracebackType) -> bool:
+    """Return whether an error comes from itkit, which has not raised it on purpose."""
+    frame = step.tb_frame
+    if isinstance(error, ItkitError) or not _is_ours(frame):
+        return False
+    is_raised = frame.f_code.co_code[step.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return not is_raised and not frame.f_locals.get(_HIDDEN)
 
 
 def has_own_code(trace: TracebackType | None) -> bool:

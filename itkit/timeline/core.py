@@ -210,6 +210,7 @@ class Timeline:
         effects: the crossings that have left the process while a transaction was open.
         spared: budgets of which less was used than the file says: pairs of the budget and a text.
         is_disturbed: whether a fault will be injected, so that numbers of crossings mean nothing.
+        failed_at: how many crossings there were when the test failed; None if nobody has noted it.
     """
 
     def __init__(self, test: str = "") -> None:
@@ -222,6 +223,7 @@ class Timeline:
         self.effects: list[Effect] = []
         self.spared: list[tuple[str, str]] = []
         self.is_disturbed = False
+        self.failed_at: int | None = None
         self._records: list[Crossing | tuple[Any, ...]] = []
         self.record: Callable[[Any], None] = self._records.append
 
@@ -236,6 +238,11 @@ class Timeline:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def note_failure(self) -> None:
+        """Note that the test fails now: what comes after it belongs to the tear-down."""
+        if self.failed_at is None:
+            self.failed_at = len(self._records)
 
 
 running = Timeline()

@@ -1,7 +1,9 @@
 """What somebody meets who has just begun: short tracebacks, hints, readable objects."""
 
+import re
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -130,6 +132,91 @@ def test_forgotten_migrations_are_named_in_each_run(door: str, project: Project)
         assert result.output.count("manage.py makemigrations shop") == 1, result.output
 
 
+OTHERWISE = """
+    class Parcel(models.Model):
+        code = models.CharField(max_length=30, unique=True)
+        weight = models.DecimalField(max_digits=9, decimal_places=2, null=True)
+        label = models.JSONField(default=dict)
+        zone = models.CharField(max_length=9)
+"""
+BEFORE = """
+    from django.db import migrations, models
+
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [
+            migrations.CreateModel(
+                "Parcel",
+                [
+                    ("id", models.AutoField(primary_key=True)),
+                    ("code", models.CharField(max_length=3)),
+                    ("weight", models.DecimalField(max_digits=4, decimal_places=2)),
+                    ("label", models.IntegerField(default=0)),
+                    ("zone", models.IntegerField(default=0)),
+                    ("gone", models.CharField(max_length=9)),
+                ],
+            )
+        ]
+"""
+ALTERED = """
+    from django.db import connection
+    from django.test import TestCase
+
+    from shop.models import Parcel
+
+
+    class Altered(TestCase):
+        @classmethod
+        def setUpTestData(cls):
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE shop_parcel ALTER gone SET DEFAULT ''")
+
+        def test_a_longer_text(self):
+            Parcel.objects.create(code="longer", weight=1, label=1, zone=1)
+
+        def test_a_larger_number(self):
+            Parcel.objects.create(code="a", weight=5_000_000, label=1, zone=1)
+
+        def test_null(self):
+            Parcel.objects.create(code="a", label=1, zone=1)
+
+        def test_another_type(self):
+            Parcel.objects.create(code="a", weight=1, label=1, zone="north")
+
+        def test_a_json(self):
+            Parcel.objects.create(code="a", weight=1, label={}, zone=1)
+
+        def test_a_new_constraint(self):
+            Parcel.objects.bulk_create(
+                [Parcel(code="a", weight=1, label=1, zone=1)],
+                update_conflicts=True, unique_fields=["code"], update_fields=["weight"],
+            )
+
+        def test_a_comparison(self):
+            list(Parcel.objects.filter(zone="north"))
+
+
+    class Removed(TestCase):
+        def test_a_field_that_is_gone(self):
+            Parcel.objects.create(code="a", weight=1, label=1, zone=1)
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_forgotten_migrations_are_named_for_what_differs_otherwise(
+    door: str, project: Project
+) -> None:
+    models = project.path / "shop/models.py"
+    models.write_text(f"{models.read_text()}\n\n{dedent(OTHERWISE)}")
+    project.write("shop/migrations/0002_parcel.py", BEFORE)
+    write_tests(project, ALTERED)
+    result = enter(door, project)
+    assert result.counts == {"failed": 8}, result.output
+    assert result.output.count("manage.py makemigrations shop") == 8, result.output
+
+
 BLOCKED = """
     import socket
 
@@ -187,3 +274,90 @@ def test_refused_sockets_do_not_end_the_run(project: Project) -> None:
     assert "does not answer any more" not in result.output
     assert "--allow-unix-socket" in result.output
     assert "task_always_eager of Celery has no effect" in result.output
+
+
+THROUGH = """
+    import asyncio
+
+    import pytest
+    from django.db import connection
+
+    from shop import gateways
+    from shop.models import Customer
+
+
+    @pytest.fixture
+    def two_of_one_address(data):
+        data.create("shop.Customer", email="a@example.com")
+        data.create("shop.Customer", email="a@example.com")
+
+
+    @pytest.mark.integration
+    def test_an_error_of_a_library_that_itkit_calls(two_of_one_address):
+        pass
+
+
+    @pytest.mark.integration
+    def test_an_error_of_the_database():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT nothing")
+
+
+    @pytest.mark.integration
+    def test_arguments_that_the_real_one_does_not_take():
+        gateways.Stripe().charge(1, 2, 3)
+
+
+    @pytest.mark.integration
+    def test_an_error_that_the_test_has_programmed(backends):
+        backends.payments.charge.raises(ConnectionError("down"))
+        gateways.Stripe().charge(1, token="t")
+
+
+    @pytest.mark.integration
+    def test_an_answer_with_other_arguments(backends):
+        backends.payments.charge.does(lambda: "txn_1")
+        gateways.Stripe().charge(1, token="t")
+
+
+    @pytest.mark.integration
+    def test_a_library_that_uses_what_no_test_has_programmed(db):
+        Customer.objects.filter(email=gateways.Stripe().charge(1, token="t")).update(email="b")
+
+
+    @pytest.mark.integration
+    def test_a_host_that_nobody_has_faked():
+        import urllib.request
+
+        urllib.request.urlopen("http://api.example.com")
+
+
+    @pytest.mark.integration
+    def test_data_in_a_coroutine(data):
+        async def create():
+            data.create("shop.Customer")
+
+        asyncio.run(create())
+
+
+    @pytest.mark.integration
+    def test_a_group(data):
+        try:
+            data.create("shop.Custmer")
+        except Exception as error:
+            raise ExceptionGroup("all", [error]) from error
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+def test_frames_that_a_call_goes_through_are_hidden(project: Project) -> None:
+    project.write("test_through.py", THROUGH)
+    result = project.pytest("--integration", "test_through.py")
+    assert result.counts == {"failed": 8, "error": 1}, result.output
+    frames = re.findall(r"^(?:.*/)?itkit/.*:\d+: .*$", result.output, re.MULTILINE)
+    assert frames == [], result.output
+    assert 'itkit/data/manager.py", line' not in result.output
+    assert "takes 3 positional arguments but 4 were given" in result.output
+    assert "UnprogrammedReturnError" in result.output
+    full = project.pytest("--integration", "test_through.py", "--full-trace", "-k", "arguments")
+    assert "itkit/fakes/methods.py" in full.output

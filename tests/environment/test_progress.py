@@ -10,7 +10,7 @@ import pytest
 
 from itkit.postgres.migrations import progress, watch
 from itkit.postgres.migrations.watch import MigrationNames
-from tests.support.doors import DOORS, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 
 ONE = """
@@ -122,6 +122,62 @@ def test_migrations_in_a_circle_are_told_once(door: str, project: Project) -> No
     assert "INTERNALERROR" not in result.output
     assert result.output.count("The migrations depend on each other in a circle: ") == 1
     assert "shop.0002_a" in result.output
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "from shop.models import Gone",
+            (
+                "The migrations cannot be loaded: ImportError: cannot import name 'Gone' from"
+                " 'shop.models' ({path}/shop/models.py)\n  in shop/migrations/0002_broken.py:1"
+            ),
+        ),
+        (
+            "from shop import prices",
+            (
+                "The migrations cannot be loaded: ZeroDivisionError: division by zero\n"
+                "  in shop/migrations/0002_broken.py:1\n  in shop/prices.py:5\n"
+                "  in shop/prices.py:2 in price"
+            ),
+        ),
+        (
+            "def work(:",
+            (
+                "The migrations cannot be loaded: SyntaxError: invalid syntax (0002_broken.py, line 1)"
+                "\n  in shop/migrations/0002_broken.py:1"
+            ),
+        ),
+    ],
+    ids=["a model that is gone", "an error in another module", "syntax"],
+)
+def test_a_migration_that_cannot_be_imported_is_told_once_with_its_line(
+    source: str, told: str, project: Project
+) -> None:
+    write_tests(project, ONE)
+    project.write("shop/prices.py", "def price():\n    return 1 / 0\n\n\nprice()\n")
+    project.write("shop/migrations/0002_broken.py", f"{source}\n")
+    for door in DOORS:
+        result = enter(door, project)
+        assert result.code != 0
+        assert "Traceback" not in result.output
+        assert "INTERNALERROR" not in result.output
+        assert result.output.count(told.format(path=project.path)) == 1, result.output
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_migration_that_ends_the_process_is_named(door: str, project: Project) -> None:
+    write_tests(project, ONE)
+    leaving = migration("raise SystemExit('set RATES first')")
+    project.write("shop/migrations/0002_leaving.py", leaving)
+    result = enter(door, project)
+    assert result.code != 0
+    assert "The migration shop.0002_leaving has failed, and nothing of" in result.output
+    assert "  SystemExit: set RATES first\n" in result.output
+    assert "  in shop/migrations/0002_leaving.py:7 in work\n" in result.output
 
 
 def test_a_terminal_sees_one_line_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:

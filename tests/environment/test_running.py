@@ -1,5 +1,6 @@
 """``manage.py itkit shell`` and ``dbshell`` join a test that stands still in another terminal."""
 
+import re
 import shutil
 
 import pytest
@@ -60,6 +61,10 @@ def test_another_terminal_joins_the_test(door: str, project: Project) -> None:
     if shutil.which("psql"):
         assert "psql sees 2" in dbshell.output
     assert wrong.code == 1
+    assert re.search(
+        r"No worker 'gw7' runs tests of this project; there is:\n  --worker w0: process \d+$",
+        wrong.output,
+    ), wrong.output
     over = project.manage("itkit", "shell", "-c", LOOK)
     assert "No run of this project's tests is under way" in over.output
     assert over.code == 1
@@ -78,3 +83,24 @@ def test_no_one_is_joined_by_another_project(project: Project) -> None:
         (project.path / "go").touch()
         project.finish(started)
     assert "No run of this project's tests is under way" in other.output
+
+
+def test_two_runs_are_told_apart_by_their_processes(project: Project) -> None:
+    write_tests(project, TESTS)
+    stands = project.path / "stands"
+    runs = []
+    try:
+        for _ in range(2):
+            runs.append(project.start("manage.py", "test", "--integration"))
+            assert wait_until(stands.exists)
+            stands.unlink()
+        several = project.manage("itkit", "shell", "-c", LOOK)
+        chosen = re.findall(r"^  --worker (\d+): w0$", several.output, re.MULTILINE)
+        shell = project.manage("itkit", "shell", "--worker", chosen[0], "-c", LOOK)
+    finally:
+        (project.path / "go").touch()
+        for started in runs:
+            project.finish(started)
+    assert "There are several:\n  --worker " in several.output, several.output
+    assert len(set(chosen)) == 2
+    assert "sees ['here@example.com'] v" in shell.output, shell.output

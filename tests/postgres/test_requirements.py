@@ -46,6 +46,7 @@ LACKING = """
             ]),
             migrations.RunSQL("CREATE COLLATION swiss (locale = 'de-CH', provider = 'icu')"),
             migrations.RunSQL('CREATE TABLE t (a text COLLATE "fi-x-icu", b text COLLATE "C")'),
+            migrations.RunSQL('CREATE INDEX ON t (a COLLATE pg_catalog."is_IS.utf8")'),
             migrations.CreateModel("Word", [
                 ("id", models.BigAutoField(primary_key=True)),
                 ("text", models.TextField(db_collation="sv-x-icu")),
@@ -100,6 +101,7 @@ def test_all_that_is_lacking_is_told_before_anything_is_migrated(
         "uuid-ossp": "creates the extension 'uuid-ossp'",
         "swiss": "creates the collation 'swiss' of ICU",
         "fi-x-icu": "uses the collation 'fi-x-icu'",
+        "is_IS": "uses the collation 'is_IS.utf8'",
         "sv-x-icu": "uses the collation 'sv-x-icu'",
         "da-x-icu": "uses the collation 'da-x-icu'",
         "xx_XX": "uses the collation 'xx_XX.utf8'",
@@ -126,3 +128,41 @@ def test_what_migrations_make_or_leave_for_later_is_not_lacking(
     result = project.test("--integration", ITKIT_POSTGRES_ISOLATION=isolation)
     assert result.counts == {"passed": 1}, result.output
     assert Path(project.path, "was_run").exists()
+
+
+@pytest.mark.parametrize(
+    ("operation", "told"),
+    [
+        (
+            'migrations.RunPython(lambda _, editor: editor.execute("CREATE EXTENSION pgcrypto"))',
+            'extension "pgcrypto" is not available',
+        ),
+        (
+            'CreateCollation("german", locale="xx_XX.utf8")',
+            'could not create locale "xx_XX.utf8"',
+        ),
+        ('migrations.RunSQL("CREATE LANGUAGE plperlu")', 'extension "plperlu" is not available'),
+    ],
+    ids=["extension", "locale", "language"],
+)
+def test_what_is_lacking_when_a_migration_runs_is_told_with_what_helps(
+    operation: str, told: str, project: Project
+) -> None:
+    write_tests(project, ONE)
+    project.write(
+        "shop/migrations/0002_lacking.py",
+        f"""
+        from django.contrib.postgres.operations import CreateCollation
+        from django.db import migrations
+
+        class Migration(migrations.Migration):
+            dependencies = [("shop", "0001_initial")]
+            operations = [{operation}]
+        """,
+    )
+    result = project.test("--integration")
+    assert result.code != 0
+    assert "The migration shop.0002_lacking has failed, and nothing of" in result.output
+    assert told in result.output
+    assert "\n  ITKIT_POSTGRES_URL=postgresql://…, the URL of a server that has it" in result.output
+    assert "Traceback" not in result.output

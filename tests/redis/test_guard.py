@@ -244,8 +244,9 @@ def test_redis_cluster_is_refused(isolated, isolation):
         redis.Redis.from_url(isolated.url).execute_command("CLUSTER SLOTS")
 
 
-def test_an_allowed_address_is_let_through_without_prefix(isolated, project, table):
-    table.ITKIT = {"REDIS": {"ALLOW_ADDRESSES": [f"127.0.0.1:{port_of(project)}"]}}
+@pytest.mark.parametrize(("part", "name"), [("REDIS", "ALLOW_ADDRESSES"), ("NETWORK", "ALLOW")])
+def test_an_allowed_address_is_let_through_without_prefix(isolated, project, table, part, name):
+    table.ITKIT = {part: {name: [f"127.0.0.1:{port_of(project)}"]}}
     made = installed(isolated)
     with redis.Redis.from_url(project.url) as line:
         line.set("k", 1)
@@ -260,6 +261,14 @@ def test_an_allowed_address_is_let_through_without_prefix(isolated, project, tab
     asyncio.run(use())
     made.uninstall()
     assert keys_on(project) == ["k"]
+
+
+def test_an_allowed_host_is_not_each_redis_on_it(isolated, project, table):
+    table.ITKIT = {"NETWORK": {"ALLOW": ["127.0.0.1", "*.example.com", "127.0.0.0/8"]}}
+    made = installed(isolated)
+    with redis.Redis.from_url(project.url) as line, pytest.raises(EscapeError):
+        line.set("k", 1)
+    made.uninstall()
 
 
 def test_a_server_that_died_is_named_in_the_error():

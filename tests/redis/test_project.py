@@ -1,11 +1,12 @@
 """The settings that name Redis servers: found, pointed at the server of the tests, mistaken."""
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
 from django.core.signals import setting_changed
+from django.utils.functional import SimpleLazyObject
 
 from itkit.checks import check_settings
 from itkit.redis import PrefixIsolation, addresses, mistakes, project_servers
@@ -238,3 +239,93 @@ def test_settings_that_name_redis_and_are_not_listed_are_told_at_once(table):
     del table.RQ_QUEUES, table.CACHEOPS_REDIS, table.CHANNEL_LAYERS, table.LISTED_REDIS
     del table.REDIS_HOST
     assert [found.id for found in check_settings()] == ["itkit.W005"]  # of DEEP
+
+
+def test_options_of_a_url_that_are_not_of_its_server_are_kept(table):
+    table.CACHES = {}
+    table.REDIS_URL = "redis://h:1/3?decode_responses=True&socket_timeout=5"
+    table.SECURE_REDIS_URL = "rediss://u:p@h:1/4?ssl_cert_reqs=none&health_check_interval=9"
+    table.REDIS_SOCKET_URL = "unix:///run/redis.sock?db=5&decode_responses=True"
+    table.CELERY_BROKER_URL = "redis+socket:///run/redis.sock?virtual_host=6&client_name=w"
+    names = ["REDIS_URL", "SECURE_REDIS_URL", "REDIS_SOCKET_URL", "CELERY_BROKER_URL"]
+    table.ITKIT = {"REDIS": {"SETTINGS": names}}
+    on_socket = [
+        "unix:///s?db=3&decode_responses=True&socket_timeout=5",
+        "unix:///s?db=4&health_check_interval=9",
+        "unix:///s?db=5&decode_responses=True",
+        "redis+socket:///s?virtual_host=6&client_name=w",
+    ]
+    on_port = [
+        "redis://t:1/3?decode_responses=True&socket_timeout=5",
+        "redis://t:1/4?health_check_interval=9",
+        "redis://t:1/5?decode_responses=True",
+        "redis://t:1/6?client_name=w",
+    ]
+    for server, expected in (("unix:///s", on_socket), ("redis://t:1/0", on_port)):
+        isolation = installed(server)
+        try:
+            assert [getattr(table, name) for name in names] == expected
+            client = redis.Redis.from_url(table.REDIS_URL)
+            assert client.get_encoder().decode_responses
+        finally:
+            isolation.uninstall()
+
+
+class Named(NamedTuple):
+    host: str
+    port: int
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found", "pointed"),
+    [
+        ("RQ_QUEUES", {"a": {"HOST": "h"}}, "redis://h:6379/0", {"a": {"HOST": "t", "PORT": 7}}),
+        ("SESSION_REDIS", {"host": "h"}, "redis://h:6379/0", {"host": "t", "port": 7}),
+        (
+            "Q_CLUSTER",
+            {"name": "q", "redis": {"host": "h"}},
+            "redis://h:6379/0",
+            {"name": "q", "redis": {"host": "t", "port": 7}},
+        ),
+        ("LAYERS", [Named("h", 1)], "redis://h:1/0", [Named("t", 7)]),
+        ("HOSTS", frozenset({"redis://h:1/2"}), "redis://h:1/2", frozenset({"redis://t:7/2"})),
+        ("LAZY", SimpleLazyObject(lambda: "redis://h:1/2"), "redis://h:1/2", "redis://t:7/2"),
+        ("CELERY_BROKER_URL", "redis:///2", "redis:///2", "redis://t:7/2"),
+        ("REDIS_URL", "redis://:pass@/2", "redis://:pass@/2", "redis://t:7/2"),
+        (
+            "CACHEOPS_SENTINEL",
+            {"locations": [("h", 26379)], "service_name": "m"},
+            "sentinel://h:26379/0",
+            {"locations": [("t", 7)], "service_name": "m"},
+        ),
+        (
+            "LAYERS",
+            {"hosts": [{"sentinels": [{"host": "h", "port": 26379}], "master_name": "m"}]},
+            "sentinel://h:26379/0",
+            {"hosts": [{"sentinels": [{"host": "t", "port": 7}], "master_name": "m"}]},
+        ),
+        ("REDIS_SERVER", "h:1", "redis://h:1/0", "h:1"),
+    ],
+)
+def test_what_else_names_a_server(table, name, value, found, pointed):
+    table.CACHES = {}
+    setattr(table, name, value)
+    assert addresses.of_setting(table, name) == [found]
+    assert [mistake.id for mistake in mistakes()] == ["itkit.W005"] * (value != [Named("h", 1)])
+    table.ITKIT = {"REDIS": {"SETTINGS": [name]}}
+    assert mistakes() == []
+    assert [label for label, _ in project_servers()] == [name]
+    isolation = installed("redis://t:7/0")
+    try:
+        assert getattr(table, name) == pointed
+    finally:
+        isolation.uninstall()
+
+
+def test_what_names_no_server_is_not_told(table):
+    table.CACHES = {}
+    table.EMAIL = {"host": "mail.example.com"}
+    table.GREETING = SimpleLazyObject(lambda: "hello")
+    table.REDIS_VERSION = "7.2"
+    table.MEMCACHED = "h:11211"
+    assert mistakes() == []

@@ -1,5 +1,6 @@
 """A cache without room costs time, and no run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from itkit import postgres, services
 from itkit.exceptions import ServiceUnavailableError
 from itkit.services.cache import Cache
 from itkit.services.errors import SourceUnusableError
+from itkit.services.programs import installation
 from itkit.services.supervisor import Supervisor
-from tests.support.projects import directory
+from tests.support.projects import Project, directory
 
 FULL = "[Errno 28] No space left on device"
 
@@ -88,3 +90,45 @@ def test_a_server_starts_beside_a_full_cache(
     assert note.startswith(
         f"the cache in {place / 'cache'} is full, so nothing of this run is kept"
     )
+
+
+FULL_FOR_STATES = """
+    from itkit.services import cache
+
+    build = cache.Cache._build
+
+    def too_large(self, path, make):
+        if "-state-" in path.name:
+            raise OSError(28, "No space left on device")
+        build(self, path, make)
+
+    cache.Cache._build = too_large
+"""
+
+
+def test_a_migrated_cluster_that_has_no_room_is_told_in_one_line(
+    project: Project,
+) -> None:
+    project.write("test_one.py", "def test_one(db):\n    pass\n")
+    project.settings(FULL_FOR_STATES)
+    with directory() as place:
+        result = project.pytest(
+            "--integration", "test_one.py", ITKIT_SOURCE="embedded", ITKIT_CACHE_DIR=str(place)
+        )
+    assert result.code == 0, result.output
+    told = (
+        "itkit: The migrated cluster could not be saved for the next run: the cache in"
+        f" {place} is full, so nothing of this run is kept: make room, or name another by"
+        " ITKIT_CACHE_DIR"
+    )
+    assert told in result.output, result.output
+
+
+def test_a_tree_that_cannot_be_copied_is_told_once(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(50):
+        os.mkfifo(source / f"fifo{number}")
+    with pytest.raises(SourceUnusableError, match="cannot be copied to") as caught:
+        installation._copy_tree_slowly(source, tmp_path / "target")
+    assert str(caught.value).count("fifo") == 1

@@ -419,8 +419,23 @@ def test_a_cache_that_others_may_write_is_refused(place: Path):
     with pytest.raises(ServiceUnavailableError, match="closed to the writing of others") as caught:
         start([postgres()], options)
     message = str(caught.value)
+    assert "cannot be used, as others may write to it (chmod go-w): it must be" in message
     assert '\n  another ITKIT_CACHE_DIR (ITKIT["CACHE_DIR"]), or none' in message
     assert "pip install" not in message
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/etc/passwd", "it is no directory"),
+        ("/etc/passwd/cache", "it cannot be made (Not a directory)"),
+    ],
+)
+def test_why_a_cache_is_refused_is_told(path: str, reason: str, place: Path):
+    options = Options(cache_dir=path, data_root=str(place), source="embedded")
+    with pytest.raises(ServiceUnavailableError) as caught:
+        start([postgres()], options)
+    assert f"(ITKIT_CACHE_DIR) cannot be used, as {reason}" in str(caught.value)
 
 
 def test_a_given_server_is_used_as_it_is(started: Services, options: Options):

@@ -4,6 +4,7 @@ from typing import Any, assert_type
 
 from django.contrib.auth.models import User
 from django.db.models import Model
+from factory.django import DjangoModelFactory
 
 from itkit import (
     Observation,
@@ -24,6 +25,15 @@ from itkit.runner import IntegrationRunner
 from itkit.test import IntegrationTestCase
 
 
+class UserFactory(DjangoModelFactory[User]):
+    """A factory that says what it makes."""
+
+
+def typed_fixture(handle: Handle) -> Handle:
+    """A fixture of a project that is checked with --strict."""
+    return handle
+
+
 class Gateway:
     """A backend that a project registers."""
 
@@ -40,6 +50,10 @@ class Checkout(IntegrationTestCase):
         assert_type(self.data.create(User), User)
         assert_type(self.data.create_batch(User, 2), list[User])
         assert_type(self.data.create_batch(User, 2, "state", bulk="copy", email="a"), list[User])
+        assert_type(self.data.create(UserFactory, "staff", email="a"), User)
+        assert_type(self.data.create_batch(UserFactory, 2), list[User])
+        assert_type(self.data.build(UserFactory), User)
+        assert_type(self.data.bystander(UserFactory), User)
         assert_type(self.data.scenario("crowd"), World)
         assert_type(self.data.build(User), User)
         assert_type(self.backends[Gateway], Handle[Gateway])

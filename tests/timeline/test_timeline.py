@@ -336,3 +336,54 @@ def test_functions_of_pytest_have_a_fixture(project: Project):
     result = enter("pytest", project)
 
     assert result.counts == {"passed": 2}, result.output
+
+
+TORN_DOWN = """
+    from django.core.cache import cache
+    from django.test import TestCase, TransactionTestCase
+    from itkit.test import IntegrationTestCase
+
+    from shop.models import Customer
+
+
+    class Fails:
+        def setUp(self):
+            self.addCleanup(Customer.objects.filter(email="cleaned up").exists)
+
+        def tearDown(self):
+            Customer.objects.filter(email="torn down").exists()
+            super().tearDown()
+
+        def test_fails(self):
+            self.assertEqual(Customer.objects.count(), 7)
+
+        def test_is_in_error(self):
+            {}[Customer.objects.count()]
+
+        def test_goes_on_in_a_subtest(self):
+            with self.subTest("first"):
+                self.assertEqual(Customer.objects.count(), 7)
+            Customer.objects.exists()
+            self.fail("at the end")
+
+
+    class RolledBack(Fails, TestCase):
+        pass
+
+
+    class Committed(Fails, IntegrationTestCase):
+        pass
+
+
+    class Flushed(Fails, TransactionTestCase):
+        pass
+"""
+
+
+@pytest.mark.parametrize("door", SERIAL)
+def test_a_printed_timeline_ends_where_the_test_has_failed(door: str, project: Project) -> None:
+    write_tests(project, TORN_DOWN)
+    result = enter(door, project)
+    timelines = re.findall(r"^timeline of the test:\n((?:  .*\n)+)", result.output, re.MULTILINE)
+    lengths = sorted(len(lines.splitlines()) for lines in timelines)
+    assert lengths == [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2], result.output

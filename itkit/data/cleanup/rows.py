@@ -141,8 +141,8 @@ class TrackedRows:
         _thread.recording.append(self)
         try:
             yield
-        except SynchronousOnlyOperation as error:
-            raise DataError(_IN_A_LOOP) from error
+        except SynchronousOnlyOperation:
+            raise DataError(_IN_A_LOOP) from None
         finally:
             _thread.recording.pop()
 

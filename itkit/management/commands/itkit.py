@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
@@ -57,7 +58,7 @@ class Command(BaseCommand):
         self._add_data_commands(commands)
 
     def _add_shells(self, commands: Any) -> None:
-        worker = "The worker to join, in a run with several: gw1."
+        worker = "Which worker to join: its name, such as gw1, or its process."
         shell_parser = commands.add_parser(
             "shell", help="Join a test that waits, because of --itkit-keep or --pdb."
         )
@@ -217,15 +218,10 @@ class Command(BaseCommand):
 
     def _join(self, worker: str | None) -> None:
         """Let this process join the test that runs in another terminal."""
-        found = [one for one in running.found() if worker in {None, one.worker}]
+        runs = running.found()
+        found = [one for one in runs if worker in {None, one.worker, str(one.process)}]
         if len(found) != 1:
-            listed = "".join(f"\n  --worker {one.worker}: process {one.process}" for one in found)
-            raise CommandError(
-                f"There are several:{listed}"
-                if found
-                else "No run of this project's tests is under way. Let a test wait: --integration"
-                " --itkit-keep, or breakpoint() in the test."
-            )
+            raise CommandError(_none_to_join(runs, found, worker))
         running.invite(found[0])
         child.join()
 
@@ -287,3 +283,30 @@ class Command(BaseCommand):
             self.stdout.write(str(line))
             is_any = True
         return is_any
+
+
+def _none_to_join(
+    runs: Sequence[running.Running], found: Sequence[running.Running], worker: str | None
+) -> str:
+    """Return why no test is joined, and what to type instead.
+
+    Args:
+        runs: all processes that run tests of the project.
+        found: those that are meant: none or several.
+        worker: what the command line says.
+    """
+    if not runs:
+        return (
+            "No run of this project's tests is under way. Let a test wait: --integration"
+            " --itkit-keep, or breakpoint() in the test."
+        )
+    meant = found or runs
+    names = Counter(one.worker for one in meant)
+    lines = [
+        f"\n  --worker {one.worker}: process {one.process}"
+        if names[one.worker] == 1
+        else f"\n  --worker {one.process}: {one.worker}"
+        for one in meant
+    ]
+    no_such = f"No worker {worker!r} runs tests of this project; there " if not found else "There "
+    return f"{no_such}{'is' if len(meant) == 1 else 'are several'}:{''.join(lines)}"

@@ -13,22 +13,29 @@ from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
-from django.db.utils import DatabaseError
 
-from itkit.exceptions import ItkitError, MigrationError, ServiceUnavailableError
+from itkit.exceptions import ItkitError, MigrationError
+from itkit.postgres.migrations.requirements import REMEDIES
 from itkit.postgres.migrations.watch import MigrationNames
 from itkit.postgres.server import driver
 from itkit.timeline import callsite
 
-_NEEDS_ICU: Final = re.compile(
-    r"ICU is not supported in this build|collation \"[^\"]+-x-icu\" .*does not exist"
+_LACKING: Final = re.compile(
+    r"ICU is not supported in this build|collation \"[^\"]+\" for encoding .* does not exist"
+    r"|extension \"[^\"]+\" is not available|could not open extension control file"
+    r"|could not create locale|could not access file \"\$libdir"
 )
+"""What Postgres says where its build or its machine lacks something."""
 _DENIED: Final = re.compile(
     r"InsufficientPrivilege|permission denied (?:for|to) |must be (?:owner of|superuser)"
 )
-_MISSING: Final = re.compile(
-    r"UndefinedTable|UndefinedColumn|\b(relation|column) .* does not exist"
+_OF_STRUCTURE: Final = re.compile(
+    r"UndefinedTable|UndefinedColumn|\b(?:relation|column|type|operator)\b.* does not exist"
+    r"|violates [a-z-]+(?: key)? constraint|no unique or exclusion constraint matching"
+    r"|value too long for type|numeric field overflow|out of range|invalid input syntax for type"
+    r"|is of type .* but expression is of type|non-DEFAULT value into column"
 )
+"""What Postgres says where a table or a column is missing, or is not as a model has it."""
 _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
 
@@ -51,12 +58,12 @@ def denied(shown: str, reach: str, wider: str) -> str:
 
 
 def unmigrated(shown: str) -> str:
-    """Return advice for a failure that says that the database lacks a table or column of a model.
+    """Return advice for a failure that says that a table or column is not as a model has it.
 
     Args:
         shown: the printed text of the test's failure.
     """
-    labels = _without_migration() if _MISSING.search(shown) else ()
+    labels = _without_migration() if _OF_STRUCTURE.search(shown) else ()
     if not labels:
         return ""
     return (
@@ -113,7 +120,7 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
         yield
     except ItkitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         running = names.running
         kind = type(error)
         name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
@@ -122,6 +129,7 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
             f"{who} has failed, and nothing of the migrations was kept:",
             *(f"  {line}" for line in f"{name}: {error}".rstrip().splitlines()),
             *(f"  {line}" for line in _lines_of(error)),
+            *([REMEDIES] if _LACKING.search(str(error)) else []),
         ]
         raise MigrationError("\n".join(lines)) from error
 
@@ -138,24 +146,3 @@ def _lines_of(error: BaseException) -> Iterator[str]:
             yield f"in the operation: {operation.describe()}"
         if callsite.is_own_file(frame.f_globals.get("__file__")):
             yield f"in {callsite.site(frame.f_globals, number)}"
-
-
-@contextmanager
-def lacking_explained() -> Iterator[None]:
-    """Explain failures of migrations in a block that are due to the build of Postgres.
-
-    Raises:
-        ServiceUnavailableError: a migration needs ICU, which the server was built without.
-    """
-    try:
-        yield
-    except DatabaseError as error:
-        first_line = str(error).partition("\n")[0]
-        if not _NEEDS_ICU.search(first_line):
-            raise
-        raise ServiceUnavailableError(
-            f"A migration needs a collation of ICU, which this Postgres was built without"
-            f" ({first_line}). The embedded one has none: install a system Postgres, which has it,"
-            " and set ITKIT_SOURCE=system, or name a server that has it by"
-            " ITKIT_POSTGRES_URL=postgresql://…"
-        ) from error

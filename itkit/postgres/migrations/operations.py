@@ -1,6 +1,7 @@
 """The operations of the project's migrations, in the order in which a new database gets them."""
 
 import inspect
+import traceback
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
 from itkit.exceptions import ConfigurationError
+from itkit.timeline import callsite
 
 
 class MigrationStep(NamedTuple):
@@ -65,11 +67,23 @@ def steps() -> tuple[MigrationStep, ...]:
         ) from error
     except (AmbiguityError, BadMigrationError, NodeNotFoundError) as error:
         raise ConfigurationError(f"The migrations cannot be loaded: {error}") from error
+    except Exception as error:  # of a module of migrations, which is imported here
+        told = "\n  ".join([f"{type(error).__name__}: {error}", *_lines_of(error)])
+        raise ConfigurationError(f"The migrations cannot be loaded: {told}") from error
     return tuple(
         MigrationStep(graph.nodes[key], operation)
         for key in ordered
         for operation in flat(graph.nodes[key].operations)
     )
+
+
+def _lines_of(error: Exception) -> Iterator[str]:
+    """Yield the lines of the project that were running when an error was raised."""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if callsite.is_own_file(frame.f_globals.get("__file__")):
+            yield f"in {callsite.site(frame.f_globals, number)}"
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        yield f"in {callsite.CallSite(error.filename, error.lineno, '')}"
 
 
 def flat(operations: Iterable[Any]) -> Iterator[Any]:

@@ -29,7 +29,10 @@ _NEW_COLLATION: Final = re.compile(
     r"(?:\s*\([^)]*\bprovider\s*=\s*'?(?P<provider>\w+))?",
     re.IGNORECASE,
 )
-_ANY_COLLATION: Final = re.compile(r"\"(?P<name>[\w@-]+-x-icu)\"")
+_ANY_COLLATION: Final = re.compile(
+    r"\"(?P<icu>[\w@-]+-x-icu)\"|\bCOLLATE\s+(?:\"?pg_catalog\"?\.)?\"(?P<name>[^\"]+)\"",
+    re.IGNORECASE,
+)
 _OF_THE_SERVER: Final = re.compile(
     r"[\w@-]+-x-icu|[a-z]{2,3}_[A-Z]{2}(?:[.@].*)?|pg_c_utf8|unicode"
 )
@@ -39,6 +42,17 @@ _PARTS: Final = (
     "expressions", "field", "fields", "index", "indexes", "options", "output_field",
 )  # fmt: skip
 """The attributes of operations, fields, indexes and constraints in which there are expressions."""
+
+
+REMEDIES: Final = (
+    "The embedded Postgres has no collations of ICU, pgcrypto, uuid-ossp, xml2 and PostGIS."
+    " Nothing was migrated. Any one of these helps:\n"
+    '  ITKIT_SOURCE=system, or ITKIT = {"SOURCE": "system"}, with a Postgres on the machine'
+    " that has it\n"
+    "  ITKIT_POSTGRES_URL=postgresql://…, the URL of a server that has it\n"
+    "  another operation in the migration"
+)
+"""What helps where a server lacks something that a migration needs."""
 
 
 class Requirement(NamedTuple):
@@ -80,12 +94,7 @@ def require(connection: Connection, alias: str) -> None:
         listed = "\n".join(f"  {line}" for line in dict.fromkeys(lacking))
         raise ServiceUnavailableError(
             f"The migrations need what {product(connection)} here does not have:\n{listed}\n"
-            "The embedded Postgres has no collations of ICU, pgcrypto, uuid-ossp, xml2 and PostGIS."
-            " Nothing was migrated. Any one of these helps:\n"
-            '  ITKIT_SOURCE=system, or ITKIT = {"SOURCE": "system"}, with a Postgres on the machine'
-            " that has it\n"
-            "  ITKIT_POSTGRES_URL=postgresql://…, the URL of a server that has it\n"
-            "  another operation in the migration"
+            f"{REMEDIES}"
         )
 
 
@@ -115,7 +124,8 @@ def _requirements(step: MigrationStep) -> Iterator[Requirement]:
                 provider = (match["provider"] or "libc").lower()
                 yield Requirement("provider", provider, step, match["name"])
             for match in _ANY_COLLATION.finditer(text):
-                yield Requirement("collation", match["name"], step, match["name"])
+                name = match["icu"] or match["name"]
+                yield Requirement("collation", name, step, name)
     for name in _collations(operation):
         yield Requirement("collation", name, step, name)
 

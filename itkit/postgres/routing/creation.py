@@ -22,7 +22,6 @@ from itkit.postgres.migrations import progress
 from itkit.postgres.migrations.explain import (
     denial,
     failures_named,
-    lacking_explained,
     project_role_notice,
     role_too_weak,
 )
@@ -246,7 +245,6 @@ class _SchemaCreation(BaseDatabaseCreation):
             migrations.followed(),
             progress.shown(alias, migrations, self.routing.stderr),
             failures_named(migrations),
-            lacking_explained(),
             self.routing.isolation.watched(self.connection),
         ):
             # Django 6.1 warns about this argument.

@@ -72,7 +72,8 @@ class Installed:
         """
         if (other := wire.guard()) is not None:
             other.make_way()
-        allowed = conf.get().redis.allow_addresses
+        # An address, not a whole host, that the network may reach is let through here as well.
+        allowed = (*conf.get().redis.allow_addresses, *conf.get().network.allow)
         urls = [url for _, url in self._project]
         route = self._route = self._route or self._new_route()
         guard = self._guard = ConnectionGuard(

@@ -149,7 +149,9 @@ def _copy_tree_slowly(source: Path, target: Path) -> None:
         if os.geteuid() == 0:
             _copy_owners(source, target)
     except OSError as error:
-        raise SourceUnusableError(f"{source} cannot be copied to {target}: {error}") from error
+        # The error of a whole tree lists each of its files, with the reason last.
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        raise SourceUnusableError(f"{source} cannot be copied to {target}: {reason}") from error
 
 
 def _copy_owners(source: Path, target: Path) -> None:

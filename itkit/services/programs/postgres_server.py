@@ -12,7 +12,7 @@ from typing import Final
 from itkit.core.names import READS_FILE
 from itkit.core.urls import ServerURL
 from itkit.exceptions import ServiceUnavailableError
-from itkit.services.cache import ENTRY
+from itkit.services.cache import ENTRY, is_without_room
 from itkit.services.errors import ProgramFailedError, SearchError, SourceUnusableError
 from itkit.services.programs.installation import copy_tree, usable_installation
 from itkit.services.run import Launched, ServerRun, ServerState
@@ -178,8 +178,9 @@ class _PostgresServer:
             )
             cache.trim(_STATE, _KEPT_STATES)
         except (SearchError, OSError) as error:
+            why = self._run.full_cache() if is_without_room(error) else error
             raise ServiceUnavailableError(
-                f"The migrated cluster could not be saved for the next run: {error}"
+                f"The migrated cluster could not be saved for the next run: {why}"
             ) from error
 
     def _recover(self, data: Path) -> None:
