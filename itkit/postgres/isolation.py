@@ -123,7 +123,7 @@ class Isolation(ABC):
         """
 
     @abstractmethod
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Provide what migrations need outside of their place."""
 
     def look(self, connection: Connection) -> None:
@@ -135,11 +135,14 @@ class Isolation(ABC):
         del connection
 
     @abstractmethod
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Return a context manager that stops migrations which write outside of their place.
 
         Args:
             connection: Django's connection to that place.
+            own: returns a connection by the project's own role to the same database.
         """
 
     @abstractmethod
@@ -391,16 +394,18 @@ class SchemaIsolation(Isolation):
         """Look up which extensions are not in ``itkit_ext``."""
         self.beside = list(dict.fromkeys([*self.beside, *extensions.schemas_beside(connection)]))
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Create the extensions, outside of the workers' schemas, which are dropped."""
-        extensions.prepare_for_project(connection)
+        extensions.prepare_for_project(connection, alias)
         if self.secret and databases.is_ours(connection, connection.info.dbname):
             is_on_path = _PUBLIC in extensions.schemas_beside(connection)
             roles.shut_public(connection, is_on_path=is_on_path)
 
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Stop migrations that write into another schema, or change the search_path for good."""
-        return watch.watched(connection)
+        return watch.watched(connection, own)
 
     def after_migrating(self, home: str, name: str) -> None:
         """Do nothing, as resets read the template's own rows."""
@@ -483,17 +488,20 @@ class DatabaseIsolation(Isolation):
         del places
         return ""
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Shut the server's own databases to the workers' roles, if nobody else uses the server.
 
         Each database has its own extensions, which its migrations create.
         """
+        del alias
         if self.secret and self._is_alone:
             databases.shut_others(connection)
 
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Stop no migration, as all schemas of the database belong to the place."""
-        del connection
+        del connection, own
         return nullcontext()
 
     def after_migrating(self, home: str, name: str) -> None:

@@ -136,7 +136,22 @@ _ESCAPES: Final = (
             "ALTER EXTENSION",
             "the extension is that of all runs in the database, so such a migration is refused",
         ),
-        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+(?:UPDATE|SET\s+SCHEMA)\b"),
+        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+SET\s+SCHEMA\b"),
+    ),
+    (
+        Escape("an update of an extension", "all runs in the database share its version"),
+        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+UPDATE\b"),
+    ),
+    (
+        Escape(
+            "a foreign server",
+            "it belongs to the database, and its tables show the rows of another one",
+        ),
+        _pattern(r"\bCREATE\s+SERVER\b"),
+    ),
+    (
+        Escape("a setting of the database", "it holds for all workers"),
+        _pattern(r"\bALTER\s+DATABASE\s+[\w\"%{}-]+\s+(?:RE)?SET\b"),
     ),
     (
         Escape("a role", "roles belong to the server", is_of_server=True),
@@ -169,7 +184,7 @@ _IS_CAST_TO_A_NAME: Final = re.compile(r"\s*::\s*reg\w+", re.IGNORECASE)
 _OBJECT: Final = (
     r"(?:OR\s+REPLACE\s+)?(?:TEMP\w*\s+|UNLOGGED\s+|UNIQUE\s+|MATERIALIZED\s+|EVENT\s+)?"
     r"(?:TABLE|VIEW|INDEX|FUNCTION|PROCEDURE|TRIGGER|SEQUENCE|SCHEMA|TYPE|DOMAIN|EXTENSION|ROLE"
-    r"|USER|GROUP|SYSTEM|PUBLICATION|POLICY|RULE|DATABASE)\b"
+    r"|USER|GROUP|SYSTEM|PUBLICATION|POLICY|RULE|DATABASE|SERVER|LANGUAGE)\b"
 )
 _STATEMENT: Final = (
     r"(?:SELECT\s|INSERT\s+INTO\s|UPDATE\s+\S+(?:\s+(?:AS\s+)?\w+)?\s+SET\s|DELETE\s+FROM\s"
@@ -216,6 +231,11 @@ def escapes(statements: str) -> Iterator[Match]:
 def bare(statements: str) -> str:
     """Return SQL with spaces instead of its comments and of constants that are not executed."""
     return _TOKEN.sub(_blanked, statements)
+
+
+def texts(statements: str) -> list[tuple[int, int]]:
+    """Return the spans of the quoted texts in SQL."""
+    return [token.span() for token in _TOKEN.finditer(statements) if token["text"] is not None]
 
 
 def without_comments(statements: str) -> str:

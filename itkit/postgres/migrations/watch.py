@@ -7,7 +7,7 @@ outside is rolled back.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from django.db import transaction
@@ -31,18 +31,21 @@ _READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
 
 
 @contextmanager
-def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def watched(
+    connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+) -> Iterator[None]:
     """Stop migrations in a block that write outside of itkit's schemas.
 
     Args:
         connection: Django's connection to a place of itkit's, by which the migrations run.
+        own: returns a connection by the project's own role, which creates extensions.
 
     Raises:
         IsolationError: a migration has done so. The message has the migration's name, and what it
             has written where. It is rolled back as far as possible.
     """
     connection.ensure_connection()
-    watch = _Watch(connection)
+    watch = _Watch(connection, own)
     with watch.names.followed(), connection.execute_wrapper(watch.execute):
         yield
         connection.ensure_connection()
@@ -51,8 +54,11 @@ def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 class _Watch:
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
         self._connection = connection
+        self._own = own
         self._path = value(self._raw, "SHOW search_path")
         self._before: Picture = outside.picture(self._raw)
         self._counted = outside.counters(self._raw)
@@ -73,6 +79,7 @@ class _Watch:
     ) -> Any:
         """Run a statement of a migration, and check what it has written before the commit."""
         if isinstance(sql, str):
+            self._provide_extensions(sql)
             sql = extensions.rewritten(self._raw, sql)
         statement = str(sql).lstrip()
         if statement.startswith(_RECORD):
@@ -80,6 +87,13 @@ class _Watch:
         elif not self._connection.in_atomic_block and not statement.upper().startswith(_READS):
             return self._execute_alone(execute, sql, params, many, context)
         return execute(sql, params, many, context)
+
+    def _provide_extensions(self, statements: str) -> None:
+        """Create the extensions that statements create, which the text did not show before."""
+        if "EXTENSION" in statements.upper():
+            with self._own() as connection:
+                if extensions.provide(connection, statements):
+                    self._extensions = extensions.installed(self._raw)
 
     def _execute_alone(self, execute: Callable[..., Any], *arguments: Any) -> Any:
         """Run a statement that would commit itself within a transaction, to be able to undo it."""

@@ -239,7 +239,7 @@ class _SchemaCreation(BaseDatabaseCreation):
             role: the role by which to log in; by default that of the project.
         """
         with self._own_connection() as connection:
-            self.routing.isolation.prepare(connection)
+            self.routing.isolation.prepare(connection, self.connection.alias)
         alias, migrations, begin = self.connection.alias, MigrationNames(), time.monotonic()
         with (
             self._routed_to(place, role=role),
@@ -247,7 +247,7 @@ class _SchemaCreation(BaseDatabaseCreation):
             progress.shown(alias, migrations, self.routing.stderr),
             failures_named(migrations),
             lacking_explained(),
-            self.routing.isolation.watched(self.connection),
+            self.routing.isolation.watched(self.connection, self._own_connection),
         ):
             # Django 6.1 warns about this argument.
             unserialized = {"serialize": False} if _SERIALIZES else {}
