@@ -78,6 +78,12 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 _WEB_FILE: Final = r"(?:html?|css|js|json|xml|txt)\b"
 
+# Of a function that names all schemas; an empty constant is blanked before the search.
+_SAFE_PATH: Final = r"""
+    \s*(?:=|TO\b) (?:\s*,?\s*(?:''|""|"?pg_(?:catalog|temp)"?))*
+    \s+(?:AS|LANGUAGE|SECURITY|STABLE|IMMUTABLE|VOLATILE|STRICT|PARALLEL|COST|BEGIN|RETURN)\b
+"""
+
 _ESCAPES: Final = (
     (
         Escape("public", "names the schema that all share instead of the worker's own"),
@@ -89,7 +95,7 @@ _ESCAPES: Final = (
     (
         Escape("LISTEN or NOTIFY", "all sessions of a database hear its channels"),
         _pattern(
-            r"""(?:\A|;|\$|\b(?:BEGIN|THEN|ELSE|LOOP)\b) \s*
+            r"""(?:\A|;|\$|\b(?:BEGIN|THEN|ELSE|LOOP|DO|ALSO|INSTEAD)\b) \s*
             (?P<shown>(?:LISTEN|NOTIFY)\s+["\w%{][^\s;,]*) \s* (?:[,;]|\Z)
             | \bpg_notify\s*\("""
         ),
@@ -109,7 +115,8 @@ _ESCAPES: Final = (
     (
         Escape("a search_path of its own", "it leads out of the worker's schema"),
         _pattern(
-            r"\bSET\s+(?:(?:LOCAL|SESSION)\s+)?search_path\b | \bset_config\s*\(\s*'search_path'"
+            r"""\bSET\s+(?:(?:LOCAL|SESSION)\s+)?search_path\b (?!{_SAFE_PATH})
+            | \bset_config\s*\(\s*'search_path'""".replace("{_SAFE_PATH}", _SAFE_PATH)
         ),
     ),
     (
