@@ -134,6 +134,17 @@ class Isolation(ABC):
         """
         del connection
 
+    def provide(
+        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
+    ) -> None:
+        """Create what a statement of the set-up wants unless it is there, if workers share that.
+
+        Args:
+            own: returns a connection by the project's own role.
+            statement: any SQL.
+        """
+        del own, statement
+
     @abstractmethod
     def watched(
         self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
@@ -389,6 +400,14 @@ class SchemaIsolation(Isolation):
         """Return the search_path."""
         path = [*dict.fromkeys(places), names.EXTENSION_SCHEMA, *self.beside]
         return f"-c search_path={','.join(path)}"
+
+    def provide(
+        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
+    ) -> None:
+        """Create extensions, as ``CREATE EXTENSION IF NOT EXISTS`` in a fixture does."""
+        if extensions.are_wanted_unless_there(statement):
+            with own() as connection:
+                extensions.provide(connection, statement)
 
     def look(self, connection: Connection) -> None:
         """Look up which extensions are not in ``itkit_ext``."""

@@ -295,6 +295,56 @@ def test_one_that_only_python_creates_is_made_for_all(farm: Project, door: str) 
     assert farm.manage("itkit", "clean").code == 0
 
 
+FIXTURE = """
+    import pytest
+    from django.db import connection
+
+    @pytest.fixture(scope="session")
+    def django_db_setup(django_db_setup, django_db_blocker):
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS pool")
+"""
+RECEIVER = """
+    from django.apps import AppConfig
+    from django.db.backends.signals import connection_created
+
+    def create(connection, **kwargs):
+        with connection.cursor() as cursor:
+            cursor.execute('CREATE EXTENSION IF NOT EXISTS "pool"')
+
+    class Shop(AppConfig):
+        name = "shop"
+
+        def ready(self):
+            connection_created.connect(create)
+"""
+
+
+@pytest.mark.parametrize("role", ["auto", slow("project")])
+@pytest.mark.parametrize(
+    ("file", "text", "door"),
+    [
+        ("conftest.py", FIXTURE, "pytest, two xdist workers"),
+        ("shop/apps.py", RECEIVER, "django, two forked workers"),
+    ],
+    ids=["fixture", "receiver"],
+)
+def test_one_that_the_set_up_creates_is_made_for_all(
+    farm: Project, file: str, text: str, door: str, role: object
+) -> None:
+    prepare(farm, "SELECT 1", {"SELECT pool_name()": "frog", f"{HOME_OF}'pool'": "itkit_ext"})
+    farm.write(file, text)
+    result = enter(door, farm, ITKIT_POSTGRES_ROLE=str(role))
+    assert result.counts == {"passed": 3}, result.output
+
+
+def test_one_that_a_test_may_not_create_is_named_in_the_settings(farm: Project) -> None:
+    prepare(farm, "SELECT 1", {"CREATE EXTENSION pool": 1})
+    result = farm.test("--integration")
+    assert "permission denied to create extension" in result.output
+    assert 'name it: ITKIT = {"POSTGRES": {"EXTENSIONS": ["pool"]}}' in result.output
+
+
 def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
     unseen = "DO $$ BEGIN EXECUTE concat('CREATE EXT', 'ENSION IF NOT EXISTS pool'); END $$"
     prepare(farm, unseen, {"SELECT pool_name()": "frog"})

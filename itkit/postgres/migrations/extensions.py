@@ -176,6 +176,12 @@ def provide(connection: Connection, statements: str) -> bool:
     return bool(found)
 
 
+def are_wanted_unless_there(statements: str) -> bool:
+    """Return whether statements create extensions, and all of these only if they do not exist."""
+    found = [*_CREATE.finditer(statements)]
+    return bool(found) and all(match["option"] for match in found)
+
+
 def _may_move(connection: Connection) -> bool:
     return databases.is_ours(connection, connection.info.dbname)
 
