@@ -37,21 +37,71 @@ _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _NOT_OURS: Final = _INSTALLED | {"node_modules", "__pycache__"}
 _CONNECTS: Final = frozenset(
     {
+        "aiopg.connect",
+        "aiopg.create_pool",
+        "aiopg.sa.create_engine",
         "asyncpg.connect",
         "asyncpg.create_pool",
+        "databases.Database",
+        "peewee.PostgresqlDatabase",
+        "pg8000.connect",
+        "pg8000.dbapi.connect",
+        "pg8000.native.Connection",
+        "playhouse.pool.PooledPostgresqlDatabase",
+        "playhouse.postgres_ext.PostgresqlExtDatabase",
         "psycopg.AsyncConnection.connect",
         "psycopg.Connection.connect",
         "psycopg.connect",
         "psycopg2.connect",
+        "psycopg2.extras.LogicalReplicationConnection",
+        "psycopg2.extras.PhysicalReplicationConnection",
+        "psycopg2.pool.PersistentConnectionPool",
         "psycopg2.pool.SimpleConnectionPool",
         "psycopg2.pool.ThreadedConnectionPool",
         "psycopg_pool.AsyncConnectionPool",
+        "psycopg_pool.AsyncNullConnectionPool",
         "psycopg_pool.ConnectionPool",
+        "psycopg_pool.NullConnectionPool",
         "sqlalchemy.create_engine",
+        "sqlalchemy.engine_from_config",
+        "sqlalchemy.ext.asyncio.async_engine_from_config",
         "sqlalchemy.ext.asyncio.create_async_engine",
+        "sqlmodel.create_engine",
     }
 )
 """Functions and classes that connect to Postgres, or make objects that do."""
+
+_CONNECTIONS: Final = frozenset(
+    {
+        "psycopg.AsyncConnection",
+        "psycopg.Connection",
+        "psycopg2.extensions.connection",
+        *(name for name in _CONNECTS if "Pool" in name),
+    }
+)
+"""Classes of connections, whose subclasses connect as well."""
+
+_STARTS: Final = frozenset(
+    {
+        "asyncio.create_subprocess_exec",
+        "asyncio.create_subprocess_shell",
+        "os.popen",
+        "os.system",
+        "subprocess.Popen",
+        "subprocess.call",
+        "subprocess.check_call",
+        "subprocess.check_output",
+        "subprocess.getoutput",
+        "subprocess.run",
+    }
+)
+"""Functions and classes that start programs."""
+
+_PROGRAM: Final = re.compile(
+    r"(?:\S*/)?(?P<name>psql|pg_dump|pg_dumpall|pg_restore|createdb|dropdb|vacuumdb|reindexdb"
+    r"|clusterdb|pgbench)(?:\s|\Z)"
+)
+"""The beginning of a command that starts a client of Postgres'."""
 
 _IN_A_SCHEMA: Final = Escape(
     "a db_table with a schema",
@@ -176,8 +226,9 @@ class _Module:
                 for match in escapes(literal.text):
                     yield _finding(self._path, self._line(literal, match), match.escape)
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.Call) and (called := self._names.full(node.func)) in _CONNECTS:
-                yield _finding(self._path, node.lineno, _connection(called), is_hint=True)
+            if isinstance(node, ast.Call | ast.ClassDef):
+                for used in _connecting(node, self._names):
+                    yield _finding(self._path, node.lineno, _connection(used), is_hint=True)
 
     def findings_in(self, statements: str) -> Iterator[Finding]:
         """Yield the findings in SQL that an operation of this migration runs."""
@@ -286,6 +337,9 @@ class _Literals(ast.NodeVisitor):
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
         if "function" in names:
             self._take_function(node.value)
+        elif "template" in names and (text := _text(node.value, self._names)) is not None:
+            line, last = node.value.lineno, node.value.end_lineno or node.value.lineno
+            self.found.append(_Literal(f"SELECT {text}", line, last, is_likely_sql=True))
         elif not names & self._reverse:
             self.generic_visit(node)
 
@@ -298,7 +352,7 @@ class _Literals(ast.NodeVisitor):
 
     def _take_function(self, value: ast.expr) -> None:
         text = _text(value, self._names)
-        if text is not None and text.isidentifier():
+        if text is not None and re.fullmatch(r"\w+(?:\.\w+)?", text):
             self.found.append(
                 _Literal(f"SELECT {text}()", value.lineno, value.lineno, is_likely_sql=True)
             )
@@ -419,7 +473,7 @@ def _tables(operation: Any) -> Iterator[str]:
 
 def _names_a_schema(table: str) -> bool:
     """Return whether a ``db_table`` contains quotes, by which it also names a schema."""
-    return '"."' in table
+    return bool(re.search(r'"\s*\.\s*"', table))
 
 
 def _in_models() -> Iterator[Finding]:
@@ -427,9 +481,10 @@ def _in_models() -> Iterator[Finding]:
     for model in apps.get_models(include_auto_created=True):
         if not _names_a_schema(model._meta.db_table):
             continue
-        maker = model._meta.auto_created or model
+        maker: Any = model._meta.auto_created or model
         path = Path(str(sys.modules[maker.__module__].__file__))
-        yield _finding(path, _Module(path).line_with(model._meta.db_table), _IN_A_SCHEMA)
+        line = _Module(path).line_with(model._meta.db_table, f"class {maker.__name__}(")
+        yield _finding(path, line, _IN_A_SCHEMA)
 
 
 def _in_code() -> Iterator[Finding]:
@@ -483,9 +538,27 @@ def _finding(path: Path, line: int, escape: Escape, *, is_hint: bool = False) ->
     return Finding(str(shown), line, escape.what, escape.why, escape.is_of_server, is_hint)
 
 
-def _connection(called: str) -> Escape:
+def _connecting(node: ast.Call | ast.ClassDef, names: _Names) -> Iterator[str]:
+    """Yield what a call or the definition of a class connects to Postgres by."""
+    if isinstance(node, ast.ClassDef):
+        yield from (f"class {base}" for base in map(names.full, node.bases) if base in _CONNECTIONS)
+        return
+    called = names.full(node.func)
+    given = [*node.args, *(keyword.value for keyword in node.keywords)]
+    for used in (called, *map(names.full, given)):  # it may be handed on, as to partial()
+        if used in _CONNECTS:
+            yield f"{used}()"
+    if called in _STARTS and node.args:
+        command = node.args[0]
+        if isinstance(command, ast.List | ast.Tuple) and command.elts:
+            command = command.elts[0]
+        if found := _PROGRAM.match(_text(command, names) or ""):
+            yield f"the program {found['name']}"
+
+
+def _connection(used: str) -> Escape:
     return Escape(
-        f"{called}()",
+        used,
         "itkit leads it to the tests' schema if it names neither options nor another server;"
         " django.db.connection needs no such care",
     )

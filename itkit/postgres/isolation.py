@@ -123,7 +123,7 @@ class Isolation(ABC):
         """
 
     @abstractmethod
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Provide what migrations need outside of their place."""
 
     def look(self, connection: Connection) -> None:
@@ -134,12 +134,26 @@ class Isolation(ABC):
         """
         del connection
 
+    def provide(
+        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
+    ) -> None:
+        """Create what a statement of the set-up wants unless it is there, if workers share that.
+
+        Args:
+            own: returns a connection by the project's own role.
+            statement: any SQL.
+        """
+        del own, statement
+
     @abstractmethod
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Return a context manager that stops migrations which write outside of their place.
 
         Args:
             connection: Django's connection to that place.
+            own: returns a connection by the project's own role to the same database.
         """
 
     @abstractmethod
@@ -387,20 +401,30 @@ class SchemaIsolation(Isolation):
         path = [*dict.fromkeys(places), names.EXTENSION_SCHEMA, *self.beside]
         return f"-c search_path={','.join(path)}"
 
+    def provide(
+        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
+    ) -> None:
+        """Create extensions, as ``CREATE EXTENSION IF NOT EXISTS`` in a fixture does."""
+        if extensions.are_wanted_unless_there(statement):
+            with own() as connection:
+                extensions.provide(connection, statement)
+
     def look(self, connection: Connection) -> None:
         """Look up which extensions are not in ``itkit_ext``."""
         self.beside = list(dict.fromkeys([*self.beside, *extensions.schemas_beside(connection)]))
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Create the extensions, outside of the workers' schemas, which are dropped."""
-        extensions.prepare_for_project(connection)
+        extensions.prepare_for_project(connection, alias)
         if self.secret and databases.is_ours(connection, connection.info.dbname):
             is_on_path = _PUBLIC in extensions.schemas_beside(connection)
             roles.shut_public(connection, is_on_path=is_on_path)
 
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Stop migrations that write into another schema, or change the search_path for good."""
-        return watch.watched(connection)
+        return watch.watched(connection, own)
 
     def after_migrating(self, home: str, name: str) -> None:
         """Do nothing, as resets read the template's own rows."""
@@ -483,17 +507,20 @@ class DatabaseIsolation(Isolation):
         del places
         return ""
 
-    def prepare(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection, alias: str) -> None:
         """Shut the server's own databases to the workers' roles, if nobody else uses the server.
 
         Each database has its own extensions, which its migrations create.
         """
+        del alias
         if self.secret and self._is_alone:
             databases.shut_others(connection)
 
-    def watched(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    def watched(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> AbstractContextManager[None]:
         """Stop no migration, as all schemas of the database belong to the place."""
-        del connection
+        del connection, own
         return nullcontext()
 
     def after_migrating(self, home: str, name: str) -> None:

@@ -233,7 +233,7 @@ class RunDatabases:
             self.changed += template.changed
             if migrate and connections[alias].settings_dict["TEST"]["MIGRATE"]:
                 requirements.require(keeper, alias)
-            self._isolation.prepare(keeper)
+            self._isolation.prepare(keeper, alias)
 
     def _release(self, keeper: Connection) -> None:
         with ExitStack() as releases:

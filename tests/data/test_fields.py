@@ -143,6 +143,101 @@ MODELS = '''
         tenant = models.ForeignKey(Tenant, models.CASCADE)
         inviter = models.ForeignKey(Tenant, models.CASCADE, related_name="invited", null=True)
         role = models.CharField(max_length=9)
+
+
+    class PlainProxy(Tenant):
+        class Meta:
+            proxy = True
+
+
+    class ProxyOfProxy(PlainProxy):
+        class Meta:
+            proxy = True
+
+
+    class OfTenant(Tenant):
+        plan = models.CharField(max_length=9)
+
+
+    class ProxyOfChild(OfTenant):
+        class Meta:
+            proxy = True
+
+
+    class OfThing(Thing):
+        name = models.CharField(max_length=9)
+
+
+    class OfOfThing(OfThing):
+        size = models.IntegerField()
+
+
+    class Worker(models.Model):
+        worker_id = models.AutoField(primary_key=True)
+        trade = models.CharField(max_length=9)
+
+
+    class Owner(Tenant, Worker):
+        share = models.IntegerField()
+
+
+    class Heir(Owner):
+        age = models.IntegerField()
+
+
+    class Stamped(models.Model):
+        pk = models.CompositePrimaryKey("number", "made_at")
+        number = models.SmallIntegerField(unique=True)
+        made_at = models.DateTimeField(auto_now_add=True)
+        text = models.CharField(max_length=9)
+
+
+    class Old(models.Model):
+        name = models.CharField(max_length=9)
+
+        def save(self, force_insert=False):
+            self.name = self.name.upper()
+            super().save(force_insert=force_insert)
+
+
+    class Linked(models.Model):
+        tenant = models.OneToOneField(Tenant, models.CASCADE, parent_link=True)
+
+
+    class Number(str):
+        __hash__ = None
+
+
+    class NumberField(models.CharField):
+        def from_db_value(self, value, expression, connection):
+            return value and Number(value)
+
+        def to_python(self, value):
+            return value and Number(value)
+
+        def get_db_prep_value(self, value, connection, prepared=False):
+            return value and str(value)
+
+
+    class Numbered(models.Model):
+        number = NumberField(max_length=20, primary_key=True)
+        document = type("Document", (models.JSONField,), {})()
+        words = type("Words", (pg.ArrayField,), {})(models.CharField(max_length=9))
+        path = models.FilePathField()
+        level = type("Level", (models.IntegerField,), {})()
+
+
+    class Moment(models.Model):
+        moment = models.DateTimeField(primary_key=True)
+        day = models.DateField(unique=True)
+        time = models.TimeField(unique=True)
+        duration = models.DurationField(unique=True)
+        price = models.DecimalField(unique=True, max_digits=9, decimal_places=2)
+        real = models.FloatField(unique=True)
+        file = models.FileField(unique=True)
+        address = models.GenericIPAddressField(unique=True)
+        address_6 = models.GenericIPAddressField(unique=True, protocol="IPv6")
+        binary = models.BinaryField(unique=True)
 '''
 TESTS = r"""
     import datetime
@@ -283,6 +378,58 @@ TESTS = r"""
             rows, _ = self.check(Comment, "by INSERT", "by COPY", user=user, text="x")
             self.assertEqual((rows[0]["tenant_id"], rows[0]["user_id"]), (repr(tenant.pk), "5"))
 
+        def test_composite_keys_that_nobody_gives(self):
+            for bulk in ("never", "auto", "copy"):
+                for comment in self.data.create_batch(Comment, 2, bulk=bulk):
+                    self.assertEqual(comment.user.pk, (comment.tenant_id, comment.user_id))
+                    self.assertEqual(User.objects.get(pk=comment.user.pk).tenant, comment.tenant)
+            user = self.data.create(User)
+            known = self.data.create(Comment, tenant=user.tenant, user_id=user.id)
+            self.assertEqual((known.user, User.objects.count()), (user, 7))
+            made = self.data.create(Comment, user__email="a@example.com", tenant=user.tenant)
+            self.assertEqual((made.user.email, made.user.tenant), ("a@example.com", user.tenant))
+            for bulk in ("never", "auto", "copy"):
+                self.assertEqual(len(self.data.create_batch(Stamped, 3, bulk=bulk, text="x")), 3)
+            self.assertEqual(Stamped.objects.filter(made_at__isnull=False, text="x").count(), 9)
+
+        def test_proxies(self):
+            for model in (PlainProxy, ProxyOfProxy):
+                rows, _ = self.check(model, "by INSERT", "by COPY", name="x")
+                self.assertEqual(rows[0]["name"], "'x'")
+            for bulk in ("never", "auto", "copy"):
+                made = self.data.create_batch(ProxyOfChild, 3, bulk=bulk, name="x", plan=bulk)
+                found = OfTenant.objects.filter(name="x", plan=bulk)
+                self.assertCountEqual([item.pk for item in made], [item.pk for item in found])
+
+        def test_inheritance(self):
+            for bulk in ("never", "auto", "copy"):
+                for item in self.data.create_batch(OfOfThing, 3, bulk=bulk, name="x"):
+                    again = OfOfThing.objects.get(size=item.size, pk=item.id)
+                    self.assertEqual((again.ofthing_ptr_id, item.ofthing_ptr_id), (item.id, item.id))
+                heir = self.data.create_batch(Heir, 2, bulk=bulk, name="n", trade="t", share=1)[1]
+                again = Heir.objects.get(pk=heir.pk)
+                self.assertEqual((again.name, again.trade, again.owner_ptr.share), ("n", "t", 1))
+                tenant = self.data.create(Tenant, name="t")
+                child, = self.data.create_batch(OfTenant, 1, bulk=bulk, tenant_ptr=tenant, plan="p")
+                self.assertEqual((child.pk, tenant.oftenant.plan), (tenant.pk, "p"))
+                self.assertEqual(len({x.tenant.pk for x in self.data.create_batch(Linked, 2, bulk=bulk)}), 2)
+
+        def test_a_save_of_old(self):
+            rows, _ = self.check(Old, name="x")
+            self.assertEqual(rows[0]["name"], "'X'")
+
+        def test_what_model_bakery_does_not_know(self):
+            for bulk in ("never", "auto", "copy"):
+                made = self.data.create_batch(Numbered, 3, bulk=bulk)
+                self.assertEqual(len({str(item.number) for item in made}), 3)
+                self.assertEqual(made[0].words, [])
+            self.assertEqual(Numbered.objects.exclude(path="").count(), 9)
+
+        def test_what_differs(self):
+            for bulk in ("never", "auto", "copy"):
+                self.data.create_batch(Moment, 20, bulk=bulk)
+            self.assertEqual(Moment.objects.count(), 60)
+
         def test_many_to_many(self):
             tenants, things = self.data.create_batch(Tenant, 2), self.data.create_batch(Thing, 2)
             for bulk in ("never", "auto", "copy"):
@@ -302,4 +449,4 @@ def test_all_kinds_of_fields(project: Project) -> None:
     """)
     write_tests(project, TESTS)
     result = project.test("--integration")
-    assert result.counts == {"passed": 7}, result.output
+    assert result.counts == {"passed": 13}, result.output

@@ -209,11 +209,15 @@ def test_what_is_isolated_is_not_found(statement: str) -> None:
 
 
 SPELLINGS = """
+    import subprocess
+
     import psycopg
     from django.conf import settings
     from django.db import connection, models
     from django.db.models import F, Func, Value
     from psycopg import connect as dial
+    from psycopg_pool import AsyncNullConnectionPool
+    from subprocess import run
     from shop.names import ARCHIVE
 
     S = "public"
@@ -226,6 +230,22 @@ SPELLINGS = """
 
     class Lower(Func):
         function = "LOWER"
+
+
+    class Total(Func):
+        function = "public.total"
+
+
+    class Shared(Func):
+        template = "pg_advisory_lock_shared(%(expressions)s)"
+
+
+    class Cast(Func):
+        template = "(%(expressions)s)::text"
+
+
+    class Named(psycopg.Connection):
+        pass
 
 
     def work(cursor, own, table):
@@ -241,6 +261,12 @@ SPELLINGS = """
         psycopg.connect("dbname=x")
         dial("dbname=y")
         own.connect("dbname=z")
+        own.retried(psycopg.connect, "dbname=r")
+        AsyncNullConnectionPool("dbname=n")
+        run(["psql", "-c", "SELECT 1"])
+        subprocess.check_output("/usr/bin/pg_dump shop", shell=True)
+        run(["psqlite"])
+        own.run("psql")
 """
 FACTS = """
     from django.db import models
@@ -249,6 +275,12 @@ FACTS = """
     class Fact(models.Model):
         class Meta:
             db_table = 'reporting"."fact'
+            managed = False
+
+
+    class Computed(models.Model):
+        class Meta:
+            db_table = '"{}" . "computed"'.format("reporting")
             managed = False
 
 
@@ -306,11 +338,19 @@ def test_other_spellings_are_found_as_well(project: Project) -> None:
         (code, line_of(SPELLINGS, "pg_notify"), "LISTEN or NOTIFY"),
         (code, line_of(SPELLINGS, "psycopg.connect("), "to be looked at"),
         (code, line_of(SPELLINGS, 'dial("dbname'), "to be looked at"),
+        (code, line_of(SPELLINGS, "own.retried("), "to be looked at"),
+        (code, line_of(SPELLINGS, 'AsyncNullConnectionPool("'), "to be looked at"),
+        (code, line_of(SPELLINGS, 'run(["psql",'), "to be looked at"),
+        (code, line_of(SPELLINGS, "pg_dump"), "to be looked at"),
+        (code, line_of(SPELLINGS, "class Named"), "to be looked at"),
+        (code, line_of(SPELLINGS, "public.total"), "public"),
+        (code, line_of(SPELLINGS, "pg_advisory_lock_shared"), "an advisory lock"),
         ("shop/facts.py", line_of(FACTS, "reporting"), schema),
+        ("shop/facts.py", line_of(FACTS, "class Computed"), schema),
         (migration, line_of(FACTS_MIGRATION, "app_order"), schema),
         (migration, line_of(FACTS_MIGRATION, "reporting"), schema),
     }, result.output
-    assert "10 not isolated by a schema for each worker" in result.output
+    assert "13 not isolated by a schema for each worker" in result.output
 
 
 MADE = """
@@ -363,6 +403,75 @@ def test_the_migrated_database_is_asked_what_the_text_does_not_show(project: Pro
     result = project.manage("itkit", "doctor")
     assert "No migrated database was looked at, as there is none: The migration" in result.output
     assert found(result) == found(text)
+
+
+MADE_IN_TEXT = """
+    from django.db import migrations
+
+    STATEMENTS = (
+        "CREATE@SCHEMA {0}", "CREATE@SCHEMA empty", "CREATE TABLE {0}.own (id serial, mood text)",
+        "CREATE SEQUENCE {0}.invoice", "CREATE TYPE {0}.mood AS ENUM ('a')",
+        "CREATE DOMAIN {0}.code AS text", "CREATE TYPE {0}.pair AS (a int, b int)",
+        "CREATE FUNCTION {0}.plain() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE COLLATION {0}.same FROM \\"C\\"",
+        "CREATE FUNCTION atomic() RETURNS void LANGUAGE sql BEGIN ATOMIC SELECT pg@advisory@lock(1); END",
+        "CREATE VIEW locked AS SELECT pg@try@advisory@lock(1) AS l",
+        "CREATE TABLE blobs (o oid DEFAULT lo@create(0), n int CHECK (lo@get(n::oid) IS NULL))",
+        "CREATE RULE telling AS ON DELETE TO blobs DO ALSO NO@TIFY gone",
+        "ALTER TABLE blobs ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY seen ON blobs USING (pg@try@advisory@lock(2))",
+        "CREATE TRIGGER touched BEFORE UPDATE ON blobs FOR EACH ROW WHEN (pg@try@advisory@lock(3))"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "CREATE FUNCTION fixed() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "ALTER FUNCTION fixed() SET search@path FROM CURRENT",
+        "CREATE FUNCTION safe() RETURNS int LANGUAGE sql SET search_path = '', pg_temp AS 'SELECT 1'",
+        "CREATE FOREIGN DATA WRAPPER far", "CREATE@SERVER there FOREIGN DATA WRAPPER far",
+        "CREATE FOREIGN TABLE of_others (n int) SERVER there",
+    )
+
+    def make(apps, schema_editor):
+        for text in STATEMENTS:
+            text = text.replace("NO@TIFY", "NOTIFY").replace("@S", " S").replace("@", "_")
+            schema_editor.execute(text.format("reporting"), params=None)
+
+    class Migration(migrations.Migration):
+        dependencies = [("shop", "0001_initial")]
+        operations = [migrations.RunPython(make)]
+"""
+
+
+@pytest.mark.slow
+def test_all_kinds_of_objects_of_the_migrated_database_are_asked(project: Project) -> None:
+    project.write("shop/migrations/0002_made.py", MADE_IN_TEXT)
+    text = project.manage("itkit", "doctor", "--no-database")
+    assert found(text) == set(), text.output
+    shown = project.manage("itkit", "doctor")
+    lines = [
+        line.removeprefix("database of 'default': ").partition(": ")[0]
+        for line in shown.output.splitlines()
+        if line.startswith("database of 'default': ")
+    ]
+    lock, blob = "has an advisory lock", "has a large object"
+    assert lines == [
+        "the collation reporting.same",
+        f"the constraint blobs_n_check of blobs {blob}",
+        f"the default of blobs.o {blob}",
+        "the foreign server there",
+        "the foreign table of_others",
+        f"the function atomic() {lock}",
+        "the function fixed() has a search_path of its own",
+        "the function reporting.plain",
+        f"the policy seen of blobs {lock}",
+        "the rule telling of blobs has LISTEN or NOTIFY",
+        "the schema empty",
+        "the sequence reporting.invoice",
+        "the table reporting.own",
+        f"the trigger touched of blobs {lock}",
+        "the type reporting.code",
+        "the type reporting.mood",
+        "the type reporting.pair",
+        f"the view locked {lock}",
+    ], shown.output
 
 
 def test_what_only_may_be_wrong_is_a_hint(project: Project) -> None:

@@ -169,7 +169,10 @@ def test_what_the_template_has_is_there(farm: Project, door: str, isolation: str
     ("sql", "done"),
     [
         ("DROP EXTENSION IF EXISTS pool CASCADE", "dropped the extension 'pool'"),
-        slow("ALTER EXTENSION pool UPDATE TO '2'", "updated to 2 the extension 'pool'"),
+        slow(
+            "DO $$ BEGIN EXECUTE concat('ALTER EXTENSION pool ', 'UPDATE TO ''2'''); END $$",
+            "updated to 2 the extension 'pool'",
+        ),
         slow(
             "ALTER EXTENSION pool SET SCHEMA public",
             "moved to the schema 'public' the extension 'pool'",
@@ -186,8 +189,165 @@ def test_what_other_runs_use_is_not_changed(farm: Project, sql: str, done: str) 
     assert alone.counts == {"passed": 3}, alone.output
 
 
+ODD = "how to begin: CREATE EXTENSION pool; COMMENT ON EXTENSION pool IS NULL; CREATE SCHEMA one"
+HOME_OF = (
+    "SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = "
+)
+VERSION_OF = "SELECT extversion FROM pg_extension WHERE extname = "
+
+
+@pytest.mark.parametrize(
+    ("sql", "asks"),
+    [
+        pytest.param(
+            """
+            CREATE SCHEMA one;
+            CREATE EXTENSION pool WITH VERSION '2' SCHEMA one CASCADE;
+            CREATE EXTENSION IF NOT EXISTS hstore SCHEMA one VERSION "1.7";
+            CREATE TABLE tagged (t one.hstore)
+            """,
+            {
+                "SELECT pool_size()": 2,
+                f"{HOME_OF}'pool'": "one",
+                f"{HOME_OF}'hstore'": "one",
+                f"{VERSION_OF}'hstore'": "1.7",
+            },
+            id="a version",
+        ),
+        slow(
+            "CREATE EXTENSION pool VERSION '1'; ALTER EXTENSION pool UPDATE TO '2';"
+            " CREATE EXTENSION hstore VERSION '1.6'; ALTER EXTENSION hstore UPDATE;"
+            " ALTER EXTENSION hstore UPDATE",
+            {"SELECT pool_size()": 2, f"{VERSION_OF}'hstore'": "1.8"},
+        ),
+        pytest.param(
+            """
+            CREATE SCHEMA one; CREATE EXTENSION IF NOT EXISTS pool SCHEMA one;
+            CREATE SCHEMA IF NOT EXISTS two; CREATE EXTENSION IF NOT EXISTS pool SCHEMA two
+            """,
+            {f"{HOME_OF}'pool'": "one", "SELECT one.pool_name()": "frog"},
+            id="two schemas",
+        ),
+        pytest.param(
+            f"""
+            CREATE EXTENSION IF NOT EXISTS pool WITH SCHEMA public;
+            COMMENT ON EXTENSION pool IS 'it''s a pool; of frogs';
+            CREATE EXTENSION IF NOT EXISTS plpgsql WITH SCHEMA pg_catalog;
+            COMMENT ON EXTENSION plpgsql IS 'PL/pgSQL procedural language';
+            CREATE EXTENSION citext WITH SCHEMA pg_catalog;
+            DO $$ BEGIN
+                CREATE SCHEMA IF NOT EXISTS one;
+                EXECUTE 'CREATE SCHEMA IF NOT EXISTS one';
+                IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'hstore') THEN
+                    CREATE EXTENSION hstore SCHEMA one;
+                END IF;
+                COMMENT ON EXTENSION hstore IS NULL;
+            END $$;
+            CREATE TABLE notes (t text, h one.hstore);
+            INSERT INTO notes VALUES ('{ODD}'), ($${ODD}$$)
+            """,
+            {
+                "SELECT count(DISTINCT t)::int FROM notes": 1,
+                "SELECT min(t) FROM notes": ODD,
+                "SELECT public.pool_name()": "frog",
+                f"{HOME_OF}'hstore'": "one",
+                "SELECT 'A'::pg_catalog.citext = 'a'": True,
+            },
+            id="a dump",
+        ),
+    ],
+)
+def test_migrations_of_every_style_run_by_the_role_of_a_worker(
+    farm: Project, sql: str, asks: dict[str, object]
+) -> None:
+    prepare(farm, sql, asks)
+    result = farm.test("--integration", ITKIT_POSTGRES_ROLE="worker")
+    assert result.counts == {"passed": 3}, result.output
+
+
+def test_a_version_that_the_server_does_not_have_is_named(farm: Project) -> None:
+    prepare(farm, "CREATE EXTENSION pool VERSION '7'", {"SELECT 1": 1})
+    result = farm.test("--integration")
+    assert "The tests need the version '7' of the extension 'pool'" in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.slow
+def test_runs_that_want_other_versions_follow_each_other(farm: Project) -> None:
+    installed = "SELECT count(*) FROM pg_proc WHERE proname = 'pool_size'"
+    for number, version in enumerate("12"):
+        prepare(farm, f"CREATE EXTENSION pool VERSION '{version}'", {installed: number})
+        result = farm.test("--integration", ITKIT_POSTGRES_KEEP="1")
+        assert result.counts == {"passed": 3}, result.output
+    prepare(farm, "CREATE EXTENSION pool VERSION '1'; SELECT 1", {"SELECT 1": 1})
+    result = farm.test("--integration", ITKIT_POSTGRES_KEEP="1")
+    assert "A migration wants the version '1' of the extension 'pool'" in result.output
+    assert "Traceback" not in result.output
+    assert farm.manage("itkit", "clean").code == 0
+
+
+@pytest.mark.parametrize("door", ["django, two forked workers", "pytest, two xdist workers"])
+def test_one_that_only_python_creates_is_made_for_all(farm: Project, door: str) -> None:
+    prepare(farm, "SELECT 1", {"SELECT pool_name()": "frog"}, python=("pool", '"hstore"'))
+    for _ in range(2):
+        result = enter(door, farm, ITKIT_POSTGRES_KEEP="2", ITKIT_POSTGRES_ROLE="worker")
+        assert result.counts == {"passed": 3}, result.output
+    assert farm.manage("itkit", "clean").code == 0
+
+
+FIXTURE = """
+    import pytest
+    from django.db import connection
+
+    @pytest.fixture(scope="session")
+    def django_db_setup(django_db_setup, django_db_blocker):
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS pool")
+"""
+RECEIVER = """
+    from django.apps import AppConfig
+    from django.db.backends.signals import connection_created
+
+    def create(connection, **kwargs):
+        with connection.cursor() as cursor:
+            cursor.execute('CREATE EXTENSION IF NOT EXISTS "pool"')
+
+    class Shop(AppConfig):
+        name = "shop"
+
+        def ready(self):
+            connection_created.connect(create)
+"""
+
+
+@pytest.mark.parametrize("role", ["auto", slow("project")])
+@pytest.mark.parametrize(
+    ("file", "text", "door"),
+    [
+        ("conftest.py", FIXTURE, "pytest, two xdist workers"),
+        ("shop/apps.py", RECEIVER, "django, two forked workers"),
+    ],
+    ids=["fixture", "receiver"],
+)
+def test_one_that_the_set_up_creates_is_made_for_all(
+    farm: Project, file: str, text: str, door: str, role: object
+) -> None:
+    prepare(farm, "SELECT 1", {"SELECT pool_name()": "frog", f"{HOME_OF}'pool'": "itkit_ext"})
+    farm.write(file, text)
+    result = enter(door, farm, ITKIT_POSTGRES_ROLE=str(role))
+    assert result.counts == {"passed": 3}, result.output
+
+
+def test_one_that_a_test_may_not_create_is_named_in_the_settings(farm: Project) -> None:
+    prepare(farm, "SELECT 1", {"CREATE EXTENSION pool": 1})
+    result = farm.test("--integration")
+    assert "permission denied to create extension" in result.output
+    assert 'name it: ITKIT = {"POSTGRES": {"EXTENSIONS": ["pool"]}}' in result.output
+
+
 def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
-    prepare(farm, "SELECT 1", {"SELECT pool_name()": "frog"}, python=("pool",))
+    unseen = "DO $$ BEGIN EXECUTE concat('CREATE EXT', 'ENSION IF NOT EXISTS pool'); END $$"
+    prepare(farm, unseen, {"SELECT pool_name()": "frog"})
     result = farm.test("--integration")
     assert (
         "has created the extension 'pool' in a way that itkit did not see before" in result.output
@@ -197,11 +357,29 @@ def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
     assert farm.test("--integration").counts == {"passed": 3}
 
 
+def test_what_belongs_to_the_database_is_outside(farm: Project) -> None:
+    set_for_all = (
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''5MB''',"
+        " current_database()); END $$"
+    )
+    wrapper = "CREATE FOREIGN DATA WRAPPER far; CREATE SERVER there FOREIGN DATA WRAPPER far"
+    prepare(farm, f"{wrapper}; CREATE PUBLICATION news; {set_for_all}", {"SELECT 1": 1})
+    result = farm.test("--integration")
+    for what in (
+        "the foreign-data wrapper far was created",
+        "the foreign server there was created",
+        "the publication news was created",
+        "a setting of the database was created",
+    ):
+        assert what in result.output, result.output
+    alone = farm.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
+    assert alone.counts == {"passed": 3}, alone.output
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "DROP EXTENSION IF EXISTS pool",
-        "alter extension \"uuid-ossp\" update to '2'",
         "ALTER EXTENSION pool SET SCHEMA x",
     ],
 )

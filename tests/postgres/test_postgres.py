@@ -110,8 +110,12 @@ def test_dropping_a_run_ends_its_connections_only(
     assert other_connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def asked(*names: str) -> list[extensions.Asked]:
+    return [extensions.Asked(name) for name in names]
+
+
 def test_extensions_go_to_a_schema_of_their_own(connection: psycopg.Connection) -> None:
-    extensions.prepare(connection, ["citext", "pg_trgm", "citext"], may_move=False)
+    extensions.prepare(connection, asked("citext", "pg_trgm", "citext"), may_move=False)
     found = connection.execute(
         "SELECT extname, extnamespace::regnamespace::text FROM pg_extension ORDER BY 1"
     ).fetchall()
@@ -122,7 +126,7 @@ def test_extensions_go_to_a_schema_of_their_own(connection: psycopg.Connection) 
 def test_extensions_stay_while_another_run_lives(
     connection: psycopg.Connection, other_connection: psycopg.Connection
 ) -> None:
-    extensions.prepare(connection, ["citext"], may_move=False)
+    extensions.prepare(connection, asked("citext"), may_move=False)
     locks.hold_run(other_connection, OTHER)
     extensions.drop(connection)
     exists = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citext')"
@@ -139,13 +143,13 @@ def test_an_extension_in_public_is_used_only_in_a_database_of_ours(
 ) -> None:
     connection.execute("CREATE EXTENSION hstore WITH SCHEMA public")
     with pytest.raises(IsolationError, match="'hstore' sits in the schema 'public'"):
-        extensions.prepare(connection, ["hstore"], may_move=False)
-    extensions.prepare(connection, ["hstore"], may_move=True)
+        extensions.prepare(connection, asked("hstore"), may_move=False)
+    extensions.prepare(connection, asked("hstore"), may_move=True)
 
 
 def test_an_extension_that_the_server_lacks_is_named(connection: psycopg.Connection) -> None:
     with pytest.raises(ServiceUnavailableError, match="'pgcrypto', which this Postgres does not"):
-        extensions.prepare(connection, ["pgcrypto"], may_move=False)
+        extensions.prepare(connection, asked("pgcrypto"), may_move=False)
 
 
 def test_extensions_are_found_in_migrations(project: Project) -> None:
@@ -171,7 +175,8 @@ def test_extensions_are_found_in_migrations(project: Project) -> None:
     result = project.manage(
         "shell",
         "-c",
-        "from itkit.postgres.migrations import extensions; print('FOUND', extensions.wanted(['unaccent']))",
+        "from itkit.postgres.migrations import extensions;"
+        " print('FOUND', [asked.name for asked in extensions.wanted(['unaccent'], 'default')])",
     )
     assert "FOUND ['unaccent', 'citext', 'pg_trgm', 'hstore']" in result.output
     assert project.test("--integration", "--parallel", "2").counts == {"passed": 1}

@@ -26,9 +26,9 @@ def insert(model: Model, instances: Instances, using: str, *, copy: bool) -> Non
     for table in keys.tables(model):
         if copy:
             _copy_into(table, instances, using)
-        elif table is model and not model._meta.parents:
+        elif len(keys.tables(model)) == len(table._meta.pk_fields) == 1:
             # The model's managers are not used: those that do more than Django's are obstacles.
-            lookup.all_rows(model, using).bulk_create(instances, batch_size=_ROWS_PER_STATEMENT)
+            lookup.all_rows(table, using).bulk_create(instances, batch_size=_ROWS_PER_STATEMENT)
         else:
             _insert_into(table, instances, using)
     for instance in instances:
@@ -82,7 +82,8 @@ def _obstacle_of_values(instances: Instances) -> str | None:
 
 
 def _insert_into(table: Model, instances: Instances, using: str) -> None:
-    # bulk_create() refuses models that inherit tables. Only save() accepts them publicly.
+    # bulk_create() refuses models that inherit tables, and fails where a part of a composite key is
+    # filled as the row is written. Only save() accepts them publicly.
     fields = lookup.written_fields(table)
     returning = [item for item in table._meta.db_returning_fields if not item.primary_key]
     rows: Any = lookup.all_rows(table, using)  # Django has no public way to insert into one table

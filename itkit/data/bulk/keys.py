@@ -42,9 +42,12 @@ class Keys:
     def give(self, instance: models.Model, using: str) -> None:
         """Set the key of an instance that has none, and the keys of its parents."""
         field, names = _key_of(type(instance))
-        if field is None or instance.pk is not None:
+        if instance.pk is None and field is not None:
+            key = self._next(field, using)
+        elif instance.pk is None and len(names) > 1:
+            key = getattr(instance, names[0])  # a parent's key has a default, such as a UUID
+        else:
             return
-        key = self._next(field, using)
         for name in names:
             setattr(instance, name, key)
 
@@ -63,12 +66,15 @@ def tables(model: Model) -> tuple[Model, ...]:
     """Return the models whose tables have a part of each row of a model, parents first."""
     concrete = model._meta.concrete_model or model
     parents = [parent for parent in concrete._meta.all_parents if not parent._meta.proxy]
-    return (*reversed(parents), concrete) if parents else (model,)
+    return (*reversed(parents), concrete)
 
 
 @cache
 def _key_of(model: Model) -> tuple[Any, list[str]]:
-    """Return the field that a sequence fills, and the attributes that hold the field's value."""
+    """Return the field that a sequence fills, and the attributes that hold a row's key.
+
+    The attribute of the topmost parent comes first.
+    """
     return counted(model), list({table._meta.pk.attname: None for table in tables(model)})
 
 

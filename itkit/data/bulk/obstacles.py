@@ -53,6 +53,11 @@ def of_instance(instance: models.Model) -> str | None:
     """Return why this instance cannot wait for the others of its model, or None."""
     if getattr(instance, "_password", None) is not None:
         return "set_password() has been called, which save() follows up"
+    if hasattr(instance.pk, "resolve_expression"):
+        return "its key is an expression"
+    for link in _links(type(instance)):
+        if getattr(instance, link.attname) is not None:
+            return f"{link.name} is given, so that the row of the parent may exist"
     for field in _file_fields(type(instance)):
         file = getattr(instance, field.attname)
         if file and not file._committed:
@@ -73,7 +78,7 @@ def _of_class(model: Model) -> str | None:
         return "order_with_respect_to counts the rows before"
     if len(_roots(model)) > 1:
         return "it inherits several tables with keys of their own"
-    if any(link and not link.primary_key for link in model._meta.parents.values()):
+    if any(not link.primary_key for link in _links(model)):
         return "its link to the table that it inherits is not its key"
     filled = next(_referenced_and_filled_by_database(model), None)
     return filled and f"{filled} is filled by the database, and others refer to it"
@@ -119,13 +124,21 @@ def is_djangos(kind: type, method: str) -> bool:
 
 def _roots(model: Model) -> set[Model]:
     """Return the topmost models whose tables a model inherits, or the model itself."""
-    tables = {parent for parent, link in model._meta.parents.items() if link is not None}
-    return {table for table in tables or {model} if not any(table._meta.parents.values())}
+    return {table for table in keys.tables(model) if not any(table._meta.parents.values())}
+
+
+@cache
+def _links(model: Model) -> tuple[Any, ...]:
+    """Return the fields by which the tables of a model refer to those that they inherit."""
+    return tuple(
+        link for table in keys.tables(model) for link in table._meta.parents.values() if link
+    )
 
 
 def _referenced_and_filled_by_database(model: Model) -> Iterator[str]:
-    if model._meta.pk.has_db_default():
-        yield model._meta.pk.name
+    for table in keys.tables(model):
+        if table._meta.pk.has_db_default():
+            yield table._meta.pk.name
     for relation in model._meta.related_objects:
         if relation.many_to_many:  # the table of its links is a model of its own
             continue

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from django.core.exceptions import SynchronousOnlyOperation
+from django.core.exceptions import SynchronousOnlyOperation, ValidationError
 from django.db import connections, models, router
 from django.db.models.signals import post_save
 
@@ -39,12 +39,25 @@ class Row(NamedTuple):
             raise DataError(f"{instance!r} has no row to track: save it first.")
         model = concrete(type(instance))
         using = instance._state.db or router.db_for_write(model, instance=instance)
-        return cls(using, model, model._meta.pk.to_python(instance.pk))
+        return cls(using, model, _key(model._meta.pk, instance.pk, using))
 
     @property
     def inherited(self) -> "list[Row]":
         """The rows in the tables that the model inherits; they have the same key."""
         return [Row(self.using, concrete(up), self.pk) for up in self.model._meta.all_parents]
+
+
+def _key(field: Any, value: Any, using: str) -> Any:
+    """Return a primary key as Django reads it, or as it is stored if a field has a type of its own.
+
+    Such a value may not be accepted by ``to_python()``, or cannot be a key of a dictionary.
+    """
+    try:
+        key = field.to_python(value)
+        hash(key)
+    except (TypeError, ValidationError):
+        return field.get_db_prep_save(value, connections[using])
+    return key
 
 
 def concrete(model: Model) -> Model:

@@ -12,7 +12,7 @@ from itkit.data.bulk.recycled import Recycled
 from itkit.data.create import unknown
 from itkit.data.create.fillers import Fillers, is_empty
 from itkit.data.factories import factories, lookup, recipes
-from itkit.data.factories.lookup import ForeignKey
+from itkit.data.factories.lookup import ForeignKey, ForeignObject
 from itkit.data.unique import UniqueValues
 from itkit.exceptions import DataError
 
@@ -171,16 +171,20 @@ class InstanceMaker:
             if reason is None:
                 return instance
         plan.count_saved(model, BAKERY, reason)
-        return baker.make(model, _using=using, **values)
+        # A save() of the project's own may not take the name of a database.
+        return baker.make(model, _using=self._using or "", **values)
 
     def _related(
         self, model: Model, values: Values, *, save: bool, within: tuple[Model, ...]
     ) -> Values:
         """Make the rows that a row of ``model`` cannot be without, by their own factories."""
-        made = {}
+        made: Values = {}
+        for reference in lookup.foreign_objects(model):
+            if reference.name not in values and not reference.null:
+                made |= self._referred(reference, values | made, save=save, within=within)
         for field in lookup.foreign_keys(model):
             nested = _nested_values(field.name, values)
-            if field.name in values or field.attname in values:
+            if {field.name, field.attname} & {*values, *made}:
                 continue
             if nested or _must_be_made(field):
                 if field.related_model in self._recycled:
@@ -193,13 +197,50 @@ class InstanceMaker:
                 )
         return made
 
+    def _referred(
+        self, reference: ForeignObject, values: Values, *, save: bool, within: tuple[Model, ...]
+    ) -> Values:
+        """Make the row that a reference by several columns needs; return it and these columns."""
+        target = reference.related_model
+        nested = _nested_values(reference.name, values)
+        for column, key in reference.related_fields:
+            given = values.get(column.name)
+            if column.attname in values:
+                nested.setdefault(key.attname, values[column.attname])
+            elif given is not None and isinstance(key, models.ForeignKey):
+                nested.setdefault(key.name, given)
+            elif given is not None:
+                of_given: Any = column  # a ForeignKey, whose value has another type than the key
+                nested.setdefault(key.attname, getattr(given, of_given.target_field.attname))
+        row = None
+        if len(nested) >= len(reference.related_fields) and save:
+            using = self._using or router.db_for_write(target)
+            row = lookup.all_rows(target, using).filter(**nested).first()
+        if row is None:
+            if not nested:
+                _refuse_cycle(reference, within)
+            row = self.by_model(target, nested, save=save, within=within)
+        made = {reference.name: row}
+        for column, key in reference.related_fields:
+            if not {column.name, column.attname} & values.keys():
+                is_row = isinstance(column, models.ForeignKey) and isinstance(
+                    key, models.ForeignKey
+                )
+                made[column.name if is_row else column.attname] = getattr(
+                    row, key.name if is_row else key.attname
+                )
+        return made
+
 
 @cache
 def _obstacle_of_values(model: Model, names: tuple[str, ...]) -> str | None:
     """Return why model_bakery needs the saved row for one of these values, or None."""
     for name in names:
         field = lookup.field_of(model, name)
-        if field is None or field.many_to_many or field.column is None:  # a generic key has none
+        is_column = field is not None and (
+            field.column is not None or isinstance(field, models.ForeignObject)
+        )
+        if field is None or field.many_to_many or not is_column:  # a generic key has no column
             return f"{name} is no column of it"
         if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
             return f"{name} is set again after the row has been saved"
@@ -220,7 +261,7 @@ def _nested_values(name: str, values: Values) -> Values:
     return {key.removeprefix(prefix): values[key] for key in values if key.startswith(prefix)}
 
 
-def _refuse_cycle(field: ForeignKey, within: tuple[Model, ...]) -> None:
+def _refuse_cycle(field: ForeignObject, within: tuple[Model, ...]) -> None:
     if field.related_model in within:
         path = " → ".join(model._meta.label for model in (*within, field.related_model))
         raise DataError(

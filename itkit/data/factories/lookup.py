@@ -14,9 +14,11 @@ Model = type[models.Model]
 if TYPE_CHECKING:  # generic in Django's stubs only
     Field = models.Field[Any, Any]
     ForeignKey = models.ForeignKey[Any, Any]
+    ForeignObject = models.ForeignObject[Any, Any]
 else:
     Field = models.Field
     ForeignKey = models.ForeignKey
+    ForeignObject = models.ForeignObject
 
 
 def model_labelled(label: str) -> Model:
@@ -107,10 +109,16 @@ def written_fields(table: Model) -> list[Any]:
 
 
 @cache
+def foreign_objects(model: Model) -> tuple[ForeignObject, ...]:
+    """Return a model's references by several columns, which ``ForeignObject`` declares."""
+    return tuple(field for field in model._meta.fields if type(field) is models.ForeignObject)
+
+
+@cache
 def foreign_keys(model: Model) -> tuple[ForeignKey, ...]:
     """Return a model's foreign keys, without the links to its parents."""
     return tuple(
         field
         for field in model._meta.fields
-        if isinstance(field, models.ForeignKey) and not field.remote_field.parent_link
+        if isinstance(field, models.ForeignKey) and field not in field.model._meta.parents.values()
     )

@@ -78,6 +78,12 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 _WEB_FILE: Final = r"(?:html?|css|js|json|xml|txt)\b"
 
+# Of a function that names all schemas; an empty constant is blanked before the search.
+_SAFE_PATH: Final = r"""
+    \s*(?:=|TO\b) (?:\s*,?\s*(?:''|""|"?pg_(?:catalog|temp)"?))*
+    \s+(?:AS|LANGUAGE|SECURITY|STABLE|IMMUTABLE|VOLATILE|STRICT|PARALLEL|COST|BEGIN|RETURN)\b
+"""
+
 _ESCAPES: Final = (
     (
         Escape("public", "names the schema that all share instead of the worker's own"),
@@ -89,7 +95,7 @@ _ESCAPES: Final = (
     (
         Escape("LISTEN or NOTIFY", "all sessions of a database hear its channels"),
         _pattern(
-            r"""(?:\A|;|\$|\b(?:BEGIN|THEN|ELSE|LOOP)\b) \s*
+            r"""(?:\A|;|\$|\b(?:BEGIN|THEN|ELSE|LOOP|DO|ALSO|INSTEAD)\b) \s*
             (?P<shown>(?:LISTEN|NOTIFY)\s+["\w%{][^\s;,]*) \s* (?:[,;]|\Z)
             | \bpg_notify\s*\("""
         ),
@@ -109,7 +115,8 @@ _ESCAPES: Final = (
     (
         Escape("a search_path of its own", "it leads out of the worker's schema"),
         _pattern(
-            r"\bSET\s+(?:(?:LOCAL|SESSION)\s+)?search_path\b | \bset_config\s*\(\s*'search_path'"
+            r"""\bSET\s+(?:(?:LOCAL|SESSION)\s+)?search_path\b (?!{_SAFE_PATH})
+            | \bset_config\s*\(\s*'search_path'""".replace("{_SAFE_PATH}", _SAFE_PATH)
         ),
     ),
     (
@@ -136,7 +143,22 @@ _ESCAPES: Final = (
             "ALTER EXTENSION",
             "the extension is that of all runs in the database, so such a migration is refused",
         ),
-        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+(?:UPDATE|SET\s+SCHEMA)\b"),
+        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+SET\s+SCHEMA\b"),
+    ),
+    (
+        Escape("an update of an extension", "all runs in the database share its version"),
+        _pattern(r"\bALTER\s+EXTENSION\s+[\w\"-]+\s+UPDATE\b"),
+    ),
+    (
+        Escape(
+            "a foreign server",
+            "it belongs to the database, and its tables show the rows of another one",
+        ),
+        _pattern(r"\bCREATE\s+SERVER\b"),
+    ),
+    (
+        Escape("a setting of the database", "it holds for all workers"),
+        _pattern(r"\bALTER\s+DATABASE\s+[\w\"%{}-]+\s+(?:RE)?SET\b"),
     ),
     (
         Escape("a role", "roles belong to the server", is_of_server=True),
@@ -169,7 +191,7 @@ _IS_CAST_TO_A_NAME: Final = re.compile(r"\s*::\s*reg\w+", re.IGNORECASE)
 _OBJECT: Final = (
     r"(?:OR\s+REPLACE\s+)?(?:TEMP\w*\s+|UNLOGGED\s+|UNIQUE\s+|MATERIALIZED\s+|EVENT\s+)?"
     r"(?:TABLE|VIEW|INDEX|FUNCTION|PROCEDURE|TRIGGER|SEQUENCE|SCHEMA|TYPE|DOMAIN|EXTENSION|ROLE"
-    r"|USER|GROUP|SYSTEM|PUBLICATION|POLICY|RULE|DATABASE)\b"
+    r"|USER|GROUP|SYSTEM|PUBLICATION|POLICY|RULE|DATABASE|SERVER|LANGUAGE)\b"
 )
 _STATEMENT: Final = (
     r"(?:SELECT\s|INSERT\s+INTO\s|UPDATE\s+\S+(?:\s+(?:AS\s+)?\w+)?\s+SET\s|DELETE\s+FROM\s"
@@ -216,6 +238,11 @@ def escapes(statements: str) -> Iterator[Match]:
 def bare(statements: str) -> str:
     """Return SQL with spaces instead of its comments and of constants that are not executed."""
     return _TOKEN.sub(_blanked, statements)
+
+
+def texts(statements: str) -> list[tuple[int, int]]:
+    """Return the spans of the quoted texts in SQL."""
+    return [token.span() for token in _TOKEN.finditer(statements) if token["text"] is not None]
 
 
 def without_comments(statements: str) -> str:

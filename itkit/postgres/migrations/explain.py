@@ -36,6 +36,7 @@ _OF_STRUCTURE: Final = re.compile(
     r"|is of type .* but expression is of type|non-DEFAULT value into column"
 )
 """What Postgres says where a table or a column is missing, or is not as a model has it."""
+_EXTENSION: Final = re.compile(r"permission denied to create extension \"(?P<name>[^\"]+)\"")
 _PROJECT: Final = 'ITKIT = {"POSTGRES": {"ROLE": "project"}}'
 _VARIABLE: Final = "ITKIT_POSTGRES_ROLE=project"
 
@@ -50,10 +51,17 @@ def denied(shown: str, reach: str, wider: str) -> str:
     """
     if not _DENIED.search(shown):
         return ""
-    return (
+    advice = (
         f"The tests log in to Postgres by a role of the worker, which may use {reach}, and nothing"
         " else: neither other schemas and databases nor what only a superuser may do. A project"
         f" whose tests need more sets {_PROJECT}, or {_VARIABLE} in the environment{wider}."
+    )
+    found = _EXTENSION.search(shown)
+    if found is None:
+        return advice
+    return (
+        f"{advice} An extension is created for all workers before the tests where the settings"
+        f' name it: ITKIT = {{"POSTGRES": {{"EXTENSIONS": ["{found["name"]}"]}}}}'
     )
 
 

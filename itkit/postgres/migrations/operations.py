@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from django.db import router
 from django.db.migrations import Migration
 from django.db.migrations.exceptions import (
     AmbiguityError,
@@ -84,6 +85,18 @@ def _lines_of(error: Exception) -> Iterator[str]:
             yield f"in {callsite.site(frame.f_globals, number)}"
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         yield f"in {callsite.CallSite(error.filename, error.lineno, '')}"
+
+
+def runs_for(step: MigrationStep, alias: str) -> bool:
+    """Return whether the project's routers let an operation run on an alias."""
+    operation: Any = step.operation
+    name = getattr(operation, "model_name", None)
+    if name is None and hasattr(operation, "fields"):
+        name = operation.name
+    hints = dict(getattr(operation, "hints", None) or {})
+    if name is not None:
+        hints["model_name"] = name.lower()
+    return bool(router.allow_migrate(alias, step.migration.app_label, **hints))
 
 
 def flat(operations: Iterable[Any]) -> Iterator[Any]:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from django.db import router
 from django.db.migrations.operations import RunSQL
 from django.db.models import Field, Index, Q
 from django.db.models.constraints import BaseConstraint
@@ -18,7 +17,7 @@ from django.db.models.expressions import BaseExpression
 from itkit.exceptions import ServiceUnavailableError
 from itkit.postgres.migrations import extensions
 from itkit.postgres.migrations.escapes import without_comments
-from itkit.postgres.migrations.operations import MigrationStep, statements, steps
+from itkit.postgres.migrations.operations import MigrationStep, runs_for, statements, steps
 from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import product
 
@@ -86,7 +85,7 @@ def require(connection: Connection, alias: str) -> None:
     needed = [
         found
         for step in steps()
-        if _runs_for(step, alias)
+        if runs_for(step, alias)
         for found in dict.fromkeys(_requirements(step))
     ]
     lacking = list(_lacking(connection, needed))
@@ -98,24 +97,12 @@ def require(connection: Connection, alias: str) -> None:
         )
 
 
-def _runs_for(step: MigrationStep, alias: str) -> bool:
-    """Return whether the project's routers let an operation run on an alias."""
-    operation: Any = step.operation
-    name = getattr(operation, "model_name", None)
-    if name is None and hasattr(operation, "fields"):
-        name = operation.name
-    hints = dict(getattr(operation, "hints", None) or {})
-    if name is not None:
-        hints["model_name"] = name.lower()
-    return bool(router.allow_migrate(alias, step.migration.app_label, **hints))
-
-
 def _requirements(step: MigrationStep) -> Iterator[Requirement]:
     from django.contrib.postgres.operations import CreateCollation  # imports a driver
 
     operation: Any = step.operation
-    for name, _ in extensions.created(step):
-        yield Requirement("extension", name, step, name)
+    for asked in extensions.created(step):
+        yield Requirement("extension", asked.name, step, asked.name)
     if isinstance(operation, CreateCollation):
         yield Requirement("provider", operation.provider, step, operation.name)
     if isinstance(operation, RunSQL):

@@ -7,7 +7,7 @@ outside is rolled back.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from django.db import transaction
@@ -31,18 +31,22 @@ _READS: Final = ("SELECT", "SHOW", "EXPLAIN", "DECLARE", "FETCH")
 
 
 @contextmanager
-def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def watched(
+    connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+) -> Iterator[None]:
     """Stop migrations in a block that write outside of itkit's schemas.
 
     Args:
         connection: Django's connection to a place of itkit's, by which the migrations run.
+        own: returns a connection by the project's own role, which creates extensions.
 
     Raises:
         IsolationError: a migration has done so. The message has the migration's name, and what it
             has written where. It is rolled back as far as possible.
     """
-    connection.ensure_connection()
-    watch = _Watch(connection)
+    with connection.execute_wrapper(_Providing(connection, own)):
+        connection.ensure_connection()  # receivers of connection_created run statements as well
+    watch = _Watch(connection, own)
     with watch.names.followed(), connection.execute_wrapper(watch.execute):
         yield
         connection.ensure_connection()
@@ -50,9 +54,47 @@ def watched(connection: BaseDatabaseWrapper) -> Iterator[None]:
         watch.look_at_all()
 
 
-class _Watch:
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+class _Providing:
+    """Creates the extensions that statements create, where their text did not show it before.
+
+    Args:
+        connection: Django's connection, which runs the statements.
+        own: returns a connection by the project's own role, which creates the extensions.
+    """
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
         self._connection = connection
+        self._own = own
+
+    def __call__(
+        self,
+        execute: Callable[..., Any],
+        sql: Any,
+        params: Any,
+        many: bool,  # noqa: FBT001 - the signature of Django's wrappers
+        context: Any,
+    ) -> Any:
+        """Create the extensions of a statement, and run it."""
+        if isinstance(sql, str) and self.provide(sql):
+            sql = extensions.rewritten(Connection(self._connection.connection), sql)
+        return execute(sql, params, many, context)
+
+    def provide(self, statements: str) -> bool:
+        """Create the extensions that statements create; return whether there were any."""
+        if "EXTENSION" not in statements.upper():
+            return False
+        with self._own() as connection:
+            return extensions.provide(connection, statements)
+
+
+class _Watch:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, own: Callable[[], AbstractContextManager[Connection]]
+    ) -> None:
+        self._connection = connection
+        self._provide = _Providing(connection, own).provide
         self._path = value(self._raw, "SHOW search_path")
         self._before: Picture = outside.picture(self._raw)
         self._counted = outside.counters(self._raw)
@@ -73,6 +115,8 @@ class _Watch:
     ) -> Any:
         """Run a statement of a migration, and check what it has written before the commit."""
         if isinstance(sql, str):
+            if self._provide(sql):
+                self._extensions = extensions.installed(self._raw)
             sql = extensions.rewritten(self._raw, sql)
         statement = str(sql).lstrip()
         if statement.startswith(_RECORD):

@@ -238,14 +238,14 @@ class _SchemaCreation(BaseDatabaseCreation):
             role: the role by which to log in; by default that of the project.
         """
         with self._own_connection() as connection:
-            self.routing.isolation.prepare(connection)
+            self.routing.isolation.prepare(connection, self.connection.alias)
         alias, migrations, begin = self.connection.alias, MigrationNames(), time.monotonic()
         with (
             self._routed_to(place, role=role),
             migrations.followed(),
             progress.shown(alias, migrations, self.routing.stderr),
             failures_named(migrations),
-            self.routing.isolation.watched(self.connection),
+            self.routing.isolation.watched(self.connection, self._own_connection),
         ):
             # Django 6.1 warns about this argument.
             unserialized = {"serialize": False} if _SERIALIZES else {}

@@ -37,6 +37,7 @@ from itkit.postgres.server.outside import Sight
 from itkit.postgres.server.server import connect
 from itkit.postgres.server.sessions import Sessions
 from itkit.postgres.snapshot import Snapshots
+from itkit.timeline import sql
 
 _SERVER_OPTIONS = frozenset(
     {
@@ -162,6 +163,7 @@ class Routing:
             connections[alias].settings_dict.update(self.settings(alias, self.worker))
         self.enter(self.worker)
         self.sessions.install()
+        sql.listeners.append(self._provide)
 
     def enter(self, worker: str) -> None:
         """Become another worker: Django switches its own connections, and this those of libpq."""
@@ -186,6 +188,7 @@ class Routing:
     def shut(self) -> None:
         """Close open connections, and leave the aliases routed to a host that does not exist."""
         self._close_stderr()
+        self._stop_listening()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
@@ -206,6 +209,7 @@ class Routing:
         """
         libpq.put_back()
         self._close_stderr()
+        self._stop_listening()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
@@ -226,6 +230,16 @@ class Routing:
         self._original.update(held)
         if not held:
             routed.uninstall()
+
+    def _provide(self, connection: BaseDatabaseWrapper, statement: str) -> None:
+        """Create what a statement wants unless it is there, and what all workers share."""
+        alias = connection.alias
+        if alias in self._databases and connection.settings_dict is connections.settings[alias]:
+            self.isolation.provide(partial(self.own_connection, alias), statement)
+
+    def _stop_listening(self) -> None:
+        if self._provide in sql.listeners:
+            sql.listeners.remove(self._provide)
 
     def _close_stderr(self) -> None:
         stderr, self.stderr = self.stderr, None

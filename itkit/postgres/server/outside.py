@@ -51,6 +51,26 @@ _OBJECTS: Final = """
     WHERE typrelid = 0 AND typelem = 0 AND {foreign}
     UNION ALL SELECT 'the extension ' || quote_ident(extname), e.xmin::text
     FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE {foreign}
+    UNION ALL SELECT name, xmin FROM ({of_database}) AS o (name, xmin)
+"""
+# Objects of the whole database, which belong to no schema. Those of extensions come with these.
+_OF_DATABASE: Final = """
+    SELECT 'the foreign server ' || quote_ident(srvname), xmin::text FROM pg_foreign_server o
+    WHERE {has_no_extension}
+    UNION ALL SELECT 'the foreign-data wrapper ' || quote_ident(fdwname), xmin::text
+    FROM pg_foreign_data_wrapper o WHERE {has_no_extension}
+    UNION ALL SELECT 'the language ' || quote_ident(lanname), xmin::text
+    FROM pg_language o WHERE {has_no_extension}
+    UNION ALL SELECT 'the publication ' || quote_ident(pubname), xmin::text FROM pg_publication
+    UNION ALL SELECT 'the event trigger ' || quote_ident(evtname), xmin::text
+    FROM pg_event_trigger
+    UNION ALL SELECT 'a setting of the database', xmin::text FROM pg_db_role_setting
+    WHERE setrole = 0 AND setdatabase =
+        (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_HAS_NO_EXTENSION: Final = """
+    NOT EXISTS (SELECT FROM pg_depend d
+        WHERE d.classid = o.tableoid AND d.objid = o.oid AND d.deptype = 'e')
 """
 _SCHEMAS: Final = "SELECT oid FROM pg_namespace n WHERE {foreign}"
 _OWN_ROWS: Final = """
@@ -58,6 +78,8 @@ _OWN_ROWS: Final = """
             FROM pg_namespace n WHERE {foreign})
         || ' ' || (SELECT coalesce(sum(hashint8(e.xmin::text::bigint)), 0)
             FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE {foreign})
+        || ' ' || (SELECT coalesce(sum(hashint8(xmin::bigint)), 0)
+            FROM ({of_database}) AS o (name, xmin))
 """
 # Large objects belong to no schema; temporary tables do not concern others.
 _COUNTED: Final = """
@@ -197,4 +219,5 @@ def _compared(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str
 def _query(text: LiteralString, **parts: sql.Composable) -> sql.Composed:
     ours = sql.Literal(names.OUR_SCHEMAS)
     foreign = sql.SQL(_FOREIGN).format(ours=ours)
-    return sql.SQL(text).format(foreign=foreign, **parts)
+    of_database = sql.SQL(_OF_DATABASE).format(has_no_extension=sql.SQL(_HAS_NO_EXTENSION))
+    return sql.SQL(text).format(foreign=foreign, of_database=of_database, **parts)
