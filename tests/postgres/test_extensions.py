@@ -345,6 +345,41 @@ def test_one_that_a_test_may_not_create_is_named_in_the_settings(farm: Project) 
     assert 'name it: ITKIT = {"POSTGRES": {"EXTENSIONS": ["pool"]}}' in result.output
 
 
+@pytest.mark.slow
+def test_one_is_created_where_the_migration_runs_only(farm: Project) -> None:
+    farm.settings("""
+        DATABASES["reports"] = DATABASES["default"] | {"NAME": "reports"}
+        DATABASE_ROUTERS = ["shop.routers.Router"]
+    """)
+    farm.write(
+        "shop/routers.py",
+        """
+        class Router:
+            def allow_migrate(self, db, app_label, **hints):
+                return db == "default"
+        """,
+    )
+    prepare(farm, "CREATE EXTENSION pool", {"SELECT pool_name()": "frog"})
+    write_tests(
+        farm,
+        """
+        from django.db import connections
+        from django.test import TestCase
+
+        class Both(TestCase):
+            databases = {"default", "reports"}
+
+            def test_both(self):
+                for alias, count in (("default", 1), ("reports", 0)):
+                    with connections[alias].cursor() as cursor:
+                        cursor.execute("SELECT count(*) FROM pg_extension WHERE extname = 'pool'")
+                        self.assertEqual(cursor.fetchone(), (count,))
+        """,
+    )
+    result = farm.test("--integration")
+    assert result.counts == {"passed": 1}, result.output
+
+
 def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
     unseen = "DO $$ BEGIN EXECUTE concat('CREATE EXT', 'ENSION IF NOT EXISTS pool'); END $$"
     prepare(farm, unseen, {"SELECT pool_name()": "frog"})
