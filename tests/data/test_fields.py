@@ -200,6 +200,16 @@ MODELS = '''
             super().save(force_insert=force_insert)
 
 
+    class Target(models.Model):
+        name = models.CharField(max_length=9)
+
+
+    class Unbound(models.Model):
+        target = models.ForeignObject(
+            Target, models.CASCADE, from_fields=("no_such_id",), to_fields=("id",), null=True
+        )
+
+
     class Linked(models.Model):
         tenant = models.OneToOneField(Tenant, models.CASCADE, parent_link=True)
 
@@ -388,6 +398,7 @@ TESTS = r"""
             self.assertEqual((known.user, User.objects.count()), (user, 7))
             made = self.data.create(Comment, user__email="a@example.com", tenant=user.tenant)
             self.assertEqual((made.user.email, made.user.tenant), ("a@example.com", user.tenant))
+            self.assertEqual(len(self.data.create_batch(Target, 3)), 3)  # Django cannot delete them
             for bulk in ("never", "auto", "copy"):
                 self.assertEqual(len(self.data.create_batch(Stamped, 3, bulk=bulk, text="x")), 3)
             self.assertEqual(Stamped.objects.filter(made_at__isnull=False, text="x").count(), 9)

@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
     with connect(server, application="test") as maintenance:
         maintenance.execute("CREATE DATABASE clones")
         with connect(database, application="test") as connection:
-            extensions.prepare(connection, EXTENSIONS, may_move=False)
+            extensions.prepare(connection, map(extensions.Asked, EXTENSIONS), may_move=False)
             version = connection.info.server_version // 10000
             make(connection, TEMPLATE, zoo(version, extensions=True))
         yield database
@@ -49,7 +49,7 @@ def extended(url: str) -> Iterator[str]:
     with connect(url, application="test") as maintenance:
         maintenance.execute("CREATE DATABASE clones_extended")
         with connect(own, application="test") as connection:
-            extensions.prepare(connection, EXTENSIONS, may_move=False)
+            extensions.prepare(connection, map(extensions.Asked, EXTENSIONS), may_move=False)
         yield "clones_extended"
         maintenance.execute("DROP DATABASE clones_extended WITH (FORCE)")
 

@@ -565,7 +565,8 @@ def run_begins_and_ends(url: str, run: str) -> None:
         assert roles.why_not(own, url, run) is None
         places = Schemas(own, SECRET)
         places.drop_stale()
-        extensions.prepare(own, ["citext", "hstore"], may_move=True, schemas={"hstore": "more"})
+        asked = [extensions.Asked("citext"), extensions.Asked("hstore", "more")]
+        extensions.prepare(own, asked, may_move=True)
         roles.shut_public(own, is_on_path=False)
         place, kept = f"itkit_{run}_w0", f"itkit_{FINGERPRINT}_kept_{run}"
         places.create(place, run, has_role=True)

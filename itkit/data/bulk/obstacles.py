@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final
 
+from django.core.exceptions import FieldDoesNotExist
 from django.db import connections, models
 from django.db.models.signals import post_save, pre_save
 
@@ -142,9 +143,17 @@ def _referenced_and_filled_by_database(model: Model) -> Iterator[str]:
     for relation in model._meta.related_objects:
         if relation.many_to_many:  # the table of its links is a model of its own
             continue
-        for target in relation.field.foreign_related_fields:
+        for target in _targets(relation.field):
             if target.has_db_default() or target.generated:
                 yield target.name
+
+
+def _targets(reference: Any) -> tuple[Any, ...]:
+    try:
+        found: tuple[Any, ...] = reference.foreign_related_fields
+    except FieldDoesNotExist:  # a ForeignObject may be declared by columns that do not exist
+        return ()
+    return found
 
 
 @cache

@@ -134,7 +134,8 @@ _ESCAPES: Final = (
     (
         Escape(
             "DROP EXTENSION",
-            "the extension is that of all runs in the database, so such a migration is refused",
+            "the extension is that of all runs in the database: it stays, or where objects depend"
+            " on it the migration is refused",
         ),
         _pattern(r"\bDROP\s+EXTENSION\b"),
     ),

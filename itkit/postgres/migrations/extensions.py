@@ -41,6 +41,12 @@ _OPTION = re.compile(
 )
 _UPDATE = re.compile(rf"\bALTER\s+EXTENSION\s+{_NAME.format(1)}\s+UPDATE\b", re.IGNORECASE)
 _TO = re.compile(rf"\s+TO\s+(?:'(?P<text>[^']+)'|{_NAME.format(2)})", re.IGNORECASE)
+_DROP = re.compile(
+    r"\bDROP\s+EXTENSION\s+(?:IF\s+EXISTS\s+)?"
+    r"(?P<names>(?:\"[^\"]+\"|[\w-]+)(?:\s*,\s*(?:\"[^\"]+\"|[\w-]+))*)"
+    r"(?:\s+(?:CASCADE|RESTRICT)\b)?",
+    re.IGNORECASE,
+)
 _COMMENT_ON = re.compile(rf"\bCOMMENT\s+ON\s+EXTENSION\s+{_NAME.format(1)}\s+IS\b", re.IGNORECASE)
 _COMMENT_TEXT = re.compile(
     r"\s+(?:NULL\b|E?'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$)", re.IGNORECASE | re.DOTALL
@@ -66,6 +72,20 @@ _FIXED: LiteralString = """
 """
 _DEFAULT_VERSION: LiteralString = """
     SELECT default_version FROM pg_available_extensions WHERE name = %s
+"""
+# Whether some extensions are there, and no object in the first schema of the search_path depends on
+# one of them. Objects of tables have no schema, but an identity like "checked on shop.order".
+_MAY_STAY: LiteralString = """
+    SELECT (SELECT count(*) FROM pg_extension WHERE extname = ANY (%(names)s::text[]))
+            = cardinality(%(names)s::text[])
+        AND NOT EXISTS (
+            SELECT FROM pg_extension x JOIN pg_depend m ON m.refclassid = x.tableoid
+                AND m.refobjid = x.oid AND m.deptype = 'e'
+            JOIN pg_depend d ON d.refclassid = m.classid AND d.refobjid = m.objid
+                AND d.deptype <> 'e',
+            pg_identify_object(d.classid, d.objid, d.objsubid) found
+            WHERE x.extname = ANY (%(names)s::text[]) AND (found.schema = current_schema()
+                OR (' ' || found.identity) ~ concat(' (on|for) ', current_schema(), '[.]')))
 """
 # Names that need quotes cannot be put into the startup options unchanged.
 _BESIDE: LiteralString = """
@@ -286,6 +306,17 @@ def _of_update(connection: Connection, found: re.Match[str], statements: str) ->
             yield found.start(), (to or found).end(), None
 
 
+def _of_drop(connection: Connection, found: re.Match[str], _: str) -> Iterator[Change]:
+    # Other runs use it. Nobody sees that it stays if nothing in the worker's place depends on it.
+    # That is known only where no other statements run before, which are sent together with it.
+    if _DROP.sub("", found.string[: found.start()]).strip("; \t\r\n"):
+        return
+    quoted = (name.strip() for name in found["names"].split(","))
+    names = [name[1:-1] if name.startswith('"') else name.lower() for name in quoted]
+    if value(connection, _MAY_STAY, {"names": names}):
+        yield found.start(), found.end(), None
+
+
 def _of_comment(connection: Connection, found: re.Match[str], statements: str) -> Iterator[Change]:
     text = _COMMENT_TEXT.match(statements, found.end())
     if text is not None and _home(connection, found) is not None:
@@ -307,6 +338,7 @@ _CHANGES: Final[
 ] = {
     _CREATE: _of_creation,
     _UPDATE: _of_update,
+    _DROP: _of_drop,
     _COMMENT_ON: _of_comment,
     _CREATE_SCHEMA: _of_schema,
 }
