@@ -423,7 +423,10 @@ def _servers(suite: Suite, how: str, directory: Path) -> Iterator[dict[str, str]
 
 
 def _run(suite: Suite, home: Path, how: str, more: Mapping[str, str]) -> int:
-    [project] = (home / "unpacked").iterdir()
+    [unpacked] = (home / "unpacked").iterdir()
+    project = home / "project"  # anew, as tests leave files behind that others find
+    shutil.rmtree(project, ignore_errors=True)
+    shutil.copytree(unpacked, project)
     path = [home / "settings", *(project / name for name in suite.path)]
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("ITKIT_")},

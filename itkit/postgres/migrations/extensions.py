@@ -180,20 +180,23 @@ def provide(connection: Connection, statements: str) -> bool:
         statements: any SQL.
 
     Returns:
-        Whether there were such extensions.
+        Whether such extensions were created.
 
     Raises:
-        ServiceUnavailableError: the server does not have an extension.
-        IsolationError: the role may not create it.
+        IsolationError: the role may not create one.
     """
     found = [
         asked
         for asked in _asked_in(statements)
         if asked.schema is None and connection.execute(_HOME_OF, [asked.name]).fetchone() is None
     ]
-    if found:
+    if not found:
+        return False
+    try:
         prepare(connection, found, may_move=_may_move(connection))
-    return bool(found)
+    except ServiceUnavailableError:
+        return False  # the statements fail as well, and their migration is named
+    return True
 
 
 def are_wanted_unless_there(statements: str) -> bool:
