@@ -459,6 +459,19 @@ def test_what_belongs_to_the_database_is_outside(farm: Project) -> None:
     assert alone.counts == {"passed": 3}, alone.output
 
 
+def test_doctor_names_the_tables_that_all_share(farm: Project) -> None:
+    prepare(farm, "CREATE EXTENSION pen; CREATE EXTENSION pool", {"SELECT 1": 1})
+    shared = (
+        "database of 'default': to be looked at: the tables of the extension pen: pen_config: all"
+        " workers read the same rows, and may write none"
+    )
+    result = farm.manage("itkit", "doctor")
+    assert shared in result.output
+    assert "the tables of the extension pool" not in result.output
+    alone = farm.manage("itkit", "doctor", ITKIT_POSTGRES_ISOLATION="database")
+    assert "to be looked at" not in alone.output
+
+
 @pytest.mark.parametrize(
     "statement",
     [
