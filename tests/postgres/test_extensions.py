@@ -440,6 +440,19 @@ def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
     assert farm.test("--integration").counts == {"passed": 3}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "EXECUTE format('CREATE EXTENSION IF NOT EXISTS %I', 'pool')",
+        slow("EXECUTE concat('CREATE EXTENSION IF NOT EXISTS ', 'pool')"),
+    ],
+)
+def test_a_name_that_the_server_puts_in_is_no_name(farm: Project, statement: str) -> None:
+    prepare(farm, f"DO $$ BEGIN {statement}; END $$", {"SELECT pool_name()": "frog"})
+    result = farm.test("--integration")
+    assert "has created the extension 'pool'" in result.output, result.output
+
+
 def test_what_belongs_to_the_database_is_outside(farm: Project) -> None:
     set_for_all = (
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''5MB''',"

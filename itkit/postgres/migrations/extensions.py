@@ -30,7 +30,7 @@ from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import value
 
 _COMMENT = "itkit: the extensions of the tests; dropped with the last run"
-_NAME = r"(?:\"(?P<quoted{0}>[^\"]+)\"|(?P<plain{0}>[\w-]+))"
+_NAME = r"(?:\"(?P<quoted{0}>[^\"]+)\"|(?!IF\s)(?P<plain{0}>[\w-]+))"
 _CREATE = re.compile(
     rf"\bCREATE\s+EXTENSION\s+(?P<option>IF\s+NOT\s+EXISTS\s+)?{_NAME.format(1)}", re.IGNORECASE
 )
@@ -43,7 +43,7 @@ _UPDATE = re.compile(rf"\bALTER\s+EXTENSION\s+{_NAME.format(1)}\s+UPDATE\b", re.
 _TO = re.compile(rf"\s+TO\s+(?:'(?P<text>[^']+)'|{_NAME.format(2)})", re.IGNORECASE)
 _DROP = re.compile(
     r"\bDROP\s+EXTENSION\s+(?:IF\s+EXISTS\s+)?"
-    r"(?P<names>(?:\"[^\"]+\"|[\w-]+)(?:\s*,\s*(?:\"[^\"]+\"|[\w-]+))*)"
+    r"(?P<names>(?:\"[^\"]+\"|(?!IF\s)[\w-]+)(?:\s*,\s*(?:\"[^\"]+\"|[\w-]+))*)"
     r"(?:\s+(?:CASCADE|RESTRICT)\b)?",
     re.IGNORECASE,
 )
