@@ -76,7 +76,7 @@ IN_THE_PROJECTS = {
     ),
     "an extension": (
         True,
-        'run("DROP EXTENSION IF EXISTS hstore CASCADE")',
+        'run("SELECT 1; DROP EXTENSION IF EXISTS hstore CASCADE")',
         "the extension hstore was dropped",
     ),
     "an index": (
