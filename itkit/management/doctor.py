@@ -151,7 +151,14 @@ def findings_in_databases(known: Iterable[Finding]) -> list[Finding]:
     """
     kinds = {finding.what for finding in known}
     return sorted(
-        Finding(f"database of {alias!r}", 0, escape.what, escape.why, escape.is_of_server)
+        Finding(
+            f"database of {alias!r}",
+            0,
+            escape.what,
+            escape.why,
+            escape.is_of_server,
+            escape.is_hint,
+        )
         for alias, kind, escape in postgres.inspected()
         if kind not in kinds
     )
@@ -162,7 +169,7 @@ def relevant(found: Iterable[Finding], isolation: str) -> list[Finding]:
     return [
         finding
         for finding in found
-        if isolation == "schema" or finding.is_of_server or finding.is_hint
+        if isolation == "schema" or finding.is_of_server or (finding.is_hint and finding.line)
     ]
 
 

@@ -440,6 +440,19 @@ def test_one_that_nobody_saw_coming_is_named(farm: Project) -> None:
     assert farm.test("--integration").counts == {"passed": 3}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "EXECUTE format('CREATE EXTENSION IF NOT EXISTS %I', 'pool')",
+        slow("EXECUTE concat('CREATE EXTENSION IF NOT EXISTS ', 'pool')"),
+    ],
+)
+def test_a_name_that_the_server_puts_in_is_no_name(farm: Project, statement: str) -> None:
+    prepare(farm, f"DO $$ BEGIN {statement}; END $$", {"SELECT pool_name()": "frog"})
+    result = farm.test("--integration")
+    assert "has created the extension 'pool'" in result.output, result.output
+
+
 def test_what_belongs_to_the_database_is_outside(farm: Project) -> None:
     set_for_all = (
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = ''5MB''',"
@@ -457,6 +470,19 @@ def test_what_belongs_to_the_database_is_outside(farm: Project) -> None:
         assert what in result.output, result.output
     alone = farm.test("--integration", ITKIT_POSTGRES_ISOLATION="database")
     assert alone.counts == {"passed": 3}, alone.output
+
+
+def test_doctor_names_the_tables_that_all_share(farm: Project) -> None:
+    prepare(farm, "CREATE EXTENSION pen; CREATE EXTENSION pool", {"SELECT 1": 1})
+    shared = (
+        "database of 'default': to be looked at: the tables of the extension pen: pen_config: all"
+        " workers read the same rows, and may write none"
+    )
+    result = farm.manage("itkit", "doctor")
+    assert shared in result.output
+    assert "the tables of the extension pool" not in result.output
+    alone = farm.manage("itkit", "doctor", ITKIT_POSTGRES_ISOLATION="database")
+    assert "to be looked at" not in alone.output
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ IN_THE_PROJECTS = {
     ),
     "an extension": (
         True,
-        'run("DROP EXTENSION IF EXISTS hstore CASCADE")',
+        'run("SELECT 1; DROP EXTENSION IF EXISTS hstore CASCADE")',
         "the extension hstore was dropped",
     ),
     "an index": (
@@ -159,6 +159,10 @@ def test_in_the_projects_own_database(project: Project, sentinel: Sentinel) -> N
         stopped(project, door, found, ITKIT_POSTGRES_IN_PROJECT_DATABASE="1")
         assert sentinel.digest() == before, what
         assert sentinel.ours() == [], what
+    hostile(project, True, 'run("DROP EXTENSION IF EXISTS hstore CASCADE")')
+    result = project.test("--integration", ITKIT_POSTGRES_IN_PROJECT_DATABASE="1")
+    assert "the migrations of default are to run" in result.output
+    assert sentinel.digest() == before  # nothing of the tests depends on it, so it stays
 
 
 def test_what_comes_after_the_migrations(project: Project, sentinel: Sentinel) -> None:

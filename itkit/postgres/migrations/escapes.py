@@ -50,11 +50,13 @@ class Escape:
         what: the statement, in words.
         why: the reason why it is not isolated.
         is_of_server: whether a separate database does not isolate it either.
+        is_hint: whether it may be correct, so that somebody has to check it.
     """
 
     what: str
     why: str
     is_of_server: bool = False
+    is_hint: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ schemas of extensions outside of ``itkit_ext`` follow it on the search_path.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final, LiteralString, NamedTuple
 
 from django.db import connections
@@ -30,7 +31,7 @@ from itkit.postgres.server.driver import Connection
 from itkit.postgres.server.server import value
 
 _COMMENT = "itkit: the extensions of the tests; dropped with the last run"
-_NAME = r"(?:\"(?P<quoted{0}>[^\"]+)\"|(?P<plain{0}>[\w-]+))"
+_NAME = r"(?:\"(?P<quoted{0}>[^\"]+)\"|(?!IF\s)(?P<plain{0}>[\w-]+))"
 _CREATE = re.compile(
     rf"\bCREATE\s+EXTENSION\s+(?P<option>IF\s+NOT\s+EXISTS\s+)?{_NAME.format(1)}", re.IGNORECASE
 )
@@ -43,7 +44,7 @@ _UPDATE = re.compile(rf"\bALTER\s+EXTENSION\s+{_NAME.format(1)}\s+UPDATE\b", re.
 _TO = re.compile(rf"\s+TO\s+(?:'(?P<text>[^']+)'|{_NAME.format(2)})", re.IGNORECASE)
 _DROP = re.compile(
     r"\bDROP\s+EXTENSION\s+(?:IF\s+EXISTS\s+)?"
-    r"(?P<names>(?:\"[^\"]+\"|[\w-]+)(?:\s*,\s*(?:\"[^\"]+\"|[\w-]+))*)"
+    r"(?P<names>(?:\"[^\"]+\"|(?!IF\s)[\w-]+)(?:\s*,\s*(?:\"[^\"]+\"|[\w-]+))*)"
     r"(?:\s+(?:CASCADE|RESTRICT)\b)?",
     re.IGNORECASE,
 )
@@ -56,6 +57,7 @@ _CREATE_SCHEMA = re.compile(
     r"(?:\s+AUTHORIZATION\s+[^\s;]+)?",
     re.IGNORECASE,
 )
+_MAY_CHANGE = re.compile(r"\b(?:EXTENSION|SCHEMA)\b", re.IGNORECASE)
 _BODY = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
 _RUNS_TEXT = re.compile(r"\bEXECUTE\s+(?:format\s*\(\s*)?\Z", re.IGNORECASE)
 _RUNS_BODY = re.compile(r"\bDO\s+(?:LANGUAGE\s+\S+\s+)?\Z", re.IGNORECASE)
@@ -250,12 +252,15 @@ def rewritten(connection: Connection, statements: str) -> str:
     """Return statements of a migration without what itkit has done already, before the migrations.
 
     These are the creation and the update of extensions and the creation of their schemas. Comments
-    on extensions are left out, as only the owner may write them, and no test reads them.
+    on extensions are left out, as only the owner may write them, and no test reads them; so is the
+    drop of an extension that nothing uses.
 
     Args:
         connection: a connection to the database for which the statements are.
         statements: any SQL.
     """
+    if not _MAY_CHANGE.search(statements):
+        return statements
     code, parts = bare(statements), _quoted_parts(statements)
     changes = [
         change
@@ -264,7 +269,7 @@ def rewritten(connection: Connection, statements: str) -> str:
         if _language(code, parts, found.start())
         for change in change_of(connection, found, statements)
     ]
-    for start, end, text in sorted(changes, reverse=True):
+    for start, end, text in sorted(changes, key=itemgetter(0), reverse=True):
         nothing = _NOTHING[_language(code, parts, start) or "sql"]
         instead = nothing if text is None else text
         statements = f"{statements[:start]}{instead}{statements[end:]}"
@@ -392,8 +397,9 @@ def _version(found: re.Match[str]) -> str | None:
 
 def _asked_in(statements: str) -> Iterator[Asked]:
     """Yield the extensions that statements create or update."""
-    code, parts = bare(statements), _quoted_parts(statements)
+    code = bare(statements)
     found = [*_CREATE.finditer(code), *_UPDATE.finditer(code)]
+    parts = _quoted_parts(statements) if found else []
     for match in sorted(found, key=re.Match.start):
         if statements.startswith("'", _start_of_part(parts, match.start())) and not _language(
             code, parts, match.start()

@@ -70,8 +70,11 @@ _DEFINITIONS = """
 """
 _EXTENSIONS = """
     SELECT 'the extension ' || extname, v.trusted OR NOT v.superuser, NOT extrelocatable,
-           nspname NOT IN ('public', 'pg_catalog')
-    FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+           nspname NOT IN ('public', 'pg_catalog'),
+           ARRAY(SELECT relname::text FROM pg_class c JOIN pg_depend d ON d.objid = c.oid
+                 AND d.classid = c.tableoid AND d.refobjid = e.oid AND d.deptype = 'e'
+                 WHERE relkind IN ('r', 'p') ORDER BY 1)
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace
     JOIN pg_available_extension_versions v ON v.name = extname AND v.version = extversion ORDER BY 1
 """
 _OTHERS = """
@@ -132,7 +135,7 @@ def _beside(cursor: Any) -> Iterator[tuple[str, Escape]]:
 
 def _extensions(cursor: Any) -> Iterator[tuple[str, Escape]]:
     cursor.execute(_EXTENSIONS)
-    for what, is_for_all, stays, is_elsewhere in cursor.fetchall():
+    for what, is_for_all, stays, is_elsewhere, tables in cursor.fetchall():
         if not is_for_all:
             yield what, Escape(what, "only a superuser may create it", is_of_server=True)
         if stays and is_elsewhere:
@@ -140,6 +143,10 @@ def _extensions(cursor: Any) -> Iterator[tuple[str, Escape]]:
                 f"{what} stays",
                 Escape(what, f"it cannot be moved to another schema: {_ALL_SHARE}"),
             )
+        if tables:
+            found = f"the tables of {what}"
+            why = f"{', '.join(tables)}: all workers read the same rows, and may write none"
+            yield found, Escape(found, why, is_hint=True)
 
 
 def _in_text(what: str, text: str | None) -> Iterator[tuple[str, Escape]]:
