@@ -122,7 +122,10 @@ def _setting(default: Any, check: Check, *, env: str | None = None, is_secret: b
     return field(default=default, metadata=metadata)
 
 
-_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+_FLAGS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
 """The values of a flag in the environment."""
 
 SOURCES = ("auto", "settings", "embedded", "system")
@@ -346,7 +349,11 @@ def _unknown_variables() -> Iterator[Mistake]:
             continue
         if name not in known | _OWN_VARIABLES:
             message = f"The environment variable {name} is none of itkit's."
-            yield Mistake(14, message, did_you_mean(name, sorted(known)))
+            # ITKIT_KEEP is nearer to ITKIT_POSTGRES_KEEP than by its letters.
+            same = [
+                other for other in sorted(known) if other.endswith(name.removeprefix(_PREFIX[:-1]))
+            ]
+            yield Mistake(14, message, did_you_mean(same[0] if same else name, sorted(known)))
 
 
 def _variables(kind: type[Any]) -> Iterator[str]:
@@ -426,6 +433,10 @@ class _SettingsReader:
 
     def _from_environment(self, item: Field[Any], text: str) -> Any:
         value: Any = text
+        if not text:
+            message = f"The environment variable {item.metadata['env']} is empty."
+            self.mistakes.append(Mistake(2, message, "Give it a value, or remove it."))
+            return item.default
         if isinstance(item.default, bool):
             value = _FLAGS.get(text.lower(), text)
         elif isinstance(item.default, int | float):

@@ -28,6 +28,16 @@ def test_no_settings_are_no_mistake() -> None:
         ({"BACKENDS": {"payments": {}}}, "itkit.E003", "Name the Django setting"),
         ({"BACKENDS": {"p": {"SETTING": "GATEWAI"}}}, "itkit.E004", "Did you mean 'GATEWAY'?"),
         ({"BACKENDS": {"p": {"TARGET": GATEWAY + "s"}}}, "itkit.E005", "'StripeGateway'?"),
+        (
+            {"BACKENDS": {"p": {"TARGET": "tests.support.fakes_app:StripeGateway"}}},
+            "itkit.E005",
+            f"Write {GATEWAY!r}, with dots: package.module.Name.",
+        ),
+        (
+            {"BACKENDS": {"p": {"TARGET": "tests/support/fakes_app.py:StripeGateway"}}},
+            "itkit.E005",
+            f"Write {GATEWAY!r}, with dots",
+        ),
         ({"BACKENDS": {"p": {"TARGET": "builtins.dict"}}}, "itkit.E006", "the project's own"),
         ({"REDIS": {"SETTINGS": ["GATEWAY"]}}, "itkit.E007", "redis://"),
         ({"DATA": {"ALIASES": {"o": {"MODEL": "shopdata.Ordr"}}}}, "itkit.E008", "Order"),

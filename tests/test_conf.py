@@ -132,7 +132,7 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("1", True), ("true", True), ("True", True), ("0", False), ("false", False)]
+    ("text", "expected"), [("1", True), ("true", True), ("True", True), ("0", False), ("false", False), ("Yes", True), ("on", True), ("no", False), ("off", False)]
 )  # fmt: skip
 def test_a_flag_in_the_environment_is_a_word(
     monkeypatch: pytest.MonkeyPatch, text: str, expected: bool
@@ -145,12 +145,22 @@ def test_a_flag_in_the_environment_is_a_word(
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "soon")
     assert "the environment variable ITKIT_START_TIMEOUT is 'soon'" in mistakes_of({})[0]
-    monkeypatch.setenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE", "")
-    assert "ITKIT_POSTGRES_IN_PROJECT_DATABASE is '', expected True or False" in mistakes_of({})[-1]
+    monkeypatch.setenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE", "maybe")
+    assert "_IN_PROJECT_DATABASE is 'maybe', expected True or False" in mistakes_of({})[-1]
     monkeypatch.delenv("ITKIT_POSTGRES_IN_PROJECT_DATABASE")
     monkeypatch.setenv("ITKIT_START_TIMEOUT", "5")
     monkeypatch.setenv("ITKIT_POSTGRES_KEEP", "many")
     assert "the environment variable ITKIT_POSTGRES_KEEP is 'many'" in mistakes_of({})[0]
+
+
+@pytest.mark.parametrize("variable", ["ITKIT_POSTGRES_URL", "ITKIT_SOURCE", "ITKIT_POSTGRES_KEEP"])
+def test_an_empty_variable_is_told_as_such(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CI job may set one of a secret that it does not have; no other server stands in for it."""
+    monkeypatch.setenv(variable, "")
+    told = (
+        f"itkit.E002 The environment variable {variable} is empty. Give it a value, or remove it."
+    )
+    assert mistakes_of({}) == [told]
 
 
 @pytest.mark.parametrize(
@@ -159,6 +169,7 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ITKIT_POSTGRES_ISOLATON", "Did you mean 'ITKIT_POSTGRES_ISOLATION'?"),
         ("ITKIT_REDISURL", "Did you mean 'ITKIT_REDIS_URL'?"),
         ("ITKIT_SOURCES", "Did you mean 'ITKIT_SOURCE'?"),
+        ("ITKIT_KEEP", "Did you mean 'ITKIT_POSTGRES_KEEP'?"),
     ],
 )
 def test_a_variable_of_the_environment_that_nothing_reads_is_a_mistake(

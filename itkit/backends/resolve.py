@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import keyword
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -243,12 +244,13 @@ class _Resolver:
             message = f"{source} is {shown}, which cannot be imported ({reason})."
             if repr(path) != shown:
                 message = f"{source} is {shown}, and cannot be imported."
-            self._report(5, message, _hint_below(module_name))
+            self._report(5, message, _hint_with_dots(path) or _hint_below(module_name))
             return None
         if not hasattr(module, attribute):
             message = f"{source} is {path!r}, but {module_name} has no {attribute!r}."
             public = [name for name in dir(module) if not name.startswith("_")]
-            self._report(5, message, did_you_mean(attribute, public))
+            hint = _hint_with_dots(path) or did_you_mean(attribute, public)
+            self._report(5, message, hint)
             return None
         return getattr(module, attribute)
 
@@ -304,6 +306,12 @@ def _kind_of(value: object) -> str:
         return "None"
     kind = type(value).__qualname__
     return f"an {kind}" if kind[0] in "aeiouAEIOU" else f"a {kind}"
+
+
+def _hint_with_dots(path: str) -> str:
+    """Return a hint for the spelling of an entry point or of a file; else an empty text."""
+    dotted = re.sub(r"\.py(?=\W)|[:/]+", lambda match: "." * (match[0] != ".py"), path)
+    return f"Write {dotted!r}, with dots: package.module.Name." if dotted != path else ""
 
 
 def _hint_below(path: str) -> str:

@@ -1,11 +1,23 @@
 """Parts of messages that many modules write."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-NO_SERVER: Final = "no database server answers there; this brings one, for the tests only:"
-"""The text about a refused connection without ``--integration``; a command follows."""
+NO_SERVER: Final = (
+    "no {} server answers there; this brings one, for the tests only: {} --integration"
+)
+"""The text about a refused connection without ``--integration``, of which server and command."""
+_NO_ANSWER: Final = (
+    "Connection refused",
+    "No such file or directory",
+    "could not translate host name",
+    "failed to resolve host",
+    "name resolution",
+    "Name or service not known",
+    "No route to host",
+    "timeout expired",
+)
 
 
 def did_you_mean(name: str, available: Mapping[str, Any] | list[str]) -> str:
@@ -47,6 +59,15 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
+def chained(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it came from, each once: clients make circles of them."""
+    seen: list[BaseException] = []
+    while error is not None and not any(error is other for other in seen):
+        yield error
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+
+
 def is_refusal(text: str) -> bool:
-    """Return whether an error of a database client says that no server answers."""
-    return "Connection refused" in text or "No such file or directory" in text
+    """Return whether an error of a client says that no server answers, or has no such host."""
+    return any(symptom in text for symptom in _NO_ANSWER)

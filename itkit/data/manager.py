@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, models
 
 from itkit.conf import DataLeaks
 from itkit.core import seed as seeds
+from itkit.core.text import did_you_mean
 from itkit.data import aliases, marks, progress
 from itkit.data.bulk.explanation import Explanation
 from itkit.data.bulk.plan import BatchPlan
@@ -489,9 +490,13 @@ class TestDataManager:
         if name.startswith(_CREATED):
             alias = aliases.find(aliases.singular(name.removeprefix(_CREATED)))
             return self._tracked.instances(alias.model)
-        raise AttributeError(
-            f"{type(self).__name__} has no attribute {name!r}", name=name, obj=self
-        )
+        hint = ""
+        if not name.startswith("_"):  # protocols of Python look these up
+            public = [other for other in dir(type(self)) if not other.startswith("_")]
+            hint = f". {did_you_mean(name, public)}"
+        error = AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
+        error.obj = self  # without it, Python 3.12 and later add a suggestion of their own
+        raise error
 
     def _create_as(self, method: str, alias: aliases.Alias, /, *args: Any, **values: Any) -> Any:
         bound = alias.bind(values, args, method=method)

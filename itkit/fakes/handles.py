@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from itkit.core.text import did_you_mean
 from itkit.exceptions import CallMismatchError, UnknownMethodError
 from itkit.fakes import matching, messages
 from itkit.fakes.answers import Answer, Clock, Delay, Given, Raisable, checked_raisable
@@ -170,7 +171,9 @@ class MethodHandle(Programming):
         return MethodHandle(self._fake, self._fake.method(f"{part}.{name}"))
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        """Refuse a call, as only the application calls: a test has misspelt one of the controls."""
+        """Refuse a call, as only the application calls, or a test has misspelt a control."""
+        if self._of.member.name in self._fake.methods and "." not in self._of.member.name:
+            raise _refusal(messages.called(self._name), self)
         raise self._unknown(self._name.rpartition(".")[2])
 
     def __repr__(self) -> str:
@@ -191,9 +194,12 @@ class MethodHandle(Programming):
         try:
             return self._of.member.arguments(args, kwargs)
         except TypeError as error:
+            known = [name for name in self._of.member.signature.parameters if name != "self"]
+            unknown = next((name for name in kwargs if name not in known), "")
+            hint = did_you_mean(unknown, known) if unknown else ""
             raise CallMismatchError(
                 f"{self._name} can never be called like this: {error}\n"
-                f"  Name the arguments that the real method takes."
+                f"  {hint or 'Name the arguments that the real method takes.'}"
             ) from None
 
     def _fail_count(self, wanted: str) -> None:
@@ -323,7 +329,9 @@ def method_handle(fake: Fake, name: str) -> MethodHandle:
     if messages.is_habit(last) or fake.outline is None or not fake.outline.has(part, last):
         known = {key for key in fake.methods if "." not in key}
         known.update(fake.outline.names(part) if fake.outline is not None else ())
-        raise _refusal(messages.unknown_method(fake.name, name, sorted(known)), fake)
+        is_control = last in dir(MethodHandle) and not last.startswith("_")
+        told = messages.control_of_a_method if is_control else messages.unknown_method
+        raise _refusal(told(fake.name, name, sorted(known)), fake)
     return MethodHandle(fake, fake.method(name))
 
 

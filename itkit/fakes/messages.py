@@ -120,6 +120,23 @@ def unknown_method(name: str, attribute: str, methods: Sequence[str]) -> str:
     return f"{name} has no method {attribute!r}. {did_you_mean(attribute, list(methods))}"
 
 
+def control_of_a_method(name: str, attribute: str, methods: Sequence[str]) -> str:
+    """Return a message that a test programs the methods of a backend, and not the backend."""
+    method = next((method for method in methods if not method.startswith("_")), "method")
+    return (
+        f"{name} has no method {attribute!r}: the methods have that, as in"
+        f" backends.{name}.{method}.{attribute}"
+    )
+
+
+def called(name: str) -> str:
+    """Return a message that a test has called what programs a method."""
+    return (
+        f"backends.{name} is for programming the fake, and is not called: call the real one, as the"
+        " application does, and the fake answers"
+    )
+
+
 def unknown_control(
     name: str, attribute: str, controls: Sequence[str], *, is_function: bool
 ) -> str:

@@ -77,6 +77,8 @@ class Observation:
         Raises:
             ObservationError: another number was sent, or the table does not exist.
         """
+        if table is not None:
+            _check_is_name(table)
         found = [
             query
             for query in self.queries
@@ -157,6 +159,14 @@ def observe() -> Iterator[Observation]:
             yield observation
     finally:
         observation._close()
+
+
+def _check_is_name(table: object) -> None:
+    """Check what names a table, such as where a test gives a model."""
+    if not isinstance(table, str):
+        name = getattr(getattr(table, "_meta", None), "db_table", None)
+        such = f", such as {name!r}" if name is not None else ""
+        raise ObservationError(f"table is {table!r}, expected the name of a table{such}.")
 
 
 def _check_table(table: str) -> None:

@@ -233,7 +233,16 @@ def _was_seen(error: BaseException, timeline: Timeline, sources: frozenset[str])
         return True
     if any(asked is error and _is_of_tests(path, sources) for asked, path in timeline.asked):
         return True
-    return _was_caught_by(sources, error, error.__traceback__, timeline)
+    if _was_caught_by(sources, error, error.__traceback__, timeline):
+        return True
+    return any(_was_seen(group, timeline, sources) for group in _groups_of(error))
+
+
+def _groups_of(error: BaseException) -> list[BaseException]:
+    """Return the groups that an error is in, such as that of a ``TaskGroup``."""
+    # By its type, as isinstance() would evaluate a lazy object.
+    found = [one for one in gc.get_objects() if issubclass(type(one), BaseExceptionGroup)]
+    return [group for group in found if any(error is part for part in group.exceptions)]
 
 
 def _was_caught_by(

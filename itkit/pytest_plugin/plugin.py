@@ -16,7 +16,7 @@ from _pytest import junitxml
 
 from itkit.core import names
 from itkit.core.options import KEEP_ALONE, REPORT_GITHUB
-from itkit.core.text import NO_SERVER, is_refusal
+from itkit.core.text import NO_SERVER, chained, is_refusal
 from itkit.pytest_plugin import arguments, reports
 from itkit.pytest_plugin.sweeping import Sweeping, swept
 
@@ -37,6 +37,12 @@ _NOTES = "itkit_notes"
 _DATABASES = "django_db_setup"  # pytest-django's fixture
 _CLASSES = "_django_setup_unittest"
 """pytest-django's fixture of each class, which commits nothing, so that nobody has to look."""
+_OF_CLIENTS = {
+    ("django.db.utils", "OperationalError"): "database",
+    ("redis.exceptions", "ConnectionError"): "Redis",
+    ("redis.exceptions", "TimeoutError"): "Redis",
+}
+"""The errors with which clients say that no server answers, by module and name."""
 _NO_DATABASES = (
     "the fixture django_db_setup at {} sets no test database up, so the tests would have no tables."
     " With --integration itkit provides the databases: delete the fixture, or let it ask for"
@@ -395,8 +401,8 @@ class IntegrationPlugin:
             report.when = "setup"  # where setUp() belongs; pytest calls it with the test
         if self._environment is not None:
             self._report_passed(report, self._environment)
-        if report.failed and not self._is_on and _has_no_server(error):
-            report.sections.append(("itkit", f"{NO_SERVER} pytest --integration"))
+        if report.failed and not self._is_on and (server := _missing_server(error)):
+            report.sections.append(("itkit", NO_SERVER.format(server, "pytest")))
         if report.failed and self._environment is not None:
             from itkit.exceptions import ServiceUnavailableError
             from itkit.timeline import core
@@ -672,15 +678,13 @@ def _note_failures(item: pytest.Item) -> None:
             setattr(item, name, noting(getattr(item, name)))
 
 
-def _has_no_server(error: BaseException | None) -> bool:
-    """Return whether an error, or its cause, says that no database server answers."""
-    while error is not None:
-        kind = type(error)
-        is_operational = (kind.__module__, kind.__name__) == ("django.db.utils", "OperationalError")
-        if is_operational and is_refusal(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _missing_server(error: BaseException | None) -> str:
+    """Return which kind of server does not answer, by an error or its cause; else an empty text."""
+    for one in chained(error):
+        kind = (type(one).__module__, type(one).__name__)
+        if kind in _OF_CLIENTS and is_refusal(str(one)):
+            return _OF_CLIENTS[kind]
+    return ""
 
 
 def _sources(item: pytest.Item) -> frozenset[str]:

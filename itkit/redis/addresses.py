@@ -130,6 +130,13 @@ def with_database(
     return f"redis+socket{url.removeprefix('unix')}" if celery else url
 
 
+def for_clients(url: str) -> str:
+    """Return a URL as clients other than Celery spell it: ``unix://`` for ``redis+socket://``."""
+    if url.partition("://")[0].lower() != "redis+socket":
+        return url
+    return with_database(parse(url), database(url), options_of(url), celery=False)
+
+
 def options_of(url: str) -> dict[str, str]:
     """Return the options in a URL that hold for whichever server stands for its own."""
     options = parse(url).options

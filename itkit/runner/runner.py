@@ -174,7 +174,7 @@ class IntegrationRunnerMixin(_Runner):
                 return super().setup_databases(**kwargs)
             except OperationalError as error:
                 if is_refusal(str(error)):
-                    error.add_note(f"itkit: {NO_SERVER} {django_command()} --integration")
+                    error.add_note(f"itkit: {NO_SERVER.format('database', django_command())}")
                 raise
         try:
             created = super().setup_databases(**kwargs)

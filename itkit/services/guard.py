@@ -320,7 +320,7 @@ def main(parent: int, roots: list[Path]) -> None:
     try:
         directory, _lock = make_directory(roots)
     except OSError as error:
-        _answer({"error": str(error)})
+        _answer({"error": error.strerror or str(error)})  # without the directory's random name
         return
     guard = ServerGuard(parent, directory)
     with suppress(BrokenPipeError):  # the test process has ended before it got the answer

@@ -5,6 +5,7 @@ when they are printed. To find the line of a frame, CPython goes through all lin
 code, which takes 0.1 to 0.3 µs for each; the function is found in the source.
 """
 
+import asyncio
 import dis
 import linecache
 import os
@@ -16,6 +17,7 @@ from inspect import CO_NEWLOCALS
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from itkit.exceptions import ItkitError
 
@@ -27,6 +29,7 @@ _TEST_FILES: Final = frozenset({"conftest.py", "tests.py"})
 _USER: Final = "the user's"
 _LIBRARY: Final = "a library's"
 _ITKIT: Final = "itkit's"
+_LOOP: Final = "the event loop's"
 _SET_UP: Final = "_callSetUp"
 """The method of unittest's test cases, and of its asynchronous ones, that calls ``setUp()``."""
 _HIDDEN: Final = "__tracebackhide__"
@@ -104,7 +107,7 @@ class Submitter:
 
     __slots__ = ("_frame", "f_lineno")
 
-    def __init__(self, frame: "FrameType | Submitter") -> None:
+    def __init__(self, frame: "FrameType | Submitter | _Line") -> None:
         self._frame = frame
         self.f_lineno: int = frame.f_lineno
 
@@ -124,7 +127,41 @@ class Submitter:
         return self._frame.f_back
 
 
+class _Line(NamedTuple):
+    """What is kept of a frame where the frame itself would keep all of its variables."""
+
+    f_globals: dict[str, Any]
+    f_lineno: int
+    f_code: CodeType
+    f_back: None = None
+
+
 Where = FrameType | Submitter
+
+
+_creators: "WeakKeyDictionary[object, Submitter]" = WeakKeyDictionary()
+"""The code that has made a task of asyncio, whose coroutine is a library's own."""
+
+
+def note_task(task: object, frame: FrameType) -> None:
+    """Note who has made a task of asyncio, as no frame below its coroutine's says so.
+
+    Args:
+        task: the task.
+        frame: the frame that makes it.
+    """
+    made_by = outside_of_libraries(frame)
+    if made_by is not None:
+        line = _Line(made_by.f_globals, made_by.f_lineno, made_by.f_code)
+        _creators[task] = Submitter(line)
+
+
+def _creator() -> Submitter | None:
+    """Return who has made the task that runs in this thread, if that is noted."""
+    if asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    return None if task is None else _creators.get(task)
 
 
 def caller(frame: FrameType) -> Where:
@@ -136,7 +173,8 @@ def outside_of_libraries(frame: FrameType) -> Where | None:
     """Return the first frame in a user's own code, going up from a frame.
 
     A user's own code is neither itkit nor an installed package. None is returned if there is no
-    such frame. From work in a pool, the search continues at the code that has submitted it.
+    such frame. From work in a pool, the search continues at the code that has submitted it, and
+    from a task of asyncio at the code that has made it.
     """
     found: FrameType | None = frame
     while found is not None:
@@ -146,8 +184,9 @@ def outside_of_libraries(frame: FrameType) -> Where | None:
             owner = _owner_of(found.f_globals.get("__file__"))
         if owner is _USER:
             return found
-        if owner is _ITKIT:
-            submitter = _submitter(found)
+        if owner is not _LIBRARY:
+            # Below a task, the stack goes on with what runs the loop, such as manage.py.
+            submitter = _submitter(found) if owner is _ITKIT else _creator()
             if submitter is not None and is_own_file(submitter.f_globals.get("__file__")):
                 return submitter
         found = found.f_back
@@ -162,6 +201,8 @@ def _owner_of(path: str | None) -> str:
     owner = _LIBRARY if is_installed(path) else _USER
     if path is not None and path.startswith(_OWN):
         owner = _ITKIT
+    elif path == asyncio.events.__file__:
+        owner = _LOOP
     return _owners.setdefault(path, owner)
 
 

@@ -53,6 +53,7 @@ def followed() -> Iterator[None]:
             *((ThreadPool, name, _submitting) for name in _SUBMITTING),
             (BaseHTTPRequestHandler, "parse_request", _requested),
             (Future, "exception", _asking),
+            (asyncio.BaseEventLoop, "create_task", _tasking),
             (asyncio.BaseEventLoop, "call_exception_handler", _complaining),
             (warnings, "_warn_unawaited_coroutine", _unawaited),
             (subprocess.Popen, "__init__", _inviting),
@@ -99,6 +100,22 @@ def _passing(submit: Callable[..., Any]) -> Callable[..., Any]:
         return submit(executor, _Passed(function, submitter), *args, **kwargs)
 
     return submit_passed
+
+
+def _tasking(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a wrapper that notes who makes a task of a library's own coroutine.
+
+    Such as ``asyncio.gather(Order.objects.acount())``: no line of the project awaits it in there.
+    """
+
+    def create_task(loop: Any, coroutine: Any, **kwargs: Any) -> Any:
+        task = create(loop, coroutine, **kwargs)
+        code = getattr(coroutine, "cr_code", None)
+        if code is None or not callsite.is_own_file(code.co_filename):
+            callsite.note_task(task, sys._getframe(1))
+        return task
+
+    return create_task
 
 
 def _inviting(initialize: Callable[..., None]) -> Callable[..., None]:

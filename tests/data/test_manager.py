@@ -1,6 +1,7 @@
 """TestDataManager: creates by factories or model_bakery, tracks, and removes."""
 
 import asyncio
+import traceback
 
 import factory
 import pytest
@@ -54,6 +55,16 @@ def test_a_state_switches_the_trait_of_a_factory_on(data):
 
     assert order.status == "paid"
     assert Payment.objects.get().order == order
+
+
+def test_a_method_that_is_misspelt_is_told_with_the_nearest_one(data):
+    with pytest.raises(AttributeError) as caught:
+        data.bild(Order)
+    told = "TestDataManager has no attribute 'bild'. Did you mean 'build'?"
+    assert "".join(traceback.format_exception_only(caught.value)).strip() == (
+        f"AttributeError: {told}"
+    )
+    assert not hasattr(data, "__fspath__")
 
 
 def test_an_unknown_state_is_refused_with_the_nearest_one(data):

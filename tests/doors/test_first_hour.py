@@ -103,6 +103,46 @@ def test_without_integration_a_refused_connection_says_what_brings_a_server(
     )
 
 
+NO_REDIS = """
+    import pytest
+    from django.core.cache import cache
+    from redis import Redis
+
+
+    def test_a_cache_without_its_server():
+        cache.set("k", "v")
+
+
+    def test_a_host_that_there_is_not():
+        Redis(host="redis.invalid").ping()
+
+
+    def test_errors_in_a_circle():
+        first, second = OSError("a"), OSError("b")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+
+    @pytest.mark.django_db
+    def test_a_database_on_a_host_that_there_is_not():
+        pass
+"""
+
+
+def test_without_integration_each_server_that_does_not_answer_is_named(project: Project) -> None:
+    """django-redis raises errors that came from each other in a circle."""
+    project.settings("""
+        DATABASES["default"]["HOST"] = "db.invalid"
+        CACHES["default"]["LOCATION"] = "redis://localhost:1/0"
+    """)
+    project.write("test_no_redis.py", NO_REDIS)
+    result = project.pytest("test_no_redis.py")
+    assert result.counts == {"failed": 3, "error": 1}, result.output
+    brings = "server answers there; this brings one, for the tests only: pytest --integration"
+    assert result.output.count(f"no Redis {brings}") == 2, result.output
+    assert result.output.count(f"no database {brings}") == 1, result.output
+
+
 FORGOTTEN = """
     from django.test import TestCase
 

@@ -7,7 +7,7 @@ import traceback
 import pytest
 
 from itkit.backends.registry import Registry
-from itkit.exceptions import UnknownMethodError, UnprogrammedReturnError
+from itkit.exceptions import CallMismatchError, UnknownMethodError, UnprogrammedReturnError
 from itkit.timeline import core
 from tests.support.fakes_app import AsyncGateway, StripeGateway, geocode
 
@@ -211,6 +211,44 @@ def test_a_method_that_the_real_class_lacks_cannot_be_named(backends, use):
         use(backends.payments)
 
     assert str(caught.value) == "payments has no method 'chrge'. Did you mean 'charge'?"
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (
+            lambda payments: payments.charge(1, token="t"),
+            (
+                "backends.payments.charge is for programming the fake, and is not called: call the real"
+                " one, as the application does, and the fake answers"
+            ),
+        ),
+        (
+            lambda payments: payments.returns("txn"),
+            (
+                "payments has no method 'returns': the methods have that, as in"
+                " backends.payments.account.returns"
+            ),
+        ),
+        (
+            lambda payments: payments.assert_called_once_with(1),
+            (
+                "payments has no method 'assert_called_once_with': the methods have that, as in"
+                " backends.payments.account.assert_called_once_with"
+            ),
+        ),
+    ],
+)
+def test_what_is_asked_of_the_wrong_handle_is_told(backends, use, told):
+    with pytest.raises(UnknownMethodError) as caught:
+        use(backends.payments)
+    assert str(caught.value) == told
+
+
+def test_an_argument_that_is_misspelt_in_an_assertion_is_told(backends):
+    with pytest.raises(CallMismatchError) as caught:
+        backends.payments.charge.assert_called_with(amoun=1, token="t")
+    assert str(caught.value).endswith("\n  Did you mean 'amount'?")
 
 
 def test_a_method_named_like_a_control_is_reached_as_an_item(backends):

@@ -1,6 +1,7 @@
 """``observe()``: queries, commands of Redis and calls within a block, and what failures say."""
 
 import pytest
+from django.contrib.auth import get_user_model
 
 from itkit.exceptions import ItkitError, ObservationError
 from itkit.observation import observe as observation
@@ -41,6 +42,17 @@ def test_a_table_that_does_not_exist_is_an_error(table, hint):
         with pytest.raises(ObservationError, match=f"no table '{table}'. Did you mean {hint}"):
             seen.assert_queries(0, table)
         seen.assert_queries(0, "auth_user")
+    finally:
+        core.new_timeline()
+
+
+def test_a_model_is_no_name_of_a_table():
+    seen = observation.Observation(core.new_timeline("a test"))
+    try:
+        with pytest.raises(ObservationError, match=r"expected the name of a table, such as 'auth_"):
+            seen.assert_queries(0, get_user_model())
+        with pytest.raises(ObservationError, match=r"^table is 5, expected the name of a table\.$"):
+            seen.assert_queries(0, 5)
     finally:
         core.new_timeline()
 

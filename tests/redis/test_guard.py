@@ -263,6 +263,28 @@ def test_an_allowed_address_is_let_through_without_prefix(isolated, project, tab
     assert keys_on(project) == ["k"]
 
 
+def test_clients_take_the_spelling_of_celery(isolated, project, table):
+    table.CELERY_BROKER_URL = f"redis://127.0.0.1:{port_of(project)}/3?decode_responses=True"
+    table.ITKIT = {"REDIS": {"SETTINGS": ["CELERY_BROKER_URL"]}}
+    made = installed(isolated)
+    try:
+        assert table.CELERY_BROKER_URL.startswith("redis+socket://")
+        with redis.Redis.from_url(table.CELERY_BROKER_URL) as line:
+            line.set("k", "v")
+            assert line.get("k") == "v"
+            assert line.get_connection_kwargs()["db"] == 3
+
+        async def use() -> None:
+            async with redis.asyncio.Redis.from_url(table.CELERY_BROKER_URL) as line:
+                assert await line.get("k") == "v"
+
+        asyncio.run(use())
+    finally:
+        made.uninstall()
+    with pytest.raises(ValueError, match="schemes"):
+        redis.Redis.from_url("redis+socket:///run/redis.sock")
+
+
 def test_an_allowed_host_is_not_each_redis_on_it(isolated, project, table):
     table.ITKIT = {"NETWORK": {"ALLOW": ["127.0.0.1", "*.example.com", "127.0.0.0/8"]}}
     made = installed(isolated)

@@ -424,6 +424,16 @@ def test_a_cache_that_others_may_write_is_refused(place: Path):
     assert "pip install" not in message
 
 
+def test_a_root_that_there_is_not_is_told_once(place: Path):
+    options = Options(data_root=str(place / "no" / "where"), source="embedded")
+    with pytest.raises(ServiceUnavailableError) as caught:
+        start([postgres(), a_redis()], options)
+    assert str(caught.value) == (
+        f"No run directory can be made in {place}/no/where: No such file or directory. Name a"
+        " directory that you may write to in ITKIT_DATA_ROOT."
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [

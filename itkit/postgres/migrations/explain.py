@@ -14,6 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
+from itkit.core.text import chained
 from itkit.exceptions import ItkitError, MigrationError
 from itkit.postgres.migrations.requirements import REMEDIES
 from itkit.postgres.migrations.watch import MigrationNames
@@ -90,11 +91,9 @@ def _without_migration() -> tuple[str, ...]:
 
 def denial(error: BaseException) -> str:
     """Return what Postgres has denied; an empty text if an error has another reason."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in chained(error):
         if isinstance(seen, driver.errors.InsufficientPrivilege):
             return str(seen).partition("\n")[0]
-        seen = seen.__cause__ or seen.__context__
     return ""
 
 

@@ -8,10 +8,12 @@ asyncio), and on the classes that ask a Sentinel for a server.
 import asyncio
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial, wraps
 from typing import Any
 
+from itkit.redis import addresses
 from itkit.redis.wire import async_connection, libraries, sync_connection, wire
 from itkit.redis.wire.guard import ConnectionGuard
 from itkit.redis.wire.libraries import Library
@@ -37,12 +39,29 @@ def _replace_in(restore: contextlib.ExitStack, library: Library) -> None:
     asking, asking_in_loop = library.sentinels
     _replace(asking, _sentinel_methods(asking), restore)
     _replace(asking_in_loop, _async_sentinel_methods(asking_in_loop), restore)
+    for kind in (library.sync, library.asynchronous):
+        module = sys.modules[kind.__module__]
+        _replace(module, {"parse_url": _parsing(module.parse_url)}, restore)
+
+
+def _parsing(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a function that takes the URLs of Celery as well.
+
+    A project may give ``CELERY_BROKER_URL`` to a client of its own, which has the spelling of
+    Celery in the tests.
+    """
+
+    @wraps(parse)
+    def parse_url(url: str) -> Any:
+        return parse(addresses.for_clients(url))
+
+    return parse_url
 
 
 def _replace(
-    kind: type[Any], methods: dict[str, Callable[..., Any]], restore: contextlib.ExitStack
+    kind: Any, methods: dict[str, Callable[..., Any]], restore: contextlib.ExitStack
 ) -> None:
-    """Replace methods of a class until a stack is closed.
+    """Replace methods of a class, or functions of a module, until a stack is closed.
 
     The libraries have no hook for commands or sockets. Checked with redis-py 5.1, 6.4 and 8.1 and
     valkey-py 6.2.
