@@ -532,6 +532,14 @@ class Environment:
             self.process == os.getpid() and self.is_in_test and self._routing.is_still_reset(alias)
         )
 
+    def advice(self, shown: str) -> str:
+        """Return advice about what the server has denied or lacks, for an error outside of a test.
+
+        Args:
+            shown: the text that is printed already.
+        """
+        return printable(self._routing.explained(shown))
+
     def explained(self, shown: str, command: str, story: core.Timeline) -> str:
         """Return advice about a failure, and how to repeat the test.
 

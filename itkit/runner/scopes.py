@@ -512,8 +512,13 @@ def _note_timeline(err: Any, test: Any) -> str:
         The text of the note; empty if there is none.
     """
     error, current = err[1], environment.current()
-    if error is None or current is None or core.current().test != test.id():
+    if error is None or current is None:
         return ""
+    if core.current().test != test.id():  # of the set-up of a class or a module
+        advice = current.advice(str(error))
+        if advice and advice not in getattr(error, "__notes__", ()):
+            error.add_note(advice)
+        return advice
     if current.keeper is not None:
         current.keeper.note(test.id(), error)
     shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
@@ -526,15 +531,19 @@ def _note_timeline(err: Any, test: Any) -> str:
 
 
 def _shortened(err: Any) -> Any:
-    """Return an error with a traceback that ends in the test author's own code, not within itkit.
+    """Return an error with a traceback without itkit's frames, which ends in the author's own code.
 
     An error that itkit has found after the test has no line of such code, so it gets no traceback.
     """
     kind, error, trace = err
-    if not isinstance(error, TestError):
+    if error is None:
         return err
-    callsite.end_in_own_code(error)
-    return err if callsite.has_own_code(trace) else (kind, error, None)
+    if isinstance(error, TestError):
+        callsite.end_in_own_code(error)
+        if not callsite.has_own_code(trace):
+            return (kind, error, None)
+    callsite.hide_own_frames(error)
+    return (kind, error, error.__traceback__)
 
 
 def _is_mistake_in_set_up(err: Any) -> bool:

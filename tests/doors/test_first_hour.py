@@ -401,3 +401,49 @@ def test_frames_that_a_call_goes_through_are_hidden(project: Project) -> None:
     assert "UnprogrammedReturnError" in result.output
     full = project.pytest("--integration", "test_through.py", "--full-trace", "-k", "arguments")
     assert "itkit/fakes/methods.py" in full.output
+
+
+IN_DJANGO = """
+    from django.db import connection
+    from django.test import TestCase
+
+    from itkit.test import IntegrationTestCase
+    from shop import gateways
+    from shop.models import Customer
+
+
+    class Prepared(IntegrationTestCase):
+        @classmethod
+        def setUpTestData(cls):
+            Customer.objects.create(email="a@example.com", nick="a")
+
+        def test_prepared(self):
+            pass
+
+
+    class Through(TestCase):
+        def test_the_database(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT nothing")
+
+        def test_arguments(self):
+            gateways.Stripe().charge(1, 2, 3)
+
+        def test_in_a_subtest(self):
+            with self.subTest():
+                gateways.Stripe().charge(1, 2, 3)
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", ["django", "django, two forked workers"])
+def test_frames_are_hidden_under_djangos_runner(door: str, project: Project) -> None:
+    models = project.path / "shop/models.py"
+    field = "    nick = models.CharField(max_length=9)\n"
+    models.write_text(models.read_text().replace("(unique=True)\n", f"(unique=True)\n{field}", 1))
+    write_tests(project, IN_DJANGO)
+    result = enter(door, project)
+    assert "errors=4" in result.output, result.output
+    frames = [line for line in result.output.splitlines() if "itkit/" in line and ", line " in line]
+    assert frames == [], result.output
+    assert "manage.py makemigrations shop" in result.output
