@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from itkit.core.text import repr_of
 from itkit.fakes import ClassSwap, FunctionSwap, Patch
 
 _ABSENT: Any = object()
@@ -155,5 +156,5 @@ def _patch_of_module(namespace: dict[str, Any], name: str, real: Any) -> Patch:
 def _shown(value: Any) -> str:
     if isinstance(value, FunctionType):
         return f"the function {value.__module__}.{value.__qualname__}"
-    text = repr(value)
+    text = repr_of(value)
     return text if len(text) < 100 else f"{text[:97]}..."

@@ -24,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 from itkit.core import processes
+from itkit.core.text import repr_of
 from itkit.exceptions import ElsewhereError, RelayError
 from itkit.fakes import Call, Fake
 from itkit.fakes.classes import returned
@@ -374,7 +375,7 @@ def _pickled(message: Any) -> bytes:
             args = tuple(map(_sendable, message.args))
             kwargs = {name: _sendable(value) for name, value in message.kwargs.items()}
             return pickle.dumps(message._replace(args=args, kwargs=kwargs))
-        text = f"The answer {message.value!r} cannot be sent to another process: {error}"
+        text = f"The answer {repr_of(message.value)} cannot be sent to another process: {error}"
         return pickle.dumps(_failed(text))
 
 
@@ -382,7 +383,7 @@ def _sendable(value: Any) -> Any:
     try:
         pickle.dumps(value)
     except Exception:  # noqa: BLE001 - as above
-        return Unsendable(repr(value))
+        return Unsendable(repr_of(value))
     return value
 
 

@@ -1,7 +1,7 @@
 """Parts of messages that many modules write."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 NO_SERVER: Final = (
@@ -55,7 +55,7 @@ def listed(lines: Sequence[str], *, most: int | None = None) -> str:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text; if it has no text, the name of its class."""
-    lines = str(error).strip().splitlines()
+    lines = message_of(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
 
 
@@ -71,3 +71,20 @@ def chained(error: BaseException | None) -> Iterator[BaseException]:
 def is_refusal(text: str) -> bool:
     """Return whether an error of a client says that no server answers, or has no such host."""
     return any(symptom in text for symptom in _NO_ANSWER)
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an error; words in its place if its own method raises another one."""
+    return _said(error, str)
+
+
+def repr_of(value: object) -> str:
+    """Return the ``repr()`` of an object; words in its place if its own method raises an error."""
+    return _said(value, repr)
+
+
+def _said(value: object, how: Callable[[Any], str]) -> str:
+    try:
+        return how(value)
+    except Exception as error:  # noqa: BLE001 - a class of the project's may raise anything there
+        return f"<{type(value).__name__} whose {how.__name__}() raises {type(error).__name__}>"

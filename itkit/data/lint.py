@@ -12,6 +12,7 @@ from django.db import connections, models, router, transaction
 from django.test.utils import CaptureQueriesContext
 
 from itkit.core import seed
+from itkit.core.text import message_of
 from itkit.data.cleanup.leaks import NewRows
 from itkit.data.cleanup.rows import concrete
 from itkit.data.factories import factories, lookup
@@ -182,5 +183,5 @@ def _comparable(
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
+    lines = message_of(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from django.db import connections
 
+from itkit.core.text import message_of, repr_of
 from itkit.environment import running
 
 _POLL_SECONDS: Final = 0.2
@@ -47,8 +48,8 @@ class Keeper:
 
     def note(self, test: str, error: BaseException) -> None:
         """Note that a test has failed."""
-        text = str(error).strip().partition("\n")[0]
-        self._failed.setdefault(test, f"{type(error).__name__}: {text}" if text else repr(error))
+        text = message_of(error).strip().partition("\n")[0]
+        self._failed.setdefault(test, f"{type(error).__name__}: {text}" if text else repr_of(error))
 
     def watch(
         self, case: unittest.TestCase, test: str, look: Callable[[], None], *, is_last: bool

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import count, islice, repeat
 from typing import Any, Generic, TypeVar
 
+from itkit.core.text import repr_of
 from itkit.exceptions import UnprogrammedReturnError
 from itkit.timeline import callsite, core
 from itkit.timeline.callsite import CallSite
@@ -208,7 +209,7 @@ class AnswerProgram:
     def lose(self, error: Raisable, times: int | None = None) -> None:
         """Raise the error instead of the reply, always or for a number of calls."""
         self._losses.add(error, times)
-        self.given.append(Given(f"loses_reply({error!r})", error, self._losses))
+        self.given.append(Given(f"loses_reply({repr_of(error)})", error, self._losses))
         self._find_constant()
 
     def is_for_all(self, turns: "Turns[Any]") -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from django.core.mail import EmailMessage
 
-from itkit.core.text import did_you_mean
+from itkit.core.text import did_you_mean, repr_of
 from itkit.exceptions import FoundError
 from itkit.fakes.classes.members import Member
 from itkit.timeline.core import Caller, Crossing, Strand
@@ -127,12 +127,12 @@ class Call(Crossing):
         # A reply can be lost: then there is a result that the caller has not seen.
         error = self._error  # printing it does not count as a use
         has_result = self.crash is None and (error is None or self.result is not None)
-        result = f" -> {self.result!r}" if has_result else ""
-        return f"{result} !! {error!r}" if error is not None else result
+        result = f" -> {repr_of(self.result)}" if has_result else ""
+        return f"{result} !! {repr_of(error)}" if error is not None else result
 
 
 def _shown(value: object) -> str:
-    return _mail(value) if isinstance(value, EmailMessage) else repr(value)
+    return _mail(value) if isinstance(value, EmailMessage) else repr_of(value)
 
 
 def _mail(message: EmailMessage) -> str:

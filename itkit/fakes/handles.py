@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from itkit.core.text import did_you_mean
+from itkit.core.text import did_you_mean, repr_of
 from itkit.exceptions import CallMismatchError, UnknownMethodError
 from itkit.fakes import matching, messages
 from itkit.fakes.answers import Answer, Clock, Delay, Given, Raisable, checked_raisable
@@ -54,7 +54,7 @@ class MethodHandle(Programming):
         program = self._of.programmed()
         turns = program.answers_when(holds)
         shown = ", ".join(
-            [*map(repr, args), *(f"{name}={value!r}" for name, value in kwargs.items())]
+            [*map(repr_of, args), *(f"{name}={repr_of(value)}" for name, value in kwargs.items())]
         )
 
         def add(answer: Answer, times: int | None, text: str) -> None:

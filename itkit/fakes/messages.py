@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from itkit.core.text import did_you_mean
+from itkit.core.text import did_you_mean, repr_of
 from itkit.fakes import matching
 from itkit.fakes.calls import Call
 
@@ -57,7 +57,9 @@ def counted(count: int) -> str:
 
 def listed(arguments: Mapping[str, Any]) -> str:
     """Return arguments as they are shown in every message."""
-    return ", ".join(f"{name}={value!r}" for name, value in arguments.items()) or "no arguments"
+    return (
+        ", ".join(f"{name}={repr_of(value)}" for name, value in arguments.items()) or "no arguments"
+    )
 
 
 def _times(count: int) -> str:
@@ -75,9 +77,10 @@ def _sites(calls: Sequence[Call]) -> list[str]:
 
 def _table(differences: Sequence[tuple[str, Any, Any]]) -> Iterator[str]:
     width = max(len(path) for path, _, _ in differences)
-    expected_width = max(len(repr(expected)) for _, expected, _ in differences)
+    expected_width = max(len(repr_of(expected)) for _, expected, _ in differences)
     for path, expected, got in differences:
-        yield f"    {path:<{width}}  expected {expected!r:<{expected_width}}  got {got!r}"
+        shown = f"{repr_of(expected):<{expected_width}}"
+        yield f"    {path:<{width}}  expected {shown}  got {repr_of(got)}"
 
 
 def _differences(expected: Mapping[str, Any], call: Call) -> list[tuple[str, Any, Any]]:

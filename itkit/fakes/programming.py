@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Self
 
+from itkit.core.text import repr_of
 from itkit.exceptions import ImpossibleReturnError
 from itkit.fakes.answers import Answer, OneByOne, Raisable, Returning, is_raisable, raising
 from itkit.fakes.classes import returned
@@ -22,7 +23,7 @@ class Programming(ABC):
             ImpossibleReturnError: the real method can return no such value, by its annotation.
         """
         self._check_return(value)
-        self._program(Returning(value), text=f"returns({value!r})")
+        self._program(Returning(value), text=f"returns({repr_of(value)})")
         return self
 
     def returns_each(self, *values: Any) -> Self:
@@ -49,7 +50,7 @@ class Programming(ABC):
                 calls.
         """
         limit = f", times={times}" if times is not None else ""
-        self._program(raising(error), times, text=f"raises({error!r}{limit})")
+        self._program(raising(error), times, text=f"raises({repr_of(error)}{limit})")
         return self
 
     def does(self, function: Callable[..., Any]) -> Self:
@@ -75,8 +76,8 @@ class Programming(ABC):
         member = self._method.member
         if not returned.can_return(member, value):
             raise ImpossibleReturnError(
-                f"{self._method.name} is to return {value!r} ({type(value).__qualname__}), but the"
-                f" real one returns {returned.shown(member)}.\n"
+                f"{self._method.name} is to return {repr_of(value)} ({type(value).__qualname__}),"
+                f" but the real one returns {returned.shown(member)}.\n"
                 "  Return what it can return, or correct its annotation. What does(function)"
                 " returns is not checked."
             )

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from itkit.core.text import message_of
 from itkit.exceptions import (
     ElsewhereError,
     FoundError,
@@ -295,7 +296,9 @@ def _message(swallowed: Iterable[BaseException], what: str) -> str:
 
 def _described(error: BaseException) -> str:
     where = "  in a process that the test has started:\n" * isinstance(error, ElsewhereError)
-    said = str(error) if isinstance(error, ItkitError) else f"{type(error).__name__}: {error}"
+    said = message_of(error)
+    if not isinstance(error, ItkitError):
+        said = f"{type(error).__name__}: {said}"
     text = "\n".join(f"  {line}" for line in said.splitlines())
     frames = [
         frame for frame in _frames(error.__traceback__) if not frame.path.startswith(_PACKAGE)

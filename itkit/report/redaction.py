@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 
 from itkit import conf
 from itkit.conf import NAMES_OF_SECRETS
+from itkit.core.text import repr_of
 from itkit.core.urls import passwords_in, redact
 from itkit.exceptions import printable
 
@@ -136,10 +137,7 @@ def _redactor(names: Sequence[str], shows_values: bool, known: frozenset[str]) -
 def _printed(value: object) -> str:
     if isinstance(value, str | bytes) and len(value) > _LONGEST:
         return f"{value[: _LONGEST // 2]!r} … {len(value):,} in all"
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001 - a class of the project's may raise anything there
-        return f"<{type(value).__name__} whose repr() raises {type(error).__name__}>"
+    return repr_of(value)
 
 
 def _clipped(text: str) -> str:

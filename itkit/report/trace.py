@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from django.core import mail
 
+from itkit.core.text import repr_of
 from itkit.report.redaction import Redactor
 from itkit.timeline import callsite
 from itkit.timeline.callsite import CallSite
@@ -311,7 +312,7 @@ def _event(crossing: Crossing, number: int, first: float, redact: Redactor) -> E
         lane=crossing.thread,
         start=(crossing.at - first) * 1000,
         duration=None if duration is None else duration * 1000,
-        error=redact.text(repr(crossing.error)[:_LONGEST]) if crossing.error is not None else "",
+        error=redact.text(repr_of(crossing.error)[:_LONGEST]) if crossing.error is not None else "",
     )
 
 

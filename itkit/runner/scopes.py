@@ -20,6 +20,7 @@ from django.test import SimpleTestCase
 
 from itkit import environment
 from itkit.core.options import django_command
+from itkit.core.text import message_of
 from itkit.exceptions import (
     ItkitError,
     NotRunError,
@@ -515,13 +516,13 @@ def _note_timeline(err: Any, test: Any) -> str:
     if error is None or current is None:
         return ""
     if core.current().test != test.id():  # of the set-up of a class or a module
-        advice = current.advice(str(error))
+        advice = current.advice(message_of(error))
         if advice and advice not in getattr(error, "__notes__", ()):
             error.add_note(advice)
         return advice
     if current.keeper is not None:
         current.keeper.note(test.id(), error)
-    shown = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    shown = "\n".join([message_of(error), *getattr(error, "__notes__", ())])
     command, story = f"{django_command()} {test.id()}", core.current()
     explained = current.explained(shown, command, story)
     notes = [explained, current.reported(test.id(), error, command, story)]
@@ -555,7 +556,8 @@ def _sendable(err: Any) -> Any:
     if _can_be_sent(err):
         return err
     kind, error, trace = err
-    text = "\n".join([f"{kind.__qualname__}: {error}", *getattr(error, "__notes__", ())])
+    said = f"{kind.__qualname__}: {message_of(error)}"
+    text = "\n".join([said, *getattr(error, "__notes__", ())])
     instead = WorkerError(
         f"{text}\nThe error is shown by its text: it cannot be pickled, so a worker cannot send it"
         " to the main process."

@@ -6,6 +6,7 @@ import unittest
 from collections.abc import Callable
 from typing import Any, Final
 
+from itkit.core.text import message_of
 from itkit.environment import Environment
 from itkit.exceptions import FaultError, SweepError
 from itkit.sweep.choosing import AnyChoice, choice_of
@@ -173,7 +174,7 @@ def _described(errors: list[Any]) -> tuple[str, str]:
     where = ""
     if frames:
         where = f" at {CallSite(frames[-1].filename, frames[-1].lineno or 0, '')}"
-    line = (str(error).strip().splitlines() or [""])[0]
+    line = message_of(error).strip().partition("\n")[0]
     return f"{kind.__name__}: {line}{where}", text
 
 

@@ -12,6 +12,7 @@ from django.core import mail
 from django.db import models
 from django.http import HttpResponse
 
+from itkit.core.text import message_of
 from itkit.environment import Environment
 from itkit.fakes import Call
 from itkit.sweep import rows
@@ -209,7 +210,7 @@ def result_of(value: Any, error: BaseException | None, since: datetime) -> Resul
         since: the begin of the sweep; a later time was read from the clock, and is not compared.
     """
     if error is not None:
-        text = rows.loose(str(error).strip().partition("\n")[0])
+        text = rows.loose(message_of(error).strip().partition("\n")[0])
         found = Result(f"raised {type(error).__name__}: {text}".rstrip(": "), error)
         return found._replace(may_refuse=not found.misfortune)
     refuses = value is None or value is False

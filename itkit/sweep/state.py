@@ -14,6 +14,7 @@ from django.apps import apps
 from django.core import mail
 
 from itkit import conf, environment, redis
+from itkit.core.text import repr_of
 from itkit.environment import Environment
 from itkit.exceptions import FaultError, StateError
 from itkit.fakes import Call
@@ -176,7 +177,7 @@ class SweptState:
             raise
         except self._choice.refusal as error:
             self.error = error
-            self._refusal = f"raised {error!r}"
+            self._refusal = f"raised {repr_of(error)}"
         except Exception as error:
             error.add_note(_OTHER_ERROR.format(type(error).__name__, _names(self._choice.refusal)))
             raise

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from itkit.core.text import repr_of
 from itkit.exceptions import LateCallError
 from itkit.timeline import callsite
 from itkit.timeline.callsite import CallSite, Spot
@@ -106,7 +107,7 @@ class Crossing:
     @property
     def shown(self) -> str:
         """Its text in a line of the timeline."""
-        failed = f" !! {self.error!r}" if self.error is not None else ""
+        failed = f" !! {repr_of(self.error)}" if self.error is not None else ""
         return f"{self.name}{failed}"
 
     @property

@@ -10,6 +10,7 @@ import socket
 from contextlib import suppress
 from typing import Final
 
+from itkit.core.text import message_of
 from itkit.exceptions import ElsewhereError
 from itkit.timeline import core
 
@@ -50,7 +51,7 @@ class FailureChannel:
         core.set_parent_sink(self._send)
 
     def _send(self, test: str, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}"[:_LONGEST]
+        text = f"{type(error).__name__}: {message_of(error)}"[:_LONGEST]
         # If the buffer is full, the errors in it fail the test already.
         with suppress(OSError):
             if self._there is not None:

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.support.doors import SERIAL, enter, write_tests
+from tests.support.doors import DOORS, SERIAL, enter, write_tests
 from tests.support.projects import Project
 
 TESTS = """
@@ -447,3 +447,58 @@ def test_frames_are_hidden_under_djangos_runner(door: str, project: Project) -> 
     frames = [line for line in result.output.splitlines() if "itkit/" in line and ", line " in line]
     assert frames == [], result.output
     assert "manage.py makemigrations shop" in result.output
+
+
+WITHOUT_TEXT = """
+    from itkit.test import IntegrationTestCase
+    from shop import gateways
+
+
+    class Refused(ValueError):
+        def __str__(self):
+            raise AttributeError("not set up")
+
+        __repr__ = __str__
+
+
+    class Token(str):
+        def __repr__(self):
+            raise AttributeError("not set up")
+
+
+    class Texts(IntegrationTestCase):
+        def test_a_raised(self):
+            gateways.Stripe().charge(1, token=Token("x"))
+            raise Refused(lambda: "cannot be pickled")
+
+        def test_b_required(self):
+            gateways.Stripe().charge(1, token=Token("x"))
+            self.backends.payments.charge.assert_called_once_with(1, token="t")
+
+        def test_c_programmed(self):
+            self.backends.payments.charge.raises(Refused())
+            gateways.Stripe().charge(1, token="t")
+
+        def test_d_answered(self):
+            self.backends.payments.charge.when(2, token=Token("x")).returns("other")
+            self.backends.payments.charge.returns(Token("x"))
+            gateways.Stripe().charge(1, token="t")
+            self.fail(repr(self.timeline))
+
+        def test_e_goes_on(self):
+            pass
+"""
+
+
+@pytest.mark.usefixtures("shared_servers")
+@pytest.mark.parametrize("door", DOORS)
+def test_an_object_whose_text_cannot_be_made_is_shown_in_words(
+    door: str, project: Project, tmp_path: Path
+) -> None:
+    write_tests(project, WITHOUT_TEXT)
+    result = enter(door, project, f"--itkit-report={tmp_path / 'report'}")
+    assert result.counts == {"passed": 1, "failed": 4}, result.output
+    assert "token=<Token whose repr() raises AttributeError>" in result.output
+    assert "!! <Refused whose repr() raises AttributeError>" in result.output
+    assert "-> <Token whose repr() raises AttributeError>" in result.output
+    assert "to repeat it: " in result.output

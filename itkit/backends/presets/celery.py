@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from django.db import transaction
 
 from itkit.backends.presets.base import RUNS, Named, PresetHandle, Results, TaskRunner
+from itkit.core.text import repr_of
 from itkit.exceptions import ConfigurationError
 
 try:
@@ -104,7 +105,7 @@ class CeleryTasks(TaskRunner):
             result = task.apply(args, kwargs, task_id=task_id, **kept)
             self.results.append(result)
             if result.failed():
-                self.note_crash(named, result, repr(result.result), result.result)
+                self.note_crash(named, result, repr_of(result.result), result.result)
             if result.successful() and options.get("chain"):
                 _send_next(task.app, result.result, list(options["chain"]))
             return result

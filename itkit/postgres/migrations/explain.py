@@ -14,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
-from itkit.core.text import chained
+from itkit.core.text import chained, message_of
 from itkit.exceptions import ItkitError, MigrationError
 from itkit.postgres.migrations.requirements import REMEDIES
 from itkit.postgres.migrations.watch import MigrationNames
@@ -134,9 +134,9 @@ def failures_named(names: MigrationNames) -> Iterator[None]:
         who = f"{running[0].upper()}{running[1:]}"
         lines = [
             f"{who} has failed, and nothing of the migrations was kept:",
-            *(f"  {line}" for line in f"{name}: {error}".rstrip().splitlines()),
+            *(f"  {line}" for line in f"{name}: {message_of(error)}".rstrip().splitlines()),
             *(f"  {line}" for line in _lines_of(error)),
-            *([REMEDIES] if _LACKING.search(str(error)) else []),
+            *([REMEDIES] if _LACKING.search(message_of(error)) else []),
         ]
         raise MigrationError("\n".join(lines)) from error
 

@@ -19,6 +19,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.operations import RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
+from itkit.core.text import message_of
 from itkit.exceptions import ConfigurationError
 from itkit.timeline import callsite
 
@@ -69,7 +70,7 @@ def steps() -> tuple[MigrationStep, ...]:
     except (AmbiguityError, BadMigrationError, NodeNotFoundError) as error:
         raise ConfigurationError(f"The migrations cannot be loaded: {error}") from error
     except Exception as error:  # of a module of migrations, which is imported here
-        told = "\n  ".join([f"{type(error).__name__}: {error}", *_lines_of(error)])
+        told = "\n  ".join([f"{type(error).__name__}: {message_of(error)}", *_lines_of(error)])
         raise ConfigurationError(f"The migrations cannot be loaded: {told}") from error
     return tuple(
         MigrationStep(graph.nodes[key], operation)
