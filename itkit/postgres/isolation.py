@@ -9,7 +9,7 @@ own connections go to: the one with the schemas, or the server's maintenance dat
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -134,16 +134,21 @@ class Isolation(ABC):
         """
         del connection
 
-    def provide(
-        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
-    ) -> None:
-        """Create what a statement of the set-up wants unless it is there, if workers share that.
+    def rewritten(
+        self,
+        connection: BaseDatabaseWrapper,
+        own: Callable[[], AbstractContextManager[Connection]],
+        statement: str,
+    ) -> str:
+        """Return a statement of a set-up or a test without what would change things of all workers.
 
         Args:
+            connection: Django's connection, which is about to send the statement.
             own: returns a connection by the project's own role.
             statement: any SQL.
         """
-        del own, statement
+        del connection, own
+        return statement
 
     @abstractmethod
     def watched(
@@ -401,13 +406,21 @@ class SchemaIsolation(Isolation):
         path = [*dict.fromkeys(places), names.EXTENSION_SCHEMA, *self.beside]
         return f"-c search_path={','.join(path)}"
 
-    def provide(
-        self, own: Callable[[], AbstractContextManager[Connection]], statement: str
-    ) -> None:
-        """Create extensions, as ``CREATE EXTENSION IF NOT EXISTS`` in a fixture does."""
+    def rewritten(
+        self,
+        connection: BaseDatabaseWrapper,
+        own: Callable[[], AbstractContextManager[Connection]],
+        statement: str,
+    ) -> str:
+        """Create extensions that are wanted unless they exist; keep those that nothing uses."""
+        if not extensions.are_named(statement):
+            return statement
         if extensions.are_wanted_unless_there(statement):
-            with own() as connection:
-                extensions.provide(connection, statement)
+            with own() as privileged:
+                extensions.provide(privileged, statement)
+        with suppress(driver.Error):  # in a transaction that has failed, the statement fails too
+            return extensions.rewritten(Connection(connection.connection), statement)
+        return statement
 
     def look(self, connection: Connection) -> None:
         """Look up which extensions are not in ``itkit_ext``."""

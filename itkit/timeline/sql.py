@@ -27,8 +27,8 @@ SETS_NAMES: Final = "_itkit_sets_names"
 """The mark of a connection whose session may have a setting with a name of the project's own."""
 
 
-listeners: Final[list[Callable[[BaseDatabaseWrapper, str], object]]] = []
-"""Called before each statement that is none of the usual ones, in tests and outside of them."""
+rewriters: Final[list[Callable[[BaseDatabaseWrapper, str], str]]] = []
+"""Called before each statement that is none of the usual ones; each returns what is sent."""
 
 
 class Statement(Crossing):
@@ -126,7 +126,7 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
         timeline = core.own_timeline()
         if not timeline.test:
             if type(sql) is str and not sql.startswith(_USUAL):
-                _tell_listeners(self.db, sql)
+                sql = _rewritten(self.db, sql)
             return execute(self, sql, params, many, executor)
         # Django makes equal texts again for each query, and a test may send very many.
         text = sys.intern(sql) if type(sql) is str else text_of(sql, self.db)
@@ -140,7 +140,8 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
         transactions.note_statement(self.db, text)
         if "set_config" in text or "SET_CONFIG" in text or not text.startswith(_USUAL):
             _note_setting(self.db, text)
-            _tell_listeners(self.db, text)
+            if type(sql) is str:
+                sql = _rewritten(self.db, sql)
         try:
             return execute(self, sql, params, many, executor)
         except BaseException as error:
@@ -152,9 +153,10 @@ def _recording(execute: Callable[..., Any]) -> Callable[..., Any]:
     return record
 
 
-def _tell_listeners(connection: BaseDatabaseWrapper, text: str) -> None:
-    for listener in listeners:
-        listener(connection, text)
+def _rewritten(connection: BaseDatabaseWrapper, statement: str) -> str:
+    for rewrite in rewriters:
+        statement = rewrite(connection, statement)
+    return statement
 
 
 def _note_setting(connection: Any, text: str) -> None:

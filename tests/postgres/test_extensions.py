@@ -386,6 +386,73 @@ def test_one_that_the_set_up_creates_is_made_for_all(
     assert result.counts == {"passed": 3}, result.output
 
 
+BACK_AND_FORTH = """
+    from django.core.management import call_command
+    from django.db import connection, transaction
+    from django.test import TestCase, TransactionTestCase
+
+
+    class Asks:
+        def ask(self):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pool_name(), to_regclass('tagged') IS NULL")
+                self.assertEqual(cursor.fetchone(), ("frog", False))
+
+
+    class Migrates(Asks, TransactionTestCase):
+        def test_back_and_forth(self):
+            call_command("migrate", "shop", "0001", verbosity=0)
+            call_command("migrate", "shop", "0002", verbosity=0)
+            self.ask()
+
+
+    class Fixture(Asks, TestCase):
+        def setUp(self):
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE EXTENSION IF NOT EXISTS hstore")
+
+        def tearDown(self):
+            with connection.cursor() as cursor:
+                cursor.execute("DROP EXTENSION IF EXISTS hstore")
+
+        def test_one(self):
+            self.ask()
+
+        def test_two(self):
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE TABLE words (counts hstore)")
+                with self.assertRaisesMessage(Exception, "owner of extension hstore"):
+                    with transaction.atomic():
+                        cursor.execute("DROP EXTENSION hstore")
+                cursor.execute("DROP TABLE words")
+"""
+
+
+@pytest.mark.parametrize(
+    "door",
+    ["django, two forked workers", "django, two spawned workers", "pytest, two xdist workers"],
+)
+def test_one_that_a_test_drops_and_nothing_uses_stays_for_the_others(
+    farm: Project, door: str
+) -> None:
+    farm.write(
+        "shop/migrations/0002_extensions.py",
+        """
+        from django.db import migrations
+
+        class Migration(migrations.Migration):
+            dependencies = [("shop", "0001_initial")]
+            operations = [
+                migrations.RunSQL("CREATE EXTENSION pool", "DROP EXTENSION pool"),
+                migrations.RunSQL("CREATE TABLE tagged (name text)", "DROP TABLE tagged"),
+            ]
+        """,
+    )
+    write_tests(farm, BACK_AND_FORTH)
+    result = enter(door, farm, ITKIT_POSTGRES_ROLE="worker")
+    assert result.counts == {"passed": 3}, result.output
+
+
 def test_one_that_a_test_may_not_create_is_named_in_the_settings(farm: Project) -> None:
     prepare(farm, "SELECT 1", {"CREATE EXTENSION pool": 1})
     result = farm.test("--integration")

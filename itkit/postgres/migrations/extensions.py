@@ -201,6 +201,11 @@ def provide(connection: Connection, statements: str) -> bool:
     return True
 
 
+def are_named(statements: str) -> bool:
+    """Return whether statements may create, change or drop an extension."""
+    return "EXTENSION" in statements.upper()
+
+
 def are_wanted_unless_there(statements: str) -> bool:
     """Return whether statements create extensions, and all of these only if they do not exist."""
     found = [*_CREATE.finditer(statements)]

@@ -83,7 +83,7 @@ class _Providing:
 
     def provide(self, statements: str) -> bool:
         """Create the extensions that statements create; return whether there were any."""
-        if "EXTENSION" not in statements.upper():
+        if not extensions.are_named(statements):
             return False
         with self._own() as connection:
             return extensions.provide(connection, statements)

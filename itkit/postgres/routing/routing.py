@@ -163,7 +163,7 @@ class Routing:
             connections[alias].settings_dict.update(self.settings(alias, self.worker))
         self.enter(self.worker)
         self.sessions.install()
-        sql.listeners.append(self._provide)
+        sql.rewriters.append(self._rewritten)
 
     def enter(self, worker: str) -> None:
         """Become another worker: Django switches its own connections, and this those of libpq."""
@@ -188,7 +188,7 @@ class Routing:
     def shut(self) -> None:
         """Close open connections, and leave the aliases routed to a host that does not exist."""
         self._close_stderr()
-        self._stop_listening()
+        self._stop_rewriting()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
@@ -209,7 +209,7 @@ class Routing:
         """
         libpq.put_back()
         self._close_stderr()
-        self._stop_listening()
+        self._stop_rewriting()
         self.sessions.uninstall()
         for made in self._resets.values():
             made.close()
@@ -231,15 +231,17 @@ class Routing:
         if not held:
             routed.uninstall()
 
-    def _provide(self, connection: BaseDatabaseWrapper, statement: str) -> None:
-        """Create what a statement wants unless it is there, and what all workers share."""
+    def _rewritten(self, connection: BaseDatabaseWrapper, statement: str) -> str:
+        """Return a statement without what would change things that all workers share."""
         alias = connection.alias
         if alias in self._databases and connection.settings_dict is connections.settings[alias]:
-            self.isolation.provide(partial(self.own_connection, alias), statement)
+            own = partial(self.own_connection, alias)
+            return self.isolation.rewritten(connection, own, statement)
+        return statement
 
-    def _stop_listening(self) -> None:
-        if self._provide in sql.listeners:
-            sql.listeners.remove(self._provide)
+    def _stop_rewriting(self) -> None:
+        if self._rewritten in sql.rewriters:
+            sql.rewriters.remove(self._rewritten)
 
     def _close_stderr(self) -> None:
         stderr, self.stderr = self.stderr, None
