@@ -516,6 +516,9 @@ def _note_timeline(err: Any, test: Any) -> str:
     if error is None or current is None:
         return ""
     if core.current().test != test.id():  # of the set-up of a class or a module
+        if current.keeper is not None and isinstance(test, ErrorHolder):
+            current.keeper.note(test.id(), error)
+            current.keeper.stand(test.id(), is_last=False)
         advice = current.advice(message_of(error))
         if advice and advice not in getattr(error, "__notes__", ()):
             error.add_note(advice)
