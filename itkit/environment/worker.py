@@ -345,8 +345,11 @@ class Environment:
         core.new_timeline()
         self._routing.end_test()
 
-    def after_test(self) -> None:
+    def after_test(self, where: Callable[[], tuple[str, int]]) -> None:
         """Take back what the test has committed outside of the transaction that was rolled back.
+
+        Args:
+            where: returns the path of the test's file, and the line at which the test begins.
 
         Warns:
             RuntimeWarning: the test has committed something; the message names the tables, and the
@@ -363,7 +366,7 @@ class Environment:
             if not any(f"during {test}" in opener for opener in openers):
                 openers.append(messages.NOT_OF_DJANGO)
             message = messages.committed(test, tables, openers)
-            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            warnings.warn_explicit(message, RuntimeWarning, *where())
 
     def add_levels(self) -> list[Callable[[], None]]:
         """Keep the rows and keys that were made since the last test, for the tests that follow.

@@ -83,6 +83,7 @@ class IntegrationPlugin:
         self._reports_imports = number == "gw0"
         self._environment: Environment | None = None
         self._ended: Timeline | None = None  # that of the test that has ended
+        self._item: pytest.Item | None = None  # the test that has begun last
         self._last = ""  # the id of the test that was reported last
         self._session: pytest.Session | None = None
         config.addinivalue_line(
@@ -222,7 +223,7 @@ class IntegrationPlugin:
         finally:
             added += self._environment.add_levels()
             # The finalizer that is added last runs first, while the databases are still there.
-            fixturedef.addfinalizer(self._environment.after_test)
+            fixturedef.addfinalizer(self._after_test)
         if not failure and fixturedef.argname == _DATABASES and not self._environment.has_databases:
             failure = _NO_DATABASES.format(_location_of(fixturedef.func))
         if failure:
@@ -258,6 +259,7 @@ class IntegrationPlugin:
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
         """Begin the scope of a test before its fixtures are set up."""
         if self._environment is not None:
+            self._item = item
             self._environment.begin_class(item.nodeid.rpartition("::")[0])
             self._environment.begin_test(item.nodeid, self._indexes.get(item.nodeid))
         return (yield)
@@ -290,7 +292,13 @@ class IntegrationPlugin:
 
                 self._ended = core.current()
                 self._environment.end_test()
-                self._environment.after_test()
+                self._after_test()
+
+    def _after_test(self) -> None:
+        """Take back what the last test has committed although it was rolled back."""
+        if self._environment is not None and self._item is not None:
+            path, line, _ = self._item.reportinfo()
+            self._environment.after_test(lambda: (str(path), (line or 0) + 1))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note the tests that are to be run."""

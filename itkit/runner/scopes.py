@@ -7,6 +7,7 @@ result object.
 """
 
 import functools
+import inspect
 import pickle
 import sys
 import threading
@@ -205,11 +206,20 @@ def _call(original: Callable[..., Any], test: unittest.TestCase, result: Any = N
 def _take_back(test: unittest.TestCase, result: Any, current: environment.Environment) -> None:
     """Take back what the test has committed although it was rolled back."""
     try:
-        current.after_test()
+        current.after_test(partial(_where, test))
     except RuntimeWarning:  # with -W error the warning is an error
         if result is None:
             raise
         result.addError(test, sys.exc_info())
+
+
+def _where(test: unittest.TestCase) -> tuple[str, int]:
+    """Return the path of a test's file, and the line at which the test begins."""
+    function = inspect.unwrap(getattr(test, test._testMethodName))
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return str(getattr(sys.modules.get(type(test).__module__), "__file__", "")), 1
+    return code.co_filename, code.co_firstlineno
 
 
 def _debug(original: Callable[..., Any], test: unittest.TestCase) -> Any:

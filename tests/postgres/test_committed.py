@@ -1,5 +1,9 @@
 """What other sessions commit in a test that is rolled back meets no later test, and is named."""
 
+import re
+from pathlib import Path
+from textwrap import dedent
+
 import pytest
 
 from tests.support.doors import DOORS, SERIAL, enter, write_tests
@@ -263,6 +267,8 @@ def test_what_is_committed_beside_a_rolled_back_test_is_taken_back(
     result = enter(door, project, *options)
     assert result.counts == {"passed": 36}, result.output
     assert named(result.output) == GUILTY, result.output
+    places = re.findall(r"(\S*):\d+: RuntimeWarning: .* has committed changes", result.output)
+    assert {Path(place).name for place in places} == {"test_shop.py"}, result.output
     assert (
         "  opened by the thread 'writer' at shop/tests/test_shop.py:31 in create" in result.output
     )
@@ -322,6 +328,12 @@ def test_functions_of_pytest(project: Project) -> None:
             f"test_functions.py::test_{name} has committed changes to shop_customer"
             in result.output
         )
+        lines = dedent(FUNCTIONS).splitlines()
+        first = next(n for n, line in enumerate(lines, 1) if f"def test_{name}(" in line)
+        places = {first, first - 1}  # the line of its decorator, if it has one
+        found = re.search(rf"functions\.py:(\d+): RuntimeWarning: .*{name} has", result.output)
+        assert found is not None, result.output
+        assert int(found[1]) in places, result.output
     assert "test_c has committed" not in result.output
     # With warnings as errors, the guilty test fails, and no other.
     result = project.pytest("--integration")
