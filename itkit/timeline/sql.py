@@ -18,7 +18,7 @@ from itkit.timeline import callsite, core, transactions
 from itkit.timeline.core import Crossing
 
 _SAVEPOINTS: Final = ("SAVEPOINT", "RELEASE")
-_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", *_SAVEPOINTS)
+_USUAL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE", "SET CONSTRAINTS", *_SAVEPOINTS)
 _SETTING: Final = re.compile(
     r"\s*(set\s[^=]*\.|do\b|call\b|load\b)|.*\bset_config\s*\((?!\s*'TimeZone')",
     re.IGNORECASE | re.DOTALL,
