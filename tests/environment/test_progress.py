@@ -177,7 +177,7 @@ def test_a_migration_that_ends_the_process_is_named(door: str, project: Project)
     assert result.code != 0
     assert "The migration shop.0002_leaving has failed, and nothing of" in result.output
     assert "  SystemExit: set RATES first\n" in result.output
-    assert "  in shop/migrations/0002_leaving.py:7 in work\n" in result.output
+    assert "  in shop/migrations/0002_leaving.py:7 in work" in result.output
 
 
 def test_a_terminal_sees_one_line_that_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
